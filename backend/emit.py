@@ -1,0 +1,194 @@
+"""emit: a planned graph becomes one TVM module: a function per distinct kernel, and one host function that calls them with raw pointers.
+
+    main_b<batch>(inputs…, outputs…, weights, arena, first, last)    runs the steps first <= i < last
+
+The host function holds no state: concurrent callers bring an arena each. Running a range of steps is what `profile` and `diff` use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import ir as tir_ir
+from tvm import tirx as t
+from tvm.ir import PrimType
+
+from ..ir.graph import Graph
+from ..ir.op import Const, Op, Value
+from ..ir.types import Tensor
+from .kernels.template import template_named
+from .plan import ALIGN, arena_size, root
+from .region import Kernel, Region
+from .target import Target
+from .tile import Fused
+from .tir import TIR_DTYPE, Builder, sequence
+
+
+@dataclass
+class Weights:
+    """The blob of all constants, each once, 64-byte aligned."""
+
+    size: int = 0
+    _parts: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
+
+    def add(self, array: np.ndarray) -> int:
+        """Byte offset of the array in the blob."""
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        key = hashlib.blake2b(data, digest_size=16).digest()
+        if key not in self._parts:
+            self._parts[key] = (self.size, data)
+            self.size += -(-(data.nbytes + ALIGN) // ALIGN) * ALIGN
+        return self._parts[key][0]
+
+    def blob(self) -> np.ndarray:
+        """All bytes; one cache line more than needed behind each array, so that prefetches and straddling loads stay inside."""
+        result = np.zeros(self.size + 2 * ALIGN, np.uint8)
+        start = -result.ctypes.data % ALIGN
+        result = result[start : start + self.size + ALIGN]
+        for at, data in self._parts.values():
+            result[at : at + data.nbytes] = data
+        return result
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call of the host function, as `profile` reports it. `bytes` counts operands and result once."""
+
+    op: str
+    kernel: str
+    template: str
+    params: dict[str, Any]
+    macs: int
+    bytes: int
+    shape: tuple[int, ...]
+    loc: str
+
+
+@dataclass
+class Emitter:
+    """Kernels and host functions of one artifact; several batches share weights and equal kernels."""
+
+    target: Target
+    threads: int
+    weights: Weights = field(default_factory=Weights)
+    functions: dict[Any, Any] = field(default_factory=dict)
+    _kernels: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
+        """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
+        ports = [t.decl_buffer((max(v.type.size, 1),), _dtype(v.type), _safe(n), data_alignment=ALIGN) for v, n in _ports(graph)]
+        arena = arena_size(graph, self.target, self.threads)
+        weights_port = t.decl_buffer((t.Var("weights_size", "int64"),), "uint8", "weights", data_alignment=ALIGN)
+        arena_port = t.decl_buffer((t.Var("arena_size", "int64"),), "uint8", "arena", data_alignment=ALIGN)
+        first, last = t.Var("first", "int32"), t.Var("last", "int32")
+        where: dict[Value, Any] = {v: buffer.data for (v, _), buffer in zip(_ports(graph), ports)}
+        for v in graph.outputs:
+            where[root(v)] = where[v]
+        steps: list[Step] = []
+        body = []
+        for op in graph.ops:
+            if not isinstance(op, Fused):
+                continue
+            function, packed = self._kernel(op)
+            pointers = [self._pointer(v, inner, packed, where, weights_port, arena_port) for v, inner in zip(op.args, op.body.inputs)]
+            result = root(op.out)
+            pointers.append(where[result] if op.offset < 0 else _at(arena_port, op.offset))
+            if op.scratch >= 0:
+                pointers.append(_at(arena_port, op.scratch))
+            if op.offset >= 0:
+                where[op.out] = pointers[len(op.args)]
+            call = t.Evaluate(tir_ir.Call(function, pointers, ret_ty=PrimType("int32")))
+            i = len(steps)
+            body.append(t.IfThenElse(t.all(first <= i, t.IntImm("int32", i) < last), call, None))
+            steps.append(_step(op, function.name_hint))
+        main = t.PrimFunc([*ports, weights_port, arena_port, first, last], sequence(body or [t.Evaluate(0)]))
+        self.functions[tir_ir.GlobalVar(name)] = main.with_attr("global_symbol", name).with_attr("s_tir", True)
+        return steps, arena
+
+    def _pointer(self, v: Value, inner: Value, packed: dict[Value, int], where: dict[Value, Any], weights: Any, arena: Any) -> Any:
+        if inner in packed:
+            return _at(weights, packed[inner])
+        source = root(v)
+        if isinstance(source.op, Const):
+            return _at(weights, self.weights.add(source.op.array))
+        return where[source]
+
+    def _kernel(self, op: Fused) -> tuple[Any, dict[Value, int]]:
+        """The function of a region (shared by regions of the same code), and where its packed constants lie."""
+        region = Region(op)
+        template = template_named(op.template, region.anchor)
+        packed = template.pack(region, self.target, op.params)
+        key = kernel_key(op)
+        if key not in self._kernels:
+            name = f"{_safe(region.anchor.name)}_{len(self._kernels)}"
+            b = Builder(name)
+            args = {}
+            for i, v in enumerate(op.body.inputs):
+                array = packed.get(v)
+                size, dtype = (v.type.size, _dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                args[v] = b.param(f"a{i}", dtype, size)
+            out = b.param("out", _dtype(op.out.type), op.out.type.size)
+            scratch_bytes = template.scratch(region, self.target, op.params, self.threads)
+            scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
+            template.emit(Kernel(b, region, op.params, self.target, self.threads, args, out, scratch))
+            var = tir_ir.GlobalVar(name)
+            self._kernels[key] = var
+            self.functions[var] = b.function()
+        return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
+
+    def build(self) -> Any:
+        """The TVM module, compiled for the target."""
+        module = tvm.IRModule(self.functions)
+        with tvm.transform.PassContext(opt_level=3):
+            return tvm.compile(module, target=self.target.tvm(self.threads)).mod
+
+
+def _at(buffer: Any, offset: int) -> Any:
+    return t.handle_add_byte_offset(buffer.data, offset) if offset else buffer.data
+
+
+def _dtype(type: Tensor) -> str:
+    return TIR_DTYPE[type.elem if isinstance(type.elem, str) else "i8"]
+
+
+def _ports(graph: Graph) -> list[tuple[Value, str]]:
+    outputs = [(v, f"out_{n}") for v, n in zip(graph.outputs, graph.output_names)]
+    return [*((v, f"in_{v.name}") for v in graph.inputs), *outputs]
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _step(op: Fused, kernel: str) -> Step:
+    anchor = op.body.ops[0]
+    moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
+    names = "+".join(o.name.split(".")[-1] for o in op.body.ops)
+    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc))
+
+
+def kernel_key(op: Fused) -> str:
+    """Equal for regions that become the same code: structure, types, attributes, template and parameters, but not the constants' values."""
+    number: dict[Value, int] = {}
+
+    def describe(v: Value) -> str:
+        number.setdefault(v, len(number))
+        return f"{number[v]}:{v.type}"
+
+    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0)]
+    parts.extend(describe(v) for v in op.body.inputs)
+    for o in op.body.ops:
+        parts.append(f"{o.name}{_attrs(o)}({','.join(describe(v) for v in o.operands)})->{describe(o.out)}")
+        parts.append(",".join(f.name for f in o.operand_fields if getattr(o, f.name) is not None))
+    parts.append(",".join(describe(v) for v in op.body.outputs))
+    return "|".join(parts)
+
+
+def _attrs(op: Op) -> str:
+    return repr(sorted((k, v) for k, v in op.attrs.items()))
+
+

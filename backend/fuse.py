@@ -1,0 +1,80 @@
+"""fuse: every operator becomes the anchor of one `tile.fused` region, and takes the elementwise ops behind it into its tail.
+
+    conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
+
+A region means its ops in sequence, so fusing is exact. An elementwise op joins when it is the only reader of the region's result,
+keeps its type, and its other operands are known before the anchor runs and can be read by a tail (scalar, per channel, same shape).
+"""
+
+from __future__ import annotations
+
+from ..ir.graph import Graph, remapped
+from ..ir.op import Const, Op, Value
+from ..ir.ops import Elementwise, Reshape
+from .tile import Copy, Fused
+
+
+def fuse(graph: Graph) -> Graph:
+    """Group the ops of a legalized graph into regions, in place."""
+    position = {op: i for i, op in enumerate(graph.ops)}
+    taken: set[Op] = set()
+    for anchor in list(graph.ops):
+        if anchor in taken or isinstance(anchor, (Const, Reshape, Fused, Copy)):
+            continue
+        group = [anchor, *_tail(graph, anchor, position)]
+        taken.update(group)
+        position[wrap(graph, group)] = position[group[-1]]
+    return graph
+
+
+def _tail(graph: Graph, anchor: Op, position: dict[Op, int]) -> list[Op]:
+    """Elementwise ops that follow the anchor one by one."""
+    tail: list[Op] = []
+    value = anchor.out
+    start = position[anchor]
+    while len(value.uses) == 1:
+        (user,) = value.uses
+        if not isinstance(user, Elementwise) or user.out.type != anchor.out.type or not user.out.type.is_float:
+            break
+        others = [v for v in user.operands if v is not value]
+        if not all(readable(v, anchor.out) and _ready(v, start, position) for v in others):
+            break
+        tail.append(user)
+        value = user.out
+    return tail
+
+
+def _ready(v: Value, start: int, position: dict[Op, int]) -> bool:
+    """Constants and inputs always are; other values when they are computed before the anchor."""
+    return v.op is None or isinstance(v.op, Const) or position.get(v.op, start) < start
+
+
+def readable(operand: Value, out: Value) -> bool:
+    """A tail reads scalars, same-shape operands and per-channel ones: (1|N, C, 1, 1) of a map, (C,) of rows."""
+    a, o = operand.shape, out.shape
+    if a == o or operand.type.size == 1:
+        return True
+    if len(o) == 4:
+        return len(a) == 4 and a[0] in (1, o[0]) and a[1:] == (o[1], 1, 1)
+    return bool(o) and operand.type.size == o[-1] and a[-1:] == o[-1:]
+
+
+def wrap(graph: Graph, group: list[Op]) -> Fused:
+    """Replace a group of ops, in sequence, by one region; operands keep their order of first use."""
+    inside = {op for op in group}
+    args: list[Value] = []
+    for op in group:
+        args.extend(v for v in op.operands if v.op not in inside and v not in args)
+    body = Graph(group[0].name.split(".")[-1])
+    inner = {v: body.add_input(v.type, f"a{i}") for i, v in enumerate(args)}
+    for op in group:
+        copy = remapped(op, inner)
+        body.add(copy)
+        inner[op.out] = copy.out
+    body.set_outputs([inner[group[-1].out]])
+    fused = Fused(args, body, loc=group[0].loc)
+    last = group[-1]
+    graph.replace(last, fused)
+    for op in reversed(group[:-1]):
+        graph.erase(op)
+    return fused

@@ -1,0 +1,98 @@
+"""The f32 micro-kernel: a register tile of MR broadcast rows times NV weight vectors, shared by every template that ends in a GEMM.
+
+Each accumulator is its own stack array of one vector: TVM turns arrays of 1,024 bytes into heap calls, and LLVM keeps these in registers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..target import Target
+from ..tir import Buffer, Builder, Expr, const, splat
+
+
+@dataclass
+class Tile:
+    """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32."""
+
+    b: Builder
+    rows: int
+    vectors: int
+    lanes: int
+
+    def __post_init__(self) -> None:
+        self.acc = [[self.b.local(self.lanes) for _ in range(self.vectors)] for _ in range(self.rows)]
+
+    def start(self, bias: Callable[[int], Expr] | None) -> None:
+        """Begin from the bias of each vector, or from zero."""
+        for j in range(self.vectors):
+            for i in range(self.rows):
+                self.b.store(self.acc[i][j], 0, const(0.0, lanes=self.lanes) if bias is None else bias(j), self.lanes)
+
+    def step(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, w_index: Expr) -> None:
+        """acc[i] += x[address] * w[w_index : + vectors * lanes] for each (i, address) of `rows`."""
+        b, lanes = self.b, self.lanes
+        weights = [b.let("w", b.load(w, w_index + j * lanes, lanes)) for j in range(self.vectors)]
+        for i, address in rows:
+            value = b.let("x", splat(b.load(x, address), lanes))
+            for j, weight in enumerate(weights):
+                b.store(self.acc[i][j], 0, b.load(self.acc[i][j], 0, lanes) + value * weight, lanes)
+
+    def value(self, i: int, j: int) -> Expr:
+        return self.b.load(self.acc[i][j], 0, self.lanes)
+
+
+def max_rows(target: Target, vectors: int) -> int:
+    """Rows that fit the registers beside the weight vectors and one broadcast."""
+    return max(1, min((target.registers - vectors - 1) // vectors, 24 if target.registers == 32 else 12))
+
+
+def vector_groups(blocks: int, target: Target) -> list[tuple[int, int, int]]:
+    """Cover `blocks` channel blocks by groups of 1 to 4 vectors: (vectors, first block, number of groups). Twos, then a three or a one."""
+    if blocks <= 3:
+        return [(blocks, 0, 1)]
+    if blocks % 2 == 0:
+        return [(2, 0, blocks // 2)]
+    return [(2, 0, (blocks - 3) // 2), (3, blocks - 3, 1)]
+
+
+@functools.cache
+def cover(n: int, biggest: int, vectors: int) -> tuple[int, ...]:
+    """`n` rows as a sum of tile heights up to `biggest`, largest first, at the least modelled cost: no remainder code and no junk rows.
+
+    A tile costs its FMAs, but never less than the FMA latency allows (8 independent accumulators), plus a start of half an FMA chain.
+    """
+    if n <= 0:
+        return ()
+    cost: list[tuple[float, int]] = [(0.0, 0)]
+    for k in range(1, n + 1):
+        cost.append(min(((cost[k - m][0] + max(m * vectors, 8.5) / vectors + 0.35 + 0.4 / vectors), m) for m in range(1, min(biggest, k) + 1)))
+    tiles = []
+    while n:
+        tiles.append(cost[n][1])
+        n -= cost[n][1]
+    return tuple(sorted(tiles, reverse=True))
+
+
+def runs(tiles: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Equal neighbours counted: (height, first row, count)."""
+    result: list[tuple[int, int, int]] = []
+    at = 0
+    for m in tiles:
+        if result and result[-1][0] == m:
+            height, first, count = result[-1]
+            result[-1] = (height, first, count + 1)
+        else:
+            result.append((m, at, 1))
+        at += m
+    return result
+
+
+def unroll(rows: int, vectors: int, depth: int) -> int:
+    """How many reduction steps of `depth` go into one loop body: about 100 FMAs."""
+    for u in (1, 2, 4, 8, 16):
+        if depth % u == 0 and rows * vectors * u >= 96:
+            return u
+    return next(u for u in (16, 8, 4, 2, 1) if depth % u == 0)

@@ -1,0 +1,78 @@
+"""Packs between plain (N, C, H, W) and blocked (N, C/lanes, H, W, lanes), and plain copies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from tvm import tirx as t
+
+from ...ir.op import Value
+from ..region import Kernel, Region
+from ..target import Target
+from ..tile import Copy, Pack, Unpack, block, logical_type
+from .template import Params, kernel
+
+
+class _Move:
+    """A kernel with nothing to choose and nothing to pack."""
+
+    name = "move"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return not region.tail
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        return [{}]
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        return float(region.out.size)
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return {}
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        return 0
+
+
+@kernel(Pack, Unpack)
+class Repack(_Move):
+    """Blocks of `lanes` channels x `lanes` pixels: strided vector loads on one side, whole vectors on the other."""
+
+    name = "repack"
+
+    def emit(self, k: Kernel) -> None:
+        packing = isinstance(k.anchor, Pack)
+        plain = k.region.out if not packing else k.anchor.x.type
+        blocked = k.region.out if packing else k.anchor.x.type
+        lanes = block(blocked.layout)
+        n, c, h, w = logical_type(blocked).shape
+        pixels, blocks = h * w, blocked.shape[1]
+        source, target = k.args[k.anchor.x], k.out
+        assert plain.size == n * c * pixels
+        b = k.b
+        with b.loop("block", 0, n * blocks, "parallel" if k.threads > 1 and n * blocks > 1 else "serial") as nb:
+            image, cb = b.let("image", t.floordiv(nb, blocks)), b.let("cb", t.floormod(nb, blocks))
+            for live, condition in ((lanes, cb < c // lanes), (c % lanes, cb >= c // lanes)):
+                if not live or (live == lanes and c < lanes):
+                    continue
+                with b.when(condition), b.loop("pixel", 0, pixels) as p:
+                    base = b.let("base", (image * c + cb * lanes) * pixels + p)
+                    at = b.let("at", (nb * pixels + p) * lanes)
+                    if packing:
+                        b.store(target, at, t.BufferLoad(source.raw, [t.Ramp(base, pixels, live)]), live)
+                    else:
+                        b.emit(t.BufferStore(target.raw, b.load(source, at, live), [t.Ramp(base, t.IntImm("int32", pixels), live)]))
+
+
+@kernel(Copy)
+class CopyKernel(_Move):
+    name = "copy"
+
+    def emit(self, k: Kernel) -> None:
+        size, lanes = math.prod(k.region.out.shape), k.target.lanes
+        b, x = k.b, k.args[k.anchor.x]
+        with b.loop("i", 0, size // lanes) as i:
+            b.store(k.out, i * lanes, b.load(x, i * lanes, lanes), lanes)
+        with b.loop("j", size - size % lanes, size) as j:
+            b.store(k.out, j, b.load(x, j))

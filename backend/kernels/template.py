@@ -1,0 +1,82 @@
+"""What a kernel template is, and how one is registered for an operator."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...ir.errors import TersorError
+from ...ir.op import Op, Value
+from ..region import Kernel, Region
+from ..target import Target
+
+Params = dict[str, Any]
+
+
+class Template(Protocol):
+    """One way to compute a fused region. It owns its whole bargain: packed constants, scratch, parameters, cost and code."""
+
+    name: str
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        """Whether this template can compute the region at all."""
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        """Parameter choices worth measuring, the cost model's favourite first."""
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        """Modelled time in cycles of one thread, comparable between templates of one operator."""
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        """Constants of the region's arguments in the form the code reads; arguments left out are taken as they are."""
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        """Bytes of scratch, planned with the activations."""
+
+    def emit(self, k: Kernel) -> None:
+        """Write the code."""
+
+
+TEMPLATES: dict[type[Op], list[Template]] = {}
+_BUILT_IN = ("conv_direct", "conv_gemm", "depthwise", "pool", "channel_gather", "pack", "elementwise", "dense", "reduce", "move", "spatial")
+_loaded = False
+
+
+def kernel(*ops: type[Op]) -> Callable[[type], type]:
+    """Class decorator: register a template for operators (also those of subclasses registered under their own name)."""
+
+    def register(cls: type) -> type:
+        template = cls()
+        for op in ops:
+            TEMPLATES.setdefault(op, []).append(template)
+        return cls
+
+    return register
+
+
+def load_built_in() -> None:
+    """Import the modules that register Tersor's own templates."""
+    global _loaded
+    if not _loaded:
+        _loaded = True
+        for module in _BUILT_IN:
+            importlib.import_module(f"{__package__}.{module}")
+
+
+def templates_for(op: Op) -> Iterator[Template]:
+    """Templates registered for an op's class or a base of it."""
+    load_built_in()
+    for cls in type(op).__mro__:
+        yield from TEMPLATES.get(cls, ())
+
+
+def template_named(name: str, op: Op) -> Template:
+    """The template that the schedule stage chose."""
+    for template in templates_for(op):
+        if template.name == name:
+            return template
+    known = ", ".join(t.name for t in templates_for(op)) or "none"
+    raise TersorError(f"{op.name} [{op.loc}]: no kernel template {name!r}; registered for it: {known}")

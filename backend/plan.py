@@ -1,0 +1,91 @@
+"""plan: static memory. Every region's result and scratch get a byte offset in one arena; values whose lives do not overlap share bytes.
+
+Constants lie in the weights, graph inputs and outputs in the caller's memory. A reshape is the same memory as its operand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir.graph import Graph
+from ..ir.op import Op, Value
+from ..ir.ops import Reshape
+from .kernels.template import template_named
+from .region import Region
+from .target import Target
+from .tile import Fused
+
+ALIGN = 64
+#: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
+SLACK = 64
+
+
+def plan(graph: Graph, target: Target, threads: int) -> Graph:
+    """Write `offset` and `scratch` on every region, in place; `arena_size` adds them up."""
+    order = {op: i for i, op in enumerate(graph.ops)}
+    spans: list[Span] = []
+    outputs = {root(v) for v in graph.outputs}
+    for op in graph.ops:
+        if not isinstance(op, Fused):
+            continue
+        template = template_named(op.template, Region(op).anchor)
+        op.offset = op.scratch = -1
+        if op.out not in outputs:
+            spans.append(Span(op, "offset", round_up(op.out.type.nbytes + SLACK), order[op], last_read(op.out, order)))
+        if need := template.scratch(Region(op), target, op.params, threads):
+            spans.append(Span(op, "scratch", round_up(need + SLACK), order[op], order[op]))
+    placed: list[tuple[Span, int]] = []
+    for s in sorted(spans, key=lambda s: (-s.size, s.first)):
+        at = 0
+        for other, offset in sorted(((o, f) for o, f in placed if o.first <= s.last and s.first <= o.last), key=lambda p: p[1]):
+            if at + s.size <= offset:
+                break
+            at = max(at, offset + other.size)
+        placed.append((s, at))
+        setattr(s.op, s.field, at)
+    return graph
+
+
+@dataclass(frozen=True)
+class Span:
+    """A buffer: its bytes, and the first and last op it must live through."""
+
+    op: Fused
+    field: str
+    size: int
+    first: int
+    last: int
+
+
+def round_up(size: int) -> int:
+    return -(-size // ALIGN) * ALIGN
+
+
+def root(v: Value) -> Value:
+    """The value whose memory a chain of reshapes shows."""
+    while isinstance(v.op, Reshape):
+        v = v.op.x
+    return v
+
+
+def last_read(v: Value, order: dict[Op, int]) -> int:
+    """Index of the last op that reads a value or a reshape of it."""
+    last = order[v.op] if v.op is not None else 0
+    for user in v.users:
+        last = max(last, last_read(user.out, order) if isinstance(user, Reshape) else order[user])
+    return last
+
+
+def arena_size(graph: Graph, target: Target, threads: int) -> int:
+    """Bytes of the arena of a planned graph."""
+    size = 0
+    for op in graph.ops:
+        if isinstance(op, Fused):
+            if op.offset >= 0:
+                size = max(size, op.offset + round_up(op.out.type.nbytes + SLACK))
+            if op.scratch >= 0:
+                need = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
+                size = max(size, op.scratch + round_up(need + SLACK))
+    return size
+
+

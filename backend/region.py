@@ -1,0 +1,114 @@
+"""What a kernel template sees: the fused region, its buffers, and the tail as a function of an accumulator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..ir.op import Const, Op, Value
+from ..ir.ops import Elementwise
+from ..ir.types import Tensor
+from .target import Target
+from .tile import Fused
+from .tir import Buffer, Builder, Expr, splat
+from .tirmath import TirMath
+
+
+@dataclass(frozen=True)
+class Region:
+    """A `tile.fused` op, split into its anchor and its elementwise tail."""
+
+    op: Fused
+
+    @property
+    def anchor(self) -> Op:
+        return self.op.body.ops[0]
+
+    @property
+    def tail(self) -> list[Op]:
+        """Every op when the region has no anchor of its own."""
+        ops = self.op.body.ops
+        return ops if isinstance(ops[0], Elementwise) else ops[1:]
+
+    @property
+    def out(self) -> Tensor:
+        return self.op.body.outputs[0].type
+
+    def array(self, arg: Value | None) -> np.ndarray | None:
+        """The constant behind an argument of the region; None for a missing or computed operand."""
+        if arg is None:
+            return None
+        op = self.op.args[self.op.body.inputs.index(arg)].op
+        return op.array if isinstance(op, Const) else None
+
+
+def operand_kind(operand: Tensor, out: Tensor) -> str:
+    """How the tail may read an extra operand: `same` shape, `scalar`, per `channel`, per `image` (and channel); else `other`."""
+    if operand.shape == out.shape:
+        return "same"
+    if operand.size == 1:
+        return "scalar"
+    if out.layout is not None:
+        n, blocks, _, _, lanes = out.shape
+        if operand.shape == (1, blocks, 1, 1, lanes):
+            return "channel"
+        return "image" if operand.shape == (n, blocks, 1, 1, lanes) else "other"
+    return "channel" if operand.shape[-1:] == out.shape[-1:] and operand.size == out.shape[-1] else "other"
+
+
+@dataclass
+class Kernel:
+    """A kernel under construction. `args` are the buffers of the region's arguments (constants as the template packed them)."""
+
+    b: Builder
+    region: Region
+    params: dict[str, Any]
+    target: Target
+    threads: int
+    args: dict[Value, Buffer]
+    out: Buffer
+    scratch: Buffer | None = None
+    math: TirMath = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.math = TirMath()
+
+    @property
+    def anchor(self) -> Any:
+        return self.region.anchor
+
+    def finish(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> None:
+        """Run the tail on an accumulator and store it.
+
+        offset: flat element of the result's first lane; channel: its channel (blocked: block * lanes); image: its batch index.
+        """
+        self.b.store(self.out, offset, self.apply(acc, offset, channel, image, lanes), lanes)
+
+    def apply(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
+        """The tail alone: the final value of these lanes."""
+        values: dict[Value, Expr] = {self.anchor.out: acc}
+        out = self.region.out
+        for op in self.region.tail:
+            xs = []
+            for v in op.operands:
+                if v not in values:
+                    values[v] = self._read(v, operand_kind(v.type, out), offset, channel, image, lanes)
+                xs.append(values[v])
+            values[op.out] = self.b.let("v", op.f(self.math, *xs))  # type: ignore[attr-defined]
+        return values[self.region.op.body.outputs[0]]
+
+    def _read(self, v: Value, kind: str, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
+        buffer = self.args[v]
+        if kind == "same":
+            return self.b.load(buffer, offset, lanes)
+        if kind == "scalar":
+            return splat(self.b.load(buffer, 0), lanes)
+        if kind == "channel":
+            return self.b.load(buffer, channel, lanes)
+        if kind == "image":
+            per_image = math.prod(v.type.shape[1:])
+            return self.b.load(buffer, image * per_image + channel, lanes)
+        raise AssertionError(f"{v.type} cannot be read by the tail of {self.region.out}: the fuse stage must not put it there")

@@ -1,0 +1,121 @@
+"""Targets: the facts about a processor that kernels ask for. No kernel looks at the host."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..ir.errors import TersorError
+
+#: x86 features a library may need, checked against the processor when it is loaded.
+X86_LEVELS = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
+#: The same, as LLVM spells them.
+_LLVM_NAME = {"sse4_2": "sse4.2"}
+KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register."""
+
+    name: str
+    triple: str
+    mcpu: str
+    features: tuple[str, ...]
+    lanes: int
+    registers: int
+    l1: int = 32 << 10
+    l2: int = 512 << 10
+    cores: int = 1
+
+    def tvm(self, threads: int = 1) -> Any:
+        """The TVM target that generates code for it."""
+        import tvm
+
+        return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "num-cores": max(threads, 1)})
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def resolve(target: str | Target) -> Target:
+    """`"cpu"`, `"cpu:znver3"`, `"arm64:cortex-a72"` -> facts. Unknown names raise `TersorError` with what is valid."""
+    if isinstance(target, Target):
+        return target
+    kind, _, cpu = target.partition(":")
+    if kind == "cpu":
+        return _host() if not cpu else _x86(target, cpu)
+    if kind == "arm64":
+        return _arm64(target, cpu or "cortex-a72")
+    raise TersorError(f"unknown target {target!r}; valid: {KINDS}")
+
+
+@functools.cache
+def _host() -> Target:
+    from tvm.target import codegen
+
+    cpu, triple = str(codegen.llvm_get_system_cpu()), str(codegen.llvm_get_system_triple())
+    facts = {"l1": _cache(1), "l2": _cache(2), "cores": len(os.sched_getaffinity(0))}
+    if "x86_64" not in triple:
+        return _arm64(f"arm64:{cpu}", cpu, **facts)
+    return _x86(f"cpu:{cpu}", cpu, present=host_features(), **facts)
+
+
+def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: int) -> Target:
+    triple = "x86_64-unknown-linux-gnu"
+    known = _llvm_features(name, cpu, triple)
+    features = tuple(f for f in X86_LEVELS if _LLVM_NAME.get(f, f) in known and (present is None or f in present))
+    if "avx512f" in features:
+        lanes, registers = 16, 32
+    elif "avx2" in features and "fma" in features:
+        lanes, registers = 8, 16
+    else:
+        lanes, registers = 4, 16
+    if present is not None and len(features) < sum(_LLVM_NAME.get(f, f) in known for f in X86_LEVELS):
+        # A virtual machine may hide what the processor's name promises.
+        cpu = {16: "x86-64-v4", 8: "x86-64-v3", 4: "x86-64-v2"}[lanes]
+    return Target(name, triple, cpu, features, lanes, registers, **facts)
+
+
+def _arm64(name: str, cpu: str, **facts: int) -> Target:
+    triple = "aarch64-unknown-linux-gnu"
+    _llvm_features(name, cpu, triple)
+    return Target(name, triple, cpu, ("neon",), 4, 32, **facts)
+
+
+def _llvm_features(name: str, cpu: str, triple: str) -> frozenset[str]:
+    import tvm
+    from tvm.target import codegen
+
+    names = [str(c) for c in codegen.llvm_get_cpu_archlist(tvm.target.Target({"kind": "llvm", "mtriple": triple}))]
+    if cpu not in names:
+        some = ", ".join(n for n in names if re.match(r"x86-64-v|znver|skylake|sapphire|cortex-a7|neoverse", n))
+        raise TersorError(f"unknown processor {cpu!r} in target {name!r}; valid are LLVM's names for {triple.split('-')[0]}, among them {some}")
+    return frozenset(str(f) for f in codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mtriple": triple, "mcpu": cpu})))
+
+
+@functools.cache
+def host_features() -> frozenset[str]:
+    """Feature flags of the processor this process runs on; empty where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.M)
+    return frozenset(match[1].split()) if match else frozenset()
+
+
+def _cache(level: int) -> int:
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            kind = (index / "type").read_text().strip()
+            if int((index / "level").read_text()) == level and kind in ("Data", "Unified"):
+                size = (index / "size").read_text().strip()
+                return int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]
+        except (OSError, ValueError, KeyError):
+            continue
+    return {1: 32 << 10, 2: 512 << 10}[level]

@@ -1,0 +1,143 @@
+"""A small builder of TensorIR: statements are nodes from the start, because parsing scripts costs two thirds of compile time.
+
+A kernel is a function of raw pointers. Buffers are flat; an index is in elements; vectors are loads of a ramp.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvm import tirx as t
+from tvm.ir import PointerType, PrimType
+
+#: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
+Expr = Any
+
+TIR_DTYPE = {"bool": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8", "f16": "float16", "f32": "float32", "f64": "float64"}
+
+
+@dataclass
+class Buffer:
+    """A flat view of a pointer."""
+
+    raw: Any
+    dtype: str
+
+
+@dataclass
+class Builder:
+    """Collects the statements of one function."""
+
+    name: str
+    params: list[Any] = field(default_factory=list)
+    _stack: list[list[Any]] = field(default_factory=lambda: [[]])
+    _count: int = 0
+
+    # -- declarations --------------------------------------------------------------------------
+
+    def param(self, name: str, dtype: str, size: int) -> Buffer:
+        """A pointer parameter, seen as a flat buffer of `size` elements."""
+        var = t.Var(name, PointerType(PrimType(dtype), "global"))
+        self.params.append(var)
+        raw = t.decl_buffer((max(size, 1),), dtype, name, data=var)
+        self.emit(t.DeclBuffer(raw, data=var))
+        return Buffer(raw, dtype)
+
+    def local(self, size: int, dtype: str = "float32") -> Buffer:
+        """A small array on the stack. Under 1,024 bytes it can live in registers; from there on TVM makes it a heap call."""
+        bits = int("".join(c for c in dtype if c.isdigit()) or 8)
+        if size * bits // 8 >= 1024:
+            raise ValueError(f"a stack array of {size} {dtype} would become a heap call: keep it under 1,024 bytes")
+        self._count += 1
+        raw = t.decl_buffer((size,), dtype, f"local{self._count}", scope="")
+        self.emit(t.AllocBuffer(raw))
+        return Buffer(raw, dtype)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def emit(self, stmt: Any) -> None:
+        self._stack[-1].append(stmt)
+
+    @contextlib.contextmanager
+    def loop(self, name: str, lo: Expr, hi: Expr, kind: str = "serial") -> Iterator[Any]:
+        """`for name in range(lo, hi)`; kind: serial, parallel, vectorized or unrolled."""
+        var = t.Var(name, "int32")
+        self._stack.append([])
+        yield var
+        body = self._stack.pop()
+        if body:
+            kinds = {"serial": 0, "parallel": 1, "vectorized": 2, "unrolled": 3}
+            self.emit(t.For(var, int32(lo), int32(hi - lo), t.ForKind(kinds[kind]), sequence(body)))
+
+    @contextlib.contextmanager
+    def range(self, name: str, lo: int, hi: int) -> Iterator[Any]:
+        """A serial loop, or just its one iteration when there is only one."""
+        if hi - lo == 1:
+            yield lo
+        else:
+            with self.loop(name, lo, hi) as v:
+                yield v
+
+    @contextlib.contextmanager
+    def when(self, condition: Expr) -> Iterator[None]:
+        self._stack.append([])
+        yield
+        body = self._stack.pop()
+        if body:
+            self.emit(t.IfThenElse(condition, sequence(body), None))
+
+    def let(self, name: str, value: Expr) -> Expr:
+        """A named value, computed once (a Python integer stays one)."""
+        if isinstance(value, int):
+            return value
+        var = t.Var(name, value.ty)
+        self.emit(t.Bind(var, value))
+        return var
+
+    def load(self, buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
+        return t.BufferLoad(buffer.raw, [ramp(index, lanes)])
+
+    def store(self, buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
+        self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes)]))
+
+    def prefetch(self, buffer: Buffer, index: Expr) -> None:
+        """Ask for the cache line of an element to be read soon."""
+        address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
+        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(0), int32(3), int32(1))))
+
+    # -- result --------------------------------------------------------------------------------
+
+    def function(self) -> Any:
+        """The PrimFunc. It returns 0: a callee that holds a parallel loop must return an int32."""
+        body = sequence([*self._stack[0], t.Return(t.IntImm("int32", 0))])
+        func = t.PrimFunc(self.params, body, PrimType("int32"))
+        return func.with_attr("tirx.noalias", True).with_attr("s_tir", True)
+
+
+def int32(value: Expr) -> Expr:
+    return t.IntImm("int32", value) if isinstance(value, int) else value
+
+
+def ramp(index: Expr, lanes: int) -> Expr:
+    return t.Ramp(int32(index), int32(1), lanes) if lanes > 1 else int32(index)
+
+
+def sequence(stmts: Sequence[Any]) -> Any:
+    return stmts[0] if len(stmts) == 1 else t.SeqStmt(list(stmts))
+
+
+def splat(value: Expr, lanes: int) -> Expr:
+    """The same scalar in every lane."""
+    return t.Broadcast(value, lanes) if lanes > 1 else value
+
+
+def const(value: float | int | bool, dtype: str = "float32", lanes: int = 1) -> Expr:
+    return splat(t.const(value, dtype), lanes)
+
+
+def lanes_of(value: Expr) -> int:
+    """Lanes of an expression: 8 for `float32x8`."""
+    return int(str(value.ty.dtype).partition("x")[2] or 1)

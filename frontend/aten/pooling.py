@@ -1,0 +1,95 @@
+"""Pooling; one-dimensional pooling and inputs without a batch go through reshapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...ir.op import Op, Value
+from ...ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from ..call import Call
+from ..registry import converter
+
+
+@converter("aten.max_pool2d.default", "aten.max_pool1d.default")
+def max_pool(
+    call: Call,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Value:
+    space = 1 if "pool1d" in call.target else 2
+    op = MaxPool2d(
+        _image(call, x, space),
+        kernel=_pair(kernel, space, 1),
+        stride=_pair(stride or kernel, space, 1),
+        padding=_sides(padding, space),
+        dilation=_pair(dilation, space, 1),
+        ceil_mode=ceil_mode,
+    )
+    return call.reshape(op, call.shape)
+
+
+@converter("aten.max_pool2d_with_indices.default", "aten.max_pool1d_with_indices.default")
+def max_pool_with_indices(call: Call, *args: Any, **kwargs: Any) -> list[Value | None]:
+    return [max_pool(call, *args, **kwargs), None]
+
+
+@converter("aten.avg_pool2d.default", "aten.avg_pool1d.default")
+def avg_pool(
+    call: Call,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
+    space = 1 if "pool1d" in call.target else 2
+    op = AvgPool2d(
+        _image(call, x, space),
+        kernel=_pair(kernel, space, 1),
+        stride=_pair(stride or kernel, space, 1),
+        padding=_sides(padding, space),
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor=divisor_override,
+    )
+    return call.reshape(op, call.shape)
+
+
+@converter("aten.adaptive_avg_pool2d.default", "aten._adaptive_avg_pool2d.default", "aten.adaptive_avg_pool1d.default")
+def adaptive_avg_pool(call: Call, x: Value, size: Sequence[int]) -> Value:
+    return _adaptive(call, AdaptiveAvgPool2d, x, size)
+
+
+@converter("aten.adaptive_max_pool2d.default", "aten.adaptive_max_pool1d.default")
+def adaptive_max_pool(call: Call, x: Value, size: Sequence[int]) -> list[Value | None]:
+    return [_adaptive(call, AdaptiveMaxPool2d, x, size), None]
+
+
+def _adaptive(call: Call, kind: type[Op], x: Value, size: Sequence[int]) -> Value:
+    space = 1 if "pool1d" in call.target else 2
+    return call.reshape(kind(_image(call, x, space), size=_pair(size, space, 1)), call.shape)
+
+
+def _image(call: Call, x: Value, space: int) -> Value:
+    """x as (N, C, H, W)."""
+    dims = call.dims(x)
+    batched = dims if len(dims) == space + 2 else (1, *dims)
+    return call.reshape(x, (*batched[:2], *(1,) * (2 - space), *batched[2:]))
+
+
+def _pair(values: Sequence[int], space: int, lead: int) -> tuple[int, int]:
+    if space == 1:
+        return (lead, values[0])
+    return (values[0], values[-1])
+
+
+def _sides(padding: Sequence[int], space: int) -> tuple[int, int, int, int]:
+    height, width = _pair(padding, space, 0)
+    return (height, height, width, width)

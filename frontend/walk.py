@@ -1,0 +1,358 @@
+"""Walking an exported program in order: placeholders become inputs and constants, calls become ops through their converters."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+
+from ..ir.errors import TersorError, UnsupportedError, VerifyError
+from ..ir.graph import Graph, unattached
+from ..ir.op import Const, Loc, Op, Value
+from ..ir.types import Tensor
+from . import aten  # noqa: F401  registers the converters
+from .call import Call, StaticBatchNeeded, elem_of, to_numpy
+from .locations import node_loc
+from .registry import CONVERTERS
+from .structure import leaf_paths, output_names, structure_of
+
+#: Stands for the result of an operator that has no converter, so that all such operators are found in one walk.
+_MISSING = object()
+
+
+class Walk:
+    """Builds the graph of one exported program.
+
+    batch: the example's batch when dimension 0 of some inputs is symbolic, else None.
+    """
+
+    def __init__(self, module: nn.Module, program: ExportedProgram, batch: int | None, input_names: Sequence[str] | None = None):
+        self.module = module
+        self.program = program
+        self.batch = batch
+        self.symbol: sympy.Symbol | None = None
+        self.graph = Graph()
+        #: what a node stands for: a Value, a tensor that is known now, a list of them, or _MISSING
+        self.env: dict[fx.Node, Any] = {}
+        self.parameters: set[fx.Node] = set()
+        self.dims: dict[Value, tuple[Any, ...]] = {}
+        self.consts: dict[tuple[Any, ...], Value] = {}
+        self.names: set[str] = set()
+        self.missing: dict[str, list[str]] = {}
+        self.input_names = input_names
+
+    def run(self) -> Graph:
+        self.check_mutation()
+        self.add_inputs()
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self.env[node] = self.convert(node)
+        if self.missing:
+            raise self.missing_error()
+        self.add_outputs()
+        self.graph.remove_dead()
+        return self.graph
+
+    # -- inputs and outputs --------------------------------------------------------------------
+
+    def check_mutation(self) -> None:
+        signature = self.program.graph_signature
+        changed = sorted(signature.buffers_to_mutate.values())
+        if changed:
+            raise UnsupportedError(
+                f"{type(self.module).__name__}.forward changes the buffer {', '.join(map(repr, changed[:3]))}: a graph keeps no state between runs; "
+                "call model.eval() if it is in training mode, or take the update out of forward"
+            )
+        for name in signature.user_inputs_to_mutate.values():
+            warnings.warn(f"{type(self.module).__name__}.forward changes its input {name!r} in place; the graph leaves it as it is", stacklevel=4)
+
+    def add_inputs(self) -> None:
+        nodes = {n.name: n for n in self.program.graph.nodes if n.op == "placeholder"}
+        specs = self.program.graph_signature.input_specs
+        users = [nodes[s.arg.name] for s in specs if s.kind is InputKind.USER_INPUT and isinstance(s.arg, TensorArgument)]
+        names = [n.name for n in users] if self.input_names is None else list(self.input_names)
+        if len(names) != len(users):
+            raise TersorError(f"{type(self.module).__name__} has {len(users)} tensor inputs ({', '.join(n.name for n in users)}), got {len(names)} input_names")
+        for node in users:
+            if self.symbol is None and node.meta["val"].dim() and isinstance(node.meta["val"].shape[0], torch.SymInt):
+                expr = node.meta["val"].shape[0].node.expr
+                self.symbol = expr if isinstance(expr, sympy.Symbol) else None
+        for node, name in zip(users, names):
+            val = node.meta["val"]
+            shape = self.shape(val.shape)
+            value = self.graph.add_input(Tensor(self.sizes(val.shape), elem_of(val.dtype, f"input {name!r}")), name, bool(shape) and shape[0] < 0)
+            self.dims[value] = shape
+            self.names.add(name)
+            self.env[node] = value
+        for spec in specs:
+            if spec.kind is not InputKind.USER_INPUT:
+                self.env[nodes[spec.arg.name]] = self.stored(str(spec.target))
+                if spec.kind is InputKind.PARAMETER:
+                    self.parameters.add(nodes[spec.arg.name])
+
+    def stored(self, name: str) -> torch.Tensor | None:
+        """A parameter, buffer or lifted constant."""
+        for place in (self.program.state_dict, self.program.constants):
+            if isinstance(place.get(name), torch.Tensor):
+                return place[name]
+        return None
+
+    def add_outputs(self) -> None:
+        output = next(n for n in self.program.graph.nodes if n.op == "output")
+        spec = self.program.call_spec.out_spec
+        values: list[Value] = []
+        leaves: list[int | None] = []
+        paths = leaf_paths(spec)
+        results = [(s, n) for s, n in zip(self.program.graph_signature.output_specs, output.args[0]) if s.kind is OutputKind.USER_OUTPUT]
+        for (out, node), path in zip(results, paths):
+            if isinstance(out.arg, TensorArgument):
+                leaves.append(len(values))
+                values.append(self.value(node))
+            elif isinstance(out.arg, ConstantArgument) and out.arg.value is None:
+                leaves.append(None)
+            else:
+                where = "".join(f"[{key!r}]" for key in path)
+                raise UnsupportedError(f"{type(self.module).__name__}.forward returns a {type(node).__name__} in its result{where}; a graph returns tensors")
+        if not values:
+            raise UnsupportedError(f"{type(self.module).__name__}.forward returns no tensor")
+        names = output_names([path for path, leaf in zip(paths, leaves) if leaf is not None])
+        self.graph.set_outputs(values, names, structure_of(spec, iter(leaves)))
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def convert(self, node: fx.Node) -> Any:
+        """What a call stands for in the graph."""
+        if node.target is operator.getitem:
+            return self.getitem(node)
+        val = node.meta.get("val")
+        if not _has_tensor(val):
+            if val is None or isinstance(val, int | float | torch.SymInt | torch.SymFloat | torch.SymBool):
+                return None  # size arithmetic is read from its result, assertions are torch's own
+        if any(self.env.get(n) is _MISSING for n in node.all_input_nodes):
+            return _MISSING
+        target = str(node.target)
+        call = self.call(node, target)
+        known = self.known_now(node, target)
+        if known is not None:
+            return known
+        if target not in CONVERTERS:
+            self.note_missing(target, call.loc, "")
+            return _MISSING
+        try:
+            return self.attach(self.apply(node, call), node, call)
+        except UnsupportedError as err:
+            self.note_missing(target, call.loc, str(err))
+            return _MISSING
+
+    def getitem(self, node: fx.Node) -> Any:
+        source, index = node.args
+        assert isinstance(source, fx.Node)
+        results = self.env[source]
+        if results is _MISSING:
+            return _MISSING
+        result = results[index]
+        if result is None:
+            self.note_missing(str(source.target), node_loc(source), f"its result {index} has no equivalent")
+            return _MISSING
+        if isinstance(result, Value):
+            self.dims[result] = self.shape(node.meta["val"].shape)
+        return result
+
+    def call(self, node: fx.Node, target: str) -> Call:
+        val = node.meta["val"]
+        while isinstance(val, tuple | list):
+            val = val[0]
+        loc = node_loc(node)
+        batch_axes = tuple(i for i, n in enumerate(val.shape) if isinstance(n, torch.SymInt) and n.node.expr == self.symbol)
+        source = next((v for v in self.graph.inputs if v.name in self.graph.batched), None)
+        elem = elem_of(val.dtype, f"{target} [{loc}]")
+        return Call(target, loc, elem, self.shape(val.shape), self.sizes(val.shape), batch_axes, self.dims_of, source)
+
+    def apply(self, node: fx.Node, call: Call) -> Any:
+        entry = CONVERTERS[call.target]
+
+        def argument(x: Any) -> Any:
+            if isinstance(x, fx.Node):
+                val = x.meta.get("val")
+                if isinstance(val, torch.SymInt | torch.SymFloat | int | float):
+                    return self.number(val, call, entry.symbolic)
+                result = self.env[x]
+                return self.const(x) if isinstance(result, torch.Tensor) else result
+            if isinstance(x, list | tuple):
+                return [argument(y) for y in x]
+            return x
+
+        args = [argument(a) for a in node.args]
+        kwargs = {k: argument(v) for k, v in node.kwargs.items() if k not in ("device", "layout", "pin_memory", "memory_format")}
+        try:
+            return entry.function(call, *args, **kwargs)
+        except (TersorError, StaticBatchNeeded) as err:
+            if isinstance(err, VerifyError):
+                raise TersorError(f"{call.target} [{call.loc}]: {err}") from err
+            raise
+        except Exception as err:
+            raise TersorError(f"the converter of {call.target} failed [{call.loc}]: {type(err).__name__}: {err}") from err
+
+    def attach(self, result: Any, node: fx.Node, call: Call) -> Any:
+        """Put the ops behind a converter's result into the graph, with names and locations."""
+        if isinstance(result, list | tuple):
+            return [None if r is None else self.attach(r, node, call) for r in result]
+        if isinstance(result, Op):
+            result = result.out
+        if not isinstance(result, Value):
+            raise TersorError(f"the converter of {call.target} returned a {type(result).__name__} [{call.loc}]; valid: an op, a value, or a list of them")
+        op = result.op
+        if op is not None and op.graph is None:
+            for part in unattached(op):
+                if part.loc == Loc():
+                    part.loc = call.loc
+                if not part.out.name:
+                    part.out.name = self.name(node.name if part is op else f"{node.name}_{part.name.rpartition('.')[2]}")
+            self.graph.add(op)
+        if not isinstance(node.meta["val"], tuple | list):
+            expected = Tensor(call.sizes, call.elem)
+            if result.type != expected:
+                raise TersorError(f"the converter of {call.target} gives {result.type.shape} {result.type.elem}, torch {expected.shape} {expected.elem} [{call.loc}]")
+            self.dims.setdefault(result, call.shape)
+        return result
+
+    # -- constants -----------------------------------------------------------------------------
+
+    def known_now(self, node: fx.Node, target: str) -> Any:
+        """The result of a call that reads only constants (grids, masks, scalars), computed by torch; None where it must become an op.
+
+        Calls on parameters stay ops where they can, so that passes still see the parameter.
+        """
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            return None
+        inputs = [n for n in node.all_input_nodes if _has_tensor(n.meta.get("val"))]
+        if not all(isinstance(self.env.get(n), torch.Tensor) for n in inputs) or _is_symbolic(node):
+            return None
+        if any(n in self.parameters for n in inputs):
+            if target in CONVERTERS:
+                return None
+            self.parameters.add(node)
+
+        def argument(n: fx.Node) -> Any:
+            return self.env[n] if n in inputs else n.meta["val"]
+
+        assert callable(node.target)
+        with torch.no_grad():
+            return node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
+
+    def const(self, node: fx.Node) -> Value:
+        """The constant of a node whose tensor is known; one for all names of a shared parameter."""
+        tensor = self.env[node]
+        key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()) if tensor.numel() else (node,)
+        if key not in self.consts:
+            target = next((str(s.target) for s in self.program.graph_signature.input_specs if s.arg.name == node.name and s.target), None)
+            name = self.first_name(target) if target else node.name
+            elem_of(tensor.dtype, f"constant {name!r}")
+            op = Const(to_numpy(tensor), loc=Loc(name) if target else node_loc(node))
+            op.out.name = self.name(name)
+            self.consts[key] = op.out
+        return self.consts[key]
+
+    def first_name(self, target: str) -> str:
+        """The first of the names under which the module holds a shared parameter."""
+        tensors = dict(self.module.named_parameters(remove_duplicate=False))
+        return next((name for name, t in tensors.items() if t is tensors.get(target)), target)
+
+    # -- sizes ---------------------------------------------------------------------------------
+
+    def number(self, x: Any, call: Call, symbolic: bool) -> Any:
+        if isinstance(x, int | float):
+            return x
+        expr = x.node.expr
+        if not expr.free_symbols:
+            return int(expr) if isinstance(x, torch.SymInt) else float(expr)
+        self.check_bound([expr], str(call.loc))
+        if not symbolic or isinstance(x, torch.SymFloat):
+            raise StaticBatchNeeded(f"{call.target} computes with the batch size [{call.loc}]")
+        return -1
+
+    def shape(self, sizes: Iterable[Any]) -> tuple[int, ...]:
+        """-1 where a size depends on the batch."""
+        return tuple(-1 if isinstance(n, torch.SymInt) and n.node.expr.free_symbols else int(n) for n in sizes)
+
+    def sizes(self, sizes: Iterable[Any], batch: int | None = None) -> tuple[int, ...]:
+        """A shape at a batch, the example's by default."""
+        exprs = [n.node.expr if isinstance(n, torch.SymInt) else sympy.Integer(n) for n in sizes]
+        self.check_bound(exprs, "")
+        return tuple(int(e.subs({self.symbol: batch or self.batch}) if e.free_symbols else e) for e in exprs)
+
+    def check_bound(self, exprs: Iterable[Any], where: str) -> None:
+        free = set().union(*(e.free_symbols for e in exprs))
+        if free - {self.symbol}:
+            at = f" [{where}]" if where else ""
+            raise UnsupportedError(f"{type(self.module).__name__}.forward makes a tensor whose shape depends on the values of another{at}; shapes must be static")
+
+    def dims_of(self, x: Value) -> tuple[int, ...]:
+        if x in self.dims:
+            return self.dims[x]
+        source = getattr(x.op, "x", None)
+        return self.dims_of(source) if x.op is not None and x.op.name == "nn.cast" and isinstance(source, Value) else x.shape
+
+    def check_batch(self) -> None:
+        """Raise `StaticBatchNeeded` unless the graph at another batch has the shapes that torch says."""
+        assert self.batch is not None
+        try:
+            other = self.graph.at(self.batch + 2)
+        except TersorError as err:
+            raise StaticBatchNeeded(f"the graph does not hold for another batch: {err}") from err
+        by_name = {v.name: v for op in other.ops for v in op.outs}
+        for node, value in self.env.items():
+            if isinstance(value, Value) and value.op is not None and value.name in by_name:
+                expected = self.sizes(node.meta["val"].shape, self.batch + 2)
+                if by_name[value.name].shape != expected:
+                    raise StaticBatchNeeded(f"{value.op.name} has shape {by_name[value.name].shape} at batch {self.batch + 2}, not {expected} [{value.op.loc}]")
+
+    # -- names and errors ----------------------------------------------------------------------
+
+    def value(self, node: fx.Node) -> Value:
+        """A node's value, constants included."""
+        result = self.env[node]
+        if isinstance(result, torch.Tensor):
+            result = self.const(node)
+            if result.op is not None and result.op.graph is None:
+                self.graph.add(result.op)
+        assert isinstance(result, Value)
+        return result
+
+    def name(self, wanted: str) -> str:
+        name, count = wanted, 0
+        while name in self.names:
+            count += 1
+            name = f"{wanted}_{count}"
+        self.names.add(name)
+        return name
+
+    def note_missing(self, target: str, loc: Loc, why: str) -> None:
+        self.missing.setdefault(target, []).append(f"{loc}: {why}" if why else str(loc))
+
+    def missing_error(self) -> UnsupportedError:
+        parts = [f"{target} [{'; '.join(places[:4])}{f'; and {len(places) - 4} more' if len(places) > 4 else ''}]" for target, places in self.missing.items()]
+        example = next(iter(self.missing))
+        return UnsupportedError(
+            f"{type(self.module).__name__} uses {len(parts)} operator{'s' if len(parts) > 1 else ''} that Tersor cannot convert: {', '.join(parts)}; "
+            f'to add one, decorate a function (call, *args) -> op with @tersor.frontend.converter("{example}")'
+        )
+
+
+def _has_tensor(val: Any) -> bool:
+    return isinstance(val, torch.Tensor) or (isinstance(val, tuple | list) and any(_has_tensor(v) for v in val))
+
+
+def _is_symbolic(node: fx.Node) -> bool:
+    """Whether a call's result or one of its size arguments depends on the batch."""
+    vals = [node.meta.get("val"), *(n.meta.get("val") for n in node.all_input_nodes)]
+    flat = [v for val in vals for v in (val if isinstance(val, tuple | list) else [val])]
+    sizes = [n for v in flat for n in (v.shape if isinstance(v, torch.Tensor) else [v])]
+    return any(isinstance(n, torch.SymInt | torch.SymFloat) and n.node.expr.free_symbols for n in sizes)

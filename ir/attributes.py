@@ -1,0 +1,73 @@
+"""Do attribute values fit the annotations of an op class? One rule for the parser and the verifier."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from .graph import Graph
+from .op import Field, Op
+from .types import BitsAffine, Layout, Tensor, Uniform
+
+Check = Callable[[Any], bool]
+
+_PLAIN = (str, int, float, bool, types.NoneType, Tensor, Uniform, BitsAffine, Layout, Graph)
+
+
+def is_plain(value: Any) -> bool:
+    """A value that the text can hold: no list, no numpy scalar."""
+    kind = type(value)
+    if kind is tuple:
+        return all(map(is_plain, value))
+    if kind is dict:
+        return all([type(k) is str and k != "" and is_plain(v) for k, v in value.items()])
+    return kind in _PLAIN
+
+
+def attribute_problem(cls: type[Op], values: Mapping[str, Any]) -> str | None:
+    """What is wrong with the attributes among `values`, in a sentence; None when all fit."""
+    for name, fits, annotation in _checks(cls):
+        if name in values and not fits(values[name]):
+            return f"attribute {name!r} must be {_text(annotation)}, got {values[name]!r}"
+    return None
+
+
+@cache
+def region_fields(cls: type[Op]) -> tuple[Field, ...]:
+    """Attributes that hold a region."""
+    return tuple(f for f in cls.attr_fields if f.annotation is Graph or Graph in typing.get_args(f.annotation))
+
+
+@cache
+def _checks(cls: type[Op]) -> tuple[tuple[str, Check, Any], ...]:
+    return tuple((f.name, _check(f.annotation), f.annotation) for f in cls.attr_fields)
+
+
+def _check(annotation: Any) -> Check:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is float:
+        return lambda v: type(v) is float or type(v) is int
+    if origin in (types.UnionType, typing.Union):
+        options = [_check(a) for a in args]
+        return lambda v: any([fits(v) for fits in options])
+    if origin is typing.Literal:
+        return lambda v: any([v == a and type(v) is type(a) for a in args])
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        every = _check(args[0])
+        return lambda v: type(v) is tuple and all(map(every, v))
+    if origin is tuple:
+        each = [_check(a) for a in args]
+        return lambda v: type(v) is tuple and len(v) == len(each) and all([fits(x) for fits, x in zip(each, v)])
+    if origin is dict and args[0] is str:
+        item = _check(args[1])
+        return lambda v: type(v) is dict and all([type(k) is str and k != "" and item(x) for k, x in v.items()])
+    if annotation in _PLAIN:
+        return lambda v: type(v) is annotation
+    return is_plain
+
+
+def _text(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation).replace("typing.", "")

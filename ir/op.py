@@ -1,0 +1,246 @@
+"""Values and operations. One class says everything about an operation: operands, attributes, shape, meaning, cost."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+
+import numpy as np
+
+from .errors import TersorError, VerifyError
+from .types import Layout, Tensor, elem_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from .graph import Graph
+
+OPS: dict[str, type[Op]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Loc:
+    """Where an op comes from: module path in the user's model and the innermost source line outside torch."""
+
+    path: str = ""
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        source = f"{self.file}:{self.line}" if self.file else ""
+        return " at ".join(part for part in (self.path, source) if part) or "unknown location"
+
+
+class Value:
+    """The result of an op, or an input of a graph (`op is None`)."""
+
+    __slots__ = ("name", "op", "type", "uses")
+
+    def __init__(self, type: Tensor, op: Op | None = None, name: str = ""):
+        self.type = type
+        self.op = op
+        self.name = name
+        #: ops attached to a graph that read this value, with the number of operands that do; a graph's outputs count as `None`.
+        self.uses: dict[Op | None, int] = {}
+
+    @property
+    def single_use(self) -> bool:
+        """Read exactly once (a graph output is a read)."""
+        return len(self.uses) == 1 and next(iter(self.uses.values())) == 1
+
+    @property
+    def users(self) -> list[Op]:
+        return [op for op in self.uses if op is not None]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape
+
+    def __repr__(self) -> str:
+        return f"Value(%{self.name or '?'}: {self.type})"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One annotated field of an op class."""
+
+    name: str
+    kind: str  # "value" | "optional" | "list" | "attr"
+    annotation: Any
+    required: bool
+    default: Any = None
+
+
+def _kind(annotation: Any) -> str:
+    if annotation is Value:
+        return "value"
+    origin = typing.get_origin(annotation)
+    if origin is list and typing.get_args(annotation) == (Value,):
+        return "list"
+    if origin in (types.UnionType, typing.Union) and Value in typing.get_args(annotation):
+        return "optional"
+    return "attr"
+
+
+@dataclass_transform()
+class Op:
+    """Base of every operation.
+
+    `class Relu(Op, name="nn.relu")` registers the class. Fields annotated `Value`, `Value | None` or `list[Value]` are operands;
+    all others are attributes with plain Python values (int, float, bool, str, tuples of them, element types, Graph for a region).
+    The result type is inferred at construction; an op belongs to no graph until it is inserted, and only then counts as a use.
+    """
+
+    name: ClassVar[str] = ""
+    fields: ClassVar[tuple[Field, ...]] = ()
+    operand_fields: ClassVar[tuple[Field, ...]] = ()
+    attr_fields: ClassVar[tuple[Field, ...]] = ()
+
+    def __init_subclass__(cls, name: str = "", **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        fields: list[Field] = []
+        for base in reversed(cls.__mro__[: cls.__mro__.index(Op)]):
+            for key, hint in inspect.get_annotations(base, locals={"Value": Value}, eval_str=True).items():
+                if typing.get_origin(hint) is ClassVar:
+                    continue
+                fields = [f for f in fields if f.name != key]
+                fields.append(Field(key, _kind(hint), hint, not hasattr(cls, key), getattr(cls, key, None)))
+        cls.fields = tuple(fields)
+        cls.operand_fields = tuple(f for f in fields if f.kind != "attr")
+        cls.attr_fields = tuple(f for f in fields if f.kind == "attr")
+        cls.__match_args__ = tuple(f.name for f in fields)
+        if name:
+            if name in OPS and OPS[name].__qualname__ != cls.__qualname__:
+                raise TersorError(f"op {name!r} is already registered by {OPS[name].__module__}.{OPS[name].__qualname__}")
+            cls.name = name
+            OPS[name] = cls
+
+    def __init__(self, *args: Any, loc: Loc | None = None, **kwargs: Any):
+        names = [f.name for f in self.fields]
+        if len(args) > len(names):
+            raise TypeError(f"{type(self).__name__} takes at most {len(names)} arguments ({', '.join(names)}), got {len(args)}")
+        given = dict(zip(names, args))
+        for key, value in kwargs.items():
+            if key not in names or key in given:
+                raise TypeError(f"{type(self).__name__} got {'a second value for' if key in given else 'an unknown field'} {key!r}; fields: {', '.join(names)}")
+            given[key] = value
+        for f in self.fields:
+            if f.name in given:
+                value = given[f.name]
+                if f.kind != "attr" and isinstance(value, Op):
+                    value = value.out
+                elif isinstance(value, list):
+                    value = [v.out if isinstance(v, Op) else v for v in value] if f.kind == "list" else tuple(value)
+                setattr(self, f.name, value)
+            elif f.required:
+                raise TypeError(f"{type(self).__name__} misses {f.name!r}; fields: {', '.join(names)}")
+            else:
+                setattr(self, f.name, [] if f.kind == "list" else f.default)
+        self.graph: Graph | None = None
+        self.loc = loc or Loc()
+        self.outs: list[Value] = [Value(t, self) for t in self.infer_all()]
+
+    # -- what a subclass says ------------------------------------------------------------------
+
+    def infer(self) -> Tensor:
+        """Type of the result from operand types and attributes; raises `VerifyError` (via `self.fail`) when they do not fit."""
+        raise NotImplementedError(f"{type(self).__name__}.infer")
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        """Meaning in torch. One argument per operand field: a tensor, None for a missing optional, a list for `list[Value]`."""
+        raise NotImplementedError(f"{type(self).__name__}.evaluate")
+
+    def macs(self) -> int:
+        """Multiply-accumulates; 0 for what is not a product sum."""
+        return 0
+
+    # -- what all share ------------------------------------------------------------------------
+
+    def infer_all(self) -> list[Tensor]:
+        return [self.infer()]
+
+    @property
+    def out(self) -> Value:
+        """The one result."""
+        return self.outs[0]
+
+    @property
+    def operands(self) -> list[Value]:
+        """Values read, in field order, missing optionals left out."""
+        result: list[Value] = []
+        for f in self.operand_fields:
+            v = getattr(self, f.name)
+            if f.kind == "list":
+                result.extend(v)
+            elif v is not None:
+                result.append(v)
+        return result
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in self.attr_fields}
+
+    def replace_operand(self, old: Value, new: Value) -> None:
+        """Read `new` wherever this op reads `old`; keeps the use counts."""
+        count = 0
+        for f in self.operand_fields:
+            v = getattr(self, f.name)
+            if f.kind == "list":
+                count += sum(o is old for o in v)
+                setattr(self, f.name, [new if o is old else o for o in v])
+            elif v is old:
+                count += 1
+                setattr(self, f.name, new)
+        if count and self.graph is not None:
+            drop_use(old, self, count)
+            add_use(new, self, count)
+
+    def rebuilt(self, *, loc: Loc | None = None, **changes: Any) -> Op:
+        """A new, unattached op of this class with some fields changed; its type is inferred anew."""
+        fields = {f.name: getattr(self, f.name) for f in self.fields} | changes
+        return type(self)(**fields, loc=loc or self.loc)
+
+    def fail(self, message: str) -> VerifyError:
+        """The error to raise when operands or attributes do not fit."""
+        return VerifyError(f"{self.name}: {message} [{self.loc}]" if self.__dict__.get("loc") else f"{self.name}: {message}")
+
+    def __repr__(self) -> str:
+        from .text import format_op
+
+        return format_op(self)
+
+
+def add_use(value: Value, op: Op | None, count: int = 1) -> None:
+    value.uses[op] = value.uses.get(op, 0) + count
+
+
+def drop_use(value: Value, op: Op | None, count: int = 1) -> None:
+    left = value.uses.get(op, 0) - count
+    if left > 0:
+        value.uses[op] = left
+    else:
+        value.uses.pop(op, None)
+
+
+class Const(Op, name="nn.constant"):
+    """A read-only array. `elem` overrides the element type of the array's dtype (a quantized type over int8); `layout` says what a packed array stands for."""
+
+    array: np.ndarray
+    elem: Any = None
+    layout: Layout | None = None
+
+    def infer(self) -> Tensor:
+        array = np.asarray(self.array)
+        if array.flags.writeable:
+            array = array.view()
+            array.flags.writeable = False
+        self.array = array
+        return Tensor(tuple(array.shape), self.elem if self.elem is not None else elem_of(array.dtype), self.layout)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        from .evaluate import to_torch
+
+        return to_torch(self.array)

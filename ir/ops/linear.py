@@ -1,0 +1,67 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ..op import Op, Value
+from ..types import Tensor
+from .check import broadcast, floats, has_shape, rank
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Dense(Op):
+    """Geometry of a product with a weight matrix: x (..., K), w (N, K), b (N,) -> (..., N)."""
+
+    x: Value
+    w: Value
+    b: Value | None = None
+
+    def out_shape(self) -> tuple[int, ...]:
+        n, k = rank(self, "w", 2, "(N, K)")
+        if self.x.type.rank < 1 or self.x.shape[-1] != k:
+            raise self.fail(f"x must end in the {k} columns of w, got x {list(self.x.shape)} and w {list(self.w.shape)}")
+        has_shape(self, "b", (n,))
+        return (*self.x.shape[:-1], n)
+
+    def macs(self) -> int:
+        return math.prod(self.out.shape) * self.w.shape[1]
+
+
+class Linear(Dense, name="nn.linear"):
+    """x @ w.T + b"""
+
+    def infer(self) -> Tensor:
+        return Tensor(self.out_shape(), floats(self, "x", "w", "b"))
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch.nn.functional as F
+
+        x, w, b = xs
+        return F.linear(x, w, b)
+
+
+class Matmul(Op, name="nn.matmul"):
+    """a (..., M, K) @ b (..., K, N) -> (..., M, N); leading dimensions broadcast."""
+
+    a: Value
+    b: Value
+
+    def infer(self) -> Tensor:
+        elem = floats(self, "a", "b")
+        a, b = self.a.shape, self.b.shape
+        if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
+            raise self.fail(f"operands must be (..., M, K) and (..., K, N), got {list(a)} and {list(b)}")
+        return Tensor((*broadcast(self, a[:-2], b[:-2]), a[-2], b[-1]), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
+        a, b = xs
+        return torch.matmul(a, b)
+
+    def macs(self) -> int:
+        return math.prod(self.out.shape) * self.a.shape[-1]

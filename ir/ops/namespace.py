@@ -1,0 +1,100 @@
+"""The namespace over which elementwise operators define their maths, and its torch form.
+
+An operator's `f(m, *xs)` uses only these functions and `+ - * /` and comparisons on the xs; constants enter by `m.const`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Math(Protocol):
+    """What `f` may call. Arguments and results are the namespace's own values (torch tensors, TensorIR vectors)."""
+
+    def max(self, a: Any, b: Any) -> Any: ...
+    def min(self, a: Any, b: Any) -> Any: ...
+    def exp(self, x: Any) -> Any: ...
+    def log(self, x: Any) -> Any: ...
+    def sqrt(self, x: Any) -> Any: ...
+    def floor(self, x: Any) -> Any: ...
+    def ceil(self, x: Any) -> Any: ...
+    def abs(self, x: Any) -> Any: ...
+    def tanh(self, x: Any) -> Any: ...
+    def erf(self, x: Any) -> Any: ...
+    def sigmoid(self, x: Any) -> Any: ...
+    def pow(self, a: Any, b: Any) -> Any: ...
+
+    def rint(self, x: Any) -> Any:
+        """Nearest integer, halves to even."""
+
+    def mod(self, a: Any, b: Any) -> Any:
+        """Remainder with the sign of the divisor (Python's `%`)."""
+
+    def where(self, c: Any, a: Any, b: Any) -> Any:
+        """a where the boolean c holds, else b."""
+
+    def mul(self, a: Any, b: Any) -> Any:
+        """a * b, rounded: never contracted into a fused multiply-add."""
+
+    def add(self, a: Any, b: Any) -> Any:
+        """a + b of rounded operands: never contracted into a fused multiply-add."""
+
+    def cast(self, x: Any, elem: str) -> Any:
+        """x as another element type; float to integer truncates."""
+
+    def const(self, x: Any, value: float) -> Any:
+        """A scalar of x's element type."""
+
+
+def torch_dtype(elem: str) -> torch.dtype:
+    """`"f32"` -> `torch.float32`."""
+    import torch
+
+    return {
+        "bool": torch.bool,
+        "i8": torch.int8,
+        "i16": torch.int16,
+        "i32": torch.int32,
+        "i64": torch.int64,
+        "u8": torch.uint8,
+        "f16": torch.float16,
+        "bf16": torch.bfloat16,
+        "f32": torch.float32,
+        "f64": torch.float64,
+    }[elem]
+
+
+class TorchMath:
+    """`Math` over torch tensors; differentiable where the maths is."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.max = torch.maximum
+        self.min = torch.minimum
+        self.exp = torch.exp
+        self.log = torch.log
+        self.sqrt = torch.sqrt
+        self.rint = torch.round
+        self.floor = torch.floor
+        self.ceil = torch.ceil
+        self.abs = torch.abs
+        self.tanh = torch.tanh
+        self.erf = torch.erf
+        self.sigmoid = torch.sigmoid
+        self.pow = torch.pow
+        self.mod = torch.remainder
+        self.where = torch.where
+        self.mul = torch.mul
+        self.add = torch.add
+
+    def cast(self, x: torch.Tensor, elem: str) -> torch.Tensor:
+        return x.to(torch_dtype(elem))
+
+    def const(self, x: torch.Tensor, value: float) -> torch.Tensor:
+        import torch
+
+        return torch.full((), value, dtype=x.dtype, device=x.device)

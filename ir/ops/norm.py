@@ -1,0 +1,88 @@
+"""Normalizations, all in inference form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..op import Op, Value
+from ..types import Tensor
+from .check import floats, has_shape
+
+if TYPE_CHECKING:
+    import torch
+
+
+class BatchNorm(Op, name="nn.batch_norm"):
+    """(x - mean) / sqrt(var + eps) * gamma + beta with stored statistics; x (N, C, ...), the others (C,) (1502.03167)."""
+
+    x: Value
+    gamma: Value
+    beta: Value
+    mean: Value
+    var: Value
+    eps: float = 1e-5
+
+    def infer(self) -> Tensor:
+        floats(self, "x", "gamma", "beta", "mean", "var")
+        if self.x.type.rank < 2:
+            raise self.fail(f"x must be (N, C, ...), got shape {list(self.x.shape)}")
+        for name in ("gamma", "beta", "mean", "var"):
+            has_shape(self, name, (self.x.shape[1],))
+        return self.x.type
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch.nn.functional as F
+
+        x, gamma, beta, mean, var = xs
+        return F.batch_norm(x, mean, var, gamma, beta, False, 0.0, self.eps)
+
+
+class LayerNorm(Op, name="nn.layer_norm"):
+    """Mean 0 and variance 1 over the last `axes` axes, then gamma and beta of that shape (1607.06450)."""
+
+    x: Value
+    gamma: Value | None = None
+    beta: Value | None = None
+    axes: int = 1
+    eps: float = 1e-5
+
+    def infer(self) -> Tensor:
+        floats(self, "x", "gamma", "beta")
+        if not 1 <= self.axes <= self.x.type.rank:
+            raise self.fail(f"axes must be from 1 to {self.x.type.rank}, got {self.axes}")
+        for name in ("gamma", "beta"):
+            has_shape(self, name, self.x.shape[-self.axes :])
+        return self.x.type
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch.nn.functional as F
+
+        x, gamma, beta = xs
+        return F.layer_norm(x, x.shape[-self.axes :], gamma, beta, self.eps)
+
+
+class GroupNorm(Op, name="nn.group_norm"):
+    """Mean 0 and variance 1 over each group of channels of each example; x (N, C, ...), gamma and beta (C,) (1803.08494).
+
+    Instance norm is `groups = C`.
+    """
+
+    x: Value
+    gamma: Value | None = None
+    beta: Value | None = None
+    groups: int = 1
+    eps: float = 1e-5
+
+    def infer(self) -> Tensor:
+        floats(self, "x", "gamma", "beta")
+        if self.x.type.rank < 2 or self.groups < 1 or self.x.shape[1] % self.groups:
+            raise self.fail(f"x must be (N, C, ...) with C a multiple of the {self.groups} groups, got shape {list(self.x.shape)}")
+        for name in ("gamma", "beta"):
+            has_shape(self, name, (self.x.shape[1],))
+        return self.x.type
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
+        x, gamma, beta = xs
+        return torch.group_norm(x, self.groups, gamma, beta, self.eps)

@@ -1,0 +1,198 @@
+"""Operators that move elements and compute nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..op import Const, Op, Value
+from ..types import Tensor
+from .check import axis_in_range, exactly, plain
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Reshape(Op, name="nn.reshape"):
+    """x in row-major order under another shape; one -1 takes what is left (the batch)."""
+
+    x: Value
+    shape: tuple[int, ...]
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        given = math.prod(s for s in self.shape if s != -1)
+        if self.shape.count(-1) > 1 or any(s < -1 for s in self.shape):
+            raise self.fail(f"shape must hold sizes and at most one -1, got {list(self.shape)}")
+        if (given < 1 or self.x.type.size % given) if -1 in self.shape else given != self.x.type.size:
+            raise self.fail(f"shape {list(self.shape)} cannot hold the {self.x.type.size} elements of x {list(self.x.shape)}")
+        return Tensor(tuple(self.x.type.size // given if s == -1 else s for s in self.shape), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        y: torch.Tensor = xs[0].reshape(self.shape)
+        return y
+
+
+class Transpose(Op, name="nn.transpose"):
+    """y.shape[i] = x.shape[perm[i]]"""
+
+    x: Value
+    perm: tuple[int, ...]
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        if sorted(self.perm) != list(range(self.x.type.rank)):
+            raise self.fail(f"perm must order the axes 0 to {self.x.type.rank - 1}, got {list(self.perm)}")
+        return Tensor(tuple(self.x.shape[p] for p in self.perm), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        y: torch.Tensor = xs[0].permute(self.perm)
+        return y
+
+
+class Expand(Op, name="nn.expand"):
+    """Repeat dimensions of size 1, and add leading ones; -1 keeps that dimension of x."""
+
+    x: Value
+    shape: tuple[int, ...]
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        lead = len(self.shape) - self.x.type.rank
+        old = (None,) * lead + self.x.shape
+        if lead < 0 or any(s < -1 or (s == -1 and o is None) or (o not in (None, 1, s) and s != -1) for s, o in zip(self.shape, old)):
+            raise self.fail(f"x {list(self.x.shape)} cannot expand to {list(self.shape)}")
+        return Tensor(tuple(o if s == -1 and o is not None else s for s, o in zip(self.shape, old)), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        y: torch.Tensor = xs[0].expand(self.shape)
+        return y
+
+
+class Concat(Op, name="nn.concat"):
+    """Tensors behind one another along `axis`; their other dimensions agree."""
+
+    xs: list[Value]
+    axis: int
+
+    def infer(self) -> Tensor:
+        if not self.xs:
+            raise self.fail("xs must hold at least one tensor, got none")
+        first = self.xs[0].type
+        axis_in_range(self, self.axis, first.rank)
+        for v in self.xs:
+            if not isinstance(v.type.elem, str) or v.type.elem != first.elem:
+                raise self.fail(f"xs must hold one plain element type, got {first} and {v.type}")
+            if v.type.rank != first.rank or any(a != b for i, (a, b) in enumerate(zip(v.shape, first.shape)) if i != self.axis):
+                raise self.fail(f"xs must agree but for axis {self.axis}, got shapes {list(first.shape)} and {list(v.shape)}")
+        size = sum(v.shape[self.axis] for v in self.xs)
+        return Tensor((*first.shape[: self.axis], size, *first.shape[self.axis + 1 :]), first.elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
+        return torch.cat(xs[0], self.axis)
+
+
+class Slice(Op, name="nn.slice"):
+    """x[start:stop:step] along `axis`; 0 <= start < stop <= size, step >= 1."""
+
+    x: Value
+    axis: int
+    start: int
+    stop: int
+    step: int = 1
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        axis_in_range(self, self.axis, self.x.type.rank)
+        size = self.x.shape[self.axis]
+        if not 0 <= self.start < self.stop <= size or self.step < 1:
+            raise self.fail(f"0 <= start < stop <= {size} and step >= 1 must hold on axis {self.axis}, got {self.start}:{self.stop}:{self.step}")
+        length = -(-(self.stop - self.start) // self.step)
+        return Tensor((*self.x.shape[: self.axis], length, *self.x.shape[self.axis + 1 :]), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        y: torch.Tensor = xs[0][(slice(None),) * self.axis + (slice(self.start, self.stop, self.step),)]
+        return y
+
+
+class IndexSelect(Op, name="nn.index_select"):
+    """x at `index` (i64, 1-d, not negative) along `axis`; an embedding is axis 0 of its table."""
+
+    x: Value
+    index: Value
+    axis: int
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        exactly(self, "i64", "index")
+        axis_in_range(self, self.axis, self.x.type.rank)
+        if self.index.type.rank != 1:
+            raise self.fail(f"index must be 1-d, got shape {list(self.index.shape)}")
+        size = self.x.shape[self.axis]
+        if isinstance(self.index.op, Const) and not np.all((self.index.op.array >= 0) & (self.index.op.array < size)):
+            raise self.fail(f"index must lie within 0 to {size - 1}, got {self.index.op.array.min()} to {self.index.op.array.max()}")
+        return Tensor((*self.x.shape[: self.axis], self.index.shape[0], *self.x.shape[self.axis + 1 :]), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        x, index = xs
+        y: torch.Tensor = x.index_select(self.axis, index)
+        return y
+
+
+PAD_MODES = ("constant", "reflect", "replicate", "circular")
+
+
+class Pad(Op, name="nn.pad"):
+    """Lengthen both ends of every axis by pads (lo0, hi0, lo1, hi1, …); a negative pad crops.
+
+    Filled with `value` (constant), the mirror image without its edge (reflect), the edge (replicate) or the other end (circular).
+    """
+
+    x: Value
+    pads: tuple[int, ...]
+    mode: str = "constant"
+    value: float = 0.0
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        if len(self.pads) != 2 * self.x.type.rank:
+            raise self.fail(f"pads must be {2 * self.x.type.rank} integers, two for each axis, got {list(self.pads)}")
+        if self.mode not in PAD_MODES:
+            raise self.fail(f"mode must be one of {', '.join(PAD_MODES)}, got {self.mode!r}")
+        if self.mode != "constant" and self.value != 0.0:
+            raise self.fail(f"value belongs to mode 'constant', got {self.value} with mode {self.mode!r}")
+        shape = []
+        for size, lo, hi in zip(self.x.shape, self.pads[::2], self.pads[1::2]):
+            limit = {"reflect": size - 1, "circular": size}.get(self.mode)
+            if limit is not None and max(lo, hi) > limit:
+                raise self.fail(f"{self.mode} can pad an axis of size {size} by at most {limit}, got {lo} and {hi}")
+            if size + min(lo, 0) + min(hi, 0) < 1:
+                raise self.fail(f"pads must leave something of x {list(self.x.shape)}, got {list(self.pads)}")
+            shape.append(size + lo + hi)
+        return Tensor(tuple(shape), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+        import torch.nn.functional as F
+
+        x: torch.Tensor = xs[0]
+        sides = list(zip(self.pads[::2], self.pads[1::2]))
+        if self.mode == "constant":
+            return F.pad(x, [p for side in reversed(sides) for p in side], value=self.value)
+        for axis, (lo, hi) in enumerate(sides):
+            if lo or hi:
+                x = x.index_select(axis, torch.tensor(self.sources(x.shape[axis], lo, hi), device=x.device))
+        return x
+
+    def sources(self, size: int, lo: int, hi: int) -> list[int]:
+        """Which element of an axis of length `size` each element of the result reads, for the modes that copy."""
+        places = range(-lo, size + hi)
+        if self.mode == "reflect":
+            return [size - 1 - abs(size - 1 - abs(i)) for i in places]
+        if self.mode == "replicate":
+            return [min(max(i, 0), size - 1) for i in places]
+        return [i % size for i in places]

@@ -1,0 +1,107 @@
+"""Resizing and rearranging of images and channels; x is (N, C, H, W)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..op import Op, Value
+from ..types import Tensor
+from .check import at_least, floats, plain, rank
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Upsample(Op, name="nn.upsample"):
+    """Resize H and W to `size`.
+
+    nearest reads x[floor(i * r)]; bilinear samples at (i + 0.5) * r - 0.5, at least 0, or at i * (H-1) / (h-1) with `align_corners`.
+    r is H / h, or 1 / scale when torch was given explicit `scales`.
+    """
+
+    x: Value
+    size: tuple[int, int]
+    mode: str = "nearest"
+    align_corners: bool = False
+    scales: tuple[float, float] | None = None
+
+    def infer(self) -> Tensor:
+        elem = floats(self, "x")
+        n, c, _, _ = rank(self, "x", 4, "(N, C, H, W)")
+        h, w = at_least(self, "size", 2, 1)
+        if self.mode not in ("nearest", "bilinear"):
+            raise self.fail(f"mode must be 'nearest' or 'bilinear', got {self.mode!r}")
+        if self.align_corners and self.mode == "nearest":
+            raise self.fail("align_corners belongs to mode 'bilinear', got it with 'nearest'")
+        if self.scales is not None and (len(self.scales) != 2 or min(self.scales) <= 0):
+            raise self.fail(f"scales must be two positive numbers, got {self.scales}")
+        return Tensor((n, c, h, w), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
+        sh, sw = self.scales or (None, None)
+        y: torch.Tensor
+        if self.mode == "nearest":
+            y = torch.ops.aten.upsample_nearest2d(xs[0], self.size, sh, sw)
+        else:
+            y = torch.ops.aten.upsample_bilinear2d(xs[0], self.size, self.align_corners, sh, sw)
+        return y
+
+
+class PixelShuffle(Op, name="nn.pixel_shuffle"):
+    """(N, C*f*f, H, W) -> (N, C, H*f, W*f) (1609.05158)"""
+
+    x: Value
+    factor: int
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        n, c, h, w = rank(self, "x", 4, "(N, C*f*f, H, W)")
+        f = self.factor
+        if f < 1 or c % (f * f):
+            raise self.fail(f"channels must be a multiple of factor squared, got {c} channels and factor {f}")
+        return Tensor((n, c // (f * f), h * f, w * f), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch.nn.functional as F
+
+        return F.pixel_shuffle(xs[0], self.factor)
+
+
+class PixelUnshuffle(Op, name="nn.pixel_unshuffle"):
+    """(N, C, H*f, W*f) -> (N, C*f*f, H, W)"""
+
+    x: Value
+    factor: int
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        n, c, h, w = rank(self, "x", 4, "(N, C, H*f, W*f)")
+        f = self.factor
+        if f < 1 or h % f or w % f:
+            raise self.fail(f"height and width must be multiples of factor, got {h}x{w} and factor {f}")
+        return Tensor((n, c * f * f, h // f, w // f), elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch.nn.functional as F
+
+        return F.pixel_unshuffle(xs[0], self.factor)
+
+
+class ChannelShuffle(Op, name="nn.channel_shuffle"):
+    """Channel g*C/groups + i goes to i*groups + g (ShuffleNet, 1707.01083)."""
+
+    x: Value
+    groups: int
+
+    def infer(self) -> Tensor:
+        elem = plain(self, "x", boolean=True)
+        if self.x.type.rank < 2 or self.groups < 1 or self.x.shape[1] % self.groups:
+            raise self.fail(f"x must be (N, C, ...) with C a multiple of the {self.groups} groups, got shape {list(self.x.shape)}")
+        return Tensor(self.x.shape, elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        x: torch.Tensor = xs[0]
+        n, c, *rest = x.shape
+        return x.reshape(n, self.groups, c // self.groups, *rest).transpose(1, 2).reshape(x.shape)

@@ -1,0 +1,178 @@
+"""Graphs on disk.
+
+`model.tersor` is one safetensors file: the text of the graph and the format's version are strings in its header, the constants its tensors.
+Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory.
+`model.mlir` is the text alone.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from .errors import TersorError
+from .graph import Graph
+from .op import Const
+from .parse import parse_graph
+from .text import format_graph, format_with_weights
+from .types import STORAGE
+from .verify import verify
+
+FORMAT_VERSION = "1"
+_DTYPES: dict[str, np.dtype] = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "I8": np.dtype(np.int8),
+    "I16": np.dtype(np.int16),
+    "I32": np.dtype(np.int32),
+    "I64": np.dtype(np.int64),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+}
+
+
+def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> None:
+    """Write `model.tersor`, or the text alone as `model.mlir` (and its constants to the safetensors file `weights`). Whole or not at all."""
+    path = Path(path)
+    if path.suffix == ".mlir":
+        if weights is None:
+            _replace(path, format_graph(graph).encode())
+            return
+        text, constants = format_with_weights(graph)
+        _replace(path, text.encode())
+        _write(Path(weights), {}, constants)
+    elif path.suffix == ".tersor" and weights is None:
+        text, constants = format_with_weights(graph)
+        _write(path, {"format": "tersor", "format_version": FORMAT_VERSION, "tersor_version": _tersor_version(), "text": text}, constants)
+    else:
+        raise TersorError(f"cannot save {path}: expected model.tersor, or model.mlir with or without weights=")
+
+
+def load(path: str | Path, weights: str | Path | Mapping[str, np.ndarray] | None = None) -> Graph:
+    """Read `model.tersor`, or `model.mlir` with its `weights` (a .safetensors file or a mapping of arrays). The graph is verified, the arrays stay unread."""
+    path = Path(path)
+    if path.suffix == ".mlir":
+        text = _read_text(path)
+        arrays = read_arrays(weights)[0] if isinstance(weights, str | Path) else weights
+    elif path.suffix == ".tersor":
+        if weights is not None:
+            raise TersorError(f"{path} holds its weights; weights= belongs to a .mlir file")
+        arrays, header = read_arrays(path)
+        version = header.get("format_version")
+        if header.get("format") != "tersor" or "text" not in header:
+            raise TersorError(f"{path} is a safetensors file but holds no Tersor graph")
+        if version != FORMAT_VERSION:
+            raise TersorError(f"{path} has format version {version} (written by Tersor {header.get('tersor_version')}); this Tersor reads version {FORMAT_VERSION}")
+        text = header["text"]
+    else:
+        raise TersorError(f"cannot load {path}: expected a .tersor or .mlir file")
+    try:
+        graph = parse_graph(text, arrays)
+        verify(graph, constants=False)
+    except TersorError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return graph
+
+
+def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and header strings of a safetensors file; the arrays are read-only views of the mapped file."""
+    path = Path(path)
+    try:
+        with safetensors.safe_open(path, "numpy"):  # checks sizes and offsets of the whole header
+            pass
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        length = struct.unpack("<Q", mapped[:8])[0]
+        header: dict[str, Any] = json.loads(mapped[8 : 8 + length])
+        about: dict[str, str] = header.pop("__metadata__", {})
+        packed: dict[str, Any] = json.loads(about.get("packed", "{}"))
+        arrays = {}
+        for key, info in header.items():
+            dtype, shape = _DTYPES[info["dtype"]], tuple(info["shape"])
+            count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
+            array = np.frombuffer(mapped, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
+            arrays[key] = unpack(array, packed[key]["storage"], tuple(packed[key]["shape"])) if key in packed else array
+    except FileNotFoundError:
+        raise TersorError(f"{path} does not exist") from None
+    except OSError as error:
+        raise TersorError(f"cannot read {path}: {error.strerror or error}") from None
+    except KeyError as error:
+        raise TersorError(f"{path} holds a tensor of type {error}; valid: {', '.join(_DTYPES)}") from None
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise TersorError(f"{path} is damaged or no safetensors file: {' '.join(str(error).split())}") from None
+    return arrays, about
+
+
+def pack(array: np.ndarray, storage: str) -> np.ndarray:
+    """Integers of fewer than 8 bits -> u8 vector, the first element in the lowest bits (two's complement)."""
+    bits = STORAGE[storage][0]
+    planes = np.unpackbits(np.ascontiguousarray(array).view(np.uint8).reshape(-1, 1), axis=1, bitorder="little")[:, :bits]
+    return np.packbits(planes, bitorder="little")
+
+
+def unpack(data: np.ndarray, storage: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Inverse of `pack`."""
+    bits, signed = STORAGE[storage]
+    planes = np.unpackbits(data, count=bits * int(np.prod(shape)), bitorder="little").reshape(-1, bits)
+    values = np.packbits(planes, axis=1, bitorder="little").reshape(shape)
+    if not signed:
+        return values
+    # shift the sign bit to bit 7 and back
+    return (values << (8 - bits)).view(np.int8) >> (8 - bits)
+
+
+def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:
+    names = {dtype: str(dtype) for dtype in _DTYPES.values()}
+    packed: dict[str, Any] = {}
+    tensors = {}
+    for key, op in constants.items():
+        array, elem = op.array, op.out.type.elem
+        if not isinstance(elem, str) and STORAGE[elem.storage][0] < 8:
+            packed[key] = {"storage": elem.storage, "shape": list(array.shape)}
+            array = pack(array, elem.storage)
+        tensors[key] = {"dtype": names[array.dtype], "shape": list(array.shape), "data": np.ascontiguousarray(array).tobytes()}
+    header = about | ({"packed": json.dumps(packed)} if packed else {})
+    _replace(path, safetensors.serialize(tensors, header))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside `path`, then rename: a reader (or a mapping) of the old file never sees half of the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise TersorError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TersorError(f"{path} does not exist") from None
+    except OSError as error:
+        raise TersorError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise TersorError(f"{path} is not UTF-8 text") from None
+
+
+def _tersor_version() -> str:
+    try:
+        return metadata.version("tersor")
+    except metadata.PackageNotFoundError:
+        return "unknown"
