@@ -20,6 +20,7 @@ from tvm.ir import PrimType
 from ..ir.graph import Graph
 from ..ir.op import Const, Op, Value
 from ..ir.types import Tensor
+from .artifact import Step
 from .kernels.template import template_named
 from .plan import ALIGN, arena_size, root
 from .region import Kernel, Region
@@ -45,27 +46,17 @@ class Weights:
         return self._parts[key][0]
 
     def blob(self) -> np.ndarray:
-        """All bytes; one cache line more than needed behind each array, so that prefetches and straddling loads stay inside."""
+        """All bytes; one cache line more than needed behind each array, so that prefetches and straddling loads stay inside.
+
+        The parts are given up one by one, so that weights are never held twice.
+        """
         result = np.zeros(self.size + 2 * ALIGN, np.uint8)
         start = -result.ctypes.data % ALIGN
         result = result[start : start + self.size + ALIGN]
-        for at, data in self._parts.values():
+        while self._parts:
+            _, (at, data) = self._parts.popitem()
             result[at : at + data.nbytes] = data
         return result
-
-
-@dataclass(frozen=True)
-class Step:
-    """One kernel call of the host function, as `profile` reports it. `bytes` counts operands and result once."""
-
-    op: str
-    kernel: str
-    template: str
-    params: dict[str, Any]
-    macs: int
-    bytes: int
-    shape: tuple[int, ...]
-    loc: str
 
 
 @dataclass

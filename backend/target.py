@@ -11,16 +11,23 @@ from typing import Any
 
 from ..ir.errors import TersorError
 
-#: x86 features a library may need, checked against the processor when it is loaded.
-X86_LEVELS = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
-#: The same, as LLVM spells them.
-_LLVM_NAME = {"sse4_2": "sse4.2"}
+#: Features that LLVM uses on its own, as it spells them -> as /proc/cpuinfo does: what a library needs, checked before it runs.
+X86_FEATURES = {
+    "sse4.2": "sse4_2", "popcnt": "popcnt", "movbe": "movbe", "bmi": "bmi1", "bmi2": "bmi2", "lzcnt": "abm", "adx": "adx", "f16c": "f16c", "fma": "fma", "avx2": "avx2",
+    "gfni": "gfni", "vaes": "vaes", "vpclmulqdq": "vpclmulqdq", "avxvnni": "avx_vnni", "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512dq": "avx512dq",
+    "avx512vl": "avx512vl", "avx512cd": "avx512cd", "avx512ifma": "avx512ifma", "avx512vbmi": "avx512vbmi", "avx512vbmi2": "avx512_vbmi2", "avx512vnni": "avx512_vnni",
+    "avx512bitalg": "avx512_bitalg", "avx512vpopcntdq": "avx512_vpopcntdq", "avx512bf16": "avx512_bf16", "avx512fp16": "avx512_fp16",
+}  # fmt: skip
+ARM_FEATURES = {
+    "neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm", "rdm": "asimdrdm", "lse": "atomics", "rcpc": "lrcpc", "jsconv": "jscvt",
+    "complxnum": "fcma", "i8mm": "i8mm", "bf16": "bf16", "sve": "sve", "sve2": "sve2",
+}  # fmt: skip
 KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register."""
+    """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register; `features` are named as in /proc/cpuinfo."""
 
     name: str
     triple: str
@@ -68,14 +75,15 @@ def _host() -> Target:
 def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: int) -> Target:
     triple = "x86_64-unknown-linux-gnu"
     known = _llvm_features(name, cpu, triple)
-    features = tuple(f for f in X86_LEVELS if _LLVM_NAME.get(f, f) in known and (present is None or f in present))
+    promised = [name for llvm, name in X86_FEATURES.items() if llvm in known]
+    features = tuple(f for f in promised if present is None or f in present)
     if "avx512f" in features:
         lanes, registers = 16, 32
     elif "avx2" in features and "fma" in features:
         lanes, registers = 8, 16
     else:
         lanes, registers = 4, 16
-    if present is not None and len(features) < sum(_LLVM_NAME.get(f, f) in known for f in X86_LEVELS):
+    if len(features) < len(promised):
         # A virtual machine may hide what the processor's name promises.
         cpu = {16: "x86-64-v4", 8: "x86-64-v3", 4: "x86-64-v2"}[lanes]
     return Target(name, triple, cpu, features, lanes, registers, **facts)
@@ -83,8 +91,8 @@ def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: in
 
 def _arm64(name: str, cpu: str, **facts: int) -> Target:
     triple = "aarch64-unknown-linux-gnu"
-    _llvm_features(name, cpu, triple)
-    return Target(name, triple, cpu, ("neon",), 4, 32, **facts)
+    known = _llvm_features(name, cpu, triple)
+    return Target(name, triple, cpu, tuple(name for llvm, name in ARM_FEATURES.items() if llvm in known), 4, 32, **facts)
 
 
 def _llvm_features(name: str, cpu: str, triple: str) -> frozenset[str]:

@@ -103,6 +103,13 @@ class Builder:
     def store(self, buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
         self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes)]))
 
+    def load_strided(self, buffer: Buffer, index: Expr, stride: int, lanes: int) -> Expr:
+        """`lanes` elements `stride` apart."""
+        return t.BufferLoad(buffer.raw, [ramp(index, lanes, stride)])
+
+    def store_strided(self, buffer: Buffer, index: Expr, stride: int, value: Expr, lanes: int) -> None:
+        self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes, stride)]))
+
     def prefetch(self, buffer: Buffer, index: Expr) -> None:
         """Ask for the cache line of an element to be read soon."""
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
@@ -121,8 +128,8 @@ def int32(value: Expr) -> Expr:
     return t.IntImm("int32", value) if isinstance(value, int) else value
 
 
-def ramp(index: Expr, lanes: int) -> Expr:
-    return t.Ramp(int32(index), int32(1), lanes) if lanes > 1 else int32(index)
+def ramp(index: Expr, lanes: int, stride: int = 1) -> Expr:
+    return t.Ramp(int32(index), int32(stride), lanes) if lanes > 1 else int32(index)
 
 
 def sequence(stmts: Sequence[Any]) -> Any:

@@ -1,5 +1,19 @@
-"""Model importers. `trace` turns a torch.nn.Module into a graph; `converter` adds a torch operator to those it knows."""
+"""Model importers: `trace` turns a torch.nn.Module into a graph; `converter` adds a torch operator to those it knows."""
+
+from typing import TYPE_CHECKING, Any
 
 from .registry import converter
 
-__all__ = ["converter"]
+if TYPE_CHECKING:
+    from .torch_export import trace
+
+__all__ = ["converter", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes a second to import; registering a converter does not need it
+    if name == "trace":
+        from .torch_export import trace
+
+        return trace
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,6 +31,10 @@ _ELEM = {dtype: elem for elem, dtype in TORCH.items()}
 Number = bool | int | float
 
 
+class FormError(UnsupportedError):
+    """A converter does not have this form of its operator; the walk goes on and names all such calls at its end."""
+
+
 class StaticBatchNeeded(Exception):
     """The model uses its batch size in a way that only a fixed batch can express; the trace starts again with one."""
 
@@ -112,7 +116,7 @@ class Call:
 
     def unsupported(self, message: str) -> TersorError:
         """The error to raise for a form of the operator that has no equivalent."""
-        return UnsupportedError(message)
+        return FormError(message)
 
     # -- small steps ---------------------------------------------------------------------------
 
@@ -141,7 +145,10 @@ class Call:
     def reshape(self, x: Value | Op, shape: Sequence[int]) -> Value:
         """Reshape, unless the shape is there already; one entry may be -1, the batch."""
         x = x.out if isinstance(x, Op) else x
-        if x.type.rank == len(shape) and all(a in (b, -1) for a, b in zip(shape, x.shape)):
+        fresh = x.op is not None and x.op.graph is None and not isinstance(x.op, Const)
+        fits = len(shape) == x.type.rank and all(a in (b, -1) for a, b in zip(shape, x.shape))
+        # which of its axes depend on the batch is known of an argument; a fresh op is trusted to have it where the shape says
+        if self.dims(x) == tuple(shape) or (fresh and fits):
             return x
         if sum(n < 0 for n in shape) > 1:
             raise StaticBatchNeeded(f"{self.target} makes a shape that holds the batch twice [{self.loc}]")
@@ -171,5 +178,5 @@ class Call:
             if source.shape[i] != 1:
                 source = Slice(source, i, 0, 1).out
         rank = x.type.rank
-        column = self.reshape(source, (1,) * axis + (-1,) + (1,) * (rank - axis - 1))
+        column = Reshape(source, (1,) * axis + (-1,) + (1,) * (rank - axis - 1)).out
         return Where(Equal(column, column), x, x).out

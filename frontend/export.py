@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import io
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch._decomp import decomposition_table
 from torch.export import Dim, ExportedProgram, default_decompositions
 from torch.utils._pytree import tree_leaves, tree_map
@@ -34,19 +36,53 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     shapes = tree_map(lambda t: {0: batch} if id(t) in ids else None, (args, dict(kwargs))) if ids else None
     args, kwargs = tree_map(lambda t: _enlarged(t) if id(t) in ids else t, (args, dict(kwargs)))
     dynamic = None if shapes is None else _by_parameter(module, *shapes)
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        fastpath = torch.backends.mha.get_fastpath_enabled()
-        # attention's fused inference operator has neither a converter nor a decomposition
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fastpath)
+    with _quiet():
         program = torch.export.export(module, args, dict(kwargs), dynamic_shapes=dynamic, strict=False)
         program = program.run_decompositions({op: rule for op, rule in default_decompositions().items() if str(op) not in CONVERTERS})
-        missing = {n.target for n in program.graph.nodes if n.op == "call_function" and str(n.target) not in CONVERTERS}
-        rules = {op: rule for op, rule in decomposition_table.items() if op in missing}
-        return program.run_decompositions(rules) if rules else program
+        return _decomposed(program)
+
+
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
+    """Replace what is still without a converter by torch's further decompositions, where these end in operators that have one."""
+    kept: set[Any] = set()
+    while True:
+        rules = {n.target for n in _unknown(program.graph)} & decomposition_table.keys() - kept
+        if not rules:
+            return program
+        further = program.run_decompositions({op: decomposition_table[op] for op in rules})
+        futile = {n.meta.get("original_aten") for n in _unknown(further.graph)} & rules
+        if not futile:
+            return further
+        # such an operator is reported under the name that the user knows
+        kept |= futile
+
+
+def _unknown(graph: fx.Graph) -> list[fx.Node]:
+    """Calls without a converter that read a tensor; those that read none are computed during the trace."""
+    return [
+        n
+        for n in graph.nodes
+        if n.op == "call_function" and isinstance(n.target, torch._ops.OpOverload) and str(n.target) not in CONVERTERS and _reads_tensor(n)
+    ]
+
+
+def _reads_tensor(node: fx.Node) -> bool:
+    return any(isinstance(n.meta.get("val"), torch.Tensor) for n in node.all_input_nodes)
+
+
+def _quiet() -> ExitStack:
+    """torch.export warns, logs and prints whole graphs about what ends up as one sentence here."""
+    stack = ExitStack()
+    stack.enter_context(torch.no_grad())
+    stack.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+    stack.callback(logging.disable, logging.root.manager.disable)
+    logging.disable(logging.ERROR)
+    stack.enter_context(redirect_stderr(io.StringIO()))
+    # attention's fused inference operator has neither a converter nor a decomposition
+    stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+    torch.backends.mha.set_fastpath_enabled(False)
+    return stack
 
 
 def _enlarged(t: torch.Tensor) -> torch.Tensor:
@@ -112,11 +148,17 @@ def check_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 def reason(error: Exception) -> str:
     """Why torch.export failed, in one line."""
-    text = str(error).strip() or type(error).__name__
-    if "specialized" in text or type(error).__name__ == "ConstraintViolationError":
-        lines = [line.strip(" -") for line in text.splitlines() if "specialized" in line or "constraint" in line.lower() or "guard" in line]
-        text = "\n".join(lines[:1]) or text
-    return " ".join(text.splitlines()[0].split())
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # the first line of a violated constraint says only that there is one
+    details = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
+    text = details[0] if details and lines[0].startswith("Constraints violated") else lines[0]
+    return text.partition(". If you")[0]
+
+
+def located_reason(error: Exception) -> str:
+    """`reason` with the user's source line."""
+    source = error_source(error)
+    return f"{reason(error)} [{source}]" if source else reason(error)
 
 
 def export_error(module: nn.Module, error: Exception) -> TersorError:

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from .call import StaticBatchNeeded
-from .export import batch_candidates, check_inputs, check_module, export, export_error, reason
+from .export import batch_candidates, check_inputs, check_module, export, export_error, located_reason
 from .walk import Walk
 
 
@@ -38,7 +38,7 @@ def trace(module: nn.Module, example_inputs: Any, *, batch: bool = True, input_n
         try:
             program = export(module, args, kwargs, batched)
         except Exception as err:  # torch raises many kinds; the static export below tells a broken model from a batch that is not symbolic
-            refused.append(reason(err))
+            refused.append(located_reason(err))
             continue
         try:
             return _convert(module, program, input_names, batched[0].shape[0])

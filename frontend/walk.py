@@ -11,14 +11,14 @@ import sympy
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
 from ..ir.errors import TersorError, UnsupportedError, VerifyError
 from ..ir.graph import Graph, unattached
 from ..ir.op import Const, Loc, Op, Value
 from ..ir.types import Tensor
 from . import aten  # noqa: F401  registers the converters
-from .call import Call, StaticBatchNeeded, elem_of, to_numpy
+from .call import Call, FormError, StaticBatchNeeded, elem_of, to_numpy
 from .locations import node_loc
 from .registry import CONVERTERS
 from .structure import leaf_paths, output_names, structure_of
@@ -117,6 +117,8 @@ class Walk:
                 values.append(self.value(node))
             elif isinstance(out.arg, ConstantArgument) and out.arg.value is None:
                 leaves.append(None)
+            elif isinstance(out.arg, SymIntArgument):
+                raise StaticBatchNeeded(f"{type(self.module).__name__}.forward returns its batch size")
             else:
                 where = "".join(f"[{key!r}]" for key in path)
                 raise UnsupportedError(f"{type(self.module).__name__}.forward returns a {type(node).__name__} in its result{where}; a graph returns tensors")
@@ -143,11 +145,11 @@ class Walk:
         if known is not None:
             return known
         if target not in CONVERTERS:
-            self.note_missing(target, call.loc, "")
+            self.note_missing(target, call.loc, self.why_missing(node, call))
             return _MISSING
         try:
             return self.attach(self.apply(node, call), node, call)
-        except UnsupportedError as err:
+        except FormError as err:
             self.note_missing(target, call.loc, str(err))
             return _MISSING
 
@@ -173,7 +175,7 @@ class Walk:
         batch_axes = tuple(i for i, n in enumerate(val.shape) if isinstance(n, torch.SymInt) and n.node.expr == self.symbol)
         source = next((v for v in self.graph.inputs if v.name in self.graph.batched), None)
         elem = elem_of(val.dtype, f"{target} [{loc}]")
-        return Call(target, loc, elem, self.shape(val.shape), self.sizes(val.shape), batch_axes, self.dims_of, source)
+        return Call(target, loc, elem, self.shape(val.shape), self.sizes(val.shape, loc=loc), batch_axes, self.dims_of, source)
 
     def apply(self, node: fx.Node, call: Call) -> Any:
         entry = CONVERTERS[call.target]
@@ -200,21 +202,24 @@ class Walk:
         except Exception as err:
             raise TersorError(f"the converter of {call.target} failed [{call.loc}]: {type(err).__name__}: {err}") from err
 
-    def attach(self, result: Any, node: fx.Node, call: Call) -> Any:
+    def attach(self, result: Any, node: fx.Node, call: Call, suffix: str = "") -> Any:
         """Put the ops behind a converter's result into the graph, with names and locations."""
         if isinstance(result, list | tuple):
-            return [None if r is None else self.attach(r, node, call) for r in result]
+            several = sum(r is not None for r in result) > 1
+            return [None if r is None else self.attach(r, node, call, f"_{i}" if several else "") for i, r in enumerate(result)]
         if isinstance(result, Op):
             result = result.out
         if not isinstance(result, Value):
             raise TersorError(f"the converter of {call.target} returned a {type(result).__name__} [{call.loc}]; valid: an op, a value, or a list of them")
         op = result.op
         if op is not None and op.graph is None:
+            # torch's private operators have names that nobody wants to read
+            own = (op.name.rpartition(".")[2] if node.name.startswith("_") else node.name) + suffix
             for part in unattached(op):
                 if part.loc == Loc():
                     part.loc = call.loc
                 if not part.out.name:
-                    part.out.name = self.name(node.name if part is op else f"{node.name}_{part.name.rpartition('.')[2]}")
+                    part.out.name = self.name(own if part is op else f"{own}_{part.name.rpartition('.')[2]}")
             self.graph.add(op)
         if not isinstance(node.meta["val"], tuple | list):
             expected = Tensor(call.sizes, call.elem)
@@ -273,7 +278,7 @@ class Walk:
         expr = x.node.expr
         if not expr.free_symbols:
             return int(expr) if isinstance(x, torch.SymInt) else float(expr)
-        self.check_bound([expr], str(call.loc))
+        self.check_bound([expr], call.loc, f"gives the value of a tensor to {call.target} as a Python number; keep it a tensor (no .item())")
         if not symbolic or isinstance(x, torch.SymFloat):
             raise StaticBatchNeeded(f"{call.target} computes with the batch size [{call.loc}]")
         return -1
@@ -282,17 +287,16 @@ class Walk:
         """-1 where a size depends on the batch."""
         return tuple(-1 if isinstance(n, torch.SymInt) and n.node.expr.free_symbols else int(n) for n in sizes)
 
-    def sizes(self, sizes: Iterable[Any], batch: int | None = None) -> tuple[int, ...]:
+    def sizes(self, sizes: Iterable[Any], batch: int | None = None, loc: Loc | None = None) -> tuple[int, ...]:
         """A shape at a batch, the example's by default."""
         exprs = [n.node.expr if isinstance(n, torch.SymInt) else sympy.Integer(n) for n in sizes]
-        self.check_bound(exprs, "")
+        self.check_bound(exprs, loc, "makes a tensor whose shape depends on the values of another; shapes must be static")
         return tuple(int(e.subs({self.symbol: batch or self.batch}) if e.free_symbols else e) for e in exprs)
 
-    def check_bound(self, exprs: Iterable[Any], where: str) -> None:
-        free = set().union(*(e.free_symbols for e in exprs))
-        if free - {self.symbol}:
-            at = f" [{where}]" if where else ""
-            raise UnsupportedError(f"{type(self.module).__name__}.forward makes a tensor whose shape depends on the values of another{at}; shapes must be static")
+    def check_bound(self, exprs: Iterable[Any], loc: Loc | None, what: str) -> None:
+        """Raise when a size or number is a symbol other than the batch: torch knows it from data only."""
+        if set().union(*(e.free_symbols for e in exprs)) - {self.symbol}:
+            raise UnsupportedError(f"{type(self.module).__name__}.forward {what}{f' [{loc}]' if loc else ''}")
 
     def dims_of(self, x: Value) -> tuple[int, ...]:
         if x in self.dims:
@@ -334,12 +338,22 @@ class Walk:
         self.names.add(name)
         return name
 
+    def why_missing(self, node: fx.Node, call: Call) -> str:
+        """What is known beyond that there is no converter; raises when a fixed batch would do."""
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            return "it draws random numbers, and a graph computes the same on every run"
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return "it is control flow, and a graph has none"
+        if not any(_has_tensor(n.meta.get("val")) for n in node.all_input_nodes):
+            raise StaticBatchNeeded(f"{call.target} makes a tensor from the batch size [{call.loc}]")
+        return ""
+
     def note_missing(self, target: str, loc: Loc, why: str) -> None:
         self.missing.setdefault(target, []).append(f"{loc}: {why}" if why else str(loc))
 
     def missing_error(self) -> UnsupportedError:
         parts = [f"{target} [{'; '.join(places[:4])}{f'; and {len(places) - 4} more' if len(places) > 4 else ''}]" for target, places in self.missing.items()]
-        example = next(iter(self.missing))
+        example = next((target for target in self.missing if target not in CONVERTERS and "." in target), next(iter(self.missing)))
         return UnsupportedError(
             f"{type(self.module).__name__} uses {len(parts)} operator{'s' if len(parts) > 1 else ''} that Tersor cannot convert: {', '.join(parts)}; "
             f'to add one, decorate a function (call, *args) -> op with @tersor.frontend.converter("{example}")'

@@ -31,7 +31,8 @@ def attribute_problem(cls: type[Op], values: Mapping[str, Any]) -> str | None:
     """What is wrong with the attributes among `values`, in a sentence; None when all fit."""
     for name, fits, annotation in _checks(cls):
         if name in values and not fits(values[name]):
-            return f"attribute {name!r} must be {_text(annotation)}, got {values[name]!r}"
+            got = repr(values[name])
+            return f"attribute {name!r} must be {_text(annotation)}, got {got if len(got) < 80 else type(values[name]).__name__}"
     return None
 
 

@@ -14,16 +14,23 @@ from .op import Const, Op, Value
 def graph_equal(a: Graph, b: Graph, *, names: bool = True, locations: bool = True) -> bool:
     """Same inputs, ops in the same order with equal attributes, regions, types and constants (bit for bit), same outputs.
 
-    names: also the names of the graph and of inner values (names of inputs and outputs always count). locations: also where ops come from.
+    names: also the names of graphs, of inner values and of the arguments of regions (the graph's own inputs and outputs always count).
+    locations: also where ops come from.
     """
     return difference(a, b, names=names, locations=locations) is None
 
 
 def difference(a: Graph, b: Graph, *, names: bool = True, locations: bool = True) -> str | None:
     """The first thing in which two graphs differ, in a sentence; None when they are equal."""
-    if names and a.name != b.name:
-        return f"the graphs are named {a.name!r} and {b.name!r}"
-    interface = [([(v.name, v.type) for v in g.inputs], g.batched, g.output_names) for g in (a, b)]
+    if [v.name for v in a.inputs] != [v.name for v in b.inputs]:
+        return "the names of the inputs differ"
+    return _difference(a, b, names, locations)
+
+
+def _difference(a: Graph, b: Graph, names: bool, locations: bool) -> str | None:
+    if names and (a.name != b.name or [v.name for v in a.inputs] != [v.name for v in b.inputs]):
+        return f"the graphs {a.name!r} and {b.name!r}, or their inputs, are named differently"
+    interface = [([(v.type, v.name in g.batched) for v in g.inputs], g.output_names) for g in (a, b)]
     if interface[0] != interface[1] or not _same(a.structure, b.structure):
         return "inputs, batched inputs, output names or the structure of the outputs differ"
     if len(a.ops) != len(b.ops):
@@ -55,7 +62,7 @@ def _op_difference(x: Op, y: Op, to: dict[Value, Value], names: bool, locations:
         elif f.kind != "attr":
             same = (None if p is None else to.get(p)) is q
         elif isinstance(p, Graph) and isinstance(q, Graph):
-            same = graph_equal(p, q, names=names, locations=locations)
+            same = _difference(p, q, names, locations) is None
         else:
             # the element type of a constant is in its result type, compared above
             same = (type(x) is Const and f.name == "elem") or _same(p, q)

@@ -6,7 +6,7 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -85,7 +85,6 @@ def _kind(annotation: Any) -> str:
     return "attr"
 
 
-@dataclass_transform()
 class Op:
     """Base of every operation.
 

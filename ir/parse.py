@@ -77,8 +77,7 @@ class _Parser(Scanner):
         return graph
 
     def _definitions(self) -> None:
-        while (m := DEFINITION.match(self.text, self.here())) is not None:
-            self.pos = m.end()
+        while m := self.try_take(DEFINITION):
             if m[1][0] == "!":
                 self.elem()
             elif self.at("loc("):

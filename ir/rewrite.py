@@ -1,14 +1,14 @@
 """Patterns and the engine that applies them until none matches.
 
-    @rewrite
-    def relu_of_relu(op: Relu) -> Value | None:
-        \"\"\"relu(relu(x)) -> relu(x)\"\"\"
-        match op.x.op:
-            case Relu():
-                return op.x
-        return None
+@rewrite
+def relu_of_relu(op: Relu) -> Value | None:
+    "relu(relu(x)) -> relu(x)"
+    match op.x.op:
+        case Relu():
+            return op.x
+    return None
 
-    greedy(graph, relu_of_relu)
+greedy(graph, relu_of_relu)
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ Reading maps the file; arrays are read-only views of it. Elements below 8 bits a
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import safetensors
+import safetensors.numpy
 
 from .errors import TersorError
 from .graph import Graph
@@ -48,10 +50,10 @@ def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> N
     path = Path(path)
     if path.suffix == ".mlir":
         if weights is None:
-            _replace(path, format_graph(graph).encode())
+            _write_text(path, format_graph(graph))
             return
         text, constants = format_with_weights(graph)
-        _replace(path, text.encode())
+        _write_text(path, text)
         _write(Path(weights), {}, constants)
     elif path.suffix == ".tersor" and weights is None:
         text, constants = format_with_weights(graph)
@@ -125,7 +127,9 @@ def pack(array: np.ndarray, storage: str) -> np.ndarray:
 def unpack(data: np.ndarray, storage: str, shape: tuple[int, ...]) -> np.ndarray:
     """Inverse of `pack`."""
     bits, signed = STORAGE[storage]
-    planes = np.unpackbits(data, count=bits * int(np.prod(shape)), bitorder="little").reshape(-1, bits)
+    if data.size != (bits * math.prod(shape) + 7) // 8:
+        raise ValueError(f"{data.size} bytes cannot hold {shape} elements of {storage}")
+    planes = np.unpackbits(data, count=bits * math.prod(shape), bitorder="little").reshape(-1, bits)
     values = np.packbits(planes, axis=1, bitorder="little").reshape(shape)
     if not signed:
         return values
@@ -134,7 +138,6 @@ def unpack(data: np.ndarray, storage: str, shape: tuple[int, ...]) -> np.ndarray
 
 
 def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:
-    names = {dtype: str(dtype) for dtype in _DTYPES.values()}
     packed: dict[str, Any] = {}
     tensors = {}
     for key, op in constants.items():
@@ -142,22 +145,26 @@ def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) ->
         if not isinstance(elem, str) and STORAGE[elem.storage][0] < 8:
             packed[key] = {"storage": elem.storage, "shape": list(array.shape)}
             array = pack(array, elem.storage)
-        tensors[key] = {"dtype": names[array.dtype], "shape": list(array.shape), "data": np.ascontiguousarray(array).tobytes()}
+        tensors[key] = np.ascontiguousarray(array)
     header = about | ({"packed": json.dumps(packed)} if packed else {})
-    _replace(path, safetensors.serialize(tensors, header))
+    _replace(path, lambda part: safetensors.numpy.save_file(tensors, part, header))
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _write_text(path: Path, text: str) -> None:
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside `path`, then rename: a reader (or a mapping) of the old file never sees half of the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
-            part.write_bytes(data)
+            write(part)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-    except OSError as error:
-        raise TersorError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise TersorError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _read_text(path: Path) -> str:

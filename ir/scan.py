@@ -41,7 +41,8 @@ UNIFORM = pattern(r"!quant\.uniform<(\w+)(?:<(-?\d{1,18}):(-?\d{1,18})>)?:(\w+)(
 AFFINE = pattern(r"!bits\.affine<(\w+)(?::(\d{1,9}))?\s*,\s*(\{[^{}]*\}|[^{}<>]*)>")
 LAYOUT = pattern(r"#tile\.layout<STR~,~channels~=~(\d{1,18})~(?:,~halo~=~\[~(\d{1,9})~,~(\d{1,9})~\]~,~fill~=~(-?\d{1,18})~)?>")
 ALIAS = pattern(r"([!#][A-Za-z_]\w*)(?![\w.])")
-DEFINITION = re.compile(r"^([!#][A-Za-z_]\w*)\s*=", re.A | re.M)
+DEFINITION = pattern(r"([!#][A-Za-z_]\w*)\s*=")
+DEFINITIONS = re.compile(r"^[ \t]*([!#][A-Za-z_]\w*)\s*=", re.A | re.M)
 KEY = pattern(r"(?:([A-Za-z_][\w$.]*)|STR)")
 NUMBER = pattern(r"(?:(0x[0-9A-Fa-f]+)|([-+]?\d+\.\d*(?:[eE][-+]?\d+)?)|(-?\d+))(?:\s*:\s*([a-z]+\d*))?(?![\w.])")
 ARRAY = pattern(r"array<(\w+)(?:\s*:\s*([^<>]*))?>")
@@ -71,7 +72,7 @@ class Scanner:
         self.depth = 0
         self.types: dict[str, Tensor] = {}
         self.elems: dict[str, Elem] = {}
-        self.definitions = {m[1]: m.end() for m in DEFINITION.finditer(text)}
+        self.definitions = {m[1]: m.end() for m in DEFINITIONS.finditer(text)}
         self.aliases: dict[str, Any] = {}
 
     # -- errors and small steps ----------------------------------------------------------------
@@ -176,7 +177,7 @@ class Scanner:
     # -- types ---------------------------------------------------------------------------------
 
     def type(self) -> Tensor:
-        match = self.take(TENSOR, "a type 'tensor<…>' with static dimensions")
+        match = self.take(TENSOR, "a type 'tensor<…>'")
         text, name = match[0], match[2]
         if match[3] == ">" and (known := self.types.get(text)) is not None:
             return known
@@ -205,7 +206,7 @@ class Scanner:
         word = self.try_take(WORD)
         if word is None or word[1] not in ELEMS:
             self.pos = start
-            self.fail(f"an element type ({', '.join(ELEMS)}, !quant.uniform<…>, !bits.affine<…>)")
+            self.fail(f"a static dimension or an element type ({', '.join(ELEMS)}, !quant.uniform<…>, !bits.affine<…>)")
         return ELEMS[word[1]]
 
     def _quantized(self, match: re.Match[str]) -> Elem:

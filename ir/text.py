@@ -277,11 +277,10 @@ class Printer:
                     sizes.append(len(some))
             if variable:
                 attrs["operandSegmentSizes"] = _Raw(f"array<i32: {', '.join(map(str, sizes))}>")
-        outs = getattr(op, "outs", [])
-        results = f"{self.refs(outs)} = " if outs else ""
+        results = f"{self.refs(op.outs)} = " if op.outs else ""
         body = f" ({', '.join([self._region(g, indent) for g in regions])})" if regions else ""
         text = f" {format_dict(attrs)}" if attrs else ""
-        return f'{indent}{results}"{op.name}"({self.refs(operands)}){body}{text} : {self.signature(operands, outs)}{self._loc(op)}\n'
+        return f'{indent}{results}"{op.name}"({self.refs(operands)}){body}{text} : {self.signature(operands, op.outs)}{self._loc(op)}\n'
 
     def refs(self, values: Iterable[Value]) -> str:
         """`%a, %b`; a value of no named graph is `%<its name>?`."""
@@ -348,10 +347,10 @@ class Printer:
         return bool(value.name) and self.names.get(value) != f"%{value.name}"
 
     def _loc(self, op: Op) -> str:
-        where = format_loc(op.loc) if "loc" in op.__dict__ else ""
-        outs = getattr(op, "outs", [])
-        if any([self._renamed(v) for v in outs]):
-            true = format_string(outs[0].name) if len(outs) == 1 else f"[{', '.join(format_string(v.name) for v in outs)}]"
+        where = format_loc(op.loc)
+        if any([self._renamed(v) for v in op.outs]):
+            names = [format_string(v.name) for v in op.outs]
+            true = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
             return f" loc(fused<{true}>[{where or 'unknown'}])"
         return f" loc({where})" if where else ""
 
@@ -370,13 +369,14 @@ def _identifier(name: str, valid: re.Pattern[str]) -> str:
 
 def format_op(op: Op) -> str:
     """One op as it stands in the text of its graph; long element types are written out."""
+    if "outs" not in op.__dict__:
+        return f'"{op.name}" (not built)'
     printer = Printer(shorten=False)
     if op.graph is not None:
         printer.define(op.graph)
     else:
         outside = Graph()
-        outside.inputs = list(dict.fromkeys(op.operands))
-        outside.ops = [op] if "outs" in op.__dict__ else []
+        outside.inputs, outside.ops = list(dict.fromkeys(op.operands)), [op]
         printer.define(outside)
     return printer.op(op).rstrip("\n")
 

@@ -47,6 +47,13 @@ class Uniform:
     qmin: int | None = None
     qmax: int | None = None
 
+    def __post_init__(self) -> None:
+        # the full range has one spelling, so that types that mean the same are equal
+        full = storage_range(self.storage) if self.storage in STORAGE else None
+        limits = (None, None) if full is None or self.range == full else self.range
+        object.__setattr__(self, "qmin", limits[0])
+        object.__setattr__(self, "qmax", limits[1])
+
     @property
     def range(self) -> tuple[int, int]:
         """Smallest and largest stored integer."""

@@ -40,14 +40,13 @@ def _verify(graph: Graph, constants: bool, where: str) -> None:
         if OPS.get(op.name) is not cls:
             raise VerifyError(f"{cls.__name__} is not a registered op: write `class {cls.__name__}(Op, name=\"dialect.name\")` [{op.loc}]{where}")
         if op.graph is not graph:
-            raise VerifyError(f"{_label(op)}{where} is among the ops of the graph, but its .graph is {'another graph' if op.graph else 'None'}")
-        operands = op.operands
-        for v in operands:
+            raise VerifyError(f"{_label(op)}{where} is among the ops of the graph, but its .graph is {'None' if op.graph is None else 'another graph'}")
+        for v in op.operands:
             uses = seen.get(v)
             if uses is None:
                 raise _undefined(v, op, graph, where)
             uses[op] = uses.get(op, 0) + 1
-        if problem := attribute_problem(cls, op.__dict__):
+        if cls is not Const and (problem := attribute_problem(cls, op.__dict__)):
             raise op.fail(problem)
         inferred = op.infer_all()
         if len(inferred) != len(op.outs):
@@ -63,10 +62,6 @@ def _verify(graph: Graph, constants: bool, where: str) -> None:
             seen[v] = {}
         if cls is Const:
             _check_constant(op, constants)
-        elif op.name.startswith("nn."):
-            for v in operands:
-                if type(v.type.elem) is not str:
-                    raise op.fail(f"takes no quantized operands, got %{v.name} of type {v.type}; dequantize it, or use an op of the quant dialect")
         for f in region_fields(cls):
             if (region := getattr(op, f.name)) is not None:
                 _check_region(op, region, constants, where)
@@ -177,9 +172,8 @@ def _uniform_problem(elem: Uniform) -> str | None:
         return f"the storage range {lo}:{hi}, which does not fit {elem.storage} ({smallest}:{largest})"
     if elem.expressed not in FLOATS:
         return f"the expressed type {elem.expressed!r}; valid: {', '.join(FLOATS)}"
-    # a narrowed range may exclude the zero point of the full one, so the bound is the storage type's
-    outside = [z for z in elem.zero_points if not smallest <= z <= largest]
-    return f"the zero point {outside[0]}, outside {elem.storage} ({smallest}:{largest})" if outside else None
+    outside = [z for z in elem.zero_points if not lo <= z <= hi]
+    return f"the zero point {outside[0]}, outside the storage range {lo}:{hi}" if outside else None
 
 
 def _layout_problem(type: Tensor, layout: Layout) -> str | None:
@@ -217,7 +211,8 @@ def _limits(array: np.ndarray) -> tuple[float, float]:
     if known is not None and known[0]() is array:
         return known[1:]
     key = id(array)
-    lo, hi = float(array.min()), float(array.max())
+    with np.errstate(invalid="ignore"):
+        lo, hi = float(array.min()), float(array.max())
     _LIMITS[key] = (weakref.ref(array, lambda _: _LIMITS.pop(key, None)), lo, hi)
     return lo, hi
 

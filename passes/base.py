@@ -122,11 +122,6 @@ class RewritePass(Pass):
 
 def options_of(cls: type[Pass]) -> dict[str, Any]:
     """Option names and their types."""
-    return dict(_options_of(cls))
-
-
-@cache
-def _options_of(cls: type[Pass]) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(cls)
     except NameError as error:

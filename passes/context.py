@@ -80,7 +80,7 @@ class Context:
     def need_teacher(self, who: Pass) -> Any:
         """The teacher; an error that says how to give it when there is none."""
         if self.teacher is None:
-            raise TersorError(f"pass {who.name!r} needs a teacher: transform(graph, pipeline, teacher=graph), for example the graph before compression")
+            raise TersorError(f"pass {who.name!r} needs a teacher: transform(graph, pipeline, teacher=uncompressed_graph)")
         return self.teacher
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -1,6 +1,7 @@
 """Elementwise identities that keep every bit (of numbers: which nan it is has no meaning).
 
-Signed zeros are why some obvious ones are missing: x + 0.0 turns -0.0 into 0.0, so it is x only where x is never -0.0.
+Signed zeros are why some obvious ones are missing: x + 0.0 turns -0.0 into 0.0, so it is x only where x is never -0.0. What max(-0.0, 0.0)
+is, IEEE leaves open (torch's vectors and its tails differ), so the identities of relu and clip keep the order of its operands.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ def silu(op: Mul) -> Result:
 def bound_to_clip(op: Maximum | Minimum) -> Result:
     """max(x, c) -> clip(x, c, inf),   min(x, c) -> clip(x, -inf, c)   for one number c"""
     c = splat(op.b)
-    if c is None or math.isnan(c) or op.a.type != op.out.type or not op.a.type.is_float or isinstance(op.a.op, Const):
+    if c is None or op.a.type != op.out.type or not op.a.type.is_float or isinstance(op.a.op, Const):
         return None
     return Clip(op.a, min=c) if isinstance(op, Maximum) else Clip(op.a, max=c)
 

@@ -6,14 +6,32 @@ They compare shapes, so they must hold at every batch size: `canonicalize` runs 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from ..ir.op import Const, Value
-from ..ir.ops import ChannelShuffle, Concat, Elementwise, Expand, IndexSelect, Pad, PixelShuffle, PixelUnshuffle, Reshape, Slice, Transpose, Upsample
+from ..ir.ops import (
+    ChannelShuffle,
+    Concat,
+    Elementwise,
+    Expand,
+    IndexSelect,
+    Pad,
+    PixelShuffle,
+    PixelUnshuffle,
+    Reshape,
+    Slice,
+    Transpose,
+    Upsample,
+    Where,
+)
+from ..ir.ops.compare import Equality, Logical, Ordering
+from ..ir.ops.elementwise import Binary
 from ..ir.rewrite import Result, refuse, rewrite
+from ..ir.types import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,18 +47,22 @@ def far_batch(graph: Graph) -> Iterator[None]:
     if not own:
         yield
         return
-    for v, type in own.items():
-        v.type = type.with_shape((FAR_BATCH, *type.shape[1:]))
-    _infer(graph)
+    try:
+        _set_types(graph, {v: type.with_shape((FAR_BATCH, *type.shape[1:])) for v, type in own.items()})
+    except TersorError as error:
+        _set_types(graph, own)
+        names = ", ".join(v.name for v in own)
+        raise TersorError(f"the batch of input {names} is free, but the graph does not work at every batch size: {error}") from error
     try:
         yield
     finally:
-        for v, type in own.items():
-            v.type = type
-        _infer(graph)
+        _set_types(graph, own)
 
 
-def _infer(graph: Graph) -> None:
+def _set_types(graph: Graph, inputs: dict[Value, Tensor]) -> None:
+    """Give inputs new types, and every result the type that follows."""
+    for v, type in inputs.items():
+        v.type = type
     for op in graph.ops:
         if op.operands:
             for v, type in zip(op.outs, op.infer_all()):
@@ -89,12 +111,13 @@ def expand_of_expand(op: Expand) -> Result:
 
 
 @rewrite
-def expand_is_broadcast(op: Elementwise) -> Result:
+def expand_is_broadcast(op: Binary | Where | Ordering | Equality | Logical) -> Result:
     """f(expand(x), y) -> f(x, y)   where y gives the result its shape"""
     for f in op.operand_fields:
         v = getattr(op, f.name)
-        if isinstance(v, Value) and isinstance(v.op, Expand) and len(op.operands) > 1:
-            new = op.rebuilt(**{f.name: v.op.x})
+        if isinstance(v.op, Expand):
+            changed: dict[str, Any] = {f.name: v.op.x}
+            new = op.rebuilt(**changed)
             if new.out.type == op.out.type:
                 return new
     return None
@@ -111,7 +134,8 @@ def moved_and_back(op: Transpose | Reshape) -> Result:
                 return None
             if not f.out.single_use:
                 return refuse(f"the result of {f.name} has other readers")
-            return f.rebuilt(**{f.operand_fields[0].name: move.x})
+            changed: dict[str, Any] = {f.operand_fields[0].name: move.x}
+            return f.rebuilt(**changed)
     return None
 
 
@@ -189,7 +213,7 @@ def pad_of_pad(op: Pad) -> Result:
     """pad(pad(x, p), q) -> pad(x, p + q)   of one constant, none cropping"""
     match op.x.op:
         case Pad() as inner if inner.mode == op.mode == "constant":
-            if inner.value != op.value or min(*inner.pads, *op.pads) < 0:
+            if float(inner.value).hex() != float(op.value).hex() or min(*inner.pads, *op.pads) < 0:
                 return refuse("the pads have two values, or crop")
             return op.rebuilt(x=inner.x, pads=tuple(p + q for p, q in zip(inner.pads, op.pads)))
     return None
@@ -202,7 +226,7 @@ def index_to_slice(op: IndexSelect) -> Result:
         return None
     index = op.index.op.array
     steps = np.diff(index)
-    if not len(index) or len(steps) and (steps[0] < 1 or (steps != steps[0]).any()):
+    if not len(index) or (len(steps) and (steps[0] < 1 or (steps != steps[0]).any())):
         return None
     return Slice(op.x, op.axis, int(index[0]), int(index[-1]) + 1, int(steps[0]) if len(steps) else 1)
 

@@ -77,7 +77,7 @@ class Timing(Instrument):
     def after(self, step: Step) -> None:
         if step.row is not None:
             rewrites = ", ".join(f"{name} {count}" for name, count in step.row.rewrites.items())
-            self.stream.write(f"{step.row.seconds * 1e3:8.1f} ms  {format_pass(step.pass_)}  {step.row.ops} ops{'  ' if rewrites else ''}{rewrites}\n")
+            self.stream.write(f"{step.row.seconds * 1e3:8.1f} ms  {format_pass(step.pass_)}  {step.row.ops} ops  {rewrites}".rstrip() + "\n")
 
 
 class StopAtFirstBad(Instrument):
@@ -106,7 +106,7 @@ class StopAtFirstBad(Instrument):
             return
         error = relative_error(self.expected, self._run(step.graph))
         if error > self.tolerance:
-            raise TersorError(f"{step} is the first bad one: its outputs differ from the input graph's by {error:.1e}, more than {self.tolerance:.1e}")
+            raise TersorError(f"{step} is the first bad one: its outputs differ from the input's by {error:.1e}, more than {self.tolerance:.1e}")
 
     def _run(self, graph: Graph) -> Sequence[np.ndarray]:
         return outputs(graph, tensors(arguments(graph, self.batch)))

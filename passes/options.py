@@ -40,7 +40,7 @@ class _Mismatch(Exception):
 
 def _coerce(value: Any, annotation: Any) -> Any:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is Any or (annotation is None or annotation is type(None)) and value is None:
+    if annotation is Any or (value is None and annotation in (None, type(None))):
         return value
     if origin is Literal:
         if value in args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import TypeAlias
 
 from ..ir.errors import TersorError
 from ..ir.rewrite import Rewrite
@@ -61,7 +61,7 @@ class Pipeline:
         return ",".join(map(format_pass, self.passes))
 
 
-PipelineLike = Union[str, Path, Pass, Rewrite, type[Pass], Pipeline, Sequence["PipelineLike"]]
+PipelineLike: TypeAlias = "str | Path | Pass | Rewrite | type[Pass] | Pipeline | Sequence[PipelineLike]"
 
 
 def format_pass(what: Pass) -> str:

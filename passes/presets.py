@@ -15,11 +15,11 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "default": Preset(
-        "canonicalize,fold-bn,fold-affine,fold-pad,canonicalize",
-        "What compile runs before lowering. canonicalize first, since dead readers and transposes that cancel hide a convolution from its batch norm; "
-        "fold-bn before fold-affine, since a batch norm that folds whole costs one rounding where its scale and shift would cost two; fold-affine then takes "
-        "the scale-shifts that fold-bn had to leave and the model's own constant factors; fold-pad after both, since a batch norm between pad and convolution "
-        "folds only into an unpadded one; canonicalize last, for the constants and shared weights that folding left behind.",
+        "canonicalize,fold-bn,simplify,fold-affine,fold-pad,canonicalize",
+        "What compile runs before lowering. canonicalize first, since dead readers and transposes that cancel hide a layer from its norm; "
+        "fold-bn before fold-affine, since a norm that folds whole is rounded once, its scale and its shift twice; simplify between them, "
+        "since it merges the constants that fold-affine then moves; fold-affine takes what fold-bn had to leave as a scale-shift; fold-pad "
+        "after all folding, since a shift in front folds only into an unpadded convolution; canonicalize last, for constants now equal.",
     ),
     "clean": Preset(
         "canonicalize",
@@ -27,6 +27,6 @@ PRESETS: dict[str, Preset] = {
     ),
     "trainable": Preset(
         "canonicalize{merge_constants=false fold_constants=false}",
-        "What may run before training: equal weights stay separate parameters and nothing that is learned is computed away, so the order of later passes is free.",
+        "What may run before training: equal weights stay separate parameters, and nothing that is learned is computed away.",
     ),
 }

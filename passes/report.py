@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Row:
     """The graph after one pass (the first row: before all).
 
-    seconds: of the pass alone. ops: without constants. parameters: elements of all constants. macs: at the graph's own batch. nbytes: of all constants.
+    seconds: of the pass alone. ops: without constants. parameters, nbytes: elements and bytes of all constants. macs: at the graph's own batch.
     rewrites: applications by pattern. error: max|y - y'| / max|y| of a checked numeric pass against its own input.
     sqnr: dB of the outputs against those of the first row in float64. accuracy: what `evaluate` gave.
     """
@@ -121,7 +121,7 @@ class Ledger:
         return text
 
     def draw(self, path: str | Path) -> None:
-        """Save a picture (needs matplotlib): parameters, MACs and bytes after each pass as a share of the first row; SQNR and accuracy where known."""
+        """Save a picture (needs matplotlib): parameters, MACs and bytes as a share of the first row, and SQNR and accuracy where known."""
         try:
             from matplotlib.figure import Figure
         except ImportError:

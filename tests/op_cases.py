@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from tersor.ir import Const, Graph, Op, Tensor, VerifyError
 from tersor.ir.evaluate import evaluate
 from tersor.ir.ops import torch_dtype
@@ -62,6 +61,7 @@ def check(
     batched: bool = True,
     gradients: bool = True,
     tolerance: float = 1e-12,
+    gradient_tolerance: float = 1e-9,
     **attrs: Any,
 ) -> Op:
     """Value, gradients, dtype and inferred shape of `kind(*operands, **attrs)` against `oracle` in float64.
@@ -87,7 +87,7 @@ def check(
             seed = torch.from_numpy(rand(*expected.shape, seed=7))
             ours = torch.autograd.grad(got, [a for a, _ in leaves], seed)
             for g, e in zip(ours, torch.autograd.grad(expected, [b for _, b in leaves], seed)):
-                torch.testing.assert_close(g, e, rtol=1e-9, atol=1e-9)
+                torch.testing.assert_close(g, e, rtol=gradient_tolerance, atol=gradient_tolerance)
         own = [x.detach().float() if x.is_floating_point() else x for x in _flat(mine)]
         (single,) = evaluate(graph, own)
         assert single.dtype == torch_dtype(str(type_.elem)) and tuple(single.shape) == type_.shape

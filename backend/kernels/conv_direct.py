@@ -1,12 +1,15 @@
 """Direct convolution on blocked maps: a register tile of output columns, borders trimmed, no padded copy.
 
 Loops: (image, row chunk, output group) > output row > column tile > input block > kernel row > kernel column > channel.
-Columns whose taps fall outside the map are left out tap by tap at compile time; kernel rows by a run-time range. The input may be
-blocked (NCHW<n>c) or plain planes (the first layer). Groups other than 1 walk their channels one by one, since they start anywhere in a block.
+Columns whose taps fall outside the map are left out tap by tap at compile time; kernel rows by a run-time range. The input is blocked
+(NCHW<n>c) or plain planes (the first layer). With groups, an output vector reads the range of input channels its lanes need, with zero
+weights where a lane does not need one; a range that starts inside a block is walked channel by channel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +20,60 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Expr
-from .geometry import Window, tasks, window
-from .micro import Tile, cover, max_rows, runs, unroll, vector_groups
+from .geometry import Window, balance, column_tiles, tasks, window
+from .micro import Tile, cover, max_rows, unroll, vector_groups
 from .template import Params, kernel
 
 
-def conv_window(op: Any, region: Region) -> Window:
+def conv_window(region: Region) -> Window:
+    op: Any = region.anchor
     return window(op.x, op.out.type, op.kernel, op.stride, op.padding, op.dilation, op.groups)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Which input channels an output vector group reads: `length` channels from `first(out_block)` on, in blocks of `step`."""
+
+    g: Window
+
+    @property
+    def length(self) -> int:
+        g = self.g
+        if g.groups == 1:
+            return g.c
+        per_in, per_out = g.c // g.groups, g.o // g.groups
+        ends = [(first // per_out * per_in, ((min(first + g.lanes, g.o) - 1) // per_out + 1) * per_in) for first in range(0, g.o, g.lanes)]
+        return max(hi - lo for lo, hi in ends)
+
+    def first(self, out_block: Any) -> Any:
+        """First channel read by the vector of an output block."""
+        g = self.g
+        if g.groups == 1:
+            return 0
+        per_in, per_out, last = g.c // g.groups, g.o // g.groups, g.c - self.length
+        if isinstance(out_block, int):
+            return min(out_block * g.lanes // per_out * per_in, last)
+        return t.min(t.floordiv(out_block * g.lanes, per_out) * per_in, last)
+
+    @property
+    def step(self) -> int:
+        """Channels walked as one block: a whole block where every range is aligned to blocks, else one by one."""
+        g = self.g
+        if not g.block_in:
+            return g.c
+        aligned = g.groups == 1 or all(self.first(ob) % g.block_in == 0 for ob in range(g.out_blocks))
+        return g.block_in if aligned else 1
+
+    @property
+    def vectors(self) -> list[tuple[int, int, int]]:
+        """Output vector groups: (vectors, first block, count). Vectors of one group must read the same channels."""
+        g = self.g
+        if g.groups == 1:
+            return vector_groups(g.out_blocks)
+        per_out = g.o // g.groups
+        blocks = per_out // g.lanes if per_out % g.lanes == 0 else 1
+        width = next(n for n in (2, 3, 1) if blocks % n == 0)
+        return [(width, 0, g.out_blocks // width)]
 
 
 def padded_bias(b: np.ndarray | None, o: int, lanes: int) -> np.ndarray:
@@ -34,17 +84,22 @@ def padded_bias(b: np.ndarray | None, o: int, lanes: int) -> np.ndarray:
     return full
 
 
-def pack_dense(w: np.ndarray, lanes: int, groups: list[tuple[int, int, int]], block_in: int) -> np.ndarray:
-    """(O, C, kh, kw) -> [group][input block][kh][kw][channel][vectors * lanes], one forward stream; the last input block may be short."""
-    o, c, kh, kw = w.shape
-    full = np.zeros((-(-o // lanes) * lanes, c, kh, kw), np.float32)
-    full[:o] = w
+def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
+    """(O, C/groups, kh, kw) -> [group][input block][kh][kw][channel][vectors * lanes], one forward stream; the last input block may be short."""
+    g = channels.g
+    per_in, per_out, length = g.c // g.groups, g.o // g.groups, channels.length
     parts = []
-    for vectors, first, count in groups:
-        width = vectors * lanes
-        for g in range(count):
-            panel = full[first * lanes + g * width : first * lanes + (g + 1) * width].transpose(2, 3, 1, 0)
-            parts.extend(panel[:, :, k : k + block_in].ravel() for k in range(0, c, block_in))
+    for vectors, first, count in channels.vectors:
+        for ob in range(first, first + vectors * count, vectors):
+            lo, live = channels.first(ob), range(ob * g.lanes, min((ob + vectors) * g.lanes, g.o))
+            panel = np.zeros((g.kh, g.kw, length, vectors * g.lanes), np.float32)
+            if g.groups == 1:
+                panel[..., : len(live)] = w[live.start : live.stop].transpose(2, 3, 1, 0)
+            else:
+                for o in live:
+                    at = o // per_out * per_in - lo
+                    panel[:, :, at : at + per_in, o - live.start] = w[o].transpose(1, 2, 0)
+            parts.extend(panel[:, :, k : k + channels.step].ravel() for k in range(0, length, channels.step))
     return np.concatenate(parts)
 
 
@@ -54,42 +109,29 @@ class Direct:
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
-        g = conv_window(op, region)
-        return g.lanes > 0 and op.groups == 1 and region.array(op.w) is not None and (g.block_in in (0, g.lanes))
+        g = conv_window(region)
+        return g.lanes > 0 and region.array(op.w) is not None and g.block_in in (0, g.lanes) and (g.groups == 1 or g.block_in > 0)
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        g = conv_window(region.anchor, region)
-        return [{"rows": max(max_rows(target, v) for v, _, _ in vector_groups(g.out_blocks, target)), "chunk": self._chunk(g, target, threads)}]
-
-    def _chunk(self, g: Window, target: Target, threads: int) -> int:
-        """Output rows a task works on: their input fits half of L2, and the tasks share out evenly."""
-        per_row = g.c * g.w * g.sh * 4
-        fit = max(1, min(g.oh, target.l2 // 2 // per_row))
-        groups = max(count for _, _, count in vector_groups(g.out_blocks, target))
-        best = min(range(1, fit + 1), key=lambda r: (self._imbalance(g, r, groups, threads) * (1 + 0.02 / r), -r))
-        return best
-
-    @staticmethod
-    def _imbalance(g: Window, rows: int, groups: int, threads: int) -> float:
-        """Rows of the busiest thread over the mean: TVM hands out contiguous ranges of tasks."""
-        work = [min(rows, g.oh - r) for _ in range(g.n) for r in range(0, g.oh, rows) for _ in range(groups)]
-        share = -(-len(work) // threads)
-        return max(sum(work[i : i + share]) for i in range(0, len(work), share)) * threads / sum(work)
+        g = conv_window(region)
+        fit = max(1, min(g.oh, target.l2 // 2 // (g.c * g.w * g.sh * 4)))
+        return [{"chunk": balance(g.oh, fit, g.n, max(count for _, _, count in Channels(g).vectors), threads)}]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
-        g = conv_window(region.anchor, region)
-        total = 0.0
-        for vectors, _, count in vector_groups(g.out_blocks, target):
-            for m in cover(g.ow, min(params["rows"], max_rows(target, vectors)), vectors):
-                total += count * g.n * g.oh * (max(m * vectors, 9) / 2 * g.c * g.kh * g.kw + 12 + 6 * g.kh)
+        g = conv_window(region)
+        channels, total = Channels(g), 0.0
+        overhead = 1.0 if channels.step > 1 else 1.5
+        for vectors, _, count in channels.vectors:
+            for m in cover(g.ow, max_rows(target, vectors), vectors):
+                total += count * g.n * g.oh * (overhead * max(m * vectors, 9) / 2 * channels.length * g.kh * g.kw + 16 + 6 * g.kh)
         return total
 
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         op: Any = region.anchor
-        g = conv_window(op, region)
+        g = conv_window(region)
         w = region.array(op.w)
         assert w is not None
-        packed = {op.w: pack_dense(w, g.lanes, vector_groups(g.out_blocks, target), g.block_in or g.c)}
+        packed = {op.w: pack_weights(w, Channels(g))}
         if op.b is not None:
             packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
         return packed
@@ -98,103 +140,90 @@ class Direct:
         return 0
 
     def emit(self, k: Kernel) -> None:
-        g = conv_window(k.anchor, k.region)
-        panel = 0
-        for vectors, first, count in vector_groups(g.out_blocks, k.target):
-            self._group(k, g, vectors, first, count, panel)
-            panel += count * vectors * g.lanes * g.c * g.kh * g.kw
+        g = conv_window(k.region)
+        channels = Channels(g)
+        size = channels.length * g.kh * g.kw * g.lanes
+        for vectors, first, count in channels.vectors:
+            _Group(k, g, channels, vectors, first, count, first * size).emit()
 
-    def _group(self, k: Kernel, g: Window, vectors: int, first: int, count: int, panel: int) -> None:
-        """All output groups of one width."""
-        b = k.b
-        rows = k.params["chunk"]
+
+@dataclass
+class _Group:
+    """The code of all output groups of one width; `panel` is where their weights start."""
+
+    k: Kernel
+    g: Window
+    channels: Channels
+    vectors: int
+    first: int
+    count: int
+    panel: int
+
+    def emit(self) -> None:
+        k, g, b, rows = self.k, self.g, self.k.b, self.k.params["chunk"]
         chunks = -(-g.oh // rows)
-        with b.loop("task", 0, g.n * chunks * count, tasks(k.threads, g.n, chunks, count)) as task:
-            image = b.let("image", t.floordiv(task, chunks * count))
-            chunk = b.let("chunk", t.floormod(t.floordiv(task, count), chunks))
-            group = b.let("group", t.floormod(task, count))
-            base = b.let("panel", panel + group * (vectors * g.lanes * g.c * g.kh * g.kw))
-            out_block = b.let("out_block", first + group * vectors)
+        size = self.channels.length * g.kh * g.kw * self.vectors * g.lanes
+        with b.loop("task", 0, g.n * chunks * self.count, tasks(k.threads, g.n * chunks * self.count)) as task:
+            self.image = b.let("image", t.floordiv(task, chunks * self.count))
+            chunk = b.let("chunk", t.floormod(t.floordiv(task, self.count), chunks))
+            group = b.let("group", t.floormod(task, self.count))
+            self.weights = b.let("panel", self.panel + group * size)
+            self.out_block = b.let("out_block", self.first + group * self.vectors)
+            self.channel = b.let("channel", self.channels.first(self.out_block))
             with b.loop("oy", chunk * rows, t.min(g.oh, (chunk + 1) * rows)) as oy:
                 taps = g.rows(b, oy)
-                biggest = min(k.params["rows"], max_rows(k.target, vectors))
-                for height, x, repeat in self._tiles(g, biggest, vectors):
-                    if repeat == 1:
-                        self._tile(k, g, vectors, height, image, out_block, base, oy, x, x, taps)
-                    else:
-                        with b.loop("tile", 0, repeat) as i:
-                            self._tile(k, g, vectors, height, image, out_block, base, oy, b.let("ox", x + i * height), None, taps)
+                for width, x, repeat in column_tiles(g, max_rows(k.target, self.vectors), self.vectors):
+                    with b.range("tile", 0, repeat) as i:
+                        self._tile(width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
 
-    def _tiles(self, g: Window, biggest: int, vectors: int) -> list[tuple[int, int, int]]:
-        """(width, first column, count): border tiles stand alone, equal inner neighbours are one loop."""
-        result: list[tuple[int, int, int]] = []
-        for width, x, count in runs(cover(g.ow, biggest, vectors)):
-            for i in range(count):
-                at = x + i * width
-                inner = all(len(g.columns(at, s, width)) == width for s in (0, g.kw - 1))
-                if inner and result and result[-1][0] == width and result[-1][2] > 0 and self._inner(g, result[-1]):
-                    result[-1] = (width, result[-1][1], result[-1][2] + 1)
-                else:
-                    result.append((width, at, 1))
-        return result
-
-    @staticmethod
-    def _inner(g: Window, tile: tuple[int, int, int]) -> bool:
-        width, x, _ = tile
-        return all(len(g.columns(x, s, width)) == width for s in (0, g.kw - 1))
-
-    def _tile(self, k: Kernel, g: Window, vectors: int, width: int, image: Expr, out_block: Expr, base: Expr, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
-        b, lanes, op = k.b, g.lanes, k.anchor
-        tile = Tile(b, width, vectors, lanes)
-        tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (out_block + j) * lanes, lanes))
-        step = g.block_in or g.c
-        full, rest = divmod(g.c, step)
+    def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+        k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
+        tile = Tile(b, width, self.vectors, lanes)
+        tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
+        step = self.channels.step
+        full, rest = divmod(self.channels.length, step)
+        size = g.kh * g.kw * step * self.vectors * lanes
         with b.loop("kb", 0, full) as kb:
-            self._taps(k, g, tile, image, base + kb * (g.kh * g.kw * step * vectors * lanes), kb, step, oy, ox, static_x, taps)
+            self._block(tile, self.weights + kb * size, self.channel + kb * step, step, oy, ox, static_x, taps)
         if rest:
-            self._taps(k, g, tile, image, base + full * (g.kh * g.kw * step * vectors * lanes), full, rest, oy, ox, static_x, taps)
-        for j in range(vectors):
+            self._block(tile, self.weights + full * size, self.channel + full * step, rest, oy, ox, static_x, taps)
+        for j in range(self.vectors):
             for i in range(width):
-                offset = (((image * g.out_blocks + out_block + j) * g.oh + oy) * g.ow + ox + i) * lanes
-                k.finish(tile.value(i, j), offset, (out_block + j) * lanes, image, lanes)
+                offset = (((self.image * g.out_blocks + self.out_block + j) * g.oh + oy) * g.ow + ox + i) * lanes
+                k.finish(tile.value(i, j), offset, (self.out_block + j) * lanes, self.image, lanes)
 
-    def _taps(self, k: Kernel, g: Window, tile: Tile, image: Expr, base: Expr, kb: Expr, depth: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
-        """One input block: kernel rows, runs of kernel columns that touch the same pixels, channels."""
-        b = k.b
-        x, w = k.args[k.anchor.x], k.args[k.anchor.w]
-        width, weights = tile.vectors * tile.lanes, depth * tile.vectors * tile.lanes
+    def _block(self, tile: Tile, weights: Expr, channel: Expr, depth: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+        """One input block: kernel rows, runs of kernel columns that touch the same output columns, channels."""
+        g, b = self.g, self.k.b
+        plane = t.floordiv(channel, g.block_in) if g.block_in else 0
+        lane = b.let("lane", t.floormod(channel, g.block_in)) if depth == 1 and g.block_in > 1 else 0
         with b.loop("r", *taps) as r:
-            plane = kb if g.block_in else 0
-            row = b.let("row", ((image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
-            for first, last, columns in self._runs(g, tile.rows, static_x):
-                u = unroll(len(columns), tile.vectors, depth)
-
-                def channels(s: Expr, columns: list[int] = columns, u: int = u, row: Expr = row, r: Expr = r) -> None:
+            row = b.let("row", ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
+            for first, last, columns in self._runs(tile.rows, static_x):
+                with b.range("s", first, last) as s:
                     at = b.let("at", row + s * g.dw)
-                    wat = b.let("wat", base + (r * g.kw + s) * weights)
+                    base = b.let("base", weights + (r * g.kw + s) * (depth * tile.vectors * tile.lanes))
+                    self._channels(tile, at, base, lane, depth, columns)
 
-                    def step(c: Expr) -> None:
-                        pixel = (lambda i: (at + i * g.sw) * g.block_in + c) if g.block_in else (lambda i: at + i * g.sw + c * (g.h * g.w))
-                        tile.step(x, [(i, pixel(i)) for i in columns], w, wat + c * width)
+    def _channels(self, tile: Tile, at: Expr, base: Expr, lane: Expr, depth: int, columns: list[int]) -> None:
+        g, b = self.g, self.k.b
+        x, w = self.k.args[self.k.anchor.x], self.k.args[self.k.anchor.w]
+        width = tile.vectors * tile.lanes
+        pixel: Callable[[int, Expr], Expr]
+        if g.block_in:
+            pixel = lambda i, c: (at + i * g.sw) * g.block_in + lane + c  # noqa: E731
+        else:
+            pixel = lambda i, c: at + i * g.sw + c * (g.h * g.w)  # noqa: E731
+        u = unroll(len(columns), tile.vectors, depth)
+        with b.range("c", 0, depth // u) as outer:
+            for inner in range(u):
+                c = outer * u + inner
+                tile.step(x, [(i, pixel(i, c)) for i in columns], w, base + c * width)
 
-                    if u == depth:
-                        for c in range(depth):
-                            step(c)
-                    else:
-                        with b.loop("c", 0, depth // u) as cc:
-                            for c in range(u):
-                                step(cc * u + c)
-
-                if last - first == 1:
-                    channels(first)
-                else:
-                    with b.loop("s", first, last) as s:
-                        channels(s)
-
-    @staticmethod
-    def _runs(g: Window, width: int, static_x: int | None) -> list[tuple[int, int, list[int]]]:
-        """Kernel columns [first, last) that touch the same output columns of the tile, in serial loops: unrolled, neighbouring taps would share
-        broadcasts, which LLVM keeps alive and spills."""
+    def _runs(self, width: int, static_x: int | None) -> list[tuple[int, int, list[int]]]:
+        """Kernel columns [first, last) that touch the same output columns of the tile. They stay serial loops: unrolled, neighbouring taps would
+        share broadcasts, which LLVM keeps alive and spills."""
+        g = self.g
         if static_x is None:
             return [(0, g.kw, list(range(width)))]
         result: list[tuple[int, int, list[int]]] = []

@@ -10,6 +10,7 @@ from ...ir.op import Value
 from ...ir.types import Tensor
 from ..tile import block, logical_type
 from ..tir import Builder, Expr
+from .micro import cover, runs
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,38 @@ def window(x: Value, out: Tensor, kernel: tuple[int, int], stride: tuple[int, in
     )  # fmt: skip
 
 
-def tasks(threads: int, images: int, chunks: int, groups: int) -> str:
-    """Loop kind of a fused (image, chunk, group) loop: parallel when there is more than one thread and one task."""
-    return "parallel" if threads > 1 and images * chunks * groups > 1 else "serial"
+def column_tiles(g: Window, biggest: int, vectors: int) -> list[tuple[int, int, int]]:
+    """Cover an output row by tiles: (width, first column, count). Border tiles stand alone, equal inner neighbours are one loop."""
+    result: list[tuple[int, int, int]] = []
+    joins = False
+    for width, x, count in runs(cover(g.ow, biggest, vectors)):
+        for at in range(x, x + count * width, width):
+            inner = all(len(g.columns(at, s, width)) == width for s in (0, g.kw - 1))
+            if inner and joins and result[-1][0] == width:
+                result[-1] = (width, result[-1][1], result[-1][2] + 1)
+            else:
+                result.append((width, at, 1))
+            joins = inner
+    return result
+
+
+def tasks(threads: int, count: int) -> str:
+    """Kind of an outermost loop over `count` tasks."""
+    return "parallel" if threads > 1 and count > 1 else "serial"
+
+
+def balance(size: int, fit: int, images: int, groups: int, threads: int) -> int:
+    """Chunk length, at most `fit`, for a loop over (image, chunk of `size`, group): the busiest thread gets the least, then chunks are long.
+
+    TVM hands every thread one contiguous range of tasks.
+    """
+
+    def busiest(chunk: int) -> float:
+        work = [min(chunk, size - at) for _ in range(images) for at in range(0, size, chunk) for _ in range(groups)]
+        share = -(-len(work) // threads)
+        return max(sum(work[i : i + share]) for i in range(0, len(work), share))
+
+    if threads == 1 or images * groups % threads == 0:
+        chunks = -(-size // fit)
+        return -(-size // chunks)
+    return min(range(1, fit + 1), key=lambda c: (round(busiest(c) * (1 + 0.02 / c), 6), -c))

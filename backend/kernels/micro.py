@@ -49,8 +49,8 @@ def max_rows(target: Target, vectors: int) -> int:
     return max(1, min((target.registers - vectors - 1) // vectors, 24 if target.registers == 32 else 12))
 
 
-def vector_groups(blocks: int, target: Target) -> list[tuple[int, int, int]]:
-    """Cover `blocks` channel blocks by groups of 1 to 4 vectors: (vectors, first block, number of groups). Twos, then a three or a one."""
+def vector_groups(blocks: int) -> list[tuple[int, int, int]]:
+    """Cover `blocks` channel blocks by groups of 1 to 3 vectors: (vectors, first block, number of groups). Twos, then a three."""
     if blocks <= 3:
         return [(blocks, 0, 1)]
     if blocks % 2 == 0:

@@ -14,7 +14,7 @@ from ..tile import Copy, Pack, Unpack, block, logical_type
 from .template import Params, kernel
 
 
-class _Move:
+class Move:
     """A kernel with nothing to choose and nothing to pack."""
 
     name = "move"
@@ -36,7 +36,7 @@ class _Move:
 
 
 @kernel(Pack, Unpack)
-class Repack(_Move):
+class Repack(Move):
     """Blocks of `lanes` channels x `lanes` pixels: strided vector loads on one side, whole vectors on the other."""
 
     name = "repack"
@@ -60,13 +60,13 @@ class Repack(_Move):
                     base = b.let("base", (image * c + cb * lanes) * pixels + p)
                     at = b.let("at", (nb * pixels + p) * lanes)
                     if packing:
-                        b.store(target, at, t.BufferLoad(source.raw, [t.Ramp(base, pixels, live)]), live)
+                        b.store(target, at, b.load_strided(source, base, pixels, live), live)
                     else:
-                        b.emit(t.BufferStore(target.raw, b.load(source, at, live), [t.Ramp(base, t.IntImm("int32", pixels), live)]))
+                        b.store_strided(target, base, pixels, b.load(source, at, live), live)
 
 
 @kernel(Copy)
-class CopyKernel(_Move):
+class CopyKernel(Move):
     name = "copy"
 
     def emit(self, k: Kernel) -> None:

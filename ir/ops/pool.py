@@ -43,14 +43,14 @@ class Pool2d(Op):
         return n, c, oh, ow
 
     def padded(self, x: torch.Tensor, dilation: tuple[int, int], ceil_mode: bool, value: float) -> torch.Tensor:
-        """x with its padding, lengthened so that the last window of `ceil_mode` fits."""
+        """x with its padding, on the bottom and right as much as the last window needs (with `ceil_mode` it may need more)."""
         import torch.nn.functional as F
 
-        t, b, le, r = self.padding
+        t, _, le, _ = self.padding
         h, w = x.shape[2:]
         oh, ow = self.windows((h, w), dilation, ceil_mode)
-        b = max(b, (oh - 1) * self.stride[0] + dilation[0] * (self.kernel[0] - 1) + 1 - t - h)
-        r = max(r, (ow - 1) * self.stride[1] + dilation[1] * (self.kernel[1] - 1) + 1 - le - w)
+        b = max(0, (oh - 1) * self.stride[0] + dilation[0] * (self.kernel[0] - 1) + 1 - t - h)
+        r = max(0, (ow - 1) * self.stride[1] + dilation[1] * (self.kernel[1] - 1) + 1 - le - w)
         return F.pad(x, (le, r, t, b), value=value) if any((t, b, le, r)) else x
 
 

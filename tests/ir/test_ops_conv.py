@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import check, graph_of, rand, refuses, value_of
-
 from tersor.ir.evaluate import evaluate
 from tersor.ir.ops import Conv2d, ConvTranspose2d, out_size
 
@@ -116,7 +115,7 @@ def test_macs() -> None:
     assert Conv2d(x, value_of((32, 1, 5, 5)), stride=(2, 2), padding=(2, 2, 2, 2), groups=32).macs() == 2 * 32 * 7 * 7 * 25
     assert Conv2d(x, value_of((64, 8, 1, 1)), groups=4).macs() == 2 * 64 * 14 * 14 * 8
     # every input element meets each of its O/groups * kh * kw weights
-    assert ConvTranspose2d(x, value_of((32, 4, 2, 2)), stride=(2, 2), groups=2).macs() == 2 * 32 * 14 * 14 * 4 * 4
+    assert ConvTranspose2d(x, value_of((32, 4, 3, 3)), stride=(2, 2), groups=2).macs() == 2 * 32 * 14 * 14 * 4 * 9
 
 
 def test_macs_follow_the_batch() -> None:

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import check, ints, rand, refuses, value_of
-
 from tersor.ir import BitsAffine, Graph, Layout, Tensor, Uniform
 from tersor.ir import ops as o
 from tersor.ir.evaluate import evaluate
+
+# torch's hardsigmoid has the slope 1/6 in float32, in float64 too
+SLOPES = 1e-7
 
 UNARY: list[tuple[type[o.Elementwise], dict[str, Any], Callable[[torch.Tensor], torch.Tensor]]] = [
     (o.Relu, {}, F.relu),
@@ -50,13 +52,13 @@ UNARY: list[tuple[type[o.Elementwise], dict[str, Any], Callable[[torch.Tensor], 
 @pytest.mark.parametrize(("kind", "attrs", "oracle"), UNARY, ids=lambda p: getattr(p, "name", None))
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 7)])
 def test_unary(kind: Any, attrs: Any, oracle: Any, shape: tuple[int, ...]) -> None:
-    op = check(kind, [4 * rand(*shape)], oracle, tolerance=1e-11, **attrs)
+    op = check(kind, [4 * rand(*shape)], oracle, tolerance=1e-11, gradient_tolerance=SLOPES, **attrs)
     assert op.macs() == 0
 
 
-@pytest.mark.parametrize(("kind", "oracle"), [(o.Log, torch.log), (o.Sqrt, torch.sqrt), (o.Rsqrt, torch.rsqrt)], ids=lambda p: getattr(p, "name", None))
-def test_unary_of_positive(kind: Any, oracle: Any) -> None:
-    check(kind, [rand(3, 20, low=0.1, high=9.0)], oracle)
+def test_unary_of_positive() -> None:
+    for kind, oracle in ((o.Log, torch.log), (o.Sqrt, torch.sqrt), (o.Rsqrt, torch.rsqrt)):
+        check(kind, [rand(3, 20, low=0.1, high=9.0)], oracle)
 
 
 @pytest.mark.parametrize("kind", [o.Relu, o.Elu, o.Softplus, o.Silu, o.Gelu, o.HardSwish, o.HardSigmoid, o.LeakyRelu])
@@ -64,7 +66,8 @@ def test_extremes(kind: Any) -> None:
     """Saturated values and their gradients are torch's, with no overflow on the branch not taken."""
     oracle = {o.Relu: F.relu, o.Elu: F.elu, o.Softplus: F.softplus, o.Silu: F.silu, o.Gelu: F.gelu}
     oracle |= {o.HardSwish: F.hardswish, o.HardSigmoid: F.hardsigmoid, o.LeakyRelu: F.leaky_relu}
-    check(kind, [np.array([-1e4, -700.0, -90.0, -30.0, -8.0, 1e-3, 8.0, 19.5, 20.5, 90.0, 800.0, 1e4])], oracle[kind], batched=False)
+    x = np.array([-1e4, -700.0, -90.0, -30.0, -8.0, 1e-3, 8.0, 19.5, 20.5, 90.0, 800.0, 1e4])
+    check(kind, [x], oracle[kind], batched=False, gradient_tolerance=SLOPES)
 
 
 def test_softplus_keeps_small_values() -> None:

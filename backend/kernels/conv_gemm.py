@@ -1,0 +1,169 @@
+"""Convolution as a matrix product over flat pixels: register tiles of any pixels of the map times output vectors.
+
+A pointwise convolution reads its input as it lies. Any other one first gathers patches into scratch, [input block][kernel row][kernel
+column][pixel][channel], zeros outside the map; then both are the same product. So small maps, strides and odd windows get full tiles.
+Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import tirx as t
+
+from ...ir.op import Value
+from ..region import Kernel, Region
+from ..target import Target
+from ..tile import TileConv2d
+from ..tir import Buffer, Expr, const
+from .conv_direct import Channels, conv_window, pack_weights, padded_bias
+from .geometry import Window, balance, tasks
+from .micro import Tile, cover, max_rows, runs, unroll
+from .template import Params, kernel
+
+
+@kernel(TileConv2d)
+class Gemm:
+    name = "gemm"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        g = conv_window(region)
+        return g.groups == 1 and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        g = conv_window(region)
+        pixels, depth = g.oh * g.ow, g.c * g.kh * g.kw
+        tile = max(max_rows(target, vectors) for vectors, _, _ in Channels(g).vectors)
+        fit = max(1, target.l2 // 2 // (depth * 4) // tile)
+        count = max(count for _, _, count in Channels(g).vectors)
+        return [{"chunk": min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads))}]
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        g = conv_window(region)
+        pixels, chunk = g.oh * g.ow, params["chunk"]
+        depth, total = g.c * g.kh * g.kw, 0.0
+        for vectors, _, count in Channels(g).vectors:
+            biggest = max_rows(target, vectors)
+            for m in cover(min(chunk, pixels), biggest, vectors):
+                total += count * g.n * (pixels / min(chunk, pixels)) * (max(m * vectors, 9) / 2 * depth + 14)
+        if not g.pointwise:
+            # one load and one store a vector, from L2 or beyond once the patches outgrow it
+            patches = g.n * pixels * g.in_blocks * g.kh * g.kw
+            total += patches * (2.0 if patches * g.lanes * 4 < target.l2 else 6.0)
+        return total
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        op: Any = region.anchor
+        g = conv_window(region)
+        w = region.array(op.w)
+        assert w is not None
+        packed = {op.w: pack_weights(w, Channels(g))}
+        if op.b is not None:
+            packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
+        return packed
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        g = conv_window(region)
+        return 0 if g.pointwise else 4 * g.n * g.oh * g.ow * g.in_blocks * g.kh * g.kw * g.lanes
+
+    def emit(self, k: Kernel) -> None:
+        g = conv_window(k.region)
+        source = k.args[k.anchor.x]
+        if not g.pointwise:
+            assert k.scratch is not None
+            gather_patches(k, g, source, k.scratch)
+            source = k.scratch
+        for vectors, first, count in Channels(g).vectors:
+            _Product(k, g, source, vectors, first, count).emit()
+
+
+def gather_patches(k: Kernel, g: Window, x: Buffer, patches: Buffer) -> None:
+    """patches[image][block][r][s][oy][ox][lane] = x[image][block][oy*sh - top + r*dh][ox*sw - left + s*dw][lane], or 0."""
+    b, lanes = k.b, g.lanes
+    with b.loop("task", 0, g.n * g.in_blocks, tasks(k.threads, g.n * g.in_blocks)) as task, b.range("r", 0, g.kh) as r, b.loop("oy", 0, g.oh) as oy:
+        iy = b.let("iy", oy * g.sh - g.top + r * g.dh)
+        inside = t.all(iy >= 0, iy < g.h)
+        for s in range(g.kw):
+            columns = g.columns(0, s, g.ow)
+            lo, hi = (columns[0], columns[-1] + 1) if columns else (0, 0)
+            to = b.let("to", (((task * g.kh + r) * g.kw + s) * g.oh + oy) * g.ow)
+            start = b.let("start", (task * g.h + iy) * g.w - g.left + s * g.dw)
+            with b.when(inside), b.loop("ox", lo, hi) as ox:
+                b.store(patches, (to + ox) * lanes, b.load(x, (start + ox * g.sw) * lanes, lanes), lanes)
+            with b.when(t.Not(inside)), b.loop("ox", lo, hi) as ox:
+                b.store(patches, (to + ox) * lanes, const(0.0, lanes=lanes), lanes)
+            for first, last in ((0, lo), (hi, g.ow)):
+                with b.loop("ox", first, last) as ox:
+                    b.store(patches, (to + ox) * lanes, const(0.0, lanes=lanes), lanes)
+
+
+@dataclass
+class _Product:
+    """The code of all output groups of one width."""
+
+    k: Kernel
+    g: Window
+    source: Buffer
+    vectors: int
+    first: int
+    count: int
+
+    def emit(self) -> None:
+        k, g, b = self.k, self.g, self.k.b
+        pixels, chunk = g.oh * g.ow, k.params["chunk"]
+        chunks, rest = -(-pixels // chunk), pixels % chunk
+        size = g.c * g.kh * g.kw * g.lanes
+        with b.loop("task", 0, g.n * chunks * self.count, tasks(k.threads, g.n * chunks * self.count)) as task:
+            self.image = b.let("image", t.floordiv(task, chunks * self.count))
+            part = b.let("part", t.floormod(t.floordiv(task, self.count), chunks))
+            group = b.let("group", t.floormod(task, self.count))
+            self.weights = b.let("panel", self.first * size + group * (size * self.vectors))
+            self.out_block = b.let("out_block", self.first + group * self.vectors)
+            if not rest:
+                self._pixels(part * chunk, chunk)
+            elif chunks == 1:
+                self._pixels(0, rest)
+            else:
+                with b.when(part < chunks - 1):
+                    self._pixels(part * chunk, chunk)
+                with b.when(part >= chunks - 1):
+                    self._pixels((chunks - 1) * chunk, rest)
+
+    def _pixels(self, start: Expr, count: int) -> None:
+        """Tiles that cover `count` pixels exactly."""
+        b = self.k.b
+        for height, first, repeat in runs(cover(count, max_rows(self.k.target, self.vectors), self.vectors)):
+            with b.range("tile", 0, repeat) as i:
+                self._tile(height, b.let("pixel", start + first + i * height))
+
+    def _tile(self, height: int, pixel: Expr) -> None:
+        k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
+        pixels, taps = g.oh * g.ow, g.kh * g.kw
+        tile = Tile(b, height, self.vectors, lanes)
+        tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
+        full, rest = divmod(g.c, lanes)
+        planes = b.let("planes", self.image * (g.in_blocks * taps))
+        with b.loop("kt", 0, full * taps) as kt:
+            self._channels(tile, ((planes + kt) * pixels + pixel) * lanes, self.weights + kt * (lanes * self.vectors * lanes), lanes)
+        if rest:
+            at = self.weights + full * taps * (lanes * self.vectors * lanes)
+            with b.loop("kt", 0, taps) as kt:
+                self._channels(tile, ((planes + full * taps + kt) * pixels + pixel) * lanes, at + kt * (rest * self.vectors * lanes), rest)
+        for j in range(self.vectors):
+            for i in range(height):
+                offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel + i) * lanes
+                k.finish(tile.value(i, j), offset, (self.out_block + j) * lanes, self.image, lanes)
+
+    def _channels(self, tile: Tile, at: Expr, base: Expr, depth: int) -> None:
+        b, lanes, width = self.k.b, self.g.lanes, tile.vectors * tile.lanes
+        at, base = b.let("at", at), b.let("base", base)
+        u = unroll(tile.rows, tile.vectors, depth)
+        with b.range("c", 0, depth // u) as outer:
+            for inner in range(u):
+                c = outer * u + inner
+                tile.step(self.source, [(i, at + i * lanes + c) for i in range(tile.rows)], self.k.args[self.k.anchor.w], base + c * width)
+
+

@@ -1,0 +1,95 @@
+"""Depthwise convolution on blocked maps: lanes are channels, a register tile is a run of output columns.
+
+Loops: (image, channel block, row chunk) > output row > column tile > kernel row; per kernel row the weights lie in registers and every
+input vector is loaded once and feeds all the taps it belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm import tirx as t
+
+from ...ir.op import Value
+from ..region import Kernel, Region
+from ..target import Target
+from ..tile import TileConv2d
+from ..tir import Buffer, Expr
+from .conv_direct import conv_window, padded_bias
+from .geometry import Window, balance, column_tiles, tasks
+from .micro import Tile
+from .template import Params, kernel
+
+
+@kernel(TileConv2d)
+class Depthwise:
+    name = "depthwise"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        g = conv_window(region)
+        return g.groups == g.c == g.o and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        g = conv_window(region)
+        width = max(1, min(24, target.registers - g.kw - 2))
+        return [{"width": width, "chunk": balance(g.oh, g.oh, g.n * g.in_blocks, 1, threads)}]
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        g = conv_window(region)
+        return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh * g.kw / 2 + 3))
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        """(C, 1, kh, kw) -> [block][kh][kw][lane]."""
+        op: Any = region.anchor
+        g = conv_window(region)
+        w = region.array(op.w)
+        assert w is not None
+        full = np.zeros((g.in_blocks * g.lanes, g.kh, g.kw), np.float32)
+        full[: g.c] = w[:, 0]
+        packed = {op.w: np.ascontiguousarray(full.reshape(g.in_blocks, g.lanes, g.kh, g.kw).transpose(0, 2, 3, 1))}
+        if op.b is not None:
+            packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
+        return packed
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        return 0
+
+    def emit(self, k: Kernel) -> None:
+        g, b, rows = conv_window(k.region), k.b, k.params["chunk"]
+        chunks = -(-g.oh // rows)
+        with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
+            plane = b.let("plane", t.floordiv(task, chunks))
+            part = b.let("part", t.floormod(task, chunks))
+            block = b.let("block", t.floormod(plane, g.in_blocks))
+            with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
+                taps = g.rows(b, oy)
+                for width, x, repeat in column_tiles(g, k.params["width"], 1):
+                    with b.range("tile", 0, repeat) as i:
+                        self._tile(k, g, plane, block, width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
+
+    def _tile(self, k: Kernel, g: Window, plane: Expr, block: Expr, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+        b, lanes, op = k.b, g.lanes, k.anchor
+        tile = Tile(b, width, 1, lanes)
+        tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))
+        with b.loop("r", *taps) as r:
+            weights = [b.let("w", b.load(k.args[op.w], ((block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
+            row = b.let("row", (plane * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
+            for column, pairs in touched(g, width, static_x):
+                value = b.let("x", b.load(k.args[op.x], (row + column) * lanes, lanes))
+                for i, s in pairs:
+                    acc: Buffer = tile.acc[i][0]
+                    b.store(acc, 0, b.load(acc, 0, lanes) + value * weights[s], lanes)
+        image = b.let("image", t.floordiv(plane, g.in_blocks))
+        for i in range(width):
+            k.finish(tile.value(i, 0), ((plane * g.oh + oy) * g.ow + ox + i) * lanes, block * lanes, image, lanes)
+
+
+def touched(g: Window, width: int, static_x: int | None) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Input columns of a tile, counted from that of its first pixel's first tap, with the (pixel, tap) pairs that read each one."""
+    pairs: dict[int, list[tuple[int, int]]] = {}
+    for s in range(g.kw):
+        for i in range(width) if static_x is None else g.columns(static_x, s, width):
+            pairs.setdefault(i * g.sw + s * g.dw, []).append((i, s))
+    return sorted(pairs.items())

@@ -1,0 +1,167 @@
+"""Pooling on blocked maps: lanes are channels. Windows are trimmed at the borders, so padding is never read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm import tirx as t
+
+from ...ir.op import Value
+from ..region import Kernel, Region
+from ..target import Target
+from ..tile import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
+from ..tir import Expr, const, splat
+from .depthwise import touched
+from .geometry import Window, balance, column_tiles, tasks, window
+from .micro import Tile
+from .template import Params, kernel
+
+LOWEST = -np.inf
+
+
+class _Pool:
+    """What all pooling templates share: no constants, no scratch."""
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        return bool(op.lanes) and op.x.type.layout is not None and op.x.shape[-1] == op.lanes
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        return float(region.anchor.operands[0].type.size)
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return {}
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        return 0
+
+
+def pool_window(region: Region) -> Window:
+    op: Any = region.anchor
+    return window(op.x, op.out.type, op.kernel, op.stride, op.padding, getattr(op, "dilation", (1, 1)))
+
+
+@kernel(TileMaxPool2d, TileAvgPool2d)
+class Pool(_Pool):
+    """Loops: (image, channel block, row chunk) > output row > column tile > window row; one load feeds every window it lies in."""
+
+    name = "pool"
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        g = pool_window(region)
+        return [{"width": target.registers - 4, "chunk": balance(g.oh, g.oh, g.n * g.in_blocks, 1, threads)}]
+
+    def emit(self, k: Kernel) -> None:
+        g, b, rows = pool_window(k.region), k.b, k.params["chunk"]
+        chunks = -(-g.oh // rows)
+        with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
+            plane, part = b.let("plane", t.floordiv(task, chunks)), b.let("part", t.floormod(task, chunks))
+            with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
+                taps = g.rows(b, oy)
+                for width, x, repeat in column_tiles(g, k.params["width"], 1):
+                    with b.range("tile", 0, repeat) as i:
+                        self._tile(k, g, plane, width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
+
+    def _tile(self, k: Kernel, g: Window, plane: Expr, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+        b, lanes, op = k.b, g.lanes, k.anchor
+        largest = isinstance(op, TileMaxPool2d)
+        tile = Tile(b, width, 1, lanes)
+        tile.start(lambda j: const(LOWEST if largest else 0.0, lanes=lanes))
+        with b.loop("r", *taps) as r:
+            row = b.let("row", (plane * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
+            for column, pairs in touched(g, width, static_x):
+                value = b.let("x", b.load(k.args[op.x], (row + column) * lanes, lanes))
+                for i, _ in pairs:
+                    old = tile.value(i, 0)
+                    b.store(tile.acc[i][0], 0, k.math.max(old, value) if largest else old + value, lanes)
+        image, channel = b.let("image", t.floordiv(plane, g.in_blocks)), b.let("channel", t.floormod(plane, g.in_blocks) * lanes)
+        for i in range(width):
+            value = tile.value(i, 0)
+            if not largest:
+                value = value * splat(b.let("scale", 1.0 / self._count(k, g, oy, ox + i if static_x is None else static_x + i)), lanes)
+            k.finish(value, ((plane * g.oh + oy) * g.ow + ox + i) * lanes, channel, image, lanes)
+
+    @staticmethod
+    def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:
+        """Elements that count in the window of an output pixel, as f32 (see `AvgPool2d.counts`)."""
+        op = k.anchor
+        if op.divisor is not None:
+            return t.const(float(op.divisor), "float32")
+
+        def along(at: Expr, stride: int, lo: int, hi: int, kernel: int, size: int) -> Expr:
+            start = at * stride - lo
+            first, last = (-lo, size + hi) if op.count_include_pad else (0, size)
+            return t.min(start + kernel, last) - t.max(start, first)
+
+        top, bottom, left, right = op.padding
+        rows, columns = along(oy, g.sh, top, bottom, g.kh, g.h), along(ox, g.sw, left, right, g.kw, g.w)
+        return t.Cast("float32", rows * columns)
+
+
+@kernel(TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d)
+class AdaptivePool(_Pool):
+    """Window i covers floor(i*H/h) to ceil((i+1)*H/h). The whole map is one run of pixels with several accumulators."""
+
+    name = "adaptive_pool"
+    accumulators = 8
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        return [{}]
+
+    def emit(self, k: Kernel) -> None:
+        op, b = k.anchor, k.b
+        n, blocks, oh, ow, lanes = k.region.out.shape
+        h, w = op.x.shape[2:4]
+        with b.loop("plane", 0, n * blocks, tasks(k.threads, n * blocks)) as plane:
+            image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
+            if (oh, ow) == (1, 1):
+                total = self._run(k, plane * (h * w), h * w)
+                k.finish(self._mean(k, total, h * w), plane * lanes, channel, image, lanes)
+                return
+            with b.loop("oy", 0, oh) as oy, b.loop("ox", 0, ow) as ox:
+                y0, y1 = (b.let("y", v) for v in bounds(oy, h, oh))
+                x0, x1 = (b.let("x", v) for v in bounds(ox, w, ow))
+                acc = Tile(b, 1, 1, lanes)
+                acc.start(lambda j: self._neutral(k, lanes))
+                with b.loop("iy", y0, y1) as iy, b.loop("ix", x0, x1) as ix:
+                    value = b.load(k.args[op.x], ((plane * h + iy) * w + ix) * lanes, lanes)
+                    b.store(acc.acc[0][0], 0, self._merge(k, acc.value(0, 0), value), lanes)
+                result = self._mean(k, acc.value(0, 0), (y1 - y0) * (x1 - x0))
+                k.finish(result, ((plane * oh + oy) * ow + ox) * lanes, channel, image, lanes)
+
+    def _run(self, k: Kernel, start: Expr, pixels: int) -> Expr:
+        """All of `pixels` neighbouring pixels merged, through independent accumulators."""
+        b, lanes = k.b, k.region.out.shape[-1]
+        count = min(self.accumulators, pixels)
+        acc = Tile(b, count, 1, lanes)
+        acc.start(lambda j: self._neutral(k, lanes))
+        for first, steps, width in ((0, pixels // count, count), (pixels - pixels % count, 1, pixels % count)):
+            with b.range("p", 0, steps) as p:
+                for i in range(width):
+                    value = b.load(k.args[k.anchor.x], (start + first + p * count + i) * lanes, lanes)
+                    b.store(acc.acc[i][0], 0, self._merge(k, acc.value(i, 0), value), lanes)
+        values = [acc.value(i, 0) for i in range(count)]
+        while len(values) > 1:
+            merged = [self._merge(k, a, c) for a, c in zip(values[::2], values[1::2])]
+            values = merged + values[len(merged) * 2 :]
+        return values[0]
+
+    def _neutral(self, k: Kernel, lanes: int) -> Expr:
+        return const(LOWEST if isinstance(k.anchor, TileAdaptiveMaxPool2d) else 0.0, lanes=lanes)
+
+    def _merge(self, k: Kernel, a: Expr, c: Expr) -> Expr:
+        return k.math.max(a, c) if isinstance(k.anchor, TileAdaptiveMaxPool2d) else a + c
+
+    def _mean(self, k: Kernel, total: Expr, count: Expr) -> Expr:
+        if isinstance(k.anchor, TileAdaptiveMaxPool2d):
+            return total
+        lanes = k.region.out.shape[-1]
+        if isinstance(count, int):
+            return total * const(1.0 / count, lanes=lanes)
+        return total * splat(1.0 / t.Cast("float32", count), lanes)
+
+
+def bounds(i: Expr, size: int, out: int) -> tuple[Expr, Expr]:
+    """First and one past the last element of adaptive window i."""
+    return t.floordiv(i * size, out), t.floordiv((i + 1) * size + out - 1, out)

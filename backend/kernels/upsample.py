@@ -1,0 +1,68 @@
+"""Resizing of blocked maps: one vector of channels per output pixel; where it samples is computed per row and per column in f32, as torch does."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx as t
+
+from ..region import Kernel, Region
+from ..target import Target
+from ..tile import TileUpsample
+from ..tir import Builder, Expr, splat
+from .geometry import tasks
+from .pack import Move
+from .template import kernel
+
+
+@kernel(TileUpsample)
+class UpsampleKernel(Move):
+    name = "upsample"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return region.anchor.x.type.layout is not None  # type: ignore[attr-defined,no-any-return]
+
+    def emit(self, k: Kernel) -> None:
+        op, b = k.anchor, k.b
+        n, blocks, oh, ow, lanes = k.region.out.shape
+        h, w = op.x.shape[2:4]
+        x = k.args[op.x]
+        ratios = [_ratio(size, out, op.align_corners, op.scales and op.scales[i]) for i, (size, out) in enumerate(((h, oh), (w, ow)))]
+        with b.loop("task", 0, n * blocks * oh, tasks(k.threads, n * blocks * oh)) as task:
+            plane, oy = b.let("plane", t.floordiv(task, oh)), b.let("oy", t.floormod(task, oh))
+            image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
+            if op.mode == "nearest":
+                iy = _nearest(b, oy, ratios[0], h)
+                with b.loop("ox", 0, ow) as ox:
+                    value = b.load(x, ((plane * h + iy) * w + _nearest(b, ox, ratios[1], w)) * lanes, lanes)
+                    k.finish(value, (task * ow + ox) * lanes, channel, image, lanes)
+                return
+            rows = _linear(b, oy, ratios[0], h, op.align_corners)
+            with b.loop("ox", 0, ow) as ox:
+                columns = _linear(b, ox, ratios[1], w, op.align_corners)
+                mixed = []
+                for iy, _ in rows:
+                    parts = [b.load(x, ((plane * h + iy) * w + ix) * lanes, lanes) * splat(share, lanes) for ix, share in columns]
+                    mixed.append(parts[0] + parts[1])
+                value = mixed[0] * splat(rows[0][1], lanes) + mixed[1] * splat(rows[1][1], lanes)
+                k.finish(value, (task * ow + ox) * lanes, channel, image, lanes)
+
+
+def _ratio(size: int, out: int, align_corners: bool, scale: float | None) -> float:
+    """Input pixels per output pixel."""
+    if align_corners:
+        return float(np.float32(size - 1) / np.float32(out - 1)) if out > 1 else 0.0
+    return float(np.float32(1.0 / scale)) if scale else float(np.float32(size) / np.float32(out))
+
+
+def _nearest(b: Builder, i: Expr, ratio: float, size: int) -> Expr:
+    return b.let("i", t.min(t.Cast("int32", t.Cast("float32", i) * t.const(ratio, "float32")), size - 1))
+
+
+def _linear(b: Builder, i: Expr, ratio: float, size: int, align_corners: bool) -> list[tuple[Expr, Expr]]:
+    """The two pixels that output i mixes, with their shares."""
+    at, r, half = t.Cast("float32", i), t.const(ratio, "float32"), t.const(0.5, "float32")
+    source = b.let("source", at * r if align_corners else t.max((at + half) * r - half, t.const(0.0, "float32")))
+    low = b.let("low", t.min(t.Cast("int32", source), size - 1))
+    high = b.let("high", t.min(low + 1, size - 1))
+    share = b.let("share", t.min(source - t.Cast("float32", low), t.const(1.0, "float32")))
+    return [(low, b.let("rest", t.const(1.0, "float32") - share)), (high, share)]

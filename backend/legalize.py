@@ -1,0 +1,3 @@
+"""legalize"""
+def legalize(graph, target):
+    return graph

@@ -1,0 +1,224 @@
+"""Calling compiled code through the C interface of the TVM runtime: no Python package of TVM, hence neither torch nor a compiler, is imported.
+
+Two libraries of the installed wheels are mapped, `libtvm_ffi.so` and `libtvm_runtime.so` (the thread pool). A host function takes an array
+of `TVMFFIAny` and returns 0, or leaves an error in the thread (tvm/ffi/c_api.h of apache-tvm-ffi 0.1.14).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ir.errors import TersorError
+
+#: DLPack type codes by numpy kind.
+_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+_INT, _DLTENSOR = 1, 7
+#: Pointers that a library leaves open; its loader fills them in.
+_CONTEXT = ("TVMBackendParallelLaunch", "TVMBackendParallelBarrier", "TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace")
+
+#: Code to call: (context, arguments, their number, result) -> 0, or -1 and an error in the thread.
+SafeCall = Callable[[Any, Any, int, Any], int]
+
+
+class DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", c_void_p), ("device_type", c_int32), ("device_id", c_int32), ("ndim", c_int32),
+        ("code", c_uint8), ("bits", c_uint8), ("lanes", c_uint16), ("shape", POINTER(c_int64)), ("strides", c_void_p), ("byte_offset", c_uint64),
+    )  # fmt: skip
+
+
+class Any64(ctypes.Structure):
+    """TVMFFIAny holding an integer or a pointer."""
+
+    _fields_ = (("type_index", c_int32), ("padding", c_uint32), ("value", c_int64))
+
+
+class _Bytes(ctypes.Structure):
+    _fields_ = (("data", c_void_p), ("size", c_size_t))
+
+
+class _Error(ctypes.Structure):
+    """An error object: header of 24 bytes, then kind and message."""
+
+    _fields_ = (("header", c_uint8 * 24), ("kind", _Bytes), ("message", _Bytes))
+
+
+class Arguments:
+    """The argument array of one host function: flat tensors, then integers. Pointers may be set anew before each call."""
+
+    def __init__(self, tensors: Sequence[tuple[np.dtype, int]], integers: int):
+        count = len(tensors)
+        self._shapes = (c_int64 * count)(*(max(size, 1) for _, size in tensors))
+        self.tensors = (DLTensor * count)()
+        self.array = (Any64 * (count + integers))()
+        self.count = count + integers
+        self._integers = count
+        for i, (dtype, _) in enumerate(tensors):
+            shape = ctypes.cast(ctypes.addressof(self._shapes) + 8 * i, POINTER(c_int64))
+            self.tensors[i] = DLTensor(None, 1, 0, 1, _CODES[dtype.kind], dtype.itemsize * 8, 1, shape, None, 0)
+            self.array[i] = Any64(_DLTENSOR, 0, ctypes.addressof(self.tensors[i]))
+        for i in range(count, self.count):
+            self.array[i] = Any64(_INT, 0, 0)
+
+    def point(self, index: int, address: int) -> None:
+        self.tensors[index].data = address
+
+    def integer(self, index: int, value: int) -> None:
+        self.array[self._integers + index].value = value
+
+
+@functools.cache
+def runtime() -> _Runtime:
+    """The TVM runtime of this process."""
+    return _Runtime()
+
+
+def versions() -> dict[str, str]:
+    """Versions that compiled code depends on."""
+    try:
+        return {"tvm": metadata.version("apache-tvm"), "ffi": metadata.version("apache-tvm-ffi")}
+    except metadata.PackageNotFoundError as error:
+        raise TersorError(f"{error.name} is not installed: pip install apache-tvm apache-tvm-ffi") from None
+
+
+class _Runtime:
+    def __init__(self) -> None:
+        # Otherwise TVM pins the threads of every process to the same first cores.
+        os.environ.setdefault("TVM_BIND_THREADS", "0")
+        self.ffi = ctypes.CDLL(_library("tvm_ffi", "libtvm_ffi.so", "apache-tvm-ffi"), ctypes.RTLD_GLOBAL)
+        self.tvm = ctypes.CDLL(_library("tvm", "libtvm_runtime.so", "apache-tvm"))
+        self.threads = _Threads(self)
+
+    def global_function(self, name: str) -> c_void_p:
+        """Handle of a function in TVM's registry."""
+        text = name.encode()
+        handle = c_void_p()
+        self.check(self.ffi.TVMFFIFunctionGetGlobal(byref(_Bytes(ctypes.cast(c_char_p(text), c_void_p), len(text))), byref(handle)))
+        return handle
+
+    def call(self, handle: Any, arguments: Arguments) -> None:
+        """Call a function object."""
+        self.check(self.ffi.TVMFFIFunctionCall(handle, arguments.array, arguments.count, byref(Any64())))
+
+    def check(self, code: int) -> None:
+        """Raise what a failed call left behind."""
+        if code == 0:
+            return
+        handle = c_void_p()
+        self.ffi.TVMFFIErrorMoveFromRaised(byref(handle))
+        if not handle.value:
+            raise RuntimeError(f"the TVM runtime failed with code {code} and no message")
+        error = _Error.from_address(handle.value)
+        kind, message = (ctypes.string_at(part.data, part.size).decode(errors="replace") for part in (error.kind, error.message))
+        self.ffi.TVMFFIObjectDecRef(handle)
+        raise RuntimeError(f"{kind}: {message}")
+
+
+def _library(package: str, name: str, distribution: str) -> str:
+    spec = importlib.util.find_spec(package)  # finds without importing
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / "lib" / name
+        if path.exists():
+            return str(path)
+    raise TersorError(f"{name} was not found: pip install {distribution}")
+
+
+class _Threads:
+    """TVM has a pool of workers per calling thread, made at the first parallel kernel; its size is fixed then, how many work is not."""
+
+    def __init__(self, runtime: _Runtime):
+        self._runtime = runtime
+        self._local = threading.local()
+        self._most = 1
+        self._limit: Any = runtime.tvm["_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"]
+        self._make: Any = runtime.tvm["_ZN3tvm7runtime9threading10NumThreadsEv"]
+
+    def expect(self, threads: int) -> None:
+        """A model of this process will use so many threads."""
+        self._most = max(self._most, threads)
+
+    def use(self, threads: int) -> None:
+        """Let parallel kernels called from this thread run on `threads` threads, the caller among them."""
+        local = self._local
+        if threads == 1 or getattr(local, "used", 0) == threads:
+            return
+        if not hasattr(local, "size"):
+            local.size = self._most
+            self._limit(c_int(local.size))
+            self._make()
+        if threads > local.size:
+            warnings.warn(f"this thread's pool was made for {local.size} threads before a model with {threads} was loaded: load that one first", stacklevel=4)
+        arguments = Arguments([], 2)
+        arguments.integer(0, 1)
+        arguments.integer(1, threads)
+        self._runtime.call(self._runtime.global_function("runtime.config_threadpool"), arguments)
+        # config_threadpool forgets the limit, and a limit of 1 runs everything in the caller.
+        self._limit(c_int(local.size))
+        local.used = threads
+
+
+class Library:
+    """A shared library loaded from memory; unloaded when nobody holds it any more."""
+
+    def __init__(self, code: Any):
+        needed = runtime()
+        try:
+            fd = os.memfd_create("tersor", os.MFD_CLOEXEC)
+            with open(fd, "wb", closefd=False) as file:
+                file.write(code)
+            # The descriptor stays open: a second library under the same /proc name would be taken for this one.
+            self._dll = ctypes.CDLL(f"/proc/self/fd/{fd}")
+        except OSError as error:
+            raise TersorError(f"the system does not load the compiled library: {error}") from None
+        weakref.finalize(self, _unload, self._dll._handle, fd)
+        for name in _CONTEXT:
+            try:
+                c_void_p.in_dll(self._dll, f"__{name}").value = ctypes.cast(needed.tvm[name], c_void_p).value
+            except ValueError:
+                continue
+
+    def __getitem__(self, name: str) -> SafeCall:
+        function = self._dll[f"__tvm_ffi_{name}"]
+
+        def call(context: Any, arguments: Any, count: int, result: Any, keep: Library = self) -> int:
+            return int(function(context, arguments, count, result))
+
+        return call
+
+
+def _unload(handle: int, fd: int) -> None:
+    import _ctypes
+
+    _ctypes.dlclose(handle)
+    os.close(fd)
+
+
+def function_object(function: Any) -> SafeCall:
+    """The C call of a `tvm_ffi.Function`, which is kept alive by it."""
+    call = runtime().ffi.TVMFFIFunctionCall
+    handle = c_void_p(function.__chandle__())
+
+    def run(context: Any, arguments: Any, count: int, result: Any, keep: Any = function) -> int:
+        return int(call(handle, arguments, count, result))
+
+    return run
+
+
+def aligned(nbytes: int, align: int = 64, slack: int = 64) -> np.ndarray:
+    """Zeroed bytes at an aligned address, with `slack` more behind them."""
+    memory = np.zeros(nbytes + align + slack, np.uint8)
+    start = -memory.ctypes.data % align
+    return memory[start : start + nbytes]

@@ -1,0 +1,134 @@
+"""Finds the polynomial coefficients of `backend/tirmath.py`: `python bench/fit_math.py`.
+
+Each approximation is linear in its coefficients, so the minimax fit is Lawson's iteration (least squares on a Chebyshev grid, weights
+multiplied by the error until it levels), in long double. A rational p/q is made linear by |q f - p| / |q of the step before|.
+The printed error is the relative error of the whole function with the coefficients rounded to f32 and exact arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Array = np.ndarray
+LD = np.longdouble
+
+
+def grid(lo: float, hi: float, n: int = 4000) -> Array:
+    """Chebyshev points of [lo, hi] without 0."""
+    x = LD(lo + hi) / 2 + LD(hi - lo) / 2 * np.cos(np.arange(n, dtype=LD) * LD(np.pi) / (n - 1))
+    return x[np.abs(x) > 1e-9]
+
+
+def lawson(basis: Array, target: Array, weight: Array, steps: int = 600) -> Array:
+    """Coefficients c with max |weight * (basis @ c - target)| near its least."""
+    w = np.ones(len(target), LD)
+    a, b = basis * weight[:, None], target * weight
+    scale = np.max(np.abs(a), axis=0)
+    a = a / scale
+    best: tuple[float, Array] = (math.inf, np.zeros(basis.shape[1], LD))
+    for _ in range(steps):
+        r = np.sqrt(w)
+        c = solve(a * r[:, None], b * r)
+        error = np.abs(a @ c - b)
+        if error.max() < best[0]:
+            best = (float(error.max()), c / scale)
+        w = w * (error + error.max() * 1e-3)
+        w = w / w.max()
+    return best[1]
+
+
+def solve(a: Array, b: Array) -> Array:
+    """Least squares in long double by Householder QR (LAPACK has only double)."""
+    a, b = a.copy(), b.copy()
+    m = a.shape[1]
+    for k in range(m):
+        v = a[k:, k].copy()
+        v[0] += np.copysign(np.sqrt((v * v).sum()), v[0])
+        v /= np.sqrt((v * v).sum())
+        a[k:] -= 2 * np.outer(v, v @ a[k:])
+        b[k:] -= 2 * v * (v @ b[k:])
+    c = np.zeros(m, LD)
+    for k in reversed(range(m)):
+        c[k] = (b[k] - a[k, k + 1 : m] @ c[k + 1 :]) / a[k, k]
+    return c
+
+
+def powers(x: Array, degree: int) -> Array:
+    return np.stack([x**i for i in range(degree + 1)], 1)
+
+
+def horner(c: Sequence[float] | Array, x: Array) -> Array:
+    y = np.zeros_like(x)
+    for k in reversed(list(c)):
+        y = y * x + LD(k)
+    return y
+
+
+def show(name: str, c: Array, error: Callable[[Array], Array], dtype: type = np.float32) -> None:
+    rounded = c.astype(dtype)
+    print(f"{name}: {[float(k) for k in rounded]}  # relative error {float(np.max(np.abs(error(rounded.astype(LD))))):.2e}")
+
+
+def fit_exp() -> None:
+    """exp(r) = 1 + (r + r^2 p(r)), |r| <= ln2/2; the weight keeps r + r^2 p close to expm1 in relative error too."""
+    r = grid(-0.3468, 0.3468)
+    f = np.expm1(r)
+    c = lawson(powers(r, 4), (f - r) / r**2, np.abs(r**2 / f))
+    show("EXP", c, lambda c: (r + r**2 * horner(c, r) - f) / f)
+
+
+def fit_log() -> None:
+    """log(1 + f) = f - f^2/2 + f^3 p(f), f in [-1/3, 1/3]."""
+    f = grid(-0.33334, 0.33334)
+    y = np.log1p(f)
+    c = lawson(powers(f, 7), (y - f + f * f / 2) / f**3, np.abs(f**3 / y))
+    show("LOG", c, lambda c: (f - f * f / 2 + f**3 * horner(c, f) - y) / y)
+
+
+def fit_log64() -> None:
+    """log(m) = 2 s (1 + s^2 p(s^2)), s = (m - 1) / (m + 1), m in [2/3, 4/3]: for pow, which works in f64."""
+    s = grid(1e-4, 0.2)
+    y = np.arctanh(s)
+    c = lawson(powers(s * s, 4), (y / s - 1) / s**2, np.abs(s**3 / y))
+    show("LOG64", c, lambda c: (s + s**3 * horner(c, s * s) - y) / y, np.float64)
+
+
+def fit_erf() -> None:
+    """erf(x) = x + x p(x^2) for |x| <= 1; erf(x) = 1 - exp(x q(x)) for 1 <= x <= 4."""
+    x = grid(1e-3, 1.0)
+    y = np.array([math.erf(v) for v in x], LD)
+    c = lawson(powers(x * x, 6), y / x - 1, np.abs(x / y))
+    show("ERF", c, lambda c: (x + x * horner(c, x * x) - y) / y)
+    t = grid(0.99, 4.05)
+    log_erfc = np.array([math.log(math.erfc(v)) for v in t], LD)
+    one = 1 - np.exp(log_erfc)
+    q = lawson(powers(t, 6), log_erfc / t, np.abs(t * np.exp(log_erfc)))
+    show("ERFC", q, lambda c: (np.exp(log_erfc) - np.exp(t * horner(c, t))) / one)
+
+
+def fit_erf_rational(np_: int, nq: int) -> None:
+    x = grid(1e-3, 4.0)
+    y = np.array([math.erf(v) for v in x], LD)
+    u = x * x
+    q = np.ones_like(x)
+    best = None
+    for i in range(30):
+        basis = np.concatenate([powers(u, np_), -powers(u, nq)[:, 1:] * (y / x)[:, None]], 1)
+        c = lawson(basis, y / x, np.abs(x / y / q), 100)
+        p, q = horner(c[: np_ + 1], u), 1 + u * horner(c[np_ + 1 :], u)
+        e = np.max(np.abs(x * p / q - y) / y)
+        if best is None or e < best[0]:
+            best = (e, c)
+    print(np_, nq, float(best[0]), [float(np.float32(v)) for v in best[1]])
+
+
+if __name__ == "__main__":
+    fit_exp()
+    fit_log()
+    fit_log64()
+    fit_erf()
+    for d in ((4,4),(5,4),(5,5),(4,5),(3,5),(6,4)):
+        fit_erf_rational(*d)

@@ -1,0 +1,116 @@
+"""Speed of the text form: print, parse and verify a graph of 2,000 ops, and one whose types carry 37,000 scales.
+
+    python bench/ir_speed.py [--json PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tersor.ir.graph import Graph
+from tersor.ir.op import Const, Loc, Op, Value
+from tersor.ir.ops import Add, BatchNorm, Conv2d, Relu
+from tersor.ir.parse import parse_graph
+from tersor.ir.text import format_with_weights
+from tersor.ir.types import Tensor, Uniform
+from tersor.ir.verify import verify
+
+#: milliseconds that the design asks for
+LIMITS = {("2,000 ops", "print"): 50, ("2,000 ops", "parse"): 150, ("2,000 ops", "verify"): 20, ("37,000 scales", "parse"): 500}
+
+
+class Dequantize(Op, name="bench.dequantize"):
+    """Reads a quantized constant, as the integer operators do."""
+
+    x: Value
+
+    def infer(self) -> Tensor:
+        return Tensor(self.x.shape)
+
+
+def residual_blocks(ops: int) -> Graph:
+    """conv + batch_norm + relu + add with their constants, 10 ops a block, each with names and a location."""
+    graph = Graph()
+    x = graph.add_input(Tensor((1, 16, 14, 14)), "x", batched=True)
+    rng = np.random.default_rng(0)
+    for i in range(ops // 10):
+        def const(name: str, *shape: int, i: int = i) -> Const:
+            op = Const(rng.random(shape, np.float32), loc=Loc(f"layer{i // 4}.{i % 4}", "model.py", 10 + i))
+            op.out.name = f"layer{i // 4}.{i % 4}.{name}"
+            return op
+
+        loc = Loc(f"layer{i // 4}.{i % 4}", "model.py", 10 + i)
+        conv = Conv2d(x, const("conv.weight", 16, 16, 3, 3), const("conv.bias", 16), padding=(1, 1, 1, 1), loc=loc)
+        norm = BatchNorm(conv, *(const(f"bn.{p}", 16) for p in ("weight", "bias", "running_mean", "running_var")), loc=loc)
+        x = graph.add(Add(Relu(norm, loc=loc), x, loc=loc))
+    graph.set_outputs([x])
+    return graph
+
+
+def per_channel(scales: int) -> Graph:
+    """int8 weights with one scale per output channel, each read by an op: every type stands in the text twice or more."""
+    graph = Graph()
+    graph.add_input(Tensor((1,)), "x")
+    rng = np.random.default_rng(0)
+    outputs = []
+    for i, start in enumerate(range(0, scales, 1000)):
+        channels = min(1000, scales - start)
+        elem = Uniform("i8", tuple(rng.random(channels).tolist()), (0,) * channels, 0, qmin=-127)
+        weight = Const(rng.integers(-127, 128, (channels, 8), np.int8), elem)
+        weight.out.name = f"layer{i}.weight"
+        outputs.append(graph.add(Dequantize(weight)))
+    graph.set_outputs(outputs)
+    return graph
+
+
+def milliseconds(run: Callable[[], Any], repeat: int = 7) -> tuple[float, float]:
+    """Median and smallest time of a run."""
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times), min(times)
+
+
+def measure() -> list[dict[str, Any]]:
+    rows = []
+    for title, graph in (("2,000 ops", residual_blocks(2000)), ("37,000 scales", per_channel(37_000))):
+        text, constants = format_with_weights(graph)
+        arrays = {key: op.array for key, op in constants.items()}
+        verify(graph)
+        runs: dict[str, Callable[[], Any]] = {
+            "print": lambda graph=graph: str(graph),
+            "parse": lambda text=text, arrays=arrays: parse_graph(text, arrays),
+            "verify": lambda graph=graph: verify(graph),
+        }
+        for what, run in runs.items():
+            median, best = milliseconds(run)
+            rows.append({"graph": title, "step": what, "ops": len(graph), "kbytes": len(text) / 1e3,
+                         "median_ms": median, "best_ms": best, "limit_ms": LIMITS.get((title, what))})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    args = parser.parse_args()
+    rows = measure()
+    print(f"{'graph':<14} {'step':<7} {'ops':>5} {'kB':>7} {'median ms':>10} {'best ms':>8} {'limit ms':>9}")
+    for r in rows:
+        limit = r["limit_ms"] or "-"
+        print(f"{r['graph']:<14} {r['step']:<7} {r['ops']:>5} {r['kbytes']:>7.0f} {r['median_ms']:>10.1f} {r['best_ms']:>8.1f} {limit:>9}")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

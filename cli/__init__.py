@@ -1,0 +1,49 @@
+"""The `tersor` command: trace, opt, compile, run, bench, profile, passes, diff."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from ..ir.errors import TersorError
+from . import show
+from .build import compile, opt, trace
+from .catalogue import passes
+from .diff import diff
+from .execute import bench, profile, run
+
+app = typer.Typer(
+    help="Tersor makes trained CNNs small and fast.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (trace, opt, compile, run, bench, profile, passes, diff):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of `tersor`: a `TersorError` becomes one red line and exit code 1, a wrong command line exit code 2."""
+    warnings.showwarning = _warn
+    try:
+        app()
+    except TersorError as error:
+        show.note(f"error: {error}", style="red")
+        sys.exit(1)
+    except BrokenPipeError:
+        # the reader of a pipe has left; flushing at exit would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+    if issubclass(category, UserWarning):
+        show.note(f"warning: {message}", style="yellow")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""`tersor trace`, `opt` and `compile`: from a torch module to a graph, between graphs, from a graph to native code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..ir.errors import TersorError
+from ..ir.graph import Graph
+from . import show
+from .sources import COMPILED, GRAPHS, example, import_module, is_factory, read_calibration, read_graph, read_module
+
+Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
+Imports = Annotated[list[str] | None, typer.Option("--import", "-i", help="A module or file.py to import first: it registers passes, ops and kernels.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def trace(
+    source: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="A torch module, its class or a function that makes it: models.py:build.")],
+    shape: Annotated[list[str], typer.Option("--shape", "-s", help="Shape of an input, in order: 1x3x224x224, or ids=1x16:i64.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The .tersor (or .mlir) file to write.")],
+    static: Annotated[bool, typer.Option("--static", help="Fix the batch to the example's.")] = False,
+    imports: Imports = None,
+    as_json: Json = False,
+) -> None:
+    """Trace a torch module to a graph."""
+    load_imports(imports)
+    check_suffix(output, GRAPHS)
+    import tersor
+
+    module = read_module(source)
+    with show.working(f"tracing {source}"):
+        graph = tersor.trace(module, example(shape), batch=not static)
+        graph.save(output)
+    summarize(graph, output, as_json)
+
+
+def opt(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor or .mlir graph.")],
+    pipeline: Annotated[str, typer.Option("--pipeline", "-p", help='Passes or presets: "fold-bn,canonicalize", "default", "@file".')] = "",
+    output: Annotated[str | None, typer.Option("--output", "-o", help="The graph to write; without it the text goes to standard output.")] = None,
+    weights: Weights = None,
+    calibration: Annotated[str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations and for --check.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of passes that draw random numbers.")] = 0,
+    dump_after_all: Annotated[bool, typer.Option("--dump-after-all", help="Write the graph after every pass to standard error.")] = False,
+    dump_to: Annotated[Path | None, typer.Option(help="Write the graph after every pass to a file in this folder.")] = None,
+    timing: Annotated[bool, typer.Option("--timing", help="Write the time of every pass to standard error.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Test what every pass declares (exact, numeric, lossy) on real inputs.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="Write refused matches and their reasons to standard error.")] = False,
+    imports: Imports = None,
+    as_json: Json = False,
+) -> None:
+    """Run passes over a graph: what mlir-opt is to MLIR. --json prints the ledger."""
+    load_imports(imports)
+    if output is not None:
+        check_suffix(output, GRAPHS)
+    from ..ir.rewrite import Trace
+    from ..passes import DumpAfterEach, Instrument, Timing, transform
+
+    graph = read_graph(source, weights)
+    instruments: list[Instrument] = []
+    if dump_after_all:
+        instruments.append(DumpAfterEach(sys.stderr))
+    if dump_to is not None:
+        instruments.append(DumpAfterEach(dump_to))
+    if timing:
+        instruments.append(Timing(sys.stderr))
+    refused = Trace() if why else None
+    batches = read_calibration(calibration, graph) if calibration is not None else None
+    small = transform(graph, pipeline, calibration=batches, seed=seed, check=check, instruments=instruments, progress=True, why=refused)
+    if refused is not None and str(refused):
+        show.note(str(refused))
+    if output is not None:
+        small.save(output)
+    if as_json:
+        show.emit_json(json.loads(small.report.to_json()))
+    elif output is None:
+        print(small)
+    else:
+        show.out.print(small.report)
+
+
+def compile(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor or .mlir graph.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The .tso file to write.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="cpu, cpu:znver3, arm64:cortex-a72, ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of one call, fixed in the code.")] = 1,
+    batch: Annotated[str, typer.Option(help="Batch sizes in one artifact: 1,8.")] = "1",
+    pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before lowering.")] = "default",
+    weights: Weights = None,
+    imports: Imports = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a graph to native code."""
+    load_imports(imports)
+    check_suffix(output, (COMPILED,))
+    import tersor
+
+    graph = read_graph(source, weights)
+    with show.working(f"compiling {source} for {target}"):
+        exe = tersor.compile(graph, target=target, threads=threads, batch=batches_of(batch), pipeline=pipeline)
+        exe.save(output)
+    size = Path(output).stat().st_size
+    if as_json:
+        show.emit_json({"file": output, "bytes": size, "target": target, "threads": threads, "batch": batches_of(batch)})
+    else:
+        show.line(f"{output}: {target}, {threads} threads, batch {batch}, {size:,} bytes")
+
+
+def load_imports(imports: list[str] | None) -> None:
+    """Run the user's files that register passes, ops and kernels."""
+    for name in imports or []:
+        import_module(name)
+
+
+def check_suffix(path: str, valid: tuple[str, ...]) -> None:
+    """Fail before the work rather than after it."""
+    if Path(path).suffix not in valid:
+        raise TersorError(f"cannot write {path}: expected a name that ends in {' or '.join(valid)}")
+    if not Path(path).resolve().parent.is_dir():
+        raise TersorError(f"cannot write {path}: there is no folder {Path(path).parent}")
+
+
+def batches_of(text: str) -> list[int]:
+    """`"1,8"` -> [1, 8]."""
+    parts = [p.strip() for p in text.split(",")]
+    if not all(p.isdigit() and int(p) for p in parts):
+        raise TersorError(f"expected batch sizes such as 1,8, got {text!r}")
+    return [int(p) for p in parts]
+
+
+def read_source(source: str, weights: str | None, shapes: list[str] | None) -> Graph:
+    """A graph file, or MODULE:FACTORY traced at the given shapes."""
+    if not is_factory(source):
+        return read_graph(source, weights)
+    if not shapes:
+        raise TersorError(f"{source} is a torch module: give the shape of each of its inputs with --shape")
+    import tersor
+
+    graph: Graph = tersor.trace(read_module(source), example(shapes))
+    return graph
+
+
+def summarize(graph: Graph, path: str, as_json: bool) -> None:
+    from ..passes.report import measure
+
+    row = measure(graph, path)
+    shapes = {v.name: f"{'batch x ' if v.name in graph.batched else ''}{v.type}" for v in graph.inputs}
+    if as_json:
+        outputs = {n: str(v.type) for n, v in zip(graph.output_names, graph.outputs)}
+        inputs = {v.name: str(v.type) for v in graph.inputs}
+        show.emit_json({"file": path, "inputs": inputs, "outputs": outputs, "ops": row.ops, "parameters": row.parameters, "macs": row.macs, "bytes": row.nbytes})
+    else:
+        given = ", ".join(f"{n}: {t}" for n, t in shapes.items())
+        show.line(f"{path}: {row.ops} ops, {row.parameters:,} parameters, {row.macs:,} MACs; inputs {given}")

@@ -1,0 +1,224 @@
+"""`tersor diff A B`: the first op whose values part.
+
+Values are matched by name, since a pass gives what it puts in a value's place that value's name. A torch module gives the results of its
+submodules, under the names that `trace` gives them; a compiled model gives its outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from ..ir.errors import TersorError
+from ..ir.graph import Graph
+from . import show
+from .build import Imports, Json, load_imports
+from .sources import COMPILED, example, is_factory, random_inputs, read_graph, read_inputs, read_module
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Values:
+    """What one side computed: (value name -> (op, location, array)) in order, and its outputs by name."""
+
+    outputs: dict[str, np.ndarray]
+    inner: dict[str, tuple[str, str, np.ndarray]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared value. error: max|b - a| / max|a|; sqnr: 10 log10(sum a^2 / sum (b - a)^2) in dB."""
+
+    value: str
+    op: str
+    loc: str
+    error: float
+    sqnr: float
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="The reference: MODULE:FACTORY, a .tersor or .mlir graph, or a .tso.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What is compared with it: any of the same.")],
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="x.npy, NAME=x.npy or an .npz; without it seeded random inputs.")] = None,
+    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", help="Shapes of the inputs, where neither side is a graph.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Values part where max|b - a| / max|a| is larger.")] = 1e-4,
+    imports: Imports = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two models value by value and name the first op that differs. Exit code 1 when an output does."""
+    load_imports(imports)
+    sides = [open_side(s) for s in (a, b)]
+    graphs = [s for s in sides if isinstance(s, Graph)]
+    if not graphs and not shape and not inputs:
+        raise TersorError("neither A nor B is a graph that says what to put in: give --input or --shape")
+    arrays = make_inputs(graphs[0] if graphs else None, sides, inputs or [], shape or [])
+    values = []
+    for name, side in zip((a, b), sides):
+        with show.working(f"running {name}"):
+            values.append(run_side(side, arrays))
+    inner, outputs = compare(*values)
+    first = next((r for r in inner if not r.error <= tolerance), None)
+    bad = [r for r in outputs if not r.error <= tolerance]
+    if as_json:
+        show.emit_json({"first": vars(first) if first else None, "agree": not bad, "outputs": list(map(vars, outputs)), "values": list(map(vars, inner))})
+    else:
+        report(inner, outputs, first, bad, tolerance)
+    if bad:
+        raise typer.Exit(1)
+
+
+def report(inner: Sequence[Row], outputs: Sequence[Row], first: Row | None, bad: Sequence[Row], tolerance: float) -> None:
+    """The table, and one sentence that sums it up."""
+    lines = [(r.value, r.op, f"{r.error:.1e}", f"{r.sqnr:.1f}", r.loc) for r in [*inner, *outputs]]
+    show.table(["value", "op", "max error", "SQNR, dB", "location"], lines, left=2)
+    if not bad:
+        moved = sum(not r.error <= tolerance for r in inner)
+        note = f"; {moved} values on the way do not: a rewrite gave them another meaning" if moved else ""
+        show.line(f"the outputs agree within {tolerance:.0e} ({len(inner)} values compared on the way){note}", style="green")
+    elif first is not None:
+        show.line(f"first to part: %{first.value} of {first.op} [{first.loc}], max error {first.error:.1e}, SQNR {first.sqnr:.1f} dB", style="red")
+    else:
+        where = "no value on the way could be compared" if not inner else f"all {len(inner)} values compared on the way agree"
+        show.line(f"output {bad[0].value!r} parts: max error {bad[0].error:.1e}, SQNR {bad[0].sqnr:.1f} dB; {where}", style="red")
+
+
+def open_side(source: str) -> Any:
+    """A torch module, a Graph or a compiled model."""
+    if is_factory(source):
+        return read_module(source)
+    if Path(source).suffix == COMPILED:
+        import tersor
+
+        return tersor.load_compiled(source)
+    return read_graph(source)
+
+
+def make_inputs(graph: Graph | None, sides: Sequence[Any], files: Sequence[str], shapes: Sequence[str]) -> list[np.ndarray]:
+    """Arrays in the order of the inputs."""
+    if shapes and not files:
+        given = example(shapes)
+        return [x.numpy() for x in (given.values() if isinstance(given, dict) else given)]
+    if graph is not None:
+        names = [v.name for v in graph.inputs]
+    else:
+        names = next((s.input_names for s in sides if hasattr(s, "input_names")), [f"input_{i}" for i in range(len(files))])
+    if not files:
+        assert graph is not None
+        return list(random_inputs(graph).values())
+    arrays = read_inputs(files, names)
+    if missing := [n for n in names if n not in arrays]:
+        raise TersorError(f"no --input for {', '.join(missing)}; inputs: {', '.join(names)}")
+    return [arrays[n] for n in names]
+
+
+def run_side(side: Any, arrays: Sequence[np.ndarray]) -> Values:
+    """Run one side on inputs in order."""
+    if isinstance(side, Graph):
+        return run_graph(side, arrays)
+    if hasattr(side, "output_names"):
+        return Values(dict(zip(side.output_names, leaves(side.structure, side(*arrays)))))
+    return run_module(side, arrays)
+
+
+def run_graph(graph: Graph, arrays: Sequence[np.ndarray]) -> Values:
+    """Every named value of the reference evaluation."""
+    import torch
+
+    from ..ir.evaluate import at_batch_of, bind, evaluate, to_numpy, to_torch
+
+    inner: dict[str, tuple[str, str, np.ndarray]] = {}
+
+    def observe(op: Any, y: torch.Tensor) -> None:
+        if len(op.outs) == 1 and op.out.name:
+            inner[op.out.name] = (op.name, str(op.loc), to_numpy(y))
+
+    given = bind(graph, tuple(arrays), {})
+    with torch.no_grad():
+        results = evaluate(at_batch_of(graph, given), [to_torch(x) for x in given], observe=observe)
+    return Values(dict(zip(graph.output_names, map(to_numpy, results))), inner)
+
+
+def run_module(module: torch.nn.Module, arrays: Sequence[np.ndarray]) -> Values:
+    """Results of the eager module, and of those of its submodules that run once and whose result has a name in the trace."""
+    import torch
+
+    import tersor
+
+    from ..ir.evaluate import to_numpy, to_torch
+
+    inputs = tuple(to_torch(x) for x in arrays)
+    graph = tersor.trace(module, inputs)
+    calls: dict[str, list[Any]] = {}
+    hooks = [
+        m.register_forward_hook(lambda _m, _x, y, path=path: calls.setdefault(path, []).append(y.detach().clone() if isinstance(y, torch.Tensor) else None))
+        for path, m in module.named_modules()
+        if path
+    ]
+    with torch.no_grad():
+        result = module(*inputs)
+    for hook in hooks:
+        hook.remove()
+    last = {op.loc.path: op for op in graph.ops}
+    inner = {}
+    for path, op in last.items():
+        once = calls.get(path, [])
+        if len(once) == 1 and once[0] is not None and tuple(once[0].shape) == op.out.shape:
+            inner[op.out.name] = (type(module.get_submodule(path)).__name__, str(op.loc), to_numpy(once[0]))
+    return Values({n: to_numpy(y) for n, y in zip(graph.output_names, leaves(graph.structure, result))}, inner)
+
+
+def leaves(structure: Any, result: Any) -> list[Any]:
+    """Outputs in order, out of the structure a model returned them in."""
+    found: dict[int, Any] = {}
+
+    def visit(s: Any, r: Any) -> None:
+        if isinstance(s, dict):
+            for k in s:
+                visit(s[k], r[k])
+        elif isinstance(s, (list, tuple)):
+            for a, b in zip(s, r):
+                visit(a, b)
+        else:
+            found[s] = r
+
+    visit(structure, result)
+    return [found[i] for i in sorted(found)]
+
+
+def compare(a: Values, b: Values) -> tuple[list[Row], list[Row]]:
+    """Rows of the values both sides have under one name and in one shape, in the order of B (of A where only A knows it), and of the outputs."""
+    inner = [
+        row(name, op, loc, a.inner[name][2], y)
+        for name, (op, loc, y) in b.inner.items()
+        if name in a.inner and a.inner[name][2].shape == y.shape
+    ]
+    if len(a.outputs) != len(b.outputs):
+        raise TersorError(f"A has {len(a.outputs)} outputs ({', '.join(a.outputs)}), B has {len(b.outputs)} ({', '.join(b.outputs)})")
+    outputs = []
+    for (name, x), y in zip(a.outputs.items(), b.outputs.values()):
+        if x.shape != y.shape:
+            raise TersorError(f"output {name!r} has shape {list(x.shape)} in A and {list(y.shape)} in B")
+        outputs.append(row(name, "output", "", x, y))
+    return inner, outputs
+
+
+def row(name: str, op: str, loc: str, x: np.ndarray, y: np.ndarray) -> Row:
+    """Error and SQNR of y against x; nan and inf must stand in the same places."""
+    a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    finite = np.isfinite(a)
+    if not np.array_equal(np.where(finite, 0.0, a), np.where(finite & np.isfinite(b), 0.0, b), equal_nan=True):
+        return Row(name, op, loc, math.inf, -math.inf)
+    gap, scale = np.abs(a - b)[finite], np.abs(a)[finite]
+    if not gap.size or not gap.any():
+        return Row(name, op, loc, 0.0, math.inf)
+    signal, noise = float(np.square(scale).sum()), float(np.square(gap).sum())
+    error = float(gap.max() / (scale.max() or 1.0))
+    return Row(name, op, loc, error, 10 * math.log10(signal / noise) if signal else -math.inf)

@@ -1,0 +1,62 @@
+"""What the commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def line(text: str, style: str = "") -> None:
+    """One line on standard output, never wrapped or read as markup."""
+    out.print(Text(text, style=style), soft_wrap=True)
+
+
+def note(text: str, style: str = "") -> None:
+    """One line on standard error."""
+    err.print(Text(text, style=style), soft_wrap=True)
+
+
+def emit_json(value: Any) -> None:
+    """A value as JSON; numbers that JSON does not know (inf, nan) become strings."""
+    print(json.dumps(_plain(value), indent=1, default=str))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, title: str | None = None) -> None:
+    """A table whose first `left` columns hold words and the others numbers. In a pipe it is as wide as it needs to be."""
+    result = Table(title=title, title_justify="left")
+    for i, name in enumerate(columns):
+        result.add_column(name, justify="left" if i < left else "right", overflow="fold")
+    for row in rows:
+        result.add_row(*(Text(cell) for cell in row))
+    width = None if out.is_terminal else max(80, Console(width=10_000).measure(result).maximum)
+    out.print(result, width=width, no_wrap=width is not None, crop=width is None)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner while something long runs, on a terminal only."""
+    if err.is_terminal:
+        with err.status(what):
+            yield
+    else:
+        yield

@@ -1,0 +1,114 @@
+"""Lower a graph, build it for a target, run it on this machine and compare it with the interpreter in float64."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TVM_NUM_THREADS", "2")
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+
+from tersor.backend.emit import Emitter, Step
+from tersor.backend.fuse import fuse
+from tersor.backend.layout import layout
+from tersor.backend.legalize import legalize
+from tersor.backend.plan import plan
+from tersor.backend.schedule import schedule
+from tersor.backend.target import resolve
+from tersor.ir.evaluate import evaluate, to_numpy, to_torch
+from tersor.ir.graph import Graph
+from tersor.ir.op import Op, Value
+from tersor.ir.types import Tensor
+
+#: Vector widths of 16, 8 and 4 f32; the first is this machine's own where it has AVX-512.
+TARGETS = ("cpu", "cpu:znver3", "cpu:x86-64-v2")
+
+
+def graph_of(build: Callable[..., Op | Value | list[Op | Value]], *inputs: tuple[int, ...] | Tensor) -> Graph:
+    """A graph of f32 inputs of these shapes (or of these types) and the ops that `build` makes of them."""
+    graph = Graph()
+    values = [graph.add_input(t if isinstance(t, Tensor) else Tensor(t), f"x{i}") for i, t in enumerate(inputs)]
+    results = build(*values)
+    outputs = [r.op if isinstance(r, Value) else r for r in (results if isinstance(results, list) else [results])]
+    graph.set_outputs([op.out if op.graph is graph else graph.add(op) for op in outputs if op is not None])
+    return graph
+
+
+def arrays_for(graph: Graph, seed: int = 0) -> list[np.ndarray]:
+    """Random inputs: normal floats, small integers, coins."""
+    rng = np.random.default_rng(seed)
+    return [
+        (rng.standard_normal(v.shape) if v.type.is_float else rng.integers(0, 2 if v.type.elem == "bool" else 100, v.shape)).astype(v.type.dtype)
+        for v in graph.inputs
+    ]
+
+
+def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = True) -> Graph:
+    """The graph after every stage up to `plan`. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
+    facts = resolve(target)
+    graph = legalize(graph.clone(), facts) if legal else graph.clone()
+    return plan(schedule(layout(fuse(graph), facts.lanes), facts, threads), facts, threads)
+
+
+class Compiled:
+    """A lowered graph, built and loaded."""
+
+    def __init__(self, graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = True):
+        self.graph = lowered(graph, target, threads, legal)
+        emitter = Emitter(resolve(target), threads)
+        self.steps: list[Step]
+        self.steps, arena = emitter.add(self.graph, "main")
+        self.library = emitter.build()
+        self.weights = tvm.runtime.tensor(emitter.weights.blob())
+        # what a kernel must not read shows as nan
+        self.arena = tvm.runtime.tensor(np.full(max(arena, 64), 0xFF, np.uint8))
+
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        arguments = [tvm.runtime.tensor(np.ascontiguousarray(a).reshape(-1)) for a in inputs]
+        results = [tvm.runtime.tensor(np.zeros(max(v.type.size, 1), v.type.dtype)) for v in self.graph.outputs]
+        self.library["main"](*arguments, *results, self.weights, self.arena, 0, len(self.steps))
+        return [r.numpy().reshape(v.shape) for r, v in zip(results, self.graph.outputs)]
+
+    @property
+    def templates(self) -> list[str]:
+        """Template of each step."""
+        return [s.template for s in self.steps]
+
+
+def check(
+    graph: Graph,
+    *,
+    inputs: Sequence[np.ndarray] | None = None,
+    target: str = "cpu",
+    threads: int = 1,
+    tolerance: float = 1e-5,
+    legal: bool = True,
+) -> Compiled:
+    """Every output within max|y - y64| / max|y64| <= tolerance of the interpreter; integers and bools equal. Returns what was built."""
+    compiled = Compiled(graph, target, threads, legal)
+    given = list(inputs) if inputs is not None else arrays_for(graph)
+    for got, wanted in zip(compiled(*given), reference(graph, given), strict=True):
+        assert_close(got, wanted, tolerance)
+    return compiled
+
+
+def reference(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs of the interpreter in float64."""
+    return [to_numpy(y) for y in evaluate(graph, [to_torch(a) for a in inputs], dtype=torch.float64)]
+
+
+def assert_close(got: np.ndarray, wanted: Any, tolerance: float) -> None:
+    """Error max|y - y64| / max|y64| within tolerance (0: equal after rounding); what is not a float must be equal."""
+    assert got.shape == wanted.shape
+    if got.dtype.kind != "f" or tolerance == 0:
+        np.testing.assert_array_equal(got, wanted.astype(got.dtype))
+        return
+    assert np.isfinite(got).all()
+    scale = max(float(np.abs(wanted).max(initial=0)), 1e-30)
+    error = float(np.abs(got - wanted).max(initial=0)) / scale
+    assert error <= tolerance, f"error {error:.2e} exceeds {tolerance:.0e}"
