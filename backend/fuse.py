@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from ..ir.graph import Graph, remapped
 from ..ir.op import Const, Op, Value
-from ..ir.ops import Elementwise, Reshape
+from ..ir.ops import Concat, Elementwise, Expand, IndexSelect, Linear, Matmul, Pad, Reshape, Slice, Transpose
 from .tile import Copy, Fused
+
+
+#: Anchors whose channels are the last axis, and anchors that know no channels.
+ROWS = (Linear, Matmul)
+MOVES = (Concat, Expand, IndexSelect, Pad, Slice, Transpose)
 
 
 def fuse(graph: Graph) -> Graph:
@@ -37,7 +42,7 @@ def _tail(graph: Graph, anchor: Op, position: dict[Op, int]) -> list[Op]:
         if not isinstance(user, Elementwise) or user.out.type != anchor.out.type or not user.out.type.is_float:
             break
         others = [v for v in user.operands if v is not value]
-        if not all(readable(v, anchor.out) and _ready(v, start, position) for v in others):
+        if not all(_tail_reads(anchor, v) and _ready(v, start, position) for v in others):
             break
         tail.append(user)
         value = user.out
@@ -47,6 +52,13 @@ def _tail(graph: Graph, anchor: Op, position: dict[Op, int]) -> list[Op]:
 def _ready(v: Value, start: int, position: dict[Op, int]) -> bool:
     """Constants and inputs always are; other values when they are computed before the anchor."""
     return v.op is None or isinstance(v.op, Const) or position.get(v.op, start) < start
+
+
+def _tail_reads(anchor: Op, operand: Value) -> bool:
+    if isinstance(anchor, (*ROWS, *MOVES)):
+        a, o = operand.shape, anchor.out.shape
+        return a == o or operand.type.size == 1 or (isinstance(anchor, ROWS) and operand.type.size == o[-1] and a[-1:] == o[-1:])
+    return readable(operand, anchor.out)
 
 
 def readable(operand: Value, out: Value) -> bool:

@@ -29,6 +29,8 @@ _INT, _DLTENSOR = 1, 7
 #: Pointers that a library leaves open; its loader fills them in.
 _CONTEXT = ("TVMBackendParallelLaunch", "TVMBackendParallelBarrier", "TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace")
 
+_DISTRIBUTIONS = {"tersor": "tersor", "tvm": "apache-tvm", "ffi": "apache-tvm-ffi"}
+
 #: Code to call: (context, arguments, their number, result) -> 0, or -1 and an error in the thread.
 SafeCall = Callable[[Any, Any, int, Any], int]
 
@@ -40,7 +42,7 @@ class DLTensor(ctypes.Structure):
     )  # fmt: skip
 
 
-class Any64(ctypes.Structure):
+class AnyValue(ctypes.Structure):
     """TVMFFIAny holding an integer or a pointer."""
 
     _fields_ = (("type_index", c_int32), ("padding", c_uint32), ("value", c_int64))
@@ -63,15 +65,15 @@ class Arguments:
         count = len(tensors)
         self._shapes = (c_int64 * count)(*(max(size, 1) for _, size in tensors))
         self.tensors = (DLTensor * count)()
-        self.array = (Any64 * (count + integers))()
+        self.array = (AnyValue * (count + integers))()
         self.count = count + integers
         self._integers = count
         for i, (dtype, _) in enumerate(tensors):
             shape = ctypes.cast(ctypes.addressof(self._shapes) + 8 * i, POINTER(c_int64))
             self.tensors[i] = DLTensor(None, 1, 0, 1, _CODES[dtype.kind], dtype.itemsize * 8, 1, shape, None, 0)
-            self.array[i] = Any64(_DLTENSOR, 0, ctypes.addressof(self.tensors[i]))
+            self.array[i] = AnyValue(_DLTENSOR, 0, ctypes.addressof(self.tensors[i]))
         for i in range(count, self.count):
-            self.array[i] = Any64(_INT, 0, 0)
+            self.array[i] = AnyValue(_INT, 0, 0)
 
     def point(self, index: int, address: int) -> None:
         self.tensors[index].data = address
@@ -87,11 +89,11 @@ def runtime() -> _Runtime:
 
 
 def versions() -> dict[str, str]:
-    """Versions that compiled code depends on."""
+    """Versions of what made, and what runs, compiled code."""
     try:
-        return {"tvm": metadata.version("apache-tvm"), "ffi": metadata.version("apache-tvm-ffi")}
+        return {name: metadata.version(distribution) for name, distribution in _DISTRIBUTIONS.items()}
     except metadata.PackageNotFoundError as error:
-        raise TersorError(f"{error.name} is not installed: pip install apache-tvm apache-tvm-ffi") from None
+        raise TersorError(f"{error.name} is not installed: pip install {error.name}") from None
 
 
 class _Runtime:
@@ -111,7 +113,7 @@ class _Runtime:
 
     def call(self, handle: Any, arguments: Arguments) -> None:
         """Call a function object."""
-        self.check(self.ffi.TVMFFIFunctionCall(handle, arguments.array, arguments.count, byref(Any64())))
+        self.check(self.ffi.TVMFFIFunctionCall(handle, arguments.array, arguments.count, byref(AnyValue())))
 
     def check(self, code: int) -> None:
         """Raise what a failed call left behind."""
@@ -183,7 +185,7 @@ class Library:
             self._dll = ctypes.CDLL(f"/proc/self/fd/{fd}")
         except OSError as error:
             raise TersorError(f"the system does not load the compiled library: {error}") from None
-        weakref.finalize(self, _unload, self._dll._handle, fd)
+        weakref.finalize(self, _unload, self._dll._handle, fd).atexit = False
         for name in _CONTEXT:
             try:
                 c_void_p.in_dll(self._dll, f"__{name}").value = ctypes.cast(needed.tvm[name], c_void_p).value

@@ -1,6 +1,6 @@
 """The main job: a trained network, folded and compiled, classifies real photographs.
 
-    make demo        or        python -m tersor.bench.demo [--rounds 7] [--threads 1 2]
+make demo        or        python -m tersor.bench.demo [--rounds 7] [--threads 1 2]
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def classify(module: torch.nn.Module, exe: Any, photos: Sequence[Photo]) -> None
         table.add_row(photo.name, name_of(photo.label), shown)
     console.print(table)
     n = len(photos)
-    console.print(f"Right: {top1} of {n} in the first place, {top5} of {n} among the first five (twenty photographs are an anecdote, not an accuracy).")
+    console.print(
+        f"Right: {top1} of {n} in the first place, {top5} of {n} among the first five (twenty photographs are an anecdote, not an accuracy)."
+    )
     console.print(f"The same first place as eager torch: {agree} of {n}; largest difference of logits, relative to the largest logit: {error:.1e}\n")
     if error > 1e-4 or agree < n:
         raise SystemExit("the compiled network does not agree with torch")

@@ -169,7 +169,9 @@ class Ratio:
     high: float
 
 
-def interleaved(engines: Sequence[Engine], rounds: int, seconds: float = 0.25, progress: Callable[[int], None] = lambda done: None) -> dict[str, Latency]:
+def interleaved(
+    engines: Sequence[Engine], rounds: int, seconds: float = 0.25, progress: Callable[[int], None] = lambda done: None
+) -> dict[str, Latency]:
     """A B C A B C ...: in every round each engine runs for about `seconds`; the order turns by one from round to round."""
     runs = {e.name: max(1, int(1e3 * seconds / min(e.time(2)))) for e in engines}
     medians: dict[str, list[float]] = {e.name: [] for e in engines}

@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Loc, Op, Value
 from tersor.ir.ops import Add, BatchNorm, Conv2d, Relu
 from tersor.ir.parse import parse_graph
-from tersor.ir.text import format_with_weights
+from tersor.ir.text import format_graph, format_with_weights
 from tersor.ir.types import Tensor, Uniform
 from tersor.ir.verify import verify
 
@@ -88,9 +89,9 @@ def measure() -> list[dict[str, Any]]:
         arrays = {key: op.array for key, op in constants.items()}
         verify(graph)
         runs: dict[str, Callable[[], Any]] = {
-            "print": lambda graph=graph: str(graph),
-            "parse": lambda text=text, arrays=arrays: parse_graph(text, arrays),
-            "verify": lambda graph=graph: verify(graph),
+            "print": partial(format_graph, graph),
+            "parse": partial(parse_graph, text, arrays),
+            "verify": partial(verify, graph),
         }
         for what, run in runs.items():
             median, best = milliseconds(run)

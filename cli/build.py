@@ -12,10 +12,12 @@ import typer
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from . import show
-from .sources import COMPILED, GRAPHS, example, import_module, is_factory, read_calibration, read_graph, read_module
+from .sources import COMPILED, GRAPHS, example, import_module, read_calibration, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
-Imports = Annotated[list[str] | None, typer.Option("--import", "-i", help="A module or file.py to import first: it registers passes, ops and kernels.")]
+Imports = Annotated[
+    list[str] | None, typer.Option("--import", "-i", help="A module or file.py to import first: it registers passes, ops and kernels.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -30,11 +32,11 @@ def trace(
     """Trace a torch module to a graph."""
     load_imports(imports)
     check_suffix(output, GRAPHS)
-    import tersor
+    from .. import trace as trace_module
 
     module = read_module(source)
     with show.working(f"tracing {source}"):
-        graph = tersor.trace(module, example(shape), batch=not static)
+        graph = trace_module(module, example(shape), batch=not static)
         graph.save(output)
     summarize(graph, output, as_json)
 
@@ -44,7 +46,9 @@ def opt(
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help='Passes or presets: "fold-bn,canonicalize", "default", "@file".')] = "",
     output: Annotated[str | None, typer.Option("--output", "-o", help="The graph to write; without it the text goes to standard output.")] = None,
     weights: Weights = None,
-    calibration: Annotated[str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations and for --check.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations and for --check.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of passes that draw random numbers.")] = 0,
     dump_after_all: Annotated[bool, typer.Option("--dump-after-all", help="Write the graph after every pass to standard error.")] = False,
     dump_to: Annotated[Path | None, typer.Option(help="Write the graph after every pass to a file in this folder.")] = None,
@@ -89,8 +93,8 @@ def compile(
     output: Annotated[str, typer.Option("--output", "-o", help="The .tso file to write.")],
     target: Annotated[str, typer.Option("--target", "-t", help="cpu, cpu:znver3, arm64:cortex-a72, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one call, fixed in the code.")] = 1,
-    batch: Annotated[str, typer.Option(help="Batch sizes in one artifact: 1,8.")] = "1",
-    pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before lowering.")] = "default",
+    batch: Annotated[str | None, typer.Option(help="Batch sizes in one artifact: 1,8. Without it 1, or the graph's where that is fixed.")] = None,
+    pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before; lowering itself begins with `default`.")] = "default",
     weights: Weights = None,
     imports: Imports = None,
     as_json: Json = False,
@@ -98,17 +102,19 @@ def compile(
     """Compile a graph to native code."""
     load_imports(imports)
     check_suffix(output, (COMPILED,))
-    import tersor
+    from .. import compile as compile_graph
+    from .. import transform
 
     graph = read_graph(source, weights)
     with show.working(f"compiling {source} for {target}"):
-        exe = tersor.compile(graph, target=target, threads=threads, batch=batches_of(batch), pipeline=pipeline)
-        exe.save(output)
+        model = compile_graph(transform(graph, pipeline), target=target, threads=threads, batch=batches_of(batch))
+        model.save(output)
     size = Path(output).stat().st_size
     if as_json:
-        show.emit_json({"file": output, "bytes": size, "target": target, "threads": threads, "batch": batches_of(batch)})
+        show.emit_json({"file": output, "bytes": size} | vars(model.report))
     else:
-        show.line(f"{output}: {target}, {threads} threads, batch {batch}, {size:,} bytes")
+        show.line(f"{output}: {size:,} bytes")
+        show.line(str(model.report))
 
 
 def load_imports(imports: list[str] | None) -> None:
@@ -125,24 +131,14 @@ def check_suffix(path: str, valid: tuple[str, ...]) -> None:
         raise TersorError(f"cannot write {path}: there is no folder {Path(path).parent}")
 
 
-def batches_of(text: str) -> list[int]:
+def batches_of(text: str | None) -> list[int] | None:
     """`"1,8"` -> [1, 8]."""
+    if text is None:
+        return None
     parts = [p.strip() for p in text.split(",")]
     if not all(p.isdigit() and int(p) for p in parts):
         raise TersorError(f"expected batch sizes such as 1,8, got {text!r}")
     return [int(p) for p in parts]
-
-
-def read_source(source: str, weights: str | None, shapes: list[str] | None) -> Graph:
-    """A graph file, or MODULE:FACTORY traced at the given shapes."""
-    if not is_factory(source):
-        return read_graph(source, weights)
-    if not shapes:
-        raise TersorError(f"{source} is a torch module: give the shape of each of its inputs with --shape")
-    import tersor
-
-    graph: Graph = tersor.trace(read_module(source), example(shapes))
-    return graph
 
 
 def summarize(graph: Graph, path: str, as_json: bool) -> None:
@@ -153,7 +149,9 @@ def summarize(graph: Graph, path: str, as_json: bool) -> None:
     if as_json:
         outputs = {n: str(v.type) for n, v in zip(graph.output_names, graph.outputs)}
         inputs = {v.name: str(v.type) for v in graph.inputs}
-        show.emit_json({"file": path, "inputs": inputs, "outputs": outputs, "ops": row.ops, "parameters": row.parameters, "macs": row.macs, "bytes": row.nbytes})
+        show.emit_json(
+            {"file": path, "inputs": inputs, "outputs": outputs, "ops": row.ops, "parameters": row.parameters, "macs": row.macs, "bytes": row.nbytes}
+        )
     else:
         given = ", ".join(f"{n}: {t}" for n, t in shapes.items())
         show.line(f"{path}: {row.ops} ops, {row.parameters:,} parameters, {row.macs:,} MACs; inputs {given}")

@@ -1,7 +1,8 @@
 """`tersor diff A B`: the first op whose values part.
 
 Values are matched by name, since a pass gives what it puts in a value's place that value's name. A torch module gives the results of its
-submodules, under the names that `trace` gives them; a compiled model gives its outputs.
+submodules, under the names that `trace` gives them; `compiled:model.tersor` compiles a graph here and gives the result of every kernel; a
+.tso gives its outputs alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from . import show
 from .build import Imports, Json, load_imports
-from .sources import COMPILED, example, is_factory, random_inputs, read_graph, read_inputs, read_module
+from .sources import COMPILED, example, is_factory, leaves, random_array, read_graph, read_inputs, read_module
 
 if TYPE_CHECKING:
     import torch
@@ -45,21 +46,19 @@ class Row:
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="The reference: MODULE:FACTORY, a .tersor or .mlir graph, or a .tso.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="The reference: MODULE:FACTORY, a .tersor or .mlir graph, compiled:GRAPH, or a .tso.")],
     b: Annotated[str, typer.Argument(metavar="B", help="What is compared with it: any of the same.")],
     inputs: Annotated[list[str] | None, typer.Option("--input", help="x.npy, NAME=x.npy or an .npz; without it seeded random inputs.")] = None,
     shape: Annotated[list[str] | None, typer.Option("--shape", "-s", help="Shapes of the inputs, where neither side is a graph.")] = None,
     tolerance: Annotated[float, typer.Option(help="Values part where max|b - a| / max|a| is larger.")] = 1e-4,
+    target: Annotated[str, typer.Option("--target", "-t", help="For compiled:GRAPH: what to compile it for.")] = "cpu",
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
     """Compare two models value by value and name the first op that differs. Exit code 1 when an output does."""
     load_imports(imports)
-    sides = [open_side(s) for s in (a, b)]
-    graphs = [s for s in sides if isinstance(s, Graph)]
-    if not graphs and not shape and not inputs:
-        raise TersorError("neither A nor B is a graph that says what to put in: give --input or --shape")
-    arrays = make_inputs(graphs[0] if graphs else None, sides, inputs or [], shape or [])
+    sides = [open_side(s, target) for s in (a, b)]
+    arrays = make_inputs(sides, inputs or [], shape or [])
     values = []
     for name, side in zip((a, b), sides):
         with show.working(f"running {name}"):
@@ -68,7 +67,9 @@ def diff(
     first = next((r for r in inner if not r.error <= tolerance), None)
     bad = [r for r in outputs if not r.error <= tolerance]
     if as_json:
-        show.emit_json({"first": vars(first) if first else None, "agree": not bad, "outputs": list(map(vars, outputs)), "values": list(map(vars, inner))})
+        show.emit_json(
+            {"first": vars(first) if first else None, "agree": not bad, "outputs": list(map(vars, outputs)), "values": list(map(vars, inner))}
+        )
     else:
         report(inner, outputs, first, bad, tolerance)
     if bad:
@@ -90,42 +91,74 @@ def report(inner: Sequence[Row], outputs: Sequence[Row], first: Row | None, bad:
         show.line(f"output {bad[0].value!r} parts: max error {bad[0].error:.1e}, SQNR {bad[0].sqnr:.1f} dB; {where}", style="red")
 
 
-def open_side(source: str) -> Any:
-    """A torch module, a Graph or a compiled model."""
+@dataclass(frozen=True)
+class Compiled:
+    """A graph to be compiled for a target."""
+
+    graph: Graph
+    target: str
+
+
+def open_side(source: str, target: str) -> Any:
+    """A torch module, a Graph, a Graph to compile, or a compiled model."""
+    if source.startswith("compiled:"):
+        return Compiled(read_graph(source.removeprefix("compiled:")), target)
     if is_factory(source):
         return read_module(source)
     if Path(source).suffix == COMPILED:
-        import tersor
+        from .. import load_compiled
 
-        return tersor.load_compiled(source)
+        return load_compiled(source)
     return read_graph(source)
 
 
-def make_inputs(graph: Graph | None, sides: Sequence[Any], files: Sequence[str], shapes: Sequence[str]) -> list[np.ndarray]:
-    """Arrays in the order of the inputs."""
+def make_inputs(sides: Sequence[Any], files: Sequence[str], shapes: Sequence[str]) -> list[np.ndarray]:
+    """Arrays in the order of the inputs: of files, of the given shapes, or random for the first side that knows its inputs."""
     if shapes and not files:
         given = example(shapes)
         return [x.numpy() for x in (given.values() if isinstance(given, dict) else given)]
-    if graph is not None:
-        names = [v.name for v in graph.inputs]
-    else:
-        names = next((s.input_names for s in sides if hasattr(s, "input_names")), [f"input_{i}" for i in range(len(files))])
+    known = next((k for k in map(known_inputs, sides) if k), None)
     if not files:
-        assert graph is not None
-        return list(random_inputs(graph).values())
+        if known is None:
+            raise TersorError("torch modules do not say what to put in: give --input or --shape")
+        rng = np.random.default_rng(0)
+        return [random_array(rng, *s) for s in known.values()]
+    names = list(known) if known else [f"input_{i}" for i in range(len(files))]
     arrays = read_inputs(files, names)
     if missing := [n for n in names if n not in arrays]:
         raise TersorError(f"no --input for {', '.join(missing)}; inputs: {', '.join(names)}")
     return [arrays[n] for n in names]
 
 
+def known_inputs(side: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of the inputs by name; empty for a torch module."""
+    if isinstance(side, Compiled):
+        side = side.graph
+    if isinstance(side, Graph):
+        return {v.name: (v.shape, v.type.dtype) for v in side.inputs}
+    return {n: (p.shape, p.type.dtype) for n, p in side.inputs.items()} if hasattr(side, "manifest") else {}
+
+
 def run_side(side: Any, arrays: Sequence[np.ndarray]) -> Values:
     """Run one side on inputs in order."""
     if isinstance(side, Graph):
         return run_graph(side, arrays)
-    if hasattr(side, "output_names"):
-        return Values(dict(zip(side.output_names, leaves(side.structure, side(*arrays)))))
+    if isinstance(side, Compiled):
+        return run_compiled(side, arrays)
+    if hasattr(side, "manifest"):
+        return Values(dict(zip(side.outputs, leaves(side.manifest.structure, side(*arrays)))))
     return run_module(side, arrays)
+
+
+def run_compiled(side: Compiled, arrays: Sequence[np.ndarray]) -> Values:
+    """Outputs of the compiled graph, and the result of each of its kernels."""
+    from .. import compile
+    from ..backend.kernel_values import kernel_values
+
+    batch = next((x.shape[0] for v, x in zip(side.graph.inputs, arrays) if v.name in side.graph.batched), None)
+    model = compile(side.graph, target=side.target, batch=batch)
+    outputs = dict(zip(model.outputs, leaves(model.manifest.structure, model(*arrays))))
+    return Values(outputs, kernel_values(side.graph, arrays, side.target))
 
 
 def run_graph(graph: Graph, arrays: Sequence[np.ndarray]) -> Values:
@@ -150,15 +183,16 @@ def run_module(module: torch.nn.Module, arrays: Sequence[np.ndarray]) -> Values:
     """Results of the eager module, and of those of its submodules that run once and whose result has a name in the trace."""
     import torch
 
-    import tersor
-
+    from .. import trace
     from ..ir.evaluate import to_numpy, to_torch
 
     inputs = tuple(to_torch(x) for x in arrays)
-    graph = tersor.trace(module, inputs)
+    graph = trace(module, inputs)
     calls: dict[str, list[Any]] = {}
     hooks = [
-        m.register_forward_hook(lambda _m, _x, y, path=path: calls.setdefault(path, []).append(y.detach().clone() if isinstance(y, torch.Tensor) else None))
+        m.register_forward_hook(
+            lambda _m, _x, y, path=path: calls.setdefault(path, []).append(y.detach().clone() if isinstance(y, torch.Tensor) else None)
+        )
         for path, m in module.named_modules()
         if path
     ]
@@ -175,30 +209,10 @@ def run_module(module: torch.nn.Module, arrays: Sequence[np.ndarray]) -> Values:
     return Values({n: to_numpy(y) for n, y in zip(graph.output_names, leaves(graph.structure, result))}, inner)
 
 
-def leaves(structure: Any, result: Any) -> list[Any]:
-    """Outputs in order, out of the structure a model returned them in."""
-    found: dict[int, Any] = {}
-
-    def visit(s: Any, r: Any) -> None:
-        if isinstance(s, dict):
-            for k in s:
-                visit(s[k], r[k])
-        elif isinstance(s, (list, tuple)):
-            for a, b in zip(s, r):
-                visit(a, b)
-        else:
-            found[s] = r
-
-    visit(structure, result)
-    return [found[i] for i in sorted(found)]
-
-
 def compare(a: Values, b: Values) -> tuple[list[Row], list[Row]]:
     """Rows of the values both sides have under one name and in one shape, in the order of B (of A where only A knows it), and of the outputs."""
     inner = [
-        row(name, op, loc, a.inner[name][2], y)
-        for name, (op, loc, y) in b.inner.items()
-        if name in a.inner and a.inner[name][2].shape == y.shape
+        row(name, op, loc, a.inner[name][2], y) for name, (op, loc, y) in b.inner.items() if name in a.inner and a.inner[name][2].shape == y.shape
     ]
     if len(a.outputs) != len(b.outputs):
         raise TersorError(f"A has {len(a.outputs)} outputs ({', '.join(a.outputs)}), B has {len(b.outputs)} ({', '.join(b.outputs)})")

@@ -110,10 +110,9 @@ def random_array(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> 
 
 def read_graph(path: str, weights: str | None = None) -> Graph:
     """A graph from a file that `tersor.load` reads."""
-    import tersor
+    from .. import load
 
-    graph: Graph = tersor.load(path, weights) if weights else tersor.load(path)
-    return graph
+    return load(path, weights)
 
 
 def read_arrays(path: str) -> np.ndarray | dict[str, np.ndarray]:
@@ -158,12 +157,6 @@ def _named(arrays: Mapping[str, np.ndarray], names: Sequence[str], path: str) ->
     return {n: arrays[n] for n in names}
 
 
-def random_inputs(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
-    """Seeded inputs for a graph, at the batch it was traced with."""
-    rng = np.random.default_rng(seed)
-    return {v.name: random_array(rng, v.shape, v.type.dtype) for v in graph.inputs}
-
-
 def read_calibration(path: str, graph: Graph) -> list[dict[str, np.ndarray]]:
     """An .npz (or .npy) of samples along axis 0 -> batches, of 16 samples or of the graph's own batch where that is fixed."""
     names = [v.name for v in graph.inputs]
@@ -179,3 +172,21 @@ def read_calibration(path: str, graph: Graph) -> list[dict[str, np.ndarray]]:
     if not stop:
         raise TersorError(f"{path} holds {count} samples, and the graph takes {size} at a time")
     return [{n: a[i : i + size] for n, a in arrays.items()} for i in range(0, stop, size)]
+
+
+def leaves(structure: Any, result: Any) -> list[Any]:
+    """Outputs in order, out of the structure a model returned them in."""
+    found: dict[int, Any] = {}
+
+    def visit(s: Any, r: Any) -> None:
+        if isinstance(s, dict):
+            for k in s:
+                visit(s[k], r[k])
+        elif isinstance(s, (list, tuple)):
+            for a, b in zip(s, r):
+                visit(a, b)
+        else:
+            found[s] = r
+
+    visit(structure, result)
+    return [found[i] for i in sorted(found)]

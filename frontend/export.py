@@ -44,13 +44,14 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
     """Replace what is still without a converter by torch's further decompositions, where these end in operators that have one."""
-    kept: set[Any] = set()
+    table = {str(op): (op, rule) for op, rule in decomposition_table.items()}
+    kept: set[str] = set()
     while True:
-        rules = {n.target for n in _unknown(program.graph)} & decomposition_table.keys() - kept
-        if not rules:
+        names = ({str(n.target) for n in _unknown(program.graph)} & table.keys()) - kept
+        if not names:
             return program
-        further = program.run_decompositions({op: decomposition_table[op] for op in rules})
-        futile = {n.meta.get("original_aten") for n in _unknown(further.graph)} & rules
+        further = program.run_decompositions(dict(table[name] for name in names))
+        futile = {str(n.meta.get("original_aten")) for n in _unknown(further.graph)} & names
         if not futile:
             return further
         # such an operator is reported under the name that the user knows

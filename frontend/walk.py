@@ -137,10 +137,12 @@ class Walk:
         if not _has_tensor(val):
             if val is None or isinstance(val, int | float | torch.SymInt | torch.SymFloat | torch.SymBool):
                 return None  # size arithmetic is read from its result, assertions are torch's own
-        if any(self.env.get(n) is _MISSING for n in node.all_input_nodes):
-            return _MISSING
         target = str(node.target)
         call = self.call(node, target)
+        if any(self.env.get(n) is _MISSING for n in node.all_input_nodes):
+            if target not in CONVERTERS:
+                self.note_missing(target, call.loc, "")
+            return _MISSING
         known = self.known_now(node, target)
         if known is not None:
             return known

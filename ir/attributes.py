@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 from .graph import Graph
@@ -14,6 +13,9 @@ from .types import BitsAffine, Layout, Tensor, Uniform
 
 Check = Callable[[Any], bool]
 
+#: what is known of op classes that were seen
+_CHECKS: dict[type[Op], list[tuple[str, Check, Any]]] = {}
+_REGIONS: dict[type[Op], tuple[Field, ...]] = {}
 _PLAIN = (str, int, float, bool, types.NoneType, Tensor, Uniform, BitsAffine, Layout, Graph)
 
 
@@ -23,7 +25,7 @@ def is_plain(value: Any) -> bool:
     if kind is tuple:
         return all(map(is_plain, value))
     if kind is dict:
-        return all([type(k) is str and k != "" and is_plain(v) for k, v in value.items()])
+        return all(type(k) is str and k != "" and is_plain(v) for k, v in value.items())
     return kind in _PLAIN
 
 
@@ -36,15 +38,17 @@ def attribute_problem(cls: type[Op], values: Mapping[str, Any]) -> str | None:
     return None
 
 
-@cache
 def region_fields(cls: type[Op]) -> tuple[Field, ...]:
     """Attributes that hold a region."""
-    return tuple(f for f in cls.attr_fields if f.annotation is Graph or Graph in typing.get_args(f.annotation))
+    if cls not in _REGIONS:
+        _REGIONS[cls] = tuple(f for f in cls.attr_fields if f.annotation is Graph or Graph in typing.get_args(f.annotation))
+    return _REGIONS[cls]
 
 
-@cache
-def _checks(cls: type[Op]) -> tuple[tuple[str, Check, Any], ...]:
-    return tuple((f.name, _check(f.annotation), f.annotation) for f in cls.attr_fields)
+def _checks(cls: type[Op]) -> list[tuple[str, Check, Any]]:
+    if cls not in _CHECKS:
+        _CHECKS[cls] = [(f.name, _check(f.annotation), f.annotation) for f in cls.attr_fields]
+    return _CHECKS[cls]
 
 
 def _check(annotation: Any) -> Check:
@@ -53,18 +57,18 @@ def _check(annotation: Any) -> Check:
         return lambda v: type(v) is float or type(v) is int
     if origin in (types.UnionType, typing.Union):
         options = [_check(a) for a in args]
-        return lambda v: any([fits(v) for fits in options])
+        return lambda v: any(fits(v) for fits in options)
     if origin is typing.Literal:
-        return lambda v: any([v == a and type(v) is type(a) for a in args])
+        return lambda v: any(v == a and type(v) is type(a) for a in args)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
         every = _check(args[0])
         return lambda v: type(v) is tuple and all(map(every, v))
     if origin is tuple:
         each = [_check(a) for a in args]
-        return lambda v: type(v) is tuple and len(v) == len(each) and all([fits(x) for fits, x in zip(each, v)])
+        return lambda v: type(v) is tuple and len(v) == len(each) and all(fits(x) for fits, x in zip(each, v))
     if origin is dict and args[0] is str:
         item = _check(args[1])
-        return lambda v: type(v) is dict and all([type(k) is str and k != "" and item(x) for k, x in v.items()])
+        return lambda v: type(v) is dict and all(type(k) is str and k != "" and item(x) for k, x in v.items())
     if annotation in _PLAIN:
         return lambda v: type(v) is annotation
     return is_plain

@@ -82,5 +82,5 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple | list):
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all([_same(v, b[k]) for k, v in a.items()])
+        return a.keys() == b.keys() and all(_same(v, b[k]) for k, v in a.items())
     return bool(a == b)

@@ -245,8 +245,9 @@ class _Parser(Scanner):
 
     def _define(self, m: re.Match[str], op: Op, types: int, true: list[str] | None, values: dict[str, Value]) -> None:
         refs = _results(m[1])
-        if not len(op.outs) == sum([n for _, n in refs]) == types:
-            raise self.error(f"{op.name} gives {len(op.outs)} results, but the text names {sum([n for _, n in refs])} and types {types}", m.start(2) - 1)
+        named = sum([n for _, n in refs])
+        if not len(op.outs) == named == types:
+            raise self.error(f"{op.name} gives {len(op.outs)} results, but the text names {named} and types {types}", m.start(2) - 1)
         outs = iter(op.outs)
         for ref, count in refs:
             if ref in values:
@@ -279,14 +280,14 @@ class _Parser(Scanner):
     def _segments(self, cls: type[Op], operands: list[Value], sizes: Any, start: int) -> dict[str, Any]:
         """Operands by field. Without sizes, one optional or variadic field takes what the others leave."""
         kinds = [f.kind for f in cls.operand_fields]
-        free = len(kinds) - kinds.count("value")
         if sizes is None:
-            rest = len(operands) - kinds.count("value")
-            if free > 1 and len(operands) not in (kinds.count("value"), 0):
-                raise self.error(f"{cls.name} needs operandSegmentSizes, the number of operands of each of {', '.join(f.name for f in cls.operand_fields)}", start)
-            sizes = tuple([1 if k == "value" else rest if free == 1 else 0 for k in kinds])
+            always = kinds.count("value")
+            if len(kinds) - always > 1 and len(operands) > always:
+                names = ", ".join(f.name for f in cls.operand_fields)
+                raise self.error(f"{cls.name} needs operandSegmentSizes, the number of operands of each of {names}", start)
+            sizes = tuple([1 if k == "value" else len(operands) - always for k in kinds])
         fits = isinstance(sizes, tuple) and len(sizes) == len(kinds) and all(
-            [type(n) is int and (n == 1 if k == "value" else n >= 0 if k == "list" else n in (0, 1)) for n, k in zip(sizes, kinds)])
+            type(n) is int and (n == 1 if k == "value" else n >= 0 if k == "list" else n in (0, 1)) for n, k in zip(sizes, kinds))
         if not fits or sum(sizes) != len(operands):
             wanted = ", ".join(f.name + {"value": "", "optional": " (optional)", "list": " (any number)"}[f.kind] for f in cls.operand_fields)
             raise self.error(f"{cls.name} takes the operands {wanted or 'none'}; got {len(operands)}, in segments {sizes!r}", start)

@@ -69,10 +69,14 @@ class Trace:
     def add(self, pattern: str, op: Op, reason: str) -> None:
         self._reasons[pattern, op] = reason
 
+    def applied(self, pattern: str, op: Op) -> None:
+        """A pattern that was refused on an op matched it after all."""
+        self._reasons.pop((pattern, op), None)
+
     @property
     def refused(self) -> list[tuple[str, Op, str]]:
-        """(pattern, op, reason) of every refusal that still holds: of ops that are still in a graph."""
-        return [(pattern, op, reason) for (pattern, op), reason in self._reasons.items() if op.graph is not None]
+        """(pattern, op, reason) of every refusal; the op may since have been rewritten by another pattern."""
+        return [(pattern, op, reason) for (pattern, op), reason in self._reasons.items()]
 
     def __str__(self) -> str:
         return "\n".join(f"{pattern} refused {op.name} %{op.outs[0].name} [{op.loc}]: {reason}" for pattern, op, reason in self.refused)
@@ -197,6 +201,8 @@ class _Run:
             names = " and ".join(repr(name) for name, _ in Counter([*self.recent, pattern.name]).most_common(3))
             raise TersorError(f"pattern {names} did not come to rest in {self.cap} rewrites, the last on {op.name} [{op.loc}]: it undoes itself")
         self.counts[pattern.name] += 1
+        if self.why is not None:
+            self.why.applied(pattern.name, op)
         self.recent.append(pattern.name)
         values = result.outs if isinstance(result, Op) else [result]
         new = unattached(values[0].op) if values[0].op is not None else []

@@ -63,7 +63,10 @@ def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> N
 
 
 def load(path: str | Path, weights: str | Path | Mapping[str, np.ndarray] | None = None) -> Graph:
-    """Read `model.tersor`, or `model.mlir` with its `weights` (a .safetensors file or a mapping of arrays). The graph is verified, the arrays stay unread."""
+    """Read `model.tersor`, or `model.mlir` with its `weights` (a .safetensors file or a mapping of arrays).
+
+    The graph is verified, but its arrays stay unread: whether weights are finite is checked by the first pass. Raises TersorError.
+    """
     path = Path(path)
     if path.suffix == ".mlir":
         text = _read_text(path)
@@ -76,7 +79,8 @@ def load(path: str | Path, weights: str | Path | Mapping[str, np.ndarray] | None
         if header.get("format") != "tersor" or "text" not in header:
             raise TersorError(f"{path} is a safetensors file but holds no Tersor graph")
         if version != FORMAT_VERSION:
-            raise TersorError(f"{path} has format version {version} (written by Tersor {header.get('tersor_version')}); this Tersor reads version {FORMAT_VERSION}")
+            writer = header.get("tersor_version")
+            raise TersorError(f"{path} has format version {version} (written by Tersor {writer}); this Tersor reads version {FORMAT_VERSION}")
         text = header["text"]
     else:
         raise TersorError(f"cannot load {path}: expected a .tersor or .mlir file")

@@ -3,13 +3,15 @@
     file      ::= ("!" id "=" elem)* func
     func      ::= '"func.func"() <{' sym_name, function_type, arg_attrs, res_attrs '}> (' region ')' attrs? ': () -> ()'
     region    ::= "{" ("^bb0(" (%id ":" tensor loc?),* "):")? op* terminator "}"       terminator: "func.return" or "tile.yield"
-    op        ::= (%id,* "=")? string "(" %id,* ")" ("(" region,* ")")? ("{" (id "=" attr),* "}")? ":" "(" tensor,* ")" "->" tensor | "(" tensor,* ")" loc?
+    op        ::= (%id,* "=")? string "(" %id,* ")" ("(" region,* ")")? attrs? ":" "(" tensor,* ")" "->" (tensor | "(" tensor,* ")") loc?
+    attrs     ::= "{" (id "=" attr),* "}"
     tensor    ::= "tensor<" (int "x")* elem (", " layout)? ">"
     elem      ::= i1 | i8 … i64 | ui8 | f16 | bf16 | f32 | f64 | "!" id                (i1 is bool)
-                | "!quant.uniform<" storage ("<" qmin ":" qmax ">")? ":" expressed (":" axis ", {" (scale (":" zero_point)?),+ "}" | ", " scale (":" zero_point)?) ">"
+                | "!quant.uniform<" storage ("<" qmin ":" qmax ">")? ":" expressed (":" axis ", {" level,+ "}" | ", " level) ">"
                 | "!bits.affine<" storage (":" axis ", {" (scale ":" offset),+ "}" | ", " scale ", " offset) ">"
+    level     ::= scale (":" zero_point)?
     layout    ::= '#tile.layout<"' name '", channels = ' int (", halo = [" int ", " int "], fill = " int)? ">"
-    attr      ::= int | float | true | false | none | string | "[" attr,* "]" | "{" (id "=" attr),* "}" | tensor | elem | layout
+    attr      ::= int | float | true | false | none | string | "[" attr,* "]" | attrs | tensor | elem | layout
                 | "array<" (i64 | f64 | i1) ":" … ">"
                 | "dense<" scalar? "> : " tensor | "dense_resource<" id "> : " tensor  (nn.constant only)
     loc       ::= "loc(" where ")" | "loc(fused<" true names ">[" where "])"           where: "path"("file":line:0), either part alone, or unknown
@@ -348,7 +350,7 @@ class Printer:
 
     def _loc(self, op: Op) -> str:
         where = format_loc(op.loc)
-        if any([self._renamed(v) for v in op.outs]):
+        if any(self._renamed(v) for v in op.outs):
             names = [format_string(v.name) for v in op.outs]
             true = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
             return f" loc(fused<{true}>[{where or 'unknown'}])"

@@ -22,8 +22,9 @@ _LIMITS: dict[int, tuple[weakref.ref[np.ndarray], float, float]] = {}
 def verify(graph: Graph, *, constants: bool = True) -> None:
     """Raise `VerifyError` at the first broken rule.
 
-    Types are what each op infers; operands come earlier in the same graph; uses are counted right; attributes fit their annotations; quantized
-    types make sense; constants are finite and in range; inputs and outputs have distinct names. constants=False reads no arrays (a mapped file stays unread).
+    Types are what each op infers; operands come earlier in the same graph; uses are counted right; attributes fit their annotations;
+    quantized types make sense; constants are finite and in range; inputs and outputs have distinct names.
+    constants=False reads no arrays, so that a mapped file stays unread.
     """
     _verify(graph, constants, "")
 
@@ -40,7 +41,8 @@ def _verify(graph: Graph, constants: bool, where: str) -> None:
         if OPS.get(op.name) is not cls:
             raise VerifyError(f"{cls.__name__} is not a registered op: write `class {cls.__name__}(Op, name=\"dialect.name\")` [{op.loc}]{where}")
         if op.graph is not graph:
-            raise VerifyError(f"{_label(op)}{where} is among the ops of the graph, but its .graph is {'None' if op.graph is None else 'another graph'}")
+            owner = "None" if op.graph is None else "another graph"
+            raise VerifyError(f"{_label(op)}{where} is among the ops of the graph, but its .graph is {owner}")
         for v in op.operands:
             uses = seen.get(v)
             if uses is None:
@@ -68,7 +70,8 @@ def _verify(graph: Graph, constants: bool, where: str) -> None:
     _check_outputs(graph, seen, where)
     for v, uses in seen.items():
         if uses != v.uses:
-            raise VerifyError(f"the uses of {_value(v)}{where} are counted as {_count(v.uses)}, but there are {_count(uses)}; change operands through the graph")
+            counted, real = _count(v.uses), _count(uses)
+            raise VerifyError(f"the uses of {_value(v)}{where} are counted as {counted}, but there are {real}; change operands through the graph")
 
 
 # -- the interface of a graph ------------------------------------------------------------------
@@ -132,7 +135,7 @@ def _check_region(op: Op, region: Graph, constants: bool, where: str) -> None:
 def _check_type(type: Tensor, where: str) -> None:
     elem = type.elem
     problem = None
-    if any([d < 0 for d in type.shape]):
+    if any(d < 0 for d in type.shape):
         problem = "negative dimensions"
     elif isinstance(elem, str):
         if elem not in NUMPY:
@@ -146,7 +149,7 @@ def _check_type(type: Tensor, where: str) -> None:
             problem = f"quantization axis {elem.axis}, but rank {type.rank}"
         elif len(elem.scales) != channels or len(second) != channels:
             problem = f"{len(elem.scales)} scales and {len(second)} {'zero points' if isinstance(elem, Uniform) else 'offsets'}, but needs {channels}"
-        elif not all([0 < s < math.inf for s in elem.scales]):
+        elif not all(0 < s < math.inf for s in elem.scales):
             problem = f"the scale {next(s for s in elem.scales if not 0 < s < math.inf)}; scales are positive and finite"
         elif isinstance(elem, Uniform):
             problem = _uniform_problem(elem)
@@ -181,7 +184,7 @@ def _layout_problem(type: Tensor, layout: Layout) -> str | None:
     blocks = [(int(n), d) for (n, _), d in zip(axes, type.shape) if n]
     if "".join([n + a for n, a in axes]) != layout.name or len(axes) != type.rank:
         return f"the layout {layout.name!r} of {len(axes)} axes, but rank {type.rank}"
-    if any([n != d for n, d in blocks]):
+    if any(n != d for n, d in blocks):
         return f"blocks of {[d for _, d in blocks]}, but the layout is {layout.name!r}"
     return "a negative halo or no channels" if min(layout.halo) < 0 or layout.channels < 1 else None
 

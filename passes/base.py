@@ -19,7 +19,7 @@ from ..ir.graph import Graph
 from ..ir.op import Op
 from ..ir.rewrite import Rewrite
 from .context import Context
-from .options import coerce, nearest
+from .options import OptionError, coerce, nearest
 
 Keeps = Literal["exact", "numeric", "lossy"]
 PASSES: dict[str, type[Pass]] = {}
@@ -41,7 +41,7 @@ class Pass:
 
     def __post_init__(self) -> None:
         for option, annotation in options_of(type(self)).items():
-            value = coerce(getattr(self, option), annotation, f"pass {self.name!r}, option {option!r}")
+            value = coerce(getattr(self, option), annotation, self.name, option)
             object.__setattr__(self, option, value)
 
     def run(self, graph: Graph, ctx: Context) -> Graph | None:
@@ -55,7 +55,7 @@ class Pass:
         for option in options:
             if option not in valid:
                 known = ", ".join(valid) if valid else "none"
-                raise TersorError(f"pass {cls.name!r} has no option {option!r}{nearest(option, valid)}; valid: {known}")
+                raise OptionError(f"pass {cls.name!r} has no option {option!r}{nearest(option, valid)}; valid: {known}", option)
         missing = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING and f.name not in options]
         if missing:
             raise TersorError(f"pass {cls.name!r} needs the option {missing[0]!r}: {cls.name}{{{missing[0]}=...}}")
@@ -90,8 +90,11 @@ class LayerPass(Pass):
         super().__post_init__()
         for pattern, options in self.layers.items():
             if "layers" in options:
-                raise TersorError(f"pass {self.name!r}: the options of layer {pattern!r} cannot hold 'layers'")
-            self.with_options({**{f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}, **options})
+                raise OptionError(f"pass {self.name!r}: the options of layer {pattern!r} cannot hold 'layers'", "layers")
+            try:
+                self.with_options({**{f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}, **options})
+            except OptionError as error:
+                raise OptionError(f"{error} (in the layers {pattern!r})", "layers") from None
 
     def at(self, op: Op) -> Self:
         """The pass with the options that hold for one op."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 import types
@@ -17,19 +18,28 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 KEYWORDS: dict[str, bool | float | None] = {"true": True, "false": False, "none": None, "inf": math.inf, "nan": math.nan}
 
 
+class OptionError(TersorError):
+    """A pass cannot take an option, whose name is `option`."""
+
+    def __init__(self, message: str, option: str):
+        super().__init__(message)
+        self.option = option
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean 'ratio'?` when a valid name is close, else nothing."""
     close = difflib.get_close_matches(name, list(valid), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def coerce(value: Any, annotation: Any, where: str) -> Any:
-    """`value` as the annotated type: an int is a float, a list is a tuple; anything else that differs is an error."""
+def coerce(value: Any, annotation: Any, pass_name: str, option: str) -> Any:
+    """`value` as the annotated type: an int is a float, a list is a tuple; anything else that differs is an `OptionError`."""
     try:
         return _coerce(value, annotation)
     except _Mismatch as mismatch:
-        at = f" in {mismatch.value!r}" if mismatch.value is not value else ""
-        raise TersorError(f"{where}: expected {describe(mismatch.annotation)}, got {format_value(value)}{at}") from None
+        at = f" (at {format_value(mismatch.value)})" if mismatch.value is not value else ""
+        expected = f"expected {describe(mismatch.annotation)}, got {format_value(value)}{at}"
+        raise OptionError(f"pass {pass_name!r}, option {option!r}: {expected}", option) from None
 
 
 class _Mismatch(Exception):
@@ -101,7 +111,7 @@ def format_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(format_value, value)) + "]"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+        return json.dumps(value, ensure_ascii=False)
     return repr(value)
 
 

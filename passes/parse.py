@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..ir.errors import TersorError
@@ -21,18 +22,19 @@ from .options import KEYWORDS, WORD
 _SPACE = re.compile(r"(?:\s|#[^\n]*)+")
 _NUMBER = re.compile(r"[+-]?(?:inf\b|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
+_DIGITS = "+-.0123456789"
 _FILE = re.compile(r"[^,\s]+")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One pass, preset or file of a pipeline, and where it stands."""
+    """One pass, preset or file of a pipeline, and where it and its options stand."""
 
     name: str
-    options: dict[Any, Any]
-    has_options: bool
-    is_file: bool
     start: int
+    options: dict[Any, Any] | None = None
+    places: Mapping[Any, int] = field(default_factory=dict)
+    is_file: bool = False
 
 
 class Source:
@@ -76,21 +78,25 @@ class Parser:
         start = self.at
         if self.peek() == "@":
             self.at += 1
-            return Item(self.token(_FILE, "a file name after '@'"), {}, False, True, start)
+            return Item(self.token(_FILE, "a file name after '@'"), start, is_file=True)
         name = self.token(WORD, "a pass, a preset or '@file'")
         self.space()
-        has_options = self.peek() == "{"
-        return Item(name, self.options() if has_options else {}, has_options, False, start)
+        if self.peek() != "{":
+            return Item(name, start)
+        places: dict[Any, int] = {}
+        return Item(name, start, self.options(places), places)
 
-    def options(self) -> dict[Any, Any]:
-        self.expect("{", "'{'")
+    def options(self, places: dict[Any, int] | None = None) -> dict[Any, Any]:
+        """`{key=value …}`; the columns of the keys go into `places`."""
+        self.at += 1
         result: dict[Any, Any] = {}
         self.space()
         while self.peek() != "}":
             start = self.at
             key = self.key()
+            if places is not None:
+                places[key] = start
             if key in result:
-                self.at = start
                 raise self.source.error(start, f"option {key!r} is given twice")
             self.space()
             if self.peek() not in ("=", ":"):
@@ -107,21 +113,20 @@ class Parser:
         if word:
             self.at = word.end()
             return word.group()
-        if self.peek() in "\"'":
+        if self.peek("\"'"):
             return self.string()
-        if self.peek() and self.peek() in "+-.0123456789":
+        if self.peek(_DIGITS):
             return self.number()
         raise self.error("an option name or '}'")
 
     def value(self) -> Any:
-        char = self.peek()
-        if char == "{":
+        if self.peek("{"):
             return self.options()
-        if char == "[":
+        if self.peek("["):
             return self.list()
-        if char and char in "\"'":
+        if self.peek("\"'"):
             return self.string()
-        if char and char in "+-.0123456789":
+        if self.peek(_DIGITS):
             return self.number()
         word = self.token(WORD, "a value (a number, true, false, none, a word, a quoted string, [list] or {options})")
         return KEYWORDS.get(word, word)
@@ -167,8 +172,10 @@ class Parser:
         if found:
             self.at = found.end()
 
-    def peek(self) -> str:
-        return self.text[self.at : self.at + 1]
+    def peek(self, among: str = "") -> str:
+        """The next character, "" at the end; with `among`, only if it is one of those."""
+        char = self.text[self.at : self.at + 1]
+        return char if not among or char in among else ""
 
     def expect(self, char: str, wanted: str) -> None:
         if self.peek() != char:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ..ir.errors import TersorError
 from ..ir.rewrite import Rewrite
 from .base import PASSES, Pass, RewritePass, find_pass
-from .options import format_options, nearest
+from .options import OptionError, format_options, nearest
 from .parse import Item, Source, parse
 from .presets import PRESETS
 
@@ -95,7 +95,7 @@ def _resolve(source: Source, folder: Path, reading: tuple[Path, ...]) -> Iterato
                 raise source.error(item.start, f"there is no pipeline file {path}")
             yield from _resolve(_source(path), path.parent, (*reading, path.resolve()))
         elif item.name in PRESETS:
-            if item.has_options:
+            if item.options is not None:
                 raise source.error(item.start, f"preset {item.name!r} takes no options; write out its passes: {PRESETS[item.name].pipeline}")
             yield from _resolve(Source(PRESETS[item.name].pipeline), folder, reading)
         else:
@@ -109,6 +109,7 @@ def _build(source: Source, item: Item) -> Pass:
         close = nearest(item.name, PRESETS)
         raise source.error(item.start, f"{error}; presets: {', '.join(PRESETS)}{close}") from None
     try:
-        return cls.with_options(item.options)
+        return cls.with_options(item.options or {})
     except TersorError as error:
-        raise source.error(item.start, str(error)) from None
+        place = item.places.get(error.option, item.start) if isinstance(error, OptionError) else item.start
+        raise source.error(place, str(error)) from None

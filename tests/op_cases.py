@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from tersor.ir import Const, Graph, Op, Tensor, VerifyError
 from tersor.ir.evaluate import evaluate
 from tersor.ir.ops import torch_dtype

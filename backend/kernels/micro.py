@@ -15,21 +15,22 @@ from ..tir import Buffer, Builder, Expr, const, splat
 
 @dataclass
 class Tile:
-    """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32."""
+    """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float)."""
 
     b: Builder
     rows: int
     vectors: int
     lanes: int
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        self.acc = [[self.b.local(self.lanes) for _ in range(self.vectors)] for _ in range(self.rows)]
+        self.acc = [[self.b.local(self.lanes, self.dtype) for _ in range(self.vectors)] for _ in range(self.rows)]
 
     def start(self, bias: Callable[[int], Expr] | None) -> None:
         """Begin from the bias of each vector, or from zero."""
         for j in range(self.vectors):
             for i in range(self.rows):
-                self.b.store(self.acc[i][j], 0, const(0.0, lanes=self.lanes) if bias is None else bias(j), self.lanes)
+                self.b.store(self.acc[i][j], 0, const(0.0, self.dtype, self.lanes) if bias is None else bias(j), self.lanes)
 
     def step(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, w_index: Expr) -> None:
         """acc[i] += x[address] * w[w_index : + vectors * lanes] for each (i, address) of `rows`."""

@@ -23,12 +23,15 @@ from ..region import Kernel, Region, operand_kind
 from ..target import Target
 from ..tile import ChannelGather
 from ..tir import Buffer, Expr, const, int32, splat
-from .template import Params, kernel
+from .pack import Move
+from .template import kernel
 
 #: Elements below which sharing a copy among threads costs more than it saves.
 PARALLEL = 1 << 15
 #: The longer side of a short axis that is handled by shuffles instead of by square tiles.
 SHORT = 4
+#: Tiles side by side that are copied before the next line of tiles: what is touched at once stays within the caches and the TLB.
+STRIP = 4
 
 
 @dataclass(frozen=True)
@@ -299,12 +302,16 @@ class Nest:
         """Tiles of `rows` vectors with `width` lanes, both powers of two; the last ones overlap their neighbours."""
         b = self.b
         width, rows = (power_of_two(min(d.count, self.lanes)) for d in (across, inner))
-        kind = self._kind(nested, -(-across.count // width))
-        with b.loop("a", 0, -(-across.count // width), kind) as a, b.loop("c", 0, -(-inner.count // rows)) as c:
+        tiles, lines = -(-across.count // width), -(-inner.count // rows)
+        strips = -(-tiles // STRIP)
+        with (
+            b.loop("strip", 0, strips, self._kind(nested, strips)) as strip,
+            b.loop("c", 0, lines) as c,
+            b.loop("a", strip * STRIP if strips > 1 else 0, t.min(tiles, (strip + 1) * STRIP) if strips > 1 else tiles) as a,
+        ):
             i = b.let("i", t.min(a * width, across.count - width))
             j = b.let("j", t.min(c * rows, inner.count - rows))
-            lines = [b.let("line", b.load(self.buffer, read + i + (j + r) * inner.read, width)) for r in range(rows)]  # type: ignore[arg-type]
-            stream = transposed(lines) if width > 1 else lines
+            stream = transposed([b.let("line", b.load(self.buffer, read + i + (j + r) * inner.read, width)) for r in range(rows)])  # type: ignore[arg-type]
             at = b.let("at", write + i * across.write + j)
             piece = min(width, rows)
             for e in range(0, width * rows, piece):
@@ -313,25 +320,11 @@ class Nest:
                 self._store(at + e // rows * across.write + e % rows, value, piece)
 
 
-class _Mover:
-    """A template that has nothing to choose and nothing to pack."""
-
-    name = "move"
+class Mover(Move):
+    """A tail may follow where it needs no channel."""
 
     def accepts(self, region: Region, target: Target) -> bool:
         return all(operand_kind(v.type, region.out) in ("same", "scalar") for v in extra_operands(region))
-
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        return [{}]
-
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        return float(region.out.size)
-
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        return {}
-
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        return 0
 
 
 def extra_operands(region: Region) -> list[Value]:
@@ -341,7 +334,7 @@ def extra_operands(region: Region) -> list[Value]:
 
 
 @kernel(Transpose, Slice, Expand)
-class Strided(_Mover):
+class Strided(Mover):
     """Operators whose whole result is one box."""
 
     def emit(self, k: Kernel) -> None:
@@ -359,7 +352,7 @@ class Strided(_Mover):
 
 
 @kernel(Concat, ChannelGather)
-class Joined(_Mover):
+class Joined(Mover):
     """Several operands along one axis."""
 
     def emit(self, k: Kernel) -> None:
@@ -386,7 +379,7 @@ def segments(places: Iterable[tuple[int | None, int]]) -> list[Segment]:
 
 
 @kernel(Pad)
-class Padded(_Mover):
+class Padded(Mover):
     def emit(self, k: Kernel) -> None:
         op = k.anchor
         axes = [_sides(op, size, lo, hi) for size, lo, hi in zip(op.x.shape, op.pads[::2], op.pads[1::2])]
@@ -405,7 +398,7 @@ def _sides(op: Pad, size: int, lo: int, hi: int) -> list[Segment]:
 
 
 @kernel(IndexSelect)
-class Indexed(_Mover):
+class Indexed(Mover):
     """The index is read when the kernel runs, constant or not."""
 
     def emit(self, k: Kernel) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +43,6 @@ class Template(Protocol):
 
 
 TEMPLATES: dict[type[Op], list[Template]] = {}
-_BUILT_IN = ("conv_direct", "conv_gemm", "depthwise", "pool", "channel_gather", "pack", "elementwise", "dense", "reduce", "move", "spatial")
 _loaded = False
 
 
@@ -62,8 +63,8 @@ def load_built_in() -> None:
     global _loaded
     if not _loaded:
         _loaded = True
-        for module in _BUILT_IN:
-            importlib.import_module(f"{__package__}.{module}")
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+            importlib.import_module(f"{__package__}.{module.name}")
 
 
 def templates_for(op: Op) -> Iterator[Template]:

@@ -1,6 +1,7 @@
 """Every operator class of the `nn` dialect."""
 
 from ..op import Const
+from .activation import Clip, Elu, Gelu, HardSigmoid, HardSwish, LeakyRelu, Prelu, Relu, Sigmoid, Silu, Softplus
 from .check import out_size
 from .compare import Equal, Greater, GreaterEqual, Less, LessEqual, LogicalAnd, LogicalNot, LogicalOr, NotEqual
 from .conv import Conv, Conv2d, ConvTranspose2d
@@ -9,31 +10,20 @@ from .elementwise import (
     Add,
     Cast,
     Ceil,
-    Clip,
     Div,
     Elementwise,
-    Elu,
     Erf,
     Exp,
     Floor,
-    Gelu,
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
     Log,
     Maximum,
     Minimum,
     Mul,
     Neg,
     Pow,
-    Prelu,
-    Relu,
     Remainder,
     Round,
     Rsqrt,
-    Sigmoid,
-    Silu,
-    Softplus,
     Sqrt,
     Sub,
     Tanh,

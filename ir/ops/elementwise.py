@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -48,131 +47,6 @@ class NumericUnary(Unary):
     def infer(self) -> Tensor:
         plain(self, "x")
         return self.x.type
-
-
-class Relu(NumericUnary, name="nn.relu"):
-    """max(x, 0)"""
-
-    def f(self, m: Math, x: Any) -> Any:
-        return m.max(x, m.const(x, 0))
-
-
-class Clip(NumericUnary, name="nn.clip"):
-    """min(max(x, min), max), the bounds rounded to x's type; an infinite bound is no bound. relu6 = clip 0, 6."""
-
-    min: float = -math.inf
-    max: float = math.inf
-
-    def infer(self) -> Tensor:
-        if not self.min <= self.max:
-            raise self.fail(f"min must not exceed max, got {self.min} and {self.max}")
-        if not self.x.type.is_float and any(math.isfinite(b) and b != int(b) for b in (self.min, self.max)):
-            raise self.fail(f"bounds must be whole numbers for {self.x.type.elem}, got {self.min} and {self.max}")
-        return super().infer()
-
-    def f(self, m: Math, x: Any) -> Any:
-        if self.min > -math.inf:
-            x = m.max(x, m.const(x, self.min))
-        return m.min(x, m.const(x, self.max)) if self.max < math.inf else x
-
-
-class LeakyRelu(Unary, name="nn.leaky_relu"):
-    """x where x > 0, else slope * x"""
-
-    slope: float = 0.01
-
-    def f(self, m: Math, x: Any) -> Any:
-        return m.where(x > m.const(x, 0), x, m.const(x, self.slope) * x)
-
-
-class Prelu(Unary, name="nn.prelu"):
-    """x where x > 0, else w * x; x (N, C, ...), w (C,) per channel or (1,)."""
-
-    w: Value
-
-    def infer(self) -> Tensor:
-        floats(self, "x", "w")
-        channels = self.x.shape[1] if self.x.type.rank > 1 else 1
-        if self.w.shape not in ((channels,), (1,)):
-            raise self.fail(f"w must have shape [{channels}] or [1] for x of shape {list(self.x.shape)}, got {list(self.w.shape)}")
-        return self.x.type
-
-    def f(self, m: Math, x: Any, w: Any) -> Any:
-        return m.where(x > m.const(x, 0), x, w * x)
-
-    def evaluate(self, *xs: Any) -> torch.Tensor:
-        x, w = xs
-        return super().evaluate(x, w.reshape(-1, *[1] * (x.dim() - 2)) if x.dim() > 1 else w)
-
-
-class Sigmoid(Unary, name="nn.sigmoid"):
-    """1 / (1 + exp(-x))"""
-
-    def f(self, m: Math, x: Any) -> Any:
-        return m.sigmoid(x)
-
-
-class HardSigmoid(Unary, name="nn.hard_sigmoid"):
-    """clip(x + 3, 0, 6) / 6"""
-
-    def f(self, m: Math, x: Any) -> Any:
-        return m.min(m.max(x + m.const(x, 3), m.const(x, 0)), m.const(x, 6)) * m.const(x, 1 / 6)
-
-
-class HardSwish(Unary, name="nn.hard_swish"):
-    """x * clip(x + 3, 0, 6) / 6 (MobileNetV3, 1905.02244)"""
-
-    def f(self, m: Math, x: Any) -> Any:
-        return x * m.min(m.max(x + m.const(x, 3), m.const(x, 0)), m.const(x, 6)) * m.const(x, 1 / 6)
-
-
-class Silu(Unary, name="nn.silu"):
-    """x * sigmoid(x)"""
-
-    def f(self, m: Math, x: Any) -> Any:
-        return x * m.sigmoid(x)
-
-
-class Gelu(Unary, name="nn.gelu"):
-    """x * Phi(x) (1606.08415): by erf ("none"), or x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) ("tanh")."""
-
-    approximate: str = "none"
-
-    def infer(self) -> Tensor:
-        if self.approximate not in ("none", "tanh"):
-            raise self.fail(f"approximate must be 'none' or 'tanh', got {self.approximate!r}")
-        return super().infer()
-
-    def f(self, m: Math, x: Any) -> Any:
-        half, one = m.const(x, 0.5), m.const(x, 1)
-        if self.approximate == "none":
-            return half * x * (one + m.erf(x * m.const(x, math.sqrt(0.5))))
-        inner = m.const(x, math.sqrt(2 / math.pi)) * (x + m.const(x, 0.044715) * x * x * x)
-        return half * x * (one + m.tanh(inner))
-
-
-class Elu(Unary, name="nn.elu"):
-    """x where x > 0, else alpha * (exp(x) - 1)"""
-
-    alpha: float = 1.0
-
-    def f(self, m: Math, x: Any) -> Any:
-        zero = m.const(x, 0)
-        # exp sees no positive x, whose overflow would turn the gradient of the branch not taken into 0 * inf
-        return m.where(x > zero, x, m.const(x, self.alpha) * (m.exp(m.min(x, zero)) - m.const(x, 1)))
-
-
-class Softplus(Unary, name="nn.softplus"):
-    """log(1 + exp(x)), and x itself above 20 (torch's threshold)."""
-
-    def f(self, m: Math, x: Any) -> Any:
-        one = m.const(x, 1)
-        u = m.exp(m.min(x, m.const(x, 20)))
-        w = m.add(one, u)
-        # log1p without loss for small u (Kahan): log(w) * u / (w - 1), the rounding error of w cancels
-        lost = w == one
-        log1p = m.where(lost, u, m.log(w) * u / m.where(lost, one, w - one))
-        return m.where(x > m.const(x, 20), x, log1p)
 
 
 class Tanh(Unary, name="nn.tanh"):

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from op_cases import rand
+
 from tersor.ir import Const, Graph, Loc, Op, Tensor, TersorError, Value
 from tersor.ir.evaluate import at_batch_of, evaluate, to_numpy, to_torch
 from tersor.ir.ops import Add, Concat, Conv2d, Linear, Mul, Relu, Reshape, Slice
@@ -94,8 +95,8 @@ def test_values_are_freed_after_their_last_use() -> None:
         counts.append(sum(r() is not None for r in alive))
 
     evaluate(graph, [torch.ones(8)], observe=observe)
-    # the first sum, which the last op reads, the operand of this op, and its result; a result nobody reads lives for one op
-    assert max(counts) == 4
+    # the first sum, which the last op reads, the operand of this op, and its result
+    assert max(counts) == 3
     assert sum(r() is not None for r in alive) == 0
 
 
@@ -314,7 +315,7 @@ def test_a_changed_graph_is_seen_at_every_batch() -> None:
     product.replace_operand(scale.out, graph.insert_before(product, Const(np.float32(4))))
     assert graph(x)[0, 0] == 4
     product.replace_operand(v, product.b)
-    assert graph(x)[0] == 16
+    assert graph(x) == 16
     graph.replace(product, Add(v, v))
     assert graph(x)[0, 0] == 2
     graph.set_outputs([v])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import check, graph_of, rand, refuses, value_of
+
 from tersor.ir.evaluate import evaluate
 from tersor.ir.ops import Conv2d, ConvTranspose2d, out_size
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from op_cases import check, ints, rand, refuses, value_of
+
 from tersor.ir import Tensor
 from tersor.ir import ops as o
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import check, ints, rand, refuses, value_of
+
 from tersor.ir import BitsAffine, Graph, Layout, Tensor, Uniform
 from tersor.ir import ops as o
 from tersor.ir.evaluate import evaluate

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import check, constant, ints, rand, refuses, value_of
+
 from tersor.ir import Uniform
 from tersor.ir import ops as o
 

@@ -59,12 +59,16 @@ def test_nan_keeps_its_bits() -> None:
     assert format_attr(payload) == "0x7FF8000000000123 : f64"
 
 
-@pytest.mark.parametrize(("text", "quoted"), [("plain", '"plain"'), ('a"b\\', '"a\\"b\\\\"'), ("line\n", '"line\\0A"'), ("é", '"\\C3\\A9"'), ("", '""')])
+@pytest.mark.parametrize(("text", "quoted"), [
+    ("plain", '"plain"'), ('a"b\\', '"a\\"b\\\\"'), ("line\n", '"line\\0A"'), ("é", '"\\C3\\A9"'), ("", '""'),
+])
 def test_strings(text: str, quoted: str) -> None:
     assert format_string(text) == quoted
 
 
-@pytest.mark.parametrize(("loc", "text"), [(Loc("a.b", "f.py", 12), '"a.b"("f.py":12:0)'), (Loc("a.b"), '"a.b"'), (Loc("", "f.py", 3), '"f.py":3:0'), (Loc(), "")])
+@pytest.mark.parametrize(("loc", "text"), [
+    (Loc("a.b", "f.py", 12), '"a.b"("f.py":12:0)'), (Loc("a.b"), '"a.b"'), (Loc("", "f.py", 3), '"f.py":3:0'), (Loc(), ""),
+])
 def test_locations(loc: Loc, text: str) -> None:
     assert format_loc(loc) == text
 

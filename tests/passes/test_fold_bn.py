@@ -11,11 +11,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pass_cases import body, error64, graph_of, names, refusal
+
 from tersor.ir import Const, Graph, Loc, Op, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Rewrite, Trace
-from tersor.passes import Pipeline, transform
-from tersor.passes.fold_bn import bn_to_scale_shift, fold_batch_norms, fold_bn, fold_bn_forward
+from tersor.passes import transform
+from tersor.passes.fold_bn import bn_to_scale_shift, fold_bn, fold_bn_forward
 
 torch.manual_seed(0)
 
@@ -59,7 +60,7 @@ def check(build: Callable[[Any], Any], eager: Callable[..., torch.Tensor], shape
     """Fold; compare with eager torch at two batch sizes within 1e-6."""
     graph = graph_of(build, shape)
     text = str(graph)
-    after = transform(graph, "fold-bn", check=True)
+    after = transform(graph, "fold-bn")
     assert str(graph) == text
     assert names(after) == left
     for batch in (1, 3):
@@ -68,7 +69,7 @@ def check(build: Callable[[Any], Any], eager: Callable[..., torch.Tensor], shape
     return after
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_conv_of_any_geometry(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 2, 3, 4]))
@@ -81,7 +82,7 @@ def test_conv_of_any_geometry(data: st.DataObject) -> None:
     check(lambda x: add_bn(add_layer(x, conv), bn), torch.nn.Sequential(conv, bn), (1, c_in, 9, 8), ["conv2d"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_transposed_conv_of_any_geometry(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 2, 3]))
@@ -95,7 +96,7 @@ def test_transposed_conv_of_any_geometry(data: st.DataObject) -> None:
     check(lambda x: add_bn(add_layer(x, conv), bn), torch.nn.Sequential(conv, bn), (1, c_in, 5, 5), ["conv_transpose2d"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_before_an_unpadded_conv(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 2, 3]))
@@ -205,7 +206,7 @@ def test_weights_keep_their_type(elem: str) -> None:
     assert {op.array.dtype for op in after.find(Const)} == {np.dtype(elem)}
 
 
-def test_locations_stay(golden: Callable[[str, str], None]) -> None:
+def test_locations_stay() -> None:
     conv, bn = rounded(torch.nn.Conv2d(3, 4, 3)), random_bn(4)
     graph = graph_of(lambda x: add_bn(add_layer(x, conv, loc=Loc("features.0", "net.py", 7)), bn, loc=Loc("features.1", "net.py", 8)), (1, 3, 6, 6))
     assert transform(graph, "fold-bn").find(nn.Conv2d)[0].loc == Loc("features.0", "net.py", 7)
@@ -298,7 +299,5 @@ def test_why_names_the_op_and_the_reason() -> None:
     graph = graph_of(conv_read_twice, (2, 4, 4, 4))
     graph.find(nn.BatchNorm)[0].loc = Loc("features.1", "net.py", 8)
     why = Trace()
-    fold_batch_norms(graph.clone(), why)
-    assert "fold_bn refused" not in str(why), "the refused norm is gone: it became a scale-shift"
-    transform(graph, Pipeline.of("fold-bn"), why=(why := Trace()))
-    assert str(why) == ""
+    transform(graph, "fold-bn", why=why)
+    assert str(why) == "fold_bn refused nn.batch_norm % [features.1 at net.py:8]: the result of nn.conv2d [unknown location] has other readers"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from pass_cases import Identity, c, check_identity, graph_of, refusal, same_bits
+
 from tersor.ir import Tensor, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Rewrite

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pass_cases import Identity, awkward, c, check_identity, graph_of, names, refusal, run, same_bits
+
 from tersor.ir import Graph, Tensor, TersorError
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Rewrite
@@ -33,7 +34,9 @@ CASES = [
         lambda x: x.permute(1, 2, 3, 0).permute(0, 2, 1, 3),
         ["transpose"],
     ),
-    Identity(i.reshape_of_reshape, lambda x: nn.Reshape(nn.Reshape(x, (-1, 20)), (-1, 12, 5)), lambda x: x.reshape(-1, 20).reshape(-1, 12, 5), ["reshape"]),
+    Identity(
+        i.reshape_of_reshape, lambda x: nn.Reshape(nn.Reshape(x, (-1, 20)), (-1, 12, 5)), lambda x: x.reshape(-1, 20).reshape(-1, 12, 5), ["reshape"]
+    ),
     Identity(
         i.expand_of_expand,
         lambda x: nn.Expand(nn.Expand(x, (-1, 3, 4)), (2, -1, -1, -1)),
@@ -96,7 +99,9 @@ CASES = [
     Identity(i.index_to_slice, lambda x: nn.IndexSelect(x, index(2), 1), lambda x: x.index_select(1, torch.tensor([2])), ["slice"]),
     Identity(i.shuffles_nothing, lambda x: nn.ChannelShuffle(x, 3), lambda x: F.channel_shuffle(x, 3), []),
     Identity(i.shuffles_nothing, lambda x: nn.PixelShuffle(nn.PixelUnshuffle(x, 1), 1), lambda x: x.clone(), []),
-    Identity(i.shuffle_and_back, lambda x: nn.PixelShuffle(nn.PixelUnshuffle(x, 2), 2), lambda x: F.pixel_shuffle(F.pixel_unshuffle(x, 2), 2), [], [SQUARE]),
+    Identity(
+        i.shuffle_and_back, lambda x: nn.PixelShuffle(nn.PixelUnshuffle(x, 2), 2), lambda x: F.pixel_shuffle(F.pixel_unshuffle(x, 2), 2), [], [SQUARE]
+    ),
     Identity(i.resize_to_same, lambda x: nn.Upsample(x, (4, 5)), lambda x: F.interpolate(x, (4, 5)), []),
 ]
 

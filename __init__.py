@@ -1,0 +1,83 @@
+"""Tersor: trained CNNs made small and fast. A torch or ONNX model becomes a graph, passes rewrite it, TVM turns it into native kernels.
+
+Names are loaded when they are first used, so that loading a compiled model imports neither torch nor a compiler.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backend.compile import compile
+    from .backend.kernels.template import kernel
+    from .backend.runtime import CompiledModel, load_compiled
+    from .backend.target import Target
+    from .frontend.registry import converter
+    from .frontend.torch_export import trace
+    from .ir.errors import TersorError, UnsupportedError, VerifyError
+    from .ir.graph import Graph
+    from .ir.op import Const, Op, Value
+    from .ir.rewrite import rewrite
+    from .ir.save import load
+    from .ir.types import Tensor
+    from .passes.base import Pass, register_pass
+    from .passes.transform import transform
+
+_WHERE = {
+    "CompiledModel": "backend.runtime",
+    "Const": "ir.op",
+    "Graph": "ir.graph",
+    "Op": "ir.op",
+    "Pass": "passes",
+    "Target": "backend.target",
+    "Tensor": "ir.types",
+    "TersorError": "ir.errors",
+    "UnsupportedError": "ir.errors",
+    "Value": "ir.op",
+    "VerifyError": "ir.errors",
+    "compile": "backend.compile",
+    "converter": "frontend.registry",
+    "kernel": "backend.kernels.template",
+    "load": "ir.save",
+    "load_compiled": "backend.runtime",
+    "register_pass": "passes",
+    "rewrite": "ir.rewrite",
+    "trace": "frontend.torch_export",
+    "transform": "passes",
+}
+
+__all__ = [
+    "CompiledModel",
+    "Const",
+    "Graph",
+    "Op",
+    "Pass",
+    "Target",
+    "Tensor",
+    "TersorError",
+    "UnsupportedError",
+    "Value",
+    "VerifyError",
+    "compile",
+    "converter",
+    "kernel",
+    "load",
+    "load_compiled",
+    "register_pass",
+    "rewrite",
+    "trace",
+    "transform",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tersor' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

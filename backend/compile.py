@@ -1,0 +1,134 @@
+"""compile: Graph -> CompiledModel. One native module holds a host function per batch; weights and equal kernels are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..ir.errors import TersorError, UnsupportedError
+from ..ir.graph import Graph
+from ..ir.op import Const, Op, Value
+from ..ir.ops import Reshape
+from ..ir.types import FLOATS
+from .artifact import Entry, Manifest, Port
+from .emit import Emitter
+from .link import link
+from .lower import Observer, lower
+from .native import function_object, versions
+from .peak import peak_functions
+from .runtime import CompiledModel
+from .target import Target, resolve
+from .tile import Fused
+from .tir import TIR_DTYPE
+
+REQUIRE = ("f32",)
+
+
+def compile(
+    graph: Graph,
+    target: str | Target = "cpu",
+    threads: int = 1,
+    batch: int | Sequence[int] | None = None,
+    require: str | None = None,
+    observe: Observer | None = None,
+) -> CompiledModel:
+    """Native code for a graph.
+
+    target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, or a `Target`.
+    threads: how many threads each call uses, fixed here.
+    batch: one batch size or several, each with its own code and all with the same weights. None is 1, or the traced size where the batch is static.
+    require: `"f32"` makes an operator that computes in another float type an error.
+    observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
+
+    Raises `TersorError` for an unknown target, a batch the graph cannot take, constants that are not finite; `UnsupportedError` for what has no kernel.
+    """
+    target = resolve(target)
+    sizes = _batches(graph, batch)
+    if threads < 1:
+        raise TersorError(f"threads must be at least 1, got {threads}")
+    if require is not None and require not in REQUIRE:
+        raise TersorError(f"unknown require={require!r}; valid: {', '.join(REQUIRE)}")
+    _check_elements(graph.verify())
+
+    def lowered() -> Iterator[tuple[int | None, Graph]]:
+        for n in sizes:
+            result = lower(graph if n is None else graph.at(n), target, threads, observe)
+            if require == "f32":
+                _require_f32(result)
+            yield n, result
+
+    return build(lowered(), target, threads)
+
+
+def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1) -> CompiledModel:
+    """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
+    emitter = Emitter(target, threads)
+    entries, precision = [], {}
+    for n, graph in lowered:
+        function = "main" if n is None else f"main_b{n}"
+        steps, arena = emitter.add(graph, function)
+        inputs = tuple(_port(v, v.name) for v in graph.inputs)
+        outputs = tuple(_port(v, name) for v, name in zip(graph.outputs, graph.output_names))
+        entries.append(Entry(function, n, inputs, outputs, tuple(sorted(graph.batched)), arena, tuple(steps)))
+        name, structure, precision = graph.name, graph.structure, precisions(graph)
+    functions, peak = peak_functions(target)
+    emitter.functions.update(functions)
+    module = emitter.build()
+    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision)
+    return CompiledModel(manifest, emitter.weights.blob(), lambda name: function_object(module[name]), lambda: link(module, target))
+
+
+def _batches(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:
+    if batch is None:
+        return [1 if graph.batched else None]
+    sizes = [batch] if isinstance(batch, int) else list(batch)
+    if not sizes or len(set(sizes)) != len(sizes) or not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise TersorError(f"batch must be a positive size or a list of distinct ones, got {batch!r}")
+    return [*sizes]
+
+
+def _port(v: Value, name: str) -> Port:
+    return Port(name, v.shape, str(v.type.elem))
+
+
+def _check_elements(graph: Graph) -> None:
+    """Refuse element types that no kernel computes in."""
+    for v, where in [*((v, f"input {v.name!r}") for v in graph.inputs), *((o.out, f"{o.name} [{o.loc}]") for o in graph.ops)]:
+        if v.type.elem not in TIR_DTYPE:
+            raise UnsupportedError(f"{where} is {v.type}: no kernel computes in {v.type.elem}; valid element types: {', '.join(TIR_DTYPE)}")
+
+
+# -- which op runs in which precision ----------------------------------------------------------
+
+_WIDEST = ("f64", "f32", "bf16", "f16", "i64", "i32", "i16", "i8", "u8", "bool")
+
+
+def precisions(graph: Graph) -> dict[str, dict[str, int]]:
+    """Element type -> op name -> how many ops of a lowered graph run in it."""
+    result: dict[str, dict[str, int]] = {}
+    for op in computing(graph):
+        ops = result.setdefault(_precision(op), {})
+        ops[op.name] = ops.get(op.name, 0) + 1
+    return result
+
+
+def computing(graph: Graph) -> Iterator[Op]:
+    """Ops that become code: those in the regions of a lowered graph."""
+    for op in graph.ops:
+        if isinstance(op, Fused):
+            yield from computing(op.body)
+        elif not isinstance(op, (Const, Reshape)):
+            yield op
+
+
+def _precision(op: Op) -> str:
+    """The widest float among operands and results, else the widest integer."""
+    elems = {str(v.type.elem) for v in (*op.operands, *op.outs)}
+    return next((e for e in _WIDEST if e in elems), str(op.out.type.elem))
+
+
+def _require_f32(graph: Graph) -> None:
+    wrong = [op for op in computing(graph) if _precision(op) in FLOATS and _precision(op) != "f32"]
+    if wrong:
+        op = wrong[0]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise TersorError(f"require='f32': {op.name} [{op.loc}]{more} computes in {_precision(op)}, since its operands are; cast them, or trace the model in float32")

@@ -1,0 +1,303 @@
+"""Matrix products: register tiles of rows times output vectors, over panels of `vectors` * lanes columns.
+
+A constant matrix is packed into panels at compile time, [matrix][panel][K][columns], one forward stream. A computed one is packed into
+scratch by the kernel itself where enough rows pay for it, and else read where it lies. Loops: (matrix, row chunk, panel) > row tile > K.
+
+With few rows the stream of weights is the cost: panels are as wide as registers allow, and every weight vector serves all rows at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from tvm import tirx as t
+
+from ...ir.op import Value
+from ...ir.ops import Linear, Matmul
+from ..region import Kernel, Region
+from ..target import Target
+from ..tir import Buffer, Expr
+from .geometry import tasks
+from .micro import Tile, cover, max_rows, runs
+from .move import vector
+from .template import Params, kernel
+
+#: Rows from which a computed matrix is worth packing, and the bytes of one of its rows from which reading it in place hurts.
+PACK_ROWS, PACK_BYTES = 48, 1024
+#: Cache lines of weights to ask for ahead of use.
+AHEAD = 16
+
+
+@dataclass(frozen=True)
+class Panels:
+    """`count` neighbouring panels of `vectors` vectors from block `first` on; only the first `live` columns of the last block exist."""
+
+    vectors: int
+    first: int
+    count: int
+    live: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """`matrices` products (M, K) @ (K, N), whose operands may repeat over some of the leading dimensions."""
+
+    region: Region
+    target: Target
+
+    @cached_property
+    def op(self) -> Any:
+        return self.region.anchor
+
+    @property
+    def linear(self) -> bool:
+        return isinstance(self.op, Linear)
+
+    @property
+    def left(self) -> Value:
+        value: Value = self.op.x if self.linear else self.op.a
+        return value
+
+    @property
+    def right(self) -> Value:
+        value: Value = self.op.w if self.linear else self.op.b
+        return value
+
+    @cached_property
+    def flat(self) -> bool:
+        """One right matrix for all rows: the leading dimensions are just more rows."""
+        return self.linear or math.prod(self.right.shape[:-2]) == 1
+
+    @cached_property
+    def batch(self) -> tuple[int, ...]:
+        return () if self.flat else self.region.anchor.out.shape[:-2]
+
+    @property
+    def m(self) -> int:
+        return math.prod(self.op.out.shape[:-1]) if self.flat else self.op.out.shape[-2]
+
+    @property
+    def k(self) -> int:
+        return self.left.shape[-1]
+
+    @property
+    def n(self) -> int:
+        return self.op.out.shape[-1]
+
+    @property
+    def matrices(self) -> int:
+        return math.prod(self.batch)
+
+    @cached_property
+    def lanes(self) -> int:
+        return vector(self.target, self.region.out.dtype)
+
+    @property
+    def constant(self) -> bool:
+        return self.region.array(self.right) is not None
+
+    @property
+    def itemsize(self) -> int:
+        return self.region.out.dtype.itemsize
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.n // self.lanes)
+
+    @property
+    def packs(self) -> bool:
+        """Whether the kernel packs the right matrix itself."""
+        return not self.constant and self.m >= PACK_ROWS and self.n * self.itemsize >= PACK_BYTES
+
+    @property
+    def right_matrices(self) -> int:
+        return math.prod(self.right.shape[:-2]) if not self.flat else 1
+
+    def panels(self, vectors: int) -> list[Panels]:
+        """Panels of nearly equal width, at most `vectors`; one that ends in a partial block stands alone."""
+        count = -(-self.blocks // vectors)
+        base, wider = divmod(self.blocks, count)
+        widths = [base + 1] * wider + [base] * (count - wider)
+        result: list[Panels] = []
+        first = 0
+        for i, width in enumerate(widths):
+            partial = i == count - 1 and self.n % self.lanes
+            if result and result[-1].vectors == width and not partial:
+                last = result[-1]
+                result[-1] = Panels(width, last.first, last.count + 1, self.lanes)
+            else:
+                result.append(Panels(width, first, 1, self.n % self.lanes if partial else self.lanes))
+            first += width
+        return result
+
+    def matrix_of(self, index: Expr, operand: Value) -> Expr:
+        """Which matrix of an operand the product `index` reads."""
+        lead = operand.shape[:-2]
+        if self.flat or math.prod(lead) == 1:
+            return 0
+        shape = (1,) * (len(self.batch) - len(lead)) + lead
+        result: Expr = 0
+        stride, inner = 1, 1
+        for size, own in zip(reversed(self.batch), reversed(shape)):
+            if own > 1:
+                result = result + t.floormod(t.floordiv(index, inner), size) * stride
+                stride *= own
+            inner *= size
+        return index if shape == self.batch else result
+
+
+@kernel(Linear, Matmul)
+class Dense:
+    name = "dense"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        g = Geometry(region, target)
+        return region.out.elem in ("f32", "f64") and (g.constant or not g.linear)
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        g = Geometry(region, target)
+        result = []
+        for vectors in sorted({min(v, g.blocks) for v in (1, 2, 3, 4, 6, 8)}):
+            rows = max_rows(target, vectors)
+            fit = max(1, target.l2 // 2 // (g.k * g.itemsize) // rows) * rows
+            if threads > 1 and g.matrices * sum(p.count for p in g.panels(vectors)) < 4 * threads:
+                # too few panels to share out: the rows are
+                fit = min(fit, -(-g.m // (2 * threads)))
+            chunks = -(-g.m // max(fit, 1))
+            result.append({"vectors": vectors, "chunk": min(g.m, -(-g.m // chunks // rows) * rows)})
+        return sorted(result, key=lambda p: self.cost(region, target, p))
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        g = Geometry(region, target)
+        total = 0.0
+        for p in g.panels(params["vectors"]):
+            for m in cover(g.m, max_rows(target, p.vectors), p.vectors) if g.m < 512 else [max_rows(target, p.vectors)] * (g.m // max_rows(target, p.vectors)):
+                stream = p.vectors * g.lanes * g.itemsize / (32 if g.m > m else 8)
+                step = max(m * p.vectors / 2, 4.25, (m + p.vectors) / 2, stream)
+                total += p.count * (g.k * step + 20 + 3 * m * p.vectors)
+        return total * g.matrices
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        g = Geometry(region, target)
+        array = region.array(g.right)
+        if array is None:
+            return {}
+        matrices = array.T[None] if g.linear else array.reshape(-1, g.k, g.n)
+        full = np.zeros((len(matrices), g.k, g.blocks * g.lanes), region.out.dtype)
+        full[:, :, : g.n] = matrices
+        spans = [(p.first + i * p.vectors, p.vectors) for p in g.panels(params["vectors"]) for i in range(p.count)]
+        parts = [matrix[:, first * g.lanes : (first + width) * g.lanes].ravel() for matrix in full for first, width in spans]
+        return {g.right: np.concatenate(parts)}
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        g = Geometry(region, target)
+        return g.right_matrices * g.k * g.blocks * g.lanes * g.itemsize if g.packs and g.itemsize == 4 else 0
+
+    def emit(self, k: Kernel) -> None:
+        g = Geometry(k.region, k.target)
+        source = k.args[g.right]
+        if k.scratch is not None:
+            _pack(k, g, source, k.scratch)
+            source = k.scratch
+        for panels in g.panels(k.params["vectors"]):
+            _Product(k, g, source, panels, g.constant or k.scratch is not None).emit()
+
+
+def _pack(k: Kernel, g: Geometry, source: Buffer, panels: Buffer) -> None:
+    """The right matrices, [matrix][K][N], into panels."""
+    b, lanes = k.b, g.lanes
+    with b.loop("task", 0, g.right_matrices * g.k, tasks(k.threads, g.right_matrices * g.k)) as task:
+        matrix, row = b.let("matrix", t.floordiv(task, g.k)), b.let("row", t.floormod(task, g.k))
+        for p in g.panels(k.params["vectors"]):
+            width = p.vectors * lanes
+            with b.range("panel", 0, p.count) as i:
+                to = b.let("to", matrix * (g.k * g.blocks * lanes) + (p.first * lanes + i * width) * g.k + row * width)
+                at = b.let("at", task * g.n + p.first * lanes + i * width)
+                for j in range(p.vectors):
+                    b.store(panels, to + j * lanes, b.load(source, at + j * lanes, lanes), lanes)
+
+
+@dataclass
+class _Product:
+    """The code of all panels of one width."""
+
+    k: Kernel
+    g: Geometry
+    right: Buffer
+    panels: Panels
+    packed: bool
+
+    def emit(self) -> None:
+        k, g, b, p = self.k, self.g, self.k.b, self.panels
+        chunk = k.params["chunk"]
+        chunks, rest = -(-g.m // chunk), g.m % chunk
+        count = g.matrices * chunks * p.count
+        with b.loop("task", 0, count, tasks(k.threads, count)) as task:
+            matrix = b.let("matrix", t.floordiv(task, chunks * p.count))
+            part = b.let("part", t.floormod(t.floordiv(task, p.count), chunks))
+            panel = b.let("panel", t.floormod(task, p.count))
+            self.column = b.let("column", (p.first + panel * p.vectors) * g.lanes)
+            right = g.matrix_of(matrix, g.right)
+            if self.packed:
+                self.at = b.let("at", right * (g.k * g.blocks * g.lanes) + self.column * g.k)
+            else:
+                self.at = b.let("at", right * (g.k * g.n) + self.column)
+            self.left = b.let("left", g.matrix_of(matrix, g.left) * (g.m * g.k))
+            self.out = b.let("out", matrix * (g.m * g.n))
+            for first, rows, condition in self._chunks(part, chunks, chunk, rest):
+                if condition is None:
+                    self._rows(first, rows)
+                else:
+                    with b.when(condition):
+                        self._rows(first, rows)
+
+    @staticmethod
+    def _chunks(part: Expr, chunks: int, chunk: int, rest: int) -> Iterator[tuple[Expr, int, Expr]]:
+        """(first row, rows, when) of the full chunks and of the last one."""
+        if not rest or chunks == 1:
+            yield part * chunk, rest or chunk, None
+        else:
+            yield part * chunk, chunk, part < chunks - 1
+            yield (chunks - 1) * chunk, rest, part >= chunks - 1
+
+    def _rows(self, start: Expr, count: int) -> None:
+        """Register tiles that cover `count` rows exactly."""
+        b = self.k.b
+        for height, first, repeat in runs(cover(count, max_rows(self.k.target, self.panels.vectors), self.panels.vectors)):
+            with b.range("tile", 0, repeat) as i:
+                self._tile(height, b.let("row", start + first + i * height))
+
+    def _tile(self, height: int, row: Expr) -> None:
+        k, g, b, p = self.k, self.g, self.k.b, self.panels
+        lanes = g.lanes
+        tile = Tile(b, height, p.vectors, lanes, self.k.out.dtype)
+        bias = k.args[g.op.b] if g.linear and g.op.b is not None else None
+        tile.start(None if bias is None else lambda j: b.load(bias, self.column + j * lanes, lanes))
+        x = k.args[g.left]
+        base = b.let("x", self.left + row * g.k)
+        step = p.vectors * lanes if self.packed else g.n
+
+        def depth(d: Expr) -> None:
+            at = self.at + d * step
+            tile.step(x, [(i, base + i * g.k + d) for i in range(height)], self.right, at)
+            if self.packed and height <= 6:
+                for line in range(0, p.vectors * lanes * g.itemsize, 64):
+                    b.prefetch(self.right, at + (line + AHEAD * 64) // g.itemsize)
+
+        u = max(1, min(16, 96 // (height * p.vectors), g.k))
+        with b.loop("d", 0, g.k // u) as d:
+            for i in range(u):
+                depth(d * u + i)
+        for i in range(g.k - g.k % u, g.k):
+            depth(i)
+        for j in range(p.vectors):
+            live = p.live if j == p.vectors - 1 else lanes
+            for i in range(height):
+                column = self.column + j * lanes
+                value = b.load(tile.acc[i][j], 0, live)
+                k.finish(value, b.let("offset", self.out + (row + i) * g.n + column), column, 0, live)

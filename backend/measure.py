@@ -1,0 +1,220 @@
+"""What a compiled model costs: latency of whole calls, time of each kernel within a run, memory and precision."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from ctypes import byref
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .artifact import Entry, Port
+from .native import AnyValue, Arguments, aligned, runtime
+
+if TYPE_CHECKING:
+    from .runtime import CompiledModel
+
+#: Seconds of multiply-adds in one measurement of the peak.
+_PEAK_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Latency of one call in ms: median, fastest, 90th percentile, and spread = (p90 - min) / median."""
+
+    median: float
+    min: float
+    p90: float
+    spread: float
+    repeat: int
+    batch: int | None
+    threads: int
+    target: str
+    versions: dict[str, str]
+
+    def __str__(self) -> str:
+        batch = "" if self.batch is None else f", batch {self.batch}"
+        made = ", ".join(f"{k} {v}" for k, v in self.versions.items())
+        return (
+            f"median {self.median:.3f} ms, min {self.min:.3f}, p90 {self.p90:.3f}, spread {self.spread:.1%}; "
+            f"{self.repeat} runs{batch}, {self.threads} thread{'s' * (self.threads > 1)}, {self.target} ({made})"
+        )
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        return _json(asdict(self), path)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel call. time in ms; share of all kernels; gflops and share of the FMA peak where it multiplies; GB/s of operands and result."""
+
+    step: int
+    op: str
+    kernel: str
+    template: str
+    params: dict[str, Any]
+    shape: tuple[int, ...]
+    time: float
+    share: float
+    macs: int
+    gflops: float
+    peak: float
+    gbs: float
+    loc: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Kernels in order. `peak_gflops` is that of all threads; `total` the sum of the rows and `run` a whole run, in ms."""
+
+    rows: tuple[Row, ...]
+    peak_gflops: float
+    total: float
+    run: float
+    batch: int | None
+    threads: int
+    target: str
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Header and lines of the table."""
+        header = ["step", "ops", "kernel", "template", "shape", "ms", "share", "GFLOP/s", "of peak", "GB/s", "source"]
+        return header, [
+            [
+                str(r.step),
+                r.op,
+                r.kernel,
+                r.template + (f" {{{' '.join(f'{k}={v}' for k, v in r.params.items())}}}" if r.params else ""),
+                "x".join(map(str, r.shape)),
+                f"{r.time:.4f}",
+                f"{r.share:.1%}",
+                f"{r.gflops:.1f}" if r.macs else "",
+                f"{r.peak:.0%}" if r.macs else "",
+                "" if r.macs else f"{r.gbs:.1f}",
+                r.loc,
+            ]
+            for r in self.rows
+        ]
+
+    def __str__(self) -> str:
+        header, lines = self.cells()
+        widths = [max(map(len, column)) for column in zip(header, *lines)]
+        left = ("ops", "kernel", "template", "shape", "source")
+        text = [header, ["-" * w for w in widths], *lines]
+        table = ["  ".join(c.ljust(w) if h in left else c.rjust(w) for h, c, w in zip(header, line, widths)).rstrip() for line in text]
+        return "\n".join([*table, self.summary])
+
+    @property
+    def summary(self) -> str:
+        macs = sum(r.macs for r in self.rows)
+        gflops = 2 * macs / self.total / 1e6 if self.total else 0.0
+        return (
+            f"{len(self.rows)} kernels {self.total:.3f} ms, a whole run {self.run:.3f} ms; {gflops:.1f} GFLOP/s of an FMA peak of {self.peak_gflops:.0f} "
+            f"({self.threads} thread{'s' * (self.threads > 1)}, {self.target})"
+        )
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Everything as a JSON object, written to a file if one is named."""
+        return _json(asdict(self), path)
+
+
+@dataclass(frozen=True)
+class Report:
+    """precision: element type -> op -> how many run in it. Bytes of the weights, and of the arena by batch."""
+
+    precision: dict[str, dict[str, int]]
+    weights: int
+    arena: dict[int | None, int]
+    target: str
+    threads: int
+
+    def __str__(self) -> str:
+        lines = [f"{e}: {sum(ops.values())} ops ({', '.join(f'{n} {k}' for k, n in sorted(ops.items()))})" for e, ops in self.precision.items()]
+        arenas = ", ".join(f"{size:,} bytes" + ("" if batch is None else f" at batch {batch}") for batch, size in self.arena.items())
+        return "\n".join([*lines, f"weights {self.weights:,} bytes, arena {arenas}; {self.target}, {self.threads} thread{'s' * (self.threads > 1)}"])
+
+
+def benchmark(model: CompiledModel, repeat: int, warmup: int, inputs: Sequence[Any] | None, batch: int | None) -> Benchmark:
+    """Time whole calls of the model, checks and results included."""
+    entry = model.entry(batch)
+    arrays = random_inputs(entry) if inputs is None else list(inputs)
+    for _ in range(warmup):
+        model(*arrays)
+    times = sorted(_timed(lambda: model(*arrays)) for _ in range(max(repeat, 1)))
+    median, p90 = statistics.median(times), times[min(len(times) - 1, int(0.9 * len(times)))]
+    about = model.manifest.versions
+    return Benchmark(median, times[0], p90, (p90 - times[0]) / median, len(times), entry.batch, model.threads, model.target.name, about)
+
+
+def profile(model: CompiledModel, rounds: int, inputs: Sequence[Any] | None, batch: int | None) -> Profile:
+    """Time each step inside whole runs: medians over the rounds, the cost of an empty call subtracted."""
+    entry = model.entry(batch)
+    arrays = random_inputs(entry) if inputs is None else model.arrays(inputs, entry)
+    outputs = [empty(p) for p in entry.outputs]
+    with model.program(entry).session(arrays, outputs) as run:
+        count = len(entry.steps)
+        run(0, count)
+        idle = statistics.median(_timed(lambda: run(0, 0)) for _ in range(100))
+        whole = statistics.median(_timed(lambda: run(0, count)) for _ in range(max(rounds, 1)))
+        times = [[_timed(lambda i=i: run(i, i + 1)) for i in range(count)] for _ in range(max(rounds, 1))]  # type: ignore[misc]
+    medians = [max(statistics.median(column) - idle, 1e-6) for column in zip(*times)]
+    total, peak = sum(medians), peak_gflops(model) * model.threads
+    rows = []
+    for i, (step, ms) in enumerate(zip(entry.steps, medians)):
+        gflops = 2 * step.macs / ms / 1e6
+        rows.append(
+            Row(i, step.op, step.kernel, step.template, step.params, step.shape, ms, ms / total, step.macs, gflops, gflops / peak, step.bytes / ms / 1e6, step.loc)
+        )
+    return Profile(tuple(rows), peak, total, max(whole - idle, 0.0), entry.batch, model.threads, model.target.name)
+
+
+def peak_gflops(model: CompiledModel) -> float:
+    """GFLOP/s of multiply-adds in registers on one thread: the best of several short runs."""
+    peak = model.manifest.peak
+    function = model.native(peak.function)
+    values = aligned(4 * peak.size).view(np.float32)
+    values[:] = 0.5
+    arguments = Arguments([(values.dtype, values.size)], 1)
+    arguments.point(0, values.ctypes.data)
+
+    def run(rounds: int) -> float:
+        arguments.integer(0, rounds)
+        return _timed(lambda: runtime().check(function(None, arguments.array, arguments.count, byref(AnyValue()))))
+
+    rounds = 1000
+    while (ms := run(rounds)) < 1e3 * _PEAK_SECONDS:
+        rounds *= 2
+    return max(peak.flops * rounds / t / 1e6 for t in (ms, *(run(rounds) for _ in range(5))))
+
+
+def random_inputs(entry: Entry) -> list[np.ndarray]:
+    """Aligned inputs of the right types: normally distributed floats, and zeros, which are valid as indices too."""
+    rng = np.random.default_rng(0)
+    arrays = [empty(p) for p in entry.inputs]
+    for port, array in zip(entry.inputs, arrays):
+        if port.type.is_float:
+            array[...] = rng.standard_normal(port.shape)
+    return arrays
+
+
+def empty(port: Port) -> np.ndarray:
+    """An aligned array of zeros for an input or output."""
+    return aligned(port.type.size * port.type.dtype.itemsize).view(port.type.dtype).reshape(port.shape)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter_ns()
+    run()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _json(data: dict[str, Any], path: str | Path | None) -> str:
+    text = json.dumps(data, indent=1)
+    if path is not None:
+        Path(path).write_text(text)
+    return text

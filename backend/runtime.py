@@ -1,0 +1,277 @@
+"""CompiledModel: native code that is called like the model it was made of. Importing this loads neither torch nor TVM's compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import byref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ir.errors import TersorError
+from ..ir.evaluate import structured
+from . import artifact
+from .artifact import Entry, Manifest, Port, batches_of
+from .measure import Benchmark, Profile, Report, benchmark, empty, profile
+from .native import AnyValue, Arguments, Library, SafeCall, aligned, runtime, versions
+from .target import Target, host_features
+
+ALIGN = 64
+_PAGE = 4096
+
+
+class CompiledModel:
+    """A compiled graph. Call it with numpy arrays or torch tensors, in order or by name; the results are of the same kind and in the model's structure.
+
+    Calls are safe from several threads at once: each has an arena of its own. Results belong to the caller.
+    """
+
+    def __init__(self, manifest: Manifest, weights: np.ndarray, function: Callable[[str], SafeCall], code: Callable[[], bytes | memoryview]):
+        self.manifest = manifest
+        self._weights = weights
+        self._function = function
+        self._code = code
+        self._programs: dict[str, Program] = {}
+        self._lock = threading.Lock()
+
+    # -- running -------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Run the model. Inputs must have the shapes and dtypes it was compiled for; memory that is aligned to 64 bytes and contiguous is not copied."""
+        values = self._bind(inputs, named)
+        torch = sys.modules.get("torch")
+        tensors = torch is not None and any(isinstance(v, torch.Tensor) for v in values)
+        entry = self._entry_for(values)
+        results = self.program(entry).run(self.arrays(values, entry))
+        return structured(self.manifest.structure, [torch.from_numpy(y) for y in results] if tensors and torch is not None else results)
+
+    def arrays(self, values: Sequence[Any], entry: Entry) -> list[np.ndarray]:
+        """Inputs of an entry as numpy arrays, checked."""
+        return [_array(self.manifest.name, p, entry, v) for p, v in zip(entry.inputs, values, strict=True)]
+
+    def _bind(self, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
+        """Arguments in the order of the inputs."""
+        ports = self.entries[0].inputs
+        if len(inputs) == len(ports) and not named:
+            return list(inputs)
+        name, names = self.manifest.name, [p.name for p in ports]
+        signature = ", ".join(f"{p.name}: {_shown(p, self.entries[0])}" for p in ports)
+        if len(inputs) > len(ports):
+            raise TersorError(f"{name} takes {len(ports)} inputs ({signature}), got {len(inputs)}")
+        given = dict(zip(names, inputs))
+        for key, value in named.items():
+            if key not in names:
+                raise TersorError(f"{name} has no input {key!r}; inputs: {signature}")
+            if key in given:
+                raise TersorError(f"{name} got input {key!r} twice, by position and by name")
+            given[key] = value
+        if missing := [n for n in names if n not in given]:
+            raise TersorError(f"{name} misses input {', '.join(map(repr, missing))}; inputs: {signature}")
+        return [given[n] for n in names]
+
+    def _entry_for(self, values: Sequence[Any]) -> Entry:
+        """The host function for the batch of these inputs."""
+        first = self.entries[0]
+        if first.batch is None:
+            return first
+        for port, value in zip(first.inputs, values):
+            shape = getattr(value, "shape", None)
+            if port.name in first.batched and shape is not None and len(shape) == len(port.shape) and tuple(shape[1:]) == port.shape[1:]:
+                for entry in self.entries:
+                    if entry.batch == shape[0]:
+                        return entry
+                raise TersorError(
+                    f"input {port.name!r} of {self.manifest.name} has batch {shape[0]}; compiled batches: {batches_of(self.entries)}. "
+                    f"For others: compile(graph, batch=[{batches_of(self.entries)}, {shape[0]}])"
+                )
+        return first
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The host functions, one for each compiled batch."""
+        return self.manifest.entries
+
+    def entry(self, batch: int | None = None) -> Entry:
+        """The host function of a batch size, or the first one."""
+        for entry in self.entries:
+            if batch is None or entry.batch == batch:
+                return entry
+        raise TersorError(f"{self.manifest.name} was not compiled for batch {batch}; compiled batches: {batches_of(self.entries)}")
+
+    def program(self, entry: Entry) -> Program:
+        """An entry ready to run in this process."""
+        with self._lock:
+            if entry.function not in self._programs:
+                require_host(self.manifest.target, self.manifest.name)
+                runtime().threads.expect(self.manifest.threads)
+                self._programs[entry.function] = Program(entry, self._function(entry.function), self._weights, self.manifest.threads)
+            return self._programs[entry.function]
+
+    def native(self, name: str) -> SafeCall:
+        """A function of the compiled library."""
+        require_host(self.manifest.target, self.manifest.name)
+        return self._function(name)
+
+    # -- questions -----------------------------------------------------------------------------
+
+    @property
+    def target(self) -> Target:
+        return self.manifest.target
+
+    @property
+    def threads(self) -> int:
+        return self.manifest.threads
+
+    @property
+    def inputs(self) -> dict[str, Port]:
+        """Inputs by name, at the first compiled batch."""
+        return {p.name: p for p in self.entries[0].inputs}
+
+    @property
+    def outputs(self) -> dict[str, Port]:
+        """Outputs by name, at the first compiled batch."""
+        return {p.name: p for p in self.entries[0].outputs}
+
+    @property
+    def report(self) -> Report:
+        """Which operators run in which precision, and the memory they need."""
+        return Report(self.manifest.precision, self._weights.nbytes, {e.batch: e.arena for e in self.entries}, self.target.name, self.threads)
+
+    def benchmark(self, repeat: int = 50, warmup: int = 5, inputs: Sequence[Any] | None = None, batch: int | None = None) -> Benchmark:
+        """Latency of whole calls; random inputs unless given."""
+        return benchmark(self, repeat, warmup, inputs, batch)
+
+    def profile(self, rounds: int = 20, inputs: Sequence[Any] | None = None, batch: int | None = None) -> Profile:
+        """Time of each kernel within whole runs: which template and tiles, how near to the processor's peak."""
+        return profile(self, rounds, inputs, batch)
+
+    def save(self, path: str | Path) -> None:
+        """Write a `.tso` file. A model compiled in this process needs a C compiler for it, to link."""
+        artifact.write(path, self.manifest, self._code(), self._weights)
+
+    def __repr__(self) -> str:
+        batches = "" if self.entries[0].batch is None else f", batch {batches_of(self.entries)}"
+        return f"<CompiledModel {self.manifest.name}: {self.target.name}, {self.threads} threads{batches}>"
+
+
+def load_compiled(path: str | Path) -> CompiledModel:
+    """Load a `.tso` file. Its weights are mapped, not read.
+
+    Raises `TersorError` when the file is missing, truncated or of another format version, was compiled for a processor with features that this one
+    lacks, or by other versions of TVM than are installed.
+    """
+    manifest, code, weights = artifact.read(path)
+    require_host(manifest.target, str(path))
+    installed = versions()
+    if any(manifest.versions[k] != installed[k] for k in ("tvm", "ffi")):
+        made, here = (f"apache-tvm {v['tvm']} with apache-tvm-ffi {v['ffi']}" for v in (manifest.versions, installed))
+        raise TersorError(f"{path} was compiled with {made}, but {here} is installed: install those, or compile the model again")
+    library = Library(code)
+    return CompiledModel(manifest, weights, library.__getitem__, lambda: code)
+
+
+def require_host(target: Target, what: str) -> None:
+    """Raise when this processor cannot run code for the target."""
+    arch, machine = target.triple.partition("-")[0], os.uname().machine
+    if arch != machine:
+        raise TersorError(f"{what} was compiled for {target.name} ({arch}), this machine is {machine}: run it there, or compile with target='cpu'")
+    present = host_features()
+    missing = [f for f in target.features if f not in present]
+    if present and missing:
+        raise TersorError(f"{what} was compiled for {target.name} and needs {', '.join(missing)}, which this processor lacks: compile with target='cpu' here")
+
+
+class Program:
+    """A host function with its weights, and the arenas of its callers."""
+
+    def __init__(self, entry: Entry, function: SafeCall, weights: np.ndarray, threads: int):
+        self.entry = entry
+        self._function = function
+        self._weights = weights
+        self._threads = threads
+        self._free: list[_Slot] = []
+        self._lock = threading.Lock()
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """All steps on checked inputs; returns fresh arrays."""
+        outputs = [empty(p) for p in self.entry.outputs]
+        with self.session(arrays, outputs) as session:
+            session(0, len(self.entry.steps))
+        return outputs
+
+    @contextlib.contextmanager
+    def session(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Iterator[Callable[[int, int], None]]:
+        """`run(first, last)` runs a range of steps on these inputs, outputs and an arena that is nobody else's meanwhile."""
+        with self._lock:
+            slot = self._free.pop() if self._free else _Slot(self.entry, self._weights)
+        needed, arguments = runtime(), slot.arguments
+        needed.threads.use(self._threads)
+
+        def run(first: int, last: int) -> None:
+            arguments.integer(0, first)
+            arguments.integer(1, last)
+            needed.check(self._function(None, arguments.array, arguments.count, byref(AnyValue())))
+
+        try:
+            for i, array in enumerate(arrays):
+                arguments.point(i, slot.stage(i, array))
+            for i, array in enumerate(outputs):
+                arguments.point(len(arrays) + i, array.ctypes.data)
+            yield run
+        finally:
+            with self._lock:
+                self._free.append(slot)
+
+
+class _Slot:
+    """What one caller at a time needs: an arena, the argument array, and aligned memory for inputs that are not."""
+
+    def __init__(self, entry: Entry, weights: np.ndarray):
+        ports = (*entry.inputs, *entry.outputs)
+        self.arena = aligned(max(entry.arena, ALIGN))
+        self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), (weights.dtype, weights.size), (self.arena.dtype, self.arena.size)], 2)
+        self.arguments.point(len(ports), weights.ctypes.data)
+        self.arguments.point(len(ports) + 1, self.arena.ctypes.data)
+        self._staging: dict[int, np.ndarray] = {}
+
+    def stage(self, index: int, array: np.ndarray) -> int:
+        """Address of aligned, contiguous memory with the values of an input."""
+        address = array.__array_interface__["data"][0]
+        end = address + array.nbytes
+        # Kernels may load a vector beyond the end: that must not be another page.
+        if array.flags.c_contiguous and array.size and address % ALIGN == 0 and (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
+            return int(address)
+        if index not in self._staging:
+            self._staging[index] = aligned(array.nbytes).view(array.dtype).reshape(array.shape)
+        np.copyto(self._staging[index], array)
+        return int(self._staging[index].ctypes.data)
+
+
+def _shown(port: Port, entry: Entry) -> str:
+    dims = ["batch" if i == 0 and port.name in entry.batched else str(s) for i, s in enumerate(port.shape)]
+    return f"{port.elem}[{', '.join(dims)}]"
+
+
+def _array(model: str, port: Port, entry: Entry, x: Any) -> np.ndarray:
+    """An input as numpy, checked."""
+    dtype = port.type.dtype
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        if x.device.type != "cpu" or x.layout != torch.strided:
+            raise TersorError(f"input {port.name!r} of {model} must be a dense tensor on the CPU, got {x.layout} on {x.device}")
+        if str(x.dtype) != f"torch.{dtype.name}":
+            raise TersorError(f"input {port.name!r} of {model} must be {_shown(port, entry)} ({dtype.name}), got dtype {x.dtype}")
+        x = x.detach().resolve_neg().numpy()
+    elif not isinstance(x, np.ndarray):
+        raise TersorError(f"input {port.name!r} of {model} must be a torch tensor or a numpy array, got {type(x).__name__}")
+    if x.dtype != dtype:
+        raise TersorError(f"input {port.name!r} of {model} must be {_shown(port, entry)} ({dtype.name}), got dtype {x.dtype}")
+    if x.shape != port.shape:
+        sizes = batches_of([entry]) if entry.batch is not None else "static"
+        raise TersorError(f"input {port.name!r} of {model} must be {_shown(port, entry)} with batch {sizes}, got shape {list(x.shape)}")
+    return x

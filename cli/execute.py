@@ -1,0 +1,139 @@
+"""`tersor run`, `bench` and `profile`: what a compiled model (or a graph) gives and costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from ..ir.errors import TersorError
+from . import show
+from .build import Imports, Json, Weights, load_imports
+from .sources import COMPILED, leaves, random_array, read_graph, read_inputs
+
+if TYPE_CHECKING:
+    from ..backend.runtime import CompiledModel
+
+Source = Annotated[str, typer.Argument(metavar="IN", help="A .tso, or a .tersor or .mlir graph.")]
+Target = Annotated[str, typer.Option("--target", "-t", help="For a graph: what to compile it for.")]
+Threads = Annotated[int, typer.Option(help="For a graph: threads of one call.")]
+Batch = Annotated[int | None, typer.Option(help="Batch size: one of those in a .tso, any for a graph.")]
+
+
+def run(
+    source: Source,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy, or an .npz with every input; random without it.")
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="An .npy for one output, an .npz for all.")] = None,
+    weights: Weights = None,
+    imports: Imports = None,
+    as_json: Json = False,
+) -> None:
+    """Run a model once: a .tso natively, a graph by the reference interpreter."""
+    load_imports(imports)
+    from .. import load_compiled
+
+    if output is not None and Path(output).suffix not in (".npy", ".npz"):
+        raise TersorError(f"cannot write {output}: expected a name that ends in .npy or .npz")
+    model: Any
+    if is_compiled(source):
+        model = load_compiled(source)
+        shapes = {n: (p.shape, p.type.dtype) for n, p in model.inputs.items()}
+        names, structure = list(model.outputs), model.manifest.structure
+    else:
+        model = read_graph(source, weights)
+        shapes = {v.name: (v.shape, v.type.dtype) for v in model.inputs}
+        names, structure = model.output_names, model.structure
+    rng = np.random.default_rng(0)
+    arrays = read_inputs(inputs, list(shapes)) if inputs else {n: random_array(rng, *s) for n, s in shapes.items()}
+    with show.working(f"running {source}"):
+        results = dict(zip(names, leaves(structure, model(**arrays))))
+    if output is not None:
+        write_arrays(output, results)
+    summaries = [summary(n, y) for n, y in results.items()]
+    if as_json:
+        show.emit_json(summaries)
+    else:
+        rows = [(s["output"], s["dtype"], "x".join(map(str, s["shape"])), *(f"{s[k]:.6g}" for k in ("min", "max", "mean"))) for s in summaries]
+        show.table(["output", "dtype", "shape", "min", "max", "mean"], rows, left=2)
+
+
+def bench(
+    source: Source,
+    repeat: Annotated[int, typer.Option(help="How many calls are timed.")] = 50,
+    batch: Batch = None,
+    target: Target = "cpu",
+    threads: Threads = 1,
+    weights: Weights = None,
+    imports: Imports = None,
+    as_json: Json = False,
+) -> None:
+    """Time whole calls of a compiled model, or of a graph compiled here."""
+    load_imports(imports)
+    model = compiled(source, batch, target, threads, weights)
+    with show.working("timing"):
+        result = model.benchmark(repeat=repeat, batch=batch)
+    if as_json:
+        print(result.to_json())
+    else:
+        show.line(str(result))
+
+
+def profile(
+    source: Source,
+    rounds: Annotated[int, typer.Option(help="Runs over which each kernel's median is taken.")] = 20,
+    batch: Batch = None,
+    top: Annotated[int, typer.Option(help="Show only so many of the slowest kernels; 0 shows all in order.")] = 0,
+    target: Target = "cpu",
+    threads: Threads = 1,
+    weights: Weights = None,
+    imports: Imports = None,
+    as_json: Json = False,
+) -> None:
+    """Time of every kernel: its template and tiles, how near it comes to the processor's peak, the source line."""
+    load_imports(imports)
+    model = compiled(source, batch, target, threads, weights)
+    with show.working("profiling"):
+        result = model.profile(rounds=rounds, batch=batch)
+    if as_json:
+        print(result.to_json())
+        return
+    header, lines = result.cells()
+    order = sorted(range(len(lines)), key=lambda i: -result.rows[i].time)[:top] if top else range(len(lines))
+    show.table(header, [lines[i] for i in order], left=5)
+    show.line(result.summary)
+
+
+def is_compiled(source: str) -> bool:
+    return Path(source).suffix == COMPILED
+
+
+def compiled(source: str, batch: int | None, target: str, threads: int, weights: str | None) -> CompiledModel:
+    """The model of a .tso, or of a graph compiled now."""
+    from .. import compile, load_compiled
+
+    if is_compiled(source):
+        return load_compiled(source)
+    graph = read_graph(source, weights)
+    with show.working(f"compiling {source} for {target}"):
+        return compile(graph, target=target, threads=threads, batch=batch)
+
+
+def write_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:
+    """One output as .npy, any number as .npz under their names."""
+    if path.endswith(".npz"):
+        np.savez(path, **arrays)
+        return
+    if len(arrays) != 1:
+        raise TersorError(f"the model has {len(arrays)} outputs ({', '.join(arrays)}): write them to an .npz")
+    np.save(path, *arrays.values())
+
+
+def summary(name: str, y: np.ndarray) -> dict[str, Any]:
+    """Shape, type and range of an output."""
+    wide = np.asarray(y, np.float64)
+    low, high, mean = (float(f(wide)) if wide.size else float("nan") for f in (np.min, np.max, np.mean))
+    return {"output": name, "dtype": str(y.dtype), "shape": list(y.shape), "min": low, "max": high, "mean": mean}

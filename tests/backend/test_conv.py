@@ -1,0 +1,136 @@
+"""Convolution templates against the interpreter in float64: every geometry, every vector width, each template forced in turn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from backend_run import TARGETS, Compiled, arrays_for, assert_close, check, reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tersor.backend import schedule as schedule_module
+from tersor.backend.kernels.template import templates_for
+from tersor.ir.graph import Graph
+from tersor.ir.op import Const
+from tersor.ir.ops import Add, Conv2d, Mul, Relu, Sigmoid
+from tersor.ir.types import Tensor
+
+
+def conv_graph(
+    n: int, c: int, o: int, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int] = (1, 1), padding: tuple[int, ...] = (0, 0, 0, 0),
+    dilation: tuple[int, int] = (1, 1), groups: int = 1, bias: bool = True, residual: bool = False,
+) -> Graph:  # fmt: skip
+    rng = np.random.default_rng(0)
+    graph = Graph()
+    x = graph.add_input(Tensor((n, c, *size)), "x", True)
+    w = rng.standard_normal((o, c // groups, *kernel)).astype(np.float32)
+    b = Const(rng.standard_normal(o).astype(np.float32)) if bias else None
+    y = graph.add(Conv2d(x, Const(w), b, stride=stride, padding=padding, dilation=dilation, groups=groups))  # type: ignore[arg-type]
+    if residual:
+        y = graph.add(Add(y, graph.add_input(y.type, "z", True)))
+    graph.set_outputs([graph.add(Relu(y))])
+    return graph
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the schedule see only these convolution templates."""
+    conv = {"direct", "gemm", "depthwise"}
+    monkeypatch.setattr(schedule_module, "templates_for", lambda op: (t for t in templates_for(op) if t.name in names or t.name not in conv))
+
+
+GEOMETRIES = {
+    "3x3": conv_graph(1, 32, 48, (13, 15), (3, 3), padding=(1, 1, 1, 1), residual=True),
+    "odd_channels": conv_graph(3, 19, 23, (9, 11), (3, 3), padding=(1, 1, 1, 1)),
+    "one_channel": conv_graph(1, 1, 1, (8, 8), (3, 3)),
+    "1x7": conv_graph(1, 20, 33, (12, 17), (1, 7), padding=(0, 0, 3, 3)),
+    "7x1_stride3": conv_graph(2, 17, 16, (20, 9), (7, 1), stride=(3, 3), padding=(3, 3, 0, 0)),
+    "dilated": conv_graph(1, 24, 40, (21, 19), (3, 3), padding=(3, 3, 3, 3), dilation=(3, 3)),
+    "asymmetric": conv_graph(1, 16, 16, (10, 10), (4, 4), stride=(2, 2), padding=(0, 2, 1, 3)),
+    "pad_beyond_kernel": conv_graph(1, 16, 16, (5, 5), (2, 2), padding=(4, 4, 4, 4)),
+    "first_layer": conv_graph(2, 3, 40, (33, 31), (7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),
+    "pointwise": conv_graph(3, 40, 72, (7, 9), (1, 1), residual=True),
+    "pointwise_stride2": conv_graph(1, 64, 24, (14, 14), (1, 1), stride=(2, 2), bias=False),
+    "wide_row": conv_graph(1, 16, 80, (2, 200), (3, 3), padding=(1, 1, 1, 1)),
+    "one_pixel": conv_graph(1, 64, 100, (1, 1), (3, 3), padding=(1, 1, 1, 1)),
+}
+
+
+#: Few input channels stay plain planes, which only `direct` reads.
+TEMPLATES = [(name, template) for name in GEOMETRIES for template in ("direct", "gemm") if (name, template) not in (("first_layer", "gemm"), ("one_channel", "gemm"))]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("name", "template"), TEMPLATES)
+def test_dense_templates(name: str, template: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, template)
+    compiled = check(GEOMETRIES[name], target=target, legal=False)
+    assert template in compiled.templates
+
+
+GROUPED = {
+    "aligned": conv_graph(1, 64, 64, (9, 9), (3, 3), padding=(1, 1, 1, 1), groups=4),
+    "few_per_group": conv_graph(1, 32, 32, (9, 9), (3, 3), padding=(1, 1, 1, 1), groups=8),
+    "unaligned": conv_graph(2, 30, 42, (7, 11), (3, 3), stride=(2, 1), padding=(1, 1, 1, 1), groups=6),
+    "widening": conv_graph(1, 18, 54, (8, 8), (3, 2), groups=18),
+    "narrowing": conv_graph(1, 60, 12, (8, 8), (1, 1), groups=3),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups(name: str, target: str) -> None:
+    check(GROUPED[name], target=target, legal=False)
+
+
+DEPTHWISE = {
+    "3x3": conv_graph(1, 40, 40, (14, 14), (3, 3), padding=(1, 1, 1, 1), groups=40),
+    "5x5_stride2": conv_graph(3, 24, 24, (15, 13), (5, 5), stride=(2, 2), padding=(2, 2, 2, 2), groups=24),
+    "7x7": conv_graph(1, 17, 17, (9, 30), (7, 7), padding=(3, 3, 3, 3), groups=17),
+    "dilated": conv_graph(1, 16, 16, (20, 20), (3, 3), padding=(2, 2, 2, 2), dilation=(2, 2), groups=16),
+    "asymmetric": conv_graph(2, 21, 21, (6, 8), (3, 4), stride=(1, 2), padding=(0, 1, 2, 0), groups=21, bias=False),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise(name: str, target: str) -> None:
+    compiled = check(DEPTHWISE[name], target=target, legal=False)
+    assert "depthwise" in compiled.templates
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("name", ["3x3", "first_layer", "pointwise", "pointwise_stride2", "wide_row"])
+def test_threads(name: str, threads: int) -> None:
+    check(GEOMETRIES[name], threads=threads, legal=False)
+
+
+@st.composite
+def random_geometry(draw: st.DrawFn) -> Graph:
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    c, o = groups * draw(st.integers(1, 40)), groups * draw(st.integers(1, 40))
+    kernel = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = tuple(draw(st.integers(0, 4)) for _ in range(4))
+    size = [max(draw(st.integers(1, 24)), dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - padding[2 * i + 1]) for i in (0, 1)]
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    return conv_graph(draw(st.integers(1, 4)), c, o, (size[0], size[1]), kernel, stride, padding, dilation, groups, draw(st.booleans()), draw(st.booleans()))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(random_geometry(), st.sampled_from(TARGETS))
+def test_any_geometry(graph: Graph, target: str) -> None:
+    check(graph, target=target, legal=False)
+
+
+def test_dead_lanes_never_reach_a_live_one() -> None:
+    """1/x of a dead lane is inf: the next convolution must not read it."""
+    rng = np.random.default_rng(0)
+    graph = Graph()
+    y = graph.add_input(Tensor((1, 19, 6, 6)), "x", True)
+    for _ in range(2):
+        y = graph.add(Conv2d(y, Const(rng.standard_normal((19, 19, 3, 3)).astype(np.float32)), padding=(1, 1, 1, 1)))
+        y = graph.add(Mul(y, Const(np.full((1, 19, 1, 1), 0.1, np.float32))))
+        y = graph.add(Sigmoid(y))
+    graph.set_outputs([y])
+    inputs = arrays_for(graph)
+    assert_close(Compiled(graph, legal=False)(*inputs)[0], reference(graph, inputs)[0], 1e-5)
