@@ -159,7 +159,7 @@ def write(path: str | Path, manifest: Manifest, library: bytes | memoryview, wei
                 file.seek(library_at)
                 file.write(library)
                 file.seek(weights_at)
-                file.write(memoryview(weights))
+                file.write(weights.data)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -209,7 +209,8 @@ def _header(path: Path, mapped: memoryview) -> tuple[dict[str, Any], int]:
         raise TersorError(f"{path} is damaged or was edited: the checksum of its manifest does not match")
     header: dict[str, Any] = json.loads(bytes(text))
     if header["format_version"] != FORMAT_VERSION:
-        raise TersorError(f"{path} has format version {header['format_version']}; this Tersor reads version {FORMAT_VERSION}: compile the model again")
+        version = header["format_version"]
+        raise TersorError(f"{path} has format version {version}; this Tersor reads version {FORMAT_VERSION}: compile the model again")
     return header, length
 
 

@@ -39,7 +39,8 @@ def compile(
     require: `"f32"` makes an operator that computes in another float type an error.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
 
-    Raises `TersorError` for an unknown target, a batch the graph cannot take, constants that are not finite; `UnsupportedError` for what has no kernel.
+    Raises `TersorError` for an unknown target, a batch the graph cannot take or constants that are not finite, and `UnsupportedError` for what
+    has no kernel.
     """
     target = resolve(target)
     sizes = _batches(graph, batch)
@@ -131,4 +132,6 @@ def _require_f32(graph: Graph) -> None:
     if wrong:
         op = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise TersorError(f"require='f32': {op.name} [{op.loc}]{more} computes in {_precision(op)}, since its operands are; cast them, or trace the model in float32")
+        raise TersorError(
+            f"require='f32': {op.name} [{op.loc}]{more} computes in {_precision(op)}, as its operands are; cast them, or trace the model in float32"
+        )

@@ -39,7 +39,7 @@ class Weights:
     def add(self, array: np.ndarray) -> int:
         """Byte offset of the array in the blob."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        key = hashlib.blake2b(data, digest_size=16).digest()
+        key = hashlib.blake2b(data.data, digest_size=16).digest()
         if key not in self._parts:
             self._parts[key] = (self.size, data)
             self.size += -(-(data.nbytes + ALIGN) // ALIGN) * ALIGN

@@ -13,11 +13,12 @@ from .lower import lower, resume
 from .target import Target, resolve
 from .tile import Fused, block, unpack_torch
 
+#: Ops of a kernel, location of the last, result.
+KernelValue = tuple[str, str, np.ndarray]
 
-def kernel_values(
-    graph: Graph, inputs: Sequence[np.ndarray], target: str | Target = "cpu", threads: int = 1
-) -> dict[str, tuple[str, str, np.ndarray]]:
-    """Value name -> (ops of the kernel, location, result), in order, for every kernel of the graph at the batch of `inputs`.
+
+def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Target = "cpu", threads: int = 1) -> dict[str, KernelValue]:
+    """Results by value name, in order, for every kernel of the graph at the batch of `inputs`.
 
     The kernels and their parameters are those of `compile`; only their results lie in memory of their own, where nothing overwrites them.
     """
@@ -39,7 +40,7 @@ def kernel_values(
     results = model(*arrays)
     if len(kernels) == 1:
         results = (results,)
-    values = {}
+    values: dict[str, KernelValue] = {}
     for op, result in zip(kernels, results):
         if op.out.name:
             ops = "+".join(o.name.removeprefix("nn.").removeprefix("tile.") for o in op.body.ops)

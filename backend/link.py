@@ -30,7 +30,7 @@ def linker(target: Target) -> str:
         if found := shutil.which(name):
             return found
     looked = ", ".join((*names, *cross))
-    raise TersorError(f"saving a model for {target.name} needs a C compiler to link it; none of {looked} was found: apt-get install {package}, or set CC")
+    raise TersorError(f"saving a model for {target.name} takes a C compiler, and there is none ({looked}): apt-get install {package}, or set CC")
 
 
 def link(module: Any, target: Target) -> bytes:

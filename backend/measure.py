@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from ctypes import byref
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +19,10 @@ from .native import AnyValue, Arguments, aligned, runtime
 if TYPE_CHECKING:
     from .runtime import CompiledModel
 
+#: Inputs to measure with: in order, by name, or one alone; None for random ones.
+Inputs = Any
 #: Seconds of multiply-adds in one measurement of the peak.
-_PEAK_SECONDS = 0.01
+_PEAK_SECONDS = 0.004
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ class Profile:
         macs = sum(r.macs for r in self.rows)
         gflops = 2 * macs / self.total / 1e6 if self.total else 0.0
         return (
-            f"{len(self.rows)} kernels {self.total:.3f} ms, a whole run {self.run:.3f} ms; {gflops:.1f} GFLOP/s of an FMA peak of {self.peak_gflops:.0f} "
-            f"({self.threads} thread{'s' * (self.threads > 1)}, {self.target})"
+            f"{len(self.rows)} kernels {self.total:.3f} ms, a whole run {self.run:.3f} ms; {gflops:.1f} GFLOP/s of an FMA peak of "
+            f"{self.peak_gflops:.0f} ({self.threads} thread{'s' * (self.threads > 1)}, {self.target})"
         )
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -138,10 +140,9 @@ class Report:
         return "\n".join([*lines, f"weights {self.weights:,} bytes, arena {arenas}; {self.target}, {self.threads} thread{'s' * (self.threads > 1)}"])
 
 
-def benchmark(model: CompiledModel, repeat: int, warmup: int, inputs: Sequence[Any] | None, batch: int | None) -> Benchmark:
+def benchmark(model: CompiledModel, repeat: int, warmup: int, inputs: Inputs, batch: int | None) -> Benchmark:
     """Time whole calls of the model, checks and results included."""
-    entry = model.entry(batch)
-    arrays = random_inputs(entry) if inputs is None else list(inputs)
+    entry, arrays = _inputs(model, inputs, batch)
     for _ in range(warmup):
         model(*arrays)
     times = sorted(_timed(lambda: model(*arrays)) for _ in range(max(repeat, 1)))
@@ -150,10 +151,10 @@ def benchmark(model: CompiledModel, repeat: int, warmup: int, inputs: Sequence[A
     return Benchmark(median, times[0], p90, (p90 - times[0]) / median, len(times), entry.batch, model.threads, model.target.name, about)
 
 
-def profile(model: CompiledModel, rounds: int, inputs: Sequence[Any] | None, batch: int | None) -> Profile:
+def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None) -> Profile:
     """Time each step inside whole runs: medians over the rounds, the cost of an empty call subtracted."""
-    entry = model.entry(batch)
-    arrays = random_inputs(entry) if inputs is None else model.arrays(inputs, entry)
+    entry, given = _inputs(model, inputs, batch)
+    arrays = model.arrays(given, entry)
     outputs = [empty(p) for p in entry.outputs]
     with model.program(entry).session(arrays, outputs) as run:
         count = len(entry.steps)
@@ -164,11 +165,9 @@ def profile(model: CompiledModel, rounds: int, inputs: Sequence[Any] | None, bat
     medians = [max(statistics.median(column) - idle, 1e-6) for column in zip(*times)]
     total, peak = sum(medians), peak_gflops(model) * model.threads
     rows = []
-    for i, (step, ms) in enumerate(zip(entry.steps, medians)):
-        gflops = 2 * step.macs / ms / 1e6
-        rows.append(
-            Row(i, step.op, step.kernel, step.template, step.params, step.shape, ms, ms / total, step.macs, gflops, gflops / peak, step.bytes / ms / 1e6, step.loc)
-        )
+    for i, (s, ms) in enumerate(zip(entry.steps, medians)):
+        gflops, gbs = 2 * s.macs / ms / 1e6, s.bytes / ms / 1e6
+        rows.append(Row(i, s.op, s.kernel, s.template, s.params, s.shape, ms, ms / total, s.macs, gflops, gflops / peak, gbs, s.loc))
     return Profile(tuple(rows), peak, total, max(whole - idle, 0.0), entry.batch, model.threads, model.target.name)
 
 
@@ -188,7 +187,16 @@ def peak_gflops(model: CompiledModel) -> float:
     rounds = 1000
     while (ms := run(rounds)) < 1e3 * _PEAK_SECONDS:
         rounds *= 2
-    return max(peak.flops * rounds / t / 1e6 for t in (ms, *(run(rounds) for _ in range(5))))
+    return max(peak.flops * rounds / t / 1e6 for t in (ms, *(run(rounds) for _ in range(20))))
+
+
+def _inputs(model: CompiledModel, inputs: Inputs, batch: int | None) -> tuple[Entry, list[Any]]:
+    """What to measure with, and the host function for it: the caller's inputs, else random ones of a batch."""
+    if inputs is None:
+        return model.entry(batch), random_inputs(model.entry(batch))
+    named = dict(inputs) if isinstance(inputs, Mapping) else {}
+    values = model.bind([] if named else inputs if isinstance(inputs, list | tuple) else [inputs], named)
+    return model.entry_for(values), values
 
 
 def random_inputs(entry: Entry) -> list[np.ndarray]:

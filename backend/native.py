@@ -162,7 +162,10 @@ class _Threads:
             self._limit(c_int(local.size))
             self._make()
         if threads > local.size:
-            warnings.warn(f"this thread's pool was made for {local.size} threads before a model with {threads} was loaded: load that one first", stacklevel=4)
+            warnings.warn(
+                f"this thread has a pool of {local.size} workers, made before a model with {threads} threads was loaded: load that one first",
+                stacklevel=4,
+            )
         arguments = Arguments([], 2)
         arguments.integer(0, 1)
         arguments.integer(1, threads)

@@ -74,7 +74,7 @@ class Kernel:
     math: TirMath = field(init=False)
 
     def __post_init__(self) -> None:
-        self.math = TirMath()
+        self.math = TirMath(self.b)
 
     @property
     def anchor(self) -> Any:
@@ -97,7 +97,7 @@ class Kernel:
                 if v not in values:
                     values[v] = self._read(v, operand_kind(v.type, out), offset, channel, image, lanes)
                 xs.append(values[v])
-            values[op.out] = self.b.let("v", op.f(self.math, *xs))  # type: ignore[attr-defined]
+            values[op.out] = self.b.value(op.f(self.math, *xs))  # type: ignore[attr-defined]
         return values[self.region.op.body.outputs[0]]
 
     def _read(self, v: Value, kind: str, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:

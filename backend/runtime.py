@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..ir.errors import TersorError
-from ..ir.evaluate import structured
+from ..ir.evaluate import structured, to_numpy
 from . import artifact
 from .artifact import Entry, Manifest, Port, batches_of
-from .measure import Benchmark, Profile, Report, benchmark, empty, profile
+from .measure import Benchmark, Inputs, Profile, Report, benchmark, empty, profile
 from .native import AnyValue, Arguments, Library, SafeCall, aligned, runtime, versions
 from .target import Target, host_features
 
@@ -26,8 +26,9 @@ _PAGE = 4096
 
 
 class CompiledModel:
-    """A compiled graph. Call it with numpy arrays or torch tensors, in order or by name; the results are of the same kind and in the model's structure.
+    """A compiled graph.
 
+    Call it with numpy arrays or torch tensors, in order or by name; the results are of the same kind and in the model's structure.
     Calls are safe from several threads at once: each has an arena of its own. Results belong to the caller.
     """
 
@@ -42,19 +43,19 @@ class CompiledModel:
     # -- running -------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Run the model. Inputs must have the shapes and dtypes it was compiled for; memory that is aligned to 64 bytes and contiguous is not copied."""
-        values = self._bind(inputs, named)
+        """Run the model on inputs of the shapes and dtypes it was compiled for. Memory that is aligned to 64 bytes and contiguous is not copied."""
+        values = self.bind(inputs, named)
         torch = sys.modules.get("torch")
         tensors = torch is not None and any(isinstance(v, torch.Tensor) for v in values)
-        entry = self._entry_for(values)
+        entry = self.entry_for(values)
         results = self.program(entry).run(self.arrays(values, entry))
         return structured(self.manifest.structure, [torch.from_numpy(y) for y in results] if tensors and torch is not None else results)
 
     def arrays(self, values: Sequence[Any], entry: Entry) -> list[np.ndarray]:
         """Inputs of an entry as numpy arrays, checked."""
-        return [_array(self.manifest.name, p, entry, v) for p, v in zip(entry.inputs, values, strict=True)]
+        return [_array(self.manifest.name, p, v) for p, v in zip(entry.inputs, values, strict=True)]
 
-    def _bind(self, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
+    def bind(self, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
         """Arguments in the order of the inputs."""
         ports = self.entries[0].inputs
         if len(inputs) == len(ports) and not named:
@@ -74,7 +75,7 @@ class CompiledModel:
             raise TersorError(f"{name} misses input {', '.join(map(repr, missing))}; inputs: {signature}")
         return [given[n] for n in names]
 
-    def _entry_for(self, values: Sequence[Any]) -> Entry:
+    def entry_for(self, values: Sequence[Any]) -> Entry:
         """The host function for the batch of these inputs."""
         first = self.entries[0]
         if first.batch is None:
@@ -142,11 +143,11 @@ class CompiledModel:
         """Which operators run in which precision, and the memory they need."""
         return Report(self.manifest.precision, self._weights.nbytes, {e.batch: e.arena for e in self.entries}, self.target.name, self.threads)
 
-    def benchmark(self, repeat: int = 50, warmup: int = 5, inputs: Sequence[Any] | None = None, batch: int | None = None) -> Benchmark:
+    def benchmark(self, repeat: int = 50, warmup: int = 5, inputs: Inputs = None, batch: int | None = None) -> Benchmark:
         """Latency of whole calls; random inputs unless given."""
         return benchmark(self, repeat, warmup, inputs, batch)
 
-    def profile(self, rounds: int = 20, inputs: Sequence[Any] | None = None, batch: int | None = None) -> Profile:
+    def profile(self, rounds: int = 20, inputs: Inputs = None, batch: int | None = None) -> Profile:
         """Time of each kernel within whole runs: which template and tiles, how near to the processor's peak."""
         return profile(self, rounds, inputs, batch)
 
@@ -183,7 +184,8 @@ def require_host(target: Target, what: str) -> None:
     present = host_features()
     missing = [f for f in target.features if f not in present]
     if present and missing:
-        raise TersorError(f"{what} was compiled for {target.name} and needs {', '.join(missing)}, which this processor lacks: compile with target='cpu' here")
+        lacks = ", ".join(missing)
+        raise TersorError(f"{what} was compiled for {target.name} and needs {lacks}, which this processor lacks: compile with target='cpu' here")
 
 
 class Program:
@@ -234,7 +236,8 @@ class _Slot:
     def __init__(self, entry: Entry, weights: np.ndarray):
         ports = (*entry.inputs, *entry.outputs)
         self.arena = aligned(max(entry.arena, ALIGN))
-        self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), (weights.dtype, weights.size), (self.arena.dtype, self.arena.size)], 2)
+        blobs = ((weights.dtype, weights.size), (self.arena.dtype, self.arena.size))
+        self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 2)
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)
         self._staging: dict[int, np.ndarray] = {}
@@ -257,21 +260,18 @@ def _shown(port: Port, entry: Entry) -> str:
     return f"{port.elem}[{', '.join(dims)}]"
 
 
-def _array(model: str, port: Port, entry: Entry, x: Any) -> np.ndarray:
+def _array(model: str, port: Port, x: Any) -> np.ndarray:
     """An input as numpy, checked."""
-    dtype = port.type.dtype
     torch = sys.modules.get("torch")
+    what, dtype = f"input {port.name!r} of {model}", port.type.dtype
     if torch is not None and isinstance(x, torch.Tensor):
         if x.device.type != "cpu" or x.layout != torch.strided:
-            raise TersorError(f"input {port.name!r} of {model} must be a dense tensor on the CPU, got {x.layout} on {x.device}")
-        if str(x.dtype) != f"torch.{dtype.name}":
-            raise TersorError(f"input {port.name!r} of {model} must be {_shown(port, entry)} ({dtype.name}), got dtype {x.dtype}")
-        x = x.detach().resolve_neg().numpy()
-    elif not isinstance(x, np.ndarray):
-        raise TersorError(f"input {port.name!r} of {model} must be a torch tensor or a numpy array, got {type(x).__name__}")
-    if x.dtype != dtype:
-        raise TersorError(f"input {port.name!r} of {model} must be {_shown(port, entry)} ({dtype.name}), got dtype {x.dtype}")
-    if x.shape != port.shape:
-        sizes = batches_of([entry]) if entry.batch is not None else "static"
-        raise TersorError(f"input {port.name!r} of {model} must be {_shown(port, entry)} with batch {sizes}, got shape {list(x.shape)}")
-    return x
+            raise TersorError(f"{what} must be a dense tensor on the CPU, got {x.layout} on {x.device}")
+        fits = str(x.dtype) == f"torch.{dtype.name}"
+    elif isinstance(x, np.ndarray):
+        fits = x.dtype == dtype
+    else:
+        raise TersorError(f"{what} must be a torch tensor or a numpy array, got {type(x).__name__}")
+    if not fits or tuple(x.shape) != port.shape:
+        raise TersorError(f"{what} must be {port.elem}{list(port.shape)} ({dtype.name}), got {x.dtype}{list(x.shape)}")
+    return x if isinstance(x, np.ndarray) else to_numpy(x.resolve_neg())

@@ -12,16 +12,13 @@ from typing import Any
 from ..ir.errors import TersorError
 
 #: Features that LLVM uses on its own, as it spells them -> as /proc/cpuinfo does: what a library needs, checked before it runs.
-X86_FEATURES = {
-    "sse4.2": "sse4_2", "popcnt": "popcnt", "movbe": "movbe", "bmi": "bmi1", "bmi2": "bmi2", "lzcnt": "abm", "adx": "adx", "f16c": "f16c", "fma": "fma", "avx2": "avx2",
-    "gfni": "gfni", "vaes": "vaes", "vpclmulqdq": "vpclmulqdq", "avxvnni": "avx_vnni", "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512dq": "avx512dq",
-    "avx512vl": "avx512vl", "avx512cd": "avx512cd", "avx512ifma": "avx512ifma", "avx512vbmi": "avx512vbmi", "avx512vbmi2": "avx512_vbmi2", "avx512vnni": "avx512_vnni",
-    "avx512bitalg": "avx512_bitalg", "avx512vpopcntdq": "avx512_vpopcntdq", "avx512bf16": "avx512_bf16", "avx512fp16": "avx512_fp16",
-}  # fmt: skip
-ARM_FEATURES = {
-    "neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm", "rdm": "asimdrdm", "lse": "atomics", "rcpc": "lrcpc", "jsconv": "jscvt",
-    "complxnum": "fcma", "i8mm": "i8mm", "bf16": "bf16", "sve": "sve", "sve2": "sve2",
-}  # fmt: skip
+X86_FEATURES = {name: name for name in ("popcnt", "movbe", "bmi2", "adx", "f16c", "fma", "avx2", "gfni", "vaes", "vpclmulqdq")}
+X86_FEATURES |= {name: name for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512ifma", "avx512vbmi")}
+X86_FEATURES |= {f"avx512{part}": f"avx512_{part}" for part in ("vbmi2", "vnni", "bitalg", "vpopcntdq", "bf16", "fp16")}
+X86_FEATURES |= {"sse4.2": "sse4_2", "bmi": "bmi1", "lzcnt": "abm", "avxvnni": "avx_vnni"}
+ARM_FEATURES = {name: name for name in ("i8mm", "bf16", "sve", "sve2")}
+ARM_FEATURES |= {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm", "rdm": "asimdrdm"}
+ARM_FEATURES |= {"lse": "atomics", "rcpc": "lrcpc", "jsconv": "jscvt", "complxnum": "fcma"}
 KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72"
 
 

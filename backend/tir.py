@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm import tirx as t
 from tvm.ir import PointerType, PrimType
+from tvm.runtime import ObjectConvertible
 
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
 Expr = Any
@@ -35,6 +36,7 @@ class Builder:
     params: list[Any] = field(default_factory=list)
     _stack: list[list[Any]] = field(default_factory=lambda: [[]])
     _count: int = 0
+    _values: dict[int, Any] = field(default_factory=dict)
 
     # -- declarations --------------------------------------------------------------------------
 
@@ -97,6 +99,22 @@ class Builder:
         self.emit(t.Bind(var, value))
         return var
 
+    def value(self, value: Expr) -> Expr:
+        """An intermediate result that later expressions read more than once, kept in a stack slot of its own (a register, after LLVM).
+
+        TVM's analyzer takes time exponential in the length of a chain of variables bound by `let`; a load it leaves alone.
+        Vectors of bools stay expressions.
+        """
+        value = expression(value)
+        dtype, lanes = str(value.ty.dtype).partition("x")[0], lanes_of(value)
+        if dtype == "bool" or isinstance(value, t.Var) or id(value) in self._values:
+            return value
+        slot = self.local(lanes, dtype)
+        self.store(slot, 0, value, lanes)
+        result = self.load(slot, 0, lanes)
+        self._values[id(result)] = result
+        return result
+
     def load(self, buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
         return t.BufferLoad(buffer.raw, [ramp(index, lanes)])
 
@@ -126,6 +144,11 @@ class Builder:
 
 def int32(value: Expr) -> Expr:
     return t.IntImm("int32", value) if isinstance(value, int) else value
+
+
+def expression(value: Expr) -> Expr:
+    """The expression itself, also for `a == b` and `a != b`, which TVM leaves undecided between equality of values and of nodes."""
+    return value.asobject() if isinstance(value, ObjectConvertible) else value
 
 
 def ramp(index: Expr, lanes: int, stride: int = 1) -> Expr:

@@ -232,7 +232,7 @@ def machine() -> dict[str, Any]:
     import platform
     from importlib import metadata
 
-    facts = {}
+    facts: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for text in Path("/proc/cpuinfo").read_text().splitlines():
             key, _, value = text.partition(":")

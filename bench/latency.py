@@ -22,6 +22,18 @@ from .engines import Engine, interleaved, machine, opened, prepare, ratio
 from .models import GMACS, build
 
 PEERS = ("onnxruntime", "torch")
+COLUMNS = (
+    "network",
+    "GMACs",
+    "tersor, ms",
+    "onnxruntime, ms",
+    "torch, ms",
+    "tersor / onnxruntime",
+    "tersor / torch",
+    "tersor, GFLOP/s",
+    "error, tersor",
+    "error, onnxruntime",
+)
 
 
 def main() -> None:
@@ -93,8 +105,9 @@ def markdown(report: dict[str, Any]) -> str:
         "# Latency, batch 1, 224x224",
         "",
         f"{m['processor']}, {m['cores']} cores, {' '.join(m['features'])}; {versions}; commit {m['commit'] or 'unknown'}, {m['date']}.",
-        f"Medians of {report['rounds']} interleaved rounds of {report['seconds_per_round']} s per engine, each engine in its own process on the same cores.",
-        "A ratio below 1 means that Tersor is faster; in brackets the lowest and the highest round. Errors: max|y - y64| / max|y64| against float64 torch.",
+        f"Medians of {report['rounds']} interleaved rounds of {report['seconds_per_round']} s per engine, each in its own process on the same cores.",
+        "A ratio below 1 means that Tersor is faster; in brackets the lowest and the highest round.",
+        "Errors: max|y - y64| / max|y64| against float64 torch.",
     ]
     for threads in sorted({r["threads"] for r in report["results"]}):
         rows = [r for r in report["results"] if r["threads"] == threads]
@@ -102,8 +115,8 @@ def markdown(report: dict[str, Any]) -> str:
             "",
             f"## {threads} thread{'s' if threads > 1 else ''}",
             "",
-            "| network | GMACs | tersor, ms | onnxruntime, ms | torch, ms | tersor / onnxruntime | tersor / torch | tersor, GFLOP/s | error, tersor | error, onnxruntime |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+            f"| {' | '.join(COLUMNS)} |",
+            "|---" + "|--:" * (len(COLUMNS) - 1) + "|",
         ]
         for r in rows:
             ms = [f"{r['median_ms'][e]:.2f}" for e in ("tersor", *PEERS)]

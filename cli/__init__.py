@@ -19,6 +19,7 @@ from .execute import bench, profile, run
 app = typer.Typer(
     help="Tersor makes trained CNNs small and fast.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

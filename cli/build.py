@@ -15,9 +15,7 @@ from . import show
 from .sources import COMPILED, GRAPHS, example, import_module, read_calibration, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
-Imports = Annotated[
-    list[str] | None, typer.Option("--import", "-i", help="A module or file.py to import first: it registers passes, ops and kernels.")
-]
+Imports = Annotated[list[str] | None, typer.Option("--import", "-I", help="A module or file.py to import first, for its passes, ops and kernels.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -46,9 +44,7 @@ def opt(
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help='Passes or presets: "fold-bn,canonicalize", "default", "@file".')] = "",
     output: Annotated[str | None, typer.Option("--output", "-o", help="The graph to write; without it the text goes to standard output.")] = None,
     weights: Weights = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations and for --check.")
-    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of passes that draw random numbers.")] = 0,
     dump_after_all: Annotated[bool, typer.Option("--dump-after-all", help="Write the graph after every pass to standard error.")] = False,
     dump_to: Annotated[Path | None, typer.Option(help="Write the graph after every pass to a file in this folder.")] = None,
@@ -85,7 +81,7 @@ def opt(
     elif output is None:
         print(small)
     else:
-        show.out.print(small.report)
+        show.rich(small.report)
 
 
 def compile(

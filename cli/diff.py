@@ -48,7 +48,7 @@ class Row:
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="The reference: MODULE:FACTORY, a .tersor or .mlir graph, compiled:GRAPH, or a .tso.")],
     b: Annotated[str, typer.Argument(metavar="B", help="What is compared with it: any of the same.")],
-    inputs: Annotated[list[str] | None, typer.Option("--input", help="x.npy, NAME=x.npy or an .npz; without it seeded random inputs.")] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy or an .npz; without it seeded random inputs.")] = None,
     shape: Annotated[list[str] | None, typer.Option("--shape", "-s", help="Shapes of the inputs, where neither side is a graph.")] = None,
     tolerance: Annotated[float, typer.Option(help="Values part where max|b - a| / max|a| is larger.")] = 1e-4,
     target: Annotated[str, typer.Option("--target", "-t", help="For compiled:GRAPH: what to compile it for.")] = "cpu",
@@ -189,13 +189,11 @@ def run_module(module: torch.nn.Module, arrays: Sequence[np.ndarray]) -> Values:
     inputs = tuple(to_torch(x) for x in arrays)
     graph = trace(module, inputs)
     calls: dict[str, list[Any]] = {}
-    hooks = [
-        m.register_forward_hook(
-            lambda _m, _x, y, path=path: calls.setdefault(path, []).append(y.detach().clone() if isinstance(y, torch.Tensor) else None)
-        )
-        for path, m in module.named_modules()
-        if path
-    ]
+
+    def keep(path: str, y: Any) -> None:
+        calls.setdefault(path, []).append(y.detach().clone() if isinstance(y, torch.Tensor) else None)
+
+    hooks = [m.register_forward_hook(lambda _m, _x, y, path=path: keep(path, y)) for path, m in module.named_modules() if path]
     with torch.no_grad():
         result = module(*inputs)
     for hook in hooks:

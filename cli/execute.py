@@ -24,9 +24,7 @@ Batch = Annotated[int | None, typer.Option(help="Batch size: one of those in a .
 
 def run(
     source: Source,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy, or an .npz with every input; random without it.")
-    ] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy, or an .npz; random without it.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="An .npy for one output, an .npz for all.")] = None,
     weights: Weights = None,
     imports: Imports = None,
@@ -125,11 +123,12 @@ def compiled(source: str, batch: int | None, target: str, threads: int, weights:
 def write_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:
     """One output as .npy, any number as .npz under their names."""
     if path.endswith(".npz"):
-        np.savez(path, **arrays)
+        np.savez(path, allow_pickle=False, **arrays)
         return
     if len(arrays) != 1:
         raise TersorError(f"the model has {len(arrays)} outputs ({', '.join(arrays)}): write them to an .npz")
-    np.save(path, *arrays.values())
+    (array,) = arrays.values()
+    np.save(path, array)
 
 
 def summary(name: str, y: np.ndarray) -> dict[str, Any]:

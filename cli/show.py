@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -41,15 +41,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, title: str | None = None) -> None:
-    """A table whose first `left` columns hold words and the others numbers. In a pipe it is as wide as it needs to be."""
-    result = Table(title=title, title_justify="left")
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
+    """A table whose first `left` columns hold words and the others numbers."""
+    result = Table()
     for i, name in enumerate(columns):
         result.add_column(name, justify="left" if i < left else "right", overflow="fold")
     for row in rows:
         result.add_row(*(Text(cell) for cell in row))
-    width = None if out.is_terminal else max(80, Console(width=10_000).measure(result).maximum)
-    out.print(result, width=width, no_wrap=width is not None, crop=width is None)
+    rich(result)
+
+
+def rich(shown: RenderableType) -> None:
+    """Something with columns: folded to the width of a terminal, as wide as it needs to be in a pipe."""
+    if out.is_terminal:
+        out.print(shown)
+    else:
+        wide = Console(width=10_000, highlight=False)
+        wide.width = max(80, wide.measure(shown).maximum)
+        wide.print(shown)
 
 
 @contextmanager

@@ -53,7 +53,10 @@ def is_factory(spec: str) -> bool:
 
 
 def read_module(spec: str) -> torch.nn.Module:
-    """`package.models:build` or `models.py:build` -> the torch module in evaluation mode; `build` is a module, its class or a function of no arguments."""
+    """`package.models:build` or `models.py:build` -> the torch module in evaluation mode.
+
+    `build` is a module, its class, or a function of no arguments.
+    """
     from torch import nn
 
     where, _, name = spec.rpartition(":")

@@ -136,12 +136,12 @@ def call(graph: Graph, inputs: Sequence[Any], named: dict[str, Any]) -> Any:
 
 
 def structured(structure: Any, results: Sequence[Any]) -> Any:
-    """Results put into a graph's output structure: each index replaced by that result."""
+    """Results put into a graph's output structure: each index replaced by that result, None by itself."""
     if isinstance(structure, dict):
         return {k: structured(s, results) for k, s in structure.items()}
     if isinstance(structure, (list, tuple)):
         return type(structure)(structured(s, results) for s in structure)
-    return results[structure]
+    return None if structure is None else results[structure]
 
 
 def bind(graph: Graph, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:

@@ -79,16 +79,17 @@ class Graph:
 
     def add(self, op: Op) -> Value:
         """Append an op, and before it the unattached ops it reads; returns its (first) result."""
-        self.ops.extend(self._attach(op))
+        ops = self.ops
+        new = unattached(op)
+        self._attach(new)
+        ops.extend(new)
         return op.outs[0]
 
     def insert_before(self, anchor: Op, op: Op) -> Value:
         """Insert an op, and the unattached ops it reads, in front of `anchor`."""
         if anchor.graph is not self:
             raise TersorError(f"cannot insert before {anchor.name} [{anchor.loc}]: it is not in this graph")
-        new = self._attach(op)
-        if new:
-            self._before.setdefault(anchor, []).extend(new)
+        self._place(unattached(op), anchor)
         return op.outs[0]
 
     def set_outputs(self, values: Sequence[Value], names: Sequence[str] | None = None, structure: Any = None) -> None:
@@ -103,16 +104,20 @@ class Graph:
             raise TersorError(f"{len(self.outputs)} outputs need as many names, got {len(self.output_names)}")
         self.structure = structure if structure is not None else (0 if len(values) == 1 else tuple(range(len(values))))
 
-    def _attach(self, op: Op) -> list[Op]:
-        """Make an op, and the unattached ops it reads, part of the graph; the caller gives them their place."""
-        new = unattached(op)
-        if not self._erased.isdisjoint(new):
-            self._settle()
+    def _attach(self, new: list[Op]) -> None:
+        """Make unattached ops part of the graph; the caller gives them their place."""
         for o in new:
             o.graph = self
             for v in o.operands:
                 add_use(v, o)
-        return new
+
+    def _place(self, new: list[Op], anchor: Op) -> None:
+        """Insert unattached ops in front of `anchor`."""
+        if not self._erased.isdisjoint(new):
+            self._settle()
+        self._attach(new)
+        if new:
+            self._before.setdefault(anchor, []).extend(new)
 
     # -- rewriting -----------------------------------------------------------------------------
 
@@ -136,10 +141,11 @@ class Graph:
             raise TersorError(f"cannot replace {op.name} [{op.loc}] with {len(op.outs)} results by {len(values)}")
         value = values[0]
         if value.op is not None and value.op.graph is None:
-            for o in unattached(value.op):
+            inserted = unattached(value.op)
+            for o in inserted:
                 if o.loc == Loc():
                     o.loc = op.loc
-            self.insert_before(op, value.op)
+            self._place(inserted, op)
         for old, value in zip(op.outs, values):
             if not value.name and value.op is not None:
                 value.name = old.name

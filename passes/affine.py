@@ -90,4 +90,6 @@ def _with_weights(layer: Layer, w: F64, b: F64 | None) -> Op | Refusal:
 def _rounded(array: F64, like: Value) -> Const:
     """A constant of the element type of `like`, that keeps where it comes from."""
     with np.errstate(over="ignore"):
-        return Const(array.astype(like.type.dtype), loc=like.op.loc if like.op is not None else Loc())
+        const = Const(array.astype(like.type.dtype), loc=like.op.loc if like.op is not None else Loc())
+    const.out.name = like.name
+    return const

@@ -171,9 +171,9 @@ def _rewrite_pass(pattern: Rewrite, name: str, keeps: Keeps, tolerance: float) -
 
 
 def _add(cls: type[Pass]) -> None:
-    where = f"{cls.__module__}.{cls.__qualname__}"
     if not (isinstance(cls, type) and issubclass(cls, Pass)):
         raise TersorError(f"register_pass takes a Pass dataclass or a @rewrite function, got {cls!r}")
+    where = f"{cls.__module__}.{cls.__qualname__}"
     if not cls.name or "__dataclass_fields__" not in cls.__dict__:
         raise TersorError(f"pass {where} must be a frozen dataclass with a `name`")
     if getattr(cls, "keeps", None) not in typing.get_args(Keeps):
@@ -205,6 +205,14 @@ def known_passes() -> dict[str, type[Pass]]:
     """All passes by name, those of plugins included."""
     load_plugins()
     return dict(sorted(PASSES.items()))
+
+
+def pass_of(pattern: Rewrite) -> Pass:
+    """The pass that a registered `@rewrite` is."""
+    for cls in PASSES.values():
+        if issubclass(cls, RewritePass) and cls.pattern is pattern:
+            return cls()
+    raise TersorError(f"pattern {pattern.name!r} is no pass yet: put @register_pass above its @rewrite")
 
 
 def find_pass(name: str) -> type[Pass]:

@@ -17,13 +17,13 @@ def merge_equal(graph: Graph, constants: bool = True) -> int:
 
     constants: also merge constants of equal type and bytes, which ties them: off where each may still be trained.
     """
-    twins = Counter(op.out.type for op in graph.ops if isinstance(op, Const)) if constants else Counter()
+    twins = Counter(_sketch(op) for op in graph.ops if isinstance(op, Const)) if constants else Counter()
     seen: dict[Any, Op] = {}
     merged = 0
     for op in graph.ops:
         if isinstance(op, Const):
-            # bytes are hashed only where another constant has the type
-            key: Any = ("constant", op.out.type, _digest(op.array)) if twins[op.out.type] > 1 else None
+            # all bytes are hashed only where another constant looks alike
+            key: Any = ("constant", op.out.type, _digest(op.array)) if twins[_sketch(op)] > 1 else None
         else:
             key = _key(op)
         if key is None:
@@ -36,6 +36,12 @@ def merge_equal(graph: Graph, constants: bool = True) -> int:
             graph.erase(op)
             merged += 1
     return merged
+
+
+def _sketch(op: Const) -> Any:
+    """The type and some elements of a constant: cheap, and different for most that differ."""
+    step = max(1, op.array.size // 16)
+    return op.out.type, op.array.flat[::step].tobytes()
 
 
 def _digest(array: np.ndarray) -> bytes:

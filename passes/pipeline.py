@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ..ir.errors import TersorError
 from ..ir.rewrite import Rewrite
-from .base import PASSES, Pass, RewritePass, find_pass
+from .base import Pass, find_pass, pass_of
 from .options import OptionError, format_options, nearest
 from .parse import Item, Source, parse
 from .presets import PRESETS
@@ -44,7 +44,7 @@ class Pipeline:
             case Pass():
                 return cls((what,))
             case Rewrite():
-                return cls((_registered(what),))
+                return cls((pass_of(what),))
             case type() if issubclass(what, Pass):
                 return cls((what.with_options({}),))
             case Sequence():
@@ -68,13 +68,6 @@ def format_pass(what: Pass) -> str:
     """`prune{ratio=0.5}`: the name, and the options that differ from their defaults."""
     options = what.changed_options()
     return what.name + (format_options(options) if options else "")
-
-
-def _registered(pattern: Rewrite) -> Pass:
-    for cls in PASSES.values():
-        if issubclass(cls, RewritePass) and cls.pattern is pattern:
-            return cls()
-    raise TersorError(f"pattern {pattern.name!r} is no pass yet: put @register_pass above its @rewrite")
 
 
 def _source(path: Path) -> Source:

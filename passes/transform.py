@@ -87,8 +87,10 @@ class _Run:
             finding = verify_declaration(pass_, before, self.graph, self.reference, self.inputs) if self.check else self.loss(pass_)
             row = self.row(pass_, seconds, finding)
         except Exception as error:
+            # what names the pass already need not do so twice
+            text = str(error).removeprefix(f"pass {pass_.name!r}").removeprefix(":").strip()
             kind = "" if isinstance(error, TersorError) else f"{type(error).__name__}: "
-            raise TersorError(f"{step}: {kind}{error}") from error
+            raise TersorError(f"{step}: {kind}{text}") from error
         self.ledger.rows.append(row)
         self.graph.report = self.ledger
         for instrument in self.instruments:

@@ -1,6 +1,6 @@
 """Run the code of a documentation page in order: `python tests/page.py PAGE`.
 
-Python blocks share one namespace. Of other blocks the lines that start with `tersor ` run as commands in the same folder; `\` continues a line.
+Python blocks share one namespace. Of other blocks the lines that start with `tersor ` run as commands in the same folder.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 SHELL = ("", "sh", "console")
@@ -32,13 +32,14 @@ def commands(text: str) -> Iterator[str]:
 
 def run(page: Path) -> int:
     """How many blocks and commands ran; the first that fails ends it with its own traceback."""
-    names: dict[str, Any] = {"__name__": "__page__"}
+    # dataclasses and op classes look their annotations up in the module that they name
+    module = sys.modules["page_code"] = types.ModuleType("page_code")
     count = 0
     tersor = shutil.which("tersor", path=str(Path(sys.executable).parent)) or "tersor"
     for language, line, text in blocks(page):
         if language == "python":
             # blank lines in front give tracebacks the line numbers of the page
-            exec(compile("\n" * (line - 1) + text, str(page), "exec"), names)
+            exec(compile("\n" * (line - 1) + text, str(page), "exec", dont_inherit=True), vars(module))
             count += 1
         elif language in SHELL:
             for command in commands(text):

@@ -21,7 +21,7 @@ from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Expr
 from .geometry import Window, balance, column_tiles, tasks, window
-from .micro import Tile, cover, max_rows, unroll, vector_groups
+from .micro import Tile, cover, max_rows, prefetch_lines, unroll, vector_groups
 from .template import Params, kernel
 
 
@@ -158,6 +158,9 @@ class _Group:
     first: int
     count: int
     panel: int
+    #: the tile being written, of all those that share a panel of weights
+    number: Expr = 0
+    tiles: int = 1
 
     def emit(self) -> None:
         k, g, b, rows = self.k, self.g, self.k.b, self.k.params["chunk"]
@@ -172,8 +175,13 @@ class _Group:
             self.channel = b.let("channel", self.channels.first(self.out_block))
             with b.loop("oy", chunk * rows, t.min(g.oh, (chunk + 1) * rows)) as oy:
                 taps = g.rows(b, oy)
-                for width, x, repeat in column_tiles(g, max_rows(k.target, self.vectors), self.vectors):
+                layout = column_tiles(g, max_rows(k.target, self.vectors), self.vectors)
+                row_tiles, number = sum(repeat for _, _, repeat in layout), 0
+                self.tiles = row_tiles * min(rows, g.oh)
+                for width, x, repeat in layout:
                     with b.range("tile", 0, repeat) as i:
+                        self.number = b.let("number", (oy - chunk * rows) * row_tiles + number + i)
+                        number += repeat
                         self._tile(width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
 
     def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
@@ -198,6 +206,9 @@ class _Group:
         plane = t.floordiv(channel, g.block_in) if g.block_in else 0
         lane = b.let("lane", t.floormod(channel, g.block_in)) if depth == 1 and g.block_in > 1 else 0
         with b.loop("r", *taps) as r:
+            lines = g.kw * depth * tile.vectors * tile.lanes
+            following = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
+            prefetch_lines(b, self.k.args[self.k.anchor.w], weights + following + r * lines, lines, self.number, self.tiles)
             row = b.let("row", ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
             for first, last, columns in self._runs(tile.rows, static_x):
                 with b.range("s", first, last) as s:

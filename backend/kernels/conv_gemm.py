@@ -20,7 +20,7 @@ from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
 from .conv_direct import Channels, conv_window, pack_weights, padded_bias
 from .geometry import Window, balance, tasks
-from .micro import Tile, cover, max_rows, runs, unroll
+from .micro import Tile, cover, max_rows, prefetch_lines, runs, unroll
 from .template import Params, kernel
 
 
@@ -135,21 +135,26 @@ class _Product:
     def _pixels(self, start: Expr, count: int) -> None:
         """Tiles that cover `count` pixels exactly."""
         b = self.k.b
-        for height, first, repeat in runs(cover(count, max_rows(self.k.target, self.vectors), self.vectors)):
+        tiles = cover(count, max_rows(self.k.target, self.vectors), self.vectors)
+        number = 0
+        for height, first, repeat in runs(tiles):
             with b.range("tile", 0, repeat) as i:
-                self._tile(height, b.let("pixel", start + first + i * height))
+                self._tile(height, b.let("pixel", start + first + i * height), number + i, len(tiles))
+            number += repeat
 
-    def _tile(self, height: int, pixel: Expr) -> None:
+    def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
         pixels, taps = g.oh * g.ow, g.kh * g.kw
         tile = Tile(b, height, self.vectors, lanes)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
         full, rest = divmod(g.c, lanes)
         planes = b.let("planes", self.image * (g.in_blocks * taps))
+        panel = lanes * self.vectors * lanes
         with b.loop("kt", 0, full * taps) as kt:
-            self._channels(tile, ((planes + kt) * pixels + pixel) * lanes, self.weights + kt * (lanes * self.vectors * lanes), lanes)
+            prefetch_lines(b, k.args[op.w], self.weights + g.c * taps * self.vectors * lanes + kt * panel, panel, number, tiles)
+            self._channels(tile, ((planes + kt) * pixels + pixel) * lanes, self.weights + kt * panel, lanes)
         if rest:
-            at = self.weights + full * taps * (lanes * self.vectors * lanes)
+            at = self.weights + full * taps * panel
             with b.loop("kt", 0, taps) as kt:
                 self._channels(tile, ((planes + full * taps + kt) * pixels + pixel) * lanes, at + kt * (rest * self.vectors * lanes), rest)
         for j in range(self.vectors):

@@ -162,7 +162,7 @@ class Dense:
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = Geometry(region, target)
         result = []
-        for vectors in sorted({min(v, g.blocks) for v in (1, 2, 3, 4, 6, 8)}):
+        for vectors in sorted({min(v, g.blocks) for v in (1, 2, 3, 4)}):
             rows = max_rows(target, vectors)
             fit = max(1, target.l2 // 2 // (g.k * g.itemsize) // rows) * rows
             if threads > 1 and g.matrices * sum(p.count for p in g.panels(vectors)) < 4 * threads:
@@ -176,11 +176,12 @@ class Dense:
         g = Geometry(region, target)
         total = 0.0
         for p in g.panels(params["vectors"]):
-            for m in cover(g.m, max_rows(target, p.vectors), p.vectors) if g.m < 512 else [max_rows(target, p.vectors)] * (g.m // max_rows(target, p.vectors)):
-                stream = p.vectors * g.lanes * g.itemsize / (32 if g.m > m else 8)
-                step = max(m * p.vectors / 2, 4.25, (m + p.vectors) / 2, stream)
-                total += p.count * (g.k * step + 20 + 3 * m * p.vectors)
-        return total * g.matrices
+            biggest = max_rows(target, p.vectors)
+            tiles = cover(min(g.m, 8 * biggest), biggest, p.vectors)
+            for m in tiles:
+                total += p.count * (g.k * max(m * p.vectors / 2, 4.25, (m + p.vectors) / 2) + 20 + 3 * m * p.vectors) * max(1.0, g.m / sum(tiles))
+        weights = g.right_matrices * g.k * g.n * g.itemsize
+        return max(total * g.matrices, weights / 8) + (g.m * weights / g.itemsize / 16 if g.packs else 0.0) / max(g.m, 1)
 
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         g = Geometry(region, target)

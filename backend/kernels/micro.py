@@ -59,6 +59,20 @@ def vector_groups(blocks: int) -> list[tuple[int, int, int]]:
     return [(2, 0, (blocks - 3) // 2), (3, blocks - 3, 1)]
 
 
+def prefetch_lines(b: Builder, w: Buffer, start: Expr, floats: int, tile: Expr, tiles: int) -> None:
+    """One tile's share of asking for `floats` weights from `start` on: all `tiles` that read the present panel fetch the next one between them.
+
+    Weights of a whole network do not stay in the caches, and the first tile of a panel alone would wait for memory. With more tiles than
+    lines there is time enough, and nothing is fetched.
+    """
+    line = 16
+    share = -(-floats // line // tiles)
+    if tiles <= floats // line:
+        at = b.let("ahead", start + tile * (share * line))
+        for i in range(share):
+            b.prefetch(w, at + i * line)
+
+
 @functools.cache
 def cover(n: int, biggest: int, vectors: int) -> tuple[int, ...]:
     """`n` rows as a sum of tile heights up to `biggest`, largest first, at the least modelled cost: no remainder code and no junk rows.

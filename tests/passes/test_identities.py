@@ -31,7 +31,7 @@ CASES = [
     Identity(i.times_one, lambda x: nn.Pow(x, c(1)), lambda x: x**1.0, []),
     Identity(i.divide_by_power_of_two, lambda x: nn.Div(x, c(2, -4, 0.5, 8, 1)), lambda x: x / torch.tensor([2, -4, 0.5, 8, 1]), ["mul"]),
     Identity(i.divide_by_power_of_two, lambda x: nn.Div(x, c(2.0**14, dtype="float16")), lambda x: x / 2.0**14, ["mul"], [F16]),
-    Identity(i.double_negation, lambda x: nn.Neg(nn.Neg(x)), lambda x: -(-x), []),
+    Identity(i.double_negation, lambda x: nn.Neg(nn.Neg(x)), lambda x: x.neg().neg(), []),
     Identity(i.double_not, lambda x: nn.LogicalNot(nn.LogicalNot(x)), lambda x: ~~x, [], [BOOL]),
     Identity(i.idempotent, lambda x: nn.Relu(nn.Relu(nn.Relu(x))), lambda x: relu(relu(relu(x))), ["relu"]),
     Identity(i.idempotent, lambda x: nn.Abs(nn.Abs(x)), lambda x: x.abs().abs(), ["abs"]),

@@ -1,0 +1,247 @@
+"""CompiledModel: structure, kinds, checks, batches, threads, concurrency, measurements."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from runtime_models import Sum, TwoHeads, assert_right, compiled, flat, inputs_of, traced
+
+import tersor
+from tersor import TersorError
+from tersor.backend.measure import peak_gflops
+from tersor.backend.native import aligned, runtime
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_right_and_in_the_models_structure(batch: int, threads: int) -> None:
+    inputs = inputs_of(TwoHeads, batch)
+    result = compiled(threads=threads)(*inputs)
+    assert list(result) == ["features", "heads"]
+    assert isinstance(result["heads"], tuple)
+    assert isinstance(result["heads"][1], list)
+    assert all(isinstance(y, np.ndarray) for y in flat(result))
+    assert_right(result, TwoHeads, inputs)
+
+
+def test_torch_in_torch_out() -> None:
+    (x,) = inputs_of(TwoHeads)
+    result = compiled()(torch.from_numpy(x).requires_grad_())
+    assert isinstance(result["features"], torch.Tensor)
+    assert isinstance(result["heads"][1][0], torch.Tensor)
+    assert not result["features"].requires_grad
+    assert_right(result, TwoHeads, [x])
+
+
+def test_inputs_by_name() -> None:
+    left, right = inputs_of(Sum)
+    exe = compiled(Sum)
+    for result in (exe(left, right), exe(left, right=right), exe(right=right, left=left)):
+        assert_right(result, Sum, [left, right])
+    assert list(exe.inputs) == ["left", "right"]
+    assert exe.inputs["left"].shape == (1, 8, 9, 11)
+
+
+def at_address(x: np.ndarray, offset: int) -> np.ndarray:
+    """A contiguous copy that starts `offset` bytes behind a multiple of 64."""
+    copy = aligned(x.nbytes + offset)[offset:].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    assert copy.ctypes.data % 64 == offset
+    return copy
+
+
+def test_any_memory() -> None:
+    (x,) = inputs_of(TwoHeads)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    for given in (at_address(x, 0), at_address(x, 4), at_address(x, 60), np.asfortranarray(x), np.repeat(x, 2, 3)[..., ::2], x[:, :, ::-1][:, :, ::-1], read_only):
+        assert_right(compiled()(given), TwoHeads, [x])
+    channels_last = torch.from_numpy(x).to(memory_format=torch.channels_last)
+    assert_right(compiled()(channels_last), TwoHeads, [x])
+
+
+def test_aligned_memory_is_not_copied_unless_a_vector_load_would_leave_its_page() -> None:
+    program = compiled().program(compiled().entries[0])
+    (x,) = inputs_of(TwoHeads)
+    memory = aligned(3 * 4096, align=4096)
+    with program.session([x], []):
+        slot = type(program)(program.entry, None, compiled()._weights, 1)  # type: ignore[arg-type]
+    with slot.session([x], []):
+        pass
+    (free,) = slot._free
+    size = x.nbytes
+    inner, edge = (memory[at : at + size].view(np.float32).reshape(x.shape) for at in (0, -(-size // 4096) * 4096 - size))
+    assert inner.ctypes.data % 64 == edge.ctypes.data % 64 == 0
+    assert free.stage(0, inner) == inner.ctypes.data
+    assert free.stage(0, edge) != edge.ctypes.data
+
+
+def test_results_belong_to_the_caller() -> None:
+    exe = compiled()
+    first, second = inputs_of(TwoHeads, seed=1), inputs_of(TwoHeads, seed=2)
+    result = exe(*first)
+    kept = [y.copy() for y in flat(result)]
+    other = exe(*second)
+    for y, before, z in zip(flat(result), kept, flat(other)):
+        assert y.flags.writeable
+        np.testing.assert_array_equal(y, before)
+        assert not np.shares_memory(y, z)
+        y[...] = 0
+    assert_right(exe(*first), TwoHeads, first)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_concurrent_calls(threads: int) -> None:
+    exe = compiled(threads=threads)
+    inputs = [inputs_of(TwoHeads, 1 + 2 * (i % 2), seed=i) for i in range(4)]
+    wanted = [flat(exe(*x)) for x in inputs]
+    barrier = threading.Barrier(4)
+
+    def caller(i: int) -> int:
+        barrier.wait()
+        wrong = 0
+        for _ in range(100):
+            wrong += any(not np.array_equal(a, b) for a, b in zip(flat(exe(*inputs[i])), wanted[i]))
+        return wrong
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(caller, range(4))) == [0, 0, 0, 0]
+
+
+def workers() -> int:
+    """Threads of this process that the pool of this thread uses."""
+    return int(runtime().tvm["_ZN3tvm7runtime9threading10NumThreadsEv"]())
+
+
+def test_models_with_different_thread_counts_in_one_process() -> None:
+    (x,) = inputs_of(TwoHeads)
+    one, two = compiled(threads=1), compiled(threads=2)
+    three = tersor.compile(traced(TwoHeads), threads=3)
+    three.program(three.entries[0])
+    seen = []
+
+    def calls() -> None:
+        for exe in (two, three, one, two):
+            assert_right(exe(x), TwoHeads, [x])
+            seen.append(workers())
+
+    thread = threading.Thread(target=calls)
+    thread.start()
+    thread.join()
+    # a model of one thread launches nothing, so the pool stays as it is
+    assert seen == [2, 3, 3, 2]
+
+
+def test_threads_are_not_pinned() -> None:
+    before = os.sched_getaffinity(0)
+    compiled(threads=2)(*inputs_of(TwoHeads))
+    for task in os.listdir("/proc/self/task"):
+        assert os.sched_getaffinity(int(task)) == before
+
+
+def test_a_pool_too_small_is_said_and_still_right() -> None:
+    (x,) = inputs_of(TwoHeads)
+    most = runtime().threads._most
+    wide = tersor.compile(traced(TwoHeads), threads=most + 1)
+
+    def calls() -> None:
+        runtime().threads.use(2) if most > 1 else compiled(threads=2)(x)
+        with pytest.warns(UserWarning, match=rf"pool of {max(most, 2)} workers.*{most + 1} threads"):
+            assert_right(wide(x), TwoHeads, [x])
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(calls).result()
+
+
+def test_a_static_graph_compiles_at_its_own_batch() -> None:
+    graph = tersor.trace(torch.nn.ReLU().eval(), (torch.zeros(2, 5, 5, 5),), batch=False)
+    exe = tersor.compile(graph)
+    x = np.random.default_rng(0).standard_normal((2, 5, 5, 5)).astype(np.float32)
+    np.testing.assert_array_equal(exe(x), np.maximum(x, 0))
+    assert exe.entries[0].batch is None
+    with pytest.raises(TersorError, match=r"input 'input' of main must be f32\[2, 5, 5, 5\]"):
+        exe(x[:1])
+
+
+def test_batches_share_weights() -> None:
+    assert compiled()._weights.nbytes == compiled(batches=(1,))._weights.nbytes
+    assert [e.batch for e in compiled().entries] == [1, 3]
+
+
+def test_benchmark() -> None:
+    exe = compiled()
+    result = exe.benchmark(repeat=20, warmup=1)
+    assert 0 < result.min <= result.median <= result.p90
+    assert result.repeat == 20
+    assert (result.batch, result.threads, result.target) == (1, 1, exe.target.name)
+    assert set(result.versions) == {"tersor", "tvm", "ffi"}
+    assert "\n" not in str(result)
+    assert f"median {result.median:.3f} ms" in str(result)
+    assert json.loads(result.to_json())["median"] == result.median
+    assert exe.benchmark(repeat=3, batch=3).batch == 3
+    with pytest.raises(AttributeError):
+        result.median = 0  # type: ignore[misc]
+
+
+def test_benchmark_measures_whole_calls_on_given_inputs() -> None:
+    exe = compiled(Sum)
+    inputs = inputs_of(Sum, 3)
+    start = time.perf_counter()
+    result = exe.benchmark(repeat=10, warmup=0, inputs=inputs)
+    assert result.median * 10 / 2 <= (time.perf_counter() - start) * 1e3
+    assert result.batch == 3
+    assert exe.benchmark(repeat=1, inputs={"right": inputs[1], "left": inputs[0]}).batch == 3
+    assert exe.profile(rounds=1, inputs=inputs).batch == 3
+    assert compiled().benchmark(repeat=1, inputs=inputs_of(TwoHeads, 3)[0]).batch == 3
+
+
+def test_profile() -> None:
+    exe = compiled()
+    profile = exe.profile(rounds=5)
+    steps = exe.entries[0].steps
+    assert [r.kernel for r in profile.rows] == [s.kernel for s in steps]
+    assert sum(r.share for r in profile.rows) == pytest.approx(1)
+    assert sum(r.time for r in profile.rows) == pytest.approx(profile.total)
+    conv = next(r for r in profile.rows if r.op.startswith("conv2d+relu"))
+    assert conv.macs == 20 * 3 * 9 * 12 * 10
+    assert conv.gflops == pytest.approx(2 * conv.macs / conv.time / 1e6)
+    assert conv.peak == pytest.approx(conv.gflops / profile.peak_gflops)
+    assert "runtime_models.py" in conv.loc
+    assert conv.loc.startswith("stem at ")
+    text = str(profile).splitlines()
+    assert len(text) == len(steps) + 3
+    assert text[0].split() == "step ops kernel template shape ms share GFLOP/s of peak GB/s source".split()
+    assert len({line.index("  ") for line in text[1:2]}) == 1
+    data = json.loads(profile.to_json())
+    assert [r["step"] for r in data["rows"]] == list(range(len(steps)))
+    assert exe.profile(rounds=1, batch=3).batch == 3
+
+
+def test_peak_is_near_what_the_instructions_allow() -> None:
+    target = compiled().target
+    per_cycle = 2 * 2 * target.lanes
+    # 1 to 6 GHz, on a machine that others use too
+    assert 0.2 * per_cycle < peak_gflops(compiled()) < 6 * per_cycle
+
+
+def test_report_says_what_runs_in_which_precision() -> None:
+    exe = compiled()
+    precision = exe.report.precision
+    assert set(precision) == {"f32"}
+    assert precision["f32"]["nn.add"] == 1
+    assert sum(n for name, n in precision["f32"].items() if "conv2d" in name) == 4
+    assert str(exe.report).startswith("f32: ")
+    assert f"weights {exe._weights.nbytes:,} bytes" in str(exe.report)
+
+
+@pytest.mark.parametrize("target", ["cpu:znver3", "cpu:x86-64-v2"])
+def test_other_targets_of_this_machine(target: str) -> None:
+    inputs = inputs_of(TwoHeads)
+    assert_right(tersor.compile(traced(TwoHeads), target=target)(*inputs), TwoHeads, inputs)
