@@ -2,21 +2,40 @@
 
     conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
 
-A region means its ops in sequence, so fusing is exact. An elementwise op joins when it is the only reader of the region's result,
-keeps its type, and its other operands are known before the anchor runs and can be read by a tail (scalar, per channel, same shape).
+A region means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep
+the type, and their other operands are known before the anchor runs and can be read by a tail (scalar, per channel, same shape). A region
+of elementwise ops alone may mix types and read whatever broadcasts.
 """
 
 from __future__ import annotations
 
 from ..ir.graph import Graph, remapped
 from ..ir.op import Const, Op, Value
-from ..ir.ops import Concat, Elementwise, Expand, IndexSelect, Linear, Matmul, Pad, Reshape, Slice, Transpose
+from ..ir.ops import (
+    Concat,
+    CumSum,
+    Elementwise,
+    Expand,
+    GroupNorm,
+    IndexSelect,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    Matmul,
+    Pad,
+    Reduce,
+    Reshape,
+    Slice,
+    Softmax,
+    Transpose,
+)
 from .tile import Copy, Fused
 
-
 #: Anchors whose channels are the last axis, and anchors that know no channels.
-ROWS = (Linear, Matmul)
+ROWS = (Linear, Matmul, Reduce, Softmax, LogSoftmax, CumSum, LayerNorm, GroupNorm)
 MOVES = (Concat, Expand, IndexSelect, Pad, Slice, Transpose)
+#: Ops in a region at most.
+LONGEST = 32
 
 
 def fuse(graph: Graph) -> Graph:
@@ -26,27 +45,41 @@ def fuse(graph: Graph) -> Graph:
     for anchor in list(graph.ops):
         if anchor in taken or isinstance(anchor, (Const, Reshape, Fused, Copy)):
             continue
-        group = [anchor, *_tail(graph, anchor, position)]
+        group = [anchor, *_tail(anchor, position)]
         taken.update(group)
         position[wrap(graph, group)] = position[group[-1]]
     return graph
 
 
-def _tail(graph: Graph, anchor: Op, position: dict[Op, int]) -> list[Op]:
-    """Elementwise ops that follow the anchor one by one."""
-    tail: list[Op] = []
-    value = anchor.out
-    start = position[anchor]
-    while len(value.uses) == 1:
-        (user,) = value.uses
-        if not isinstance(user, Elementwise) or user.out.type != anchor.out.type or not user.out.type.is_float:
+def _tail(anchor: Op, position: dict[Op, int]) -> list[Op]:
+    """Elementwise ops behind the anchor, in order: as many as leave every value but the last without a reader outside."""
+    group, closed = [anchor], 1
+    while len(group) < LONGEST:
+        users = {u for op in group for u in op.out.uses if u not in group}
+        if not users or None in users:
             break
-        others = [v for v in user.operands if v is not value]
-        if not all(_tail_reads(anchor, v) and _ready(v, start, position) for v in others):
+        user = min((u for u in users if u is not None), key=lambda u: position[u])
+        if not _joins(user, anchor, group, position):
             break
-        tail.append(user)
-        value = user.out
-    return tail
+        group.append(user)
+        if all(u in group for op in group[:-1] for u in op.out.uses):
+            closed = len(group)
+    return group[1:closed]
+
+
+def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool:
+    others = [v for v in op.operands if v.op not in group]
+    if not isinstance(op, Elementwise) or op.out.shape != anchor.out.shape or not all(_ready(v, position[anchor], position) for v in others):
+        return False
+    if isinstance(anchor, Elementwise) and not uniform(anchor):
+        return True
+    return op.out.type == anchor.out.type and op.out.type.is_float and all(_tail_reads(anchor, v) for v in others)
+
+
+def uniform(op: Op) -> bool:
+    """Whether an elementwise op may work on blocked maps: then a region of ops like it does not force its operands to be plain."""
+    out = op.out
+    return out.type.rank == 4 and out.type.is_float and all(v.type.elem == out.type.elem and readable(v, out) for v in op.operands)
 
 
 def _ready(v: Value, start: int, position: dict[Op, int]) -> bool:

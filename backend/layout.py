@@ -25,6 +25,7 @@ BLOCKED: dict[type[Op], type[tile.Blocked]] = {
     AdaptiveMaxPool2d: tile.TileAdaptiveMaxPool2d,
     Upsample: tile.TileUpsample,
     tile.ChannelGather: tile.TileChannelGather,
+    tile.DepthToSpace: tile.TileDepthToSpace,
 }
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
 PLANES = 4

@@ -89,11 +89,16 @@ def runtime() -> _Runtime:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made, and what runs, compiled code."""
-    try:
-        return {name: metadata.version(distribution) for name, distribution in _DISTRIBUTIONS.items()}
-    except metadata.PackageNotFoundError as error:
-        raise TersorError(f"{error.name} is not installed: pip install {error.name}") from None
+    """Versions of what made, and what runs, compiled code. Tersor itself may run from a folder that is not installed."""
+    result = {}
+    for name, distribution in _DISTRIBUTIONS.items():
+        try:
+            result[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            if name != "tersor":
+                raise TersorError(f"{distribution} is not installed: pip install {distribution}") from None
+            result[name] = "unknown"
+    return result
 
 
 class _Runtime:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tvm import tirx as t
 
 from ..ir.op import Const, Op, Value
 from ..ir.ops import Elementwise
 from ..ir.types import Tensor
 from .target import Target
 from .tile import Fused
-from .tir import Buffer, Builder, Expr, splat
+from .tir import Buffer, Builder, Expr, const, ramp, splat
 from .tirmath import TirMath
 
 
@@ -83,7 +84,8 @@ class Kernel:
     def finish(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> None:
         """Run the tail on an accumulator and store it.
 
-        offset: flat element of the result's first lane; channel: its channel (blocked: block * lanes); image: its batch index.
+        offset: flat element of the result's first lane; channel: its channel (blocked: block * lanes; plain: index along
+        the last axis, None when the lanes do not run along it); image: its batch index.
         """
         self.b.store(self.out, offset, self.apply(acc, offset, channel, image, lanes), lanes)
 
@@ -106,9 +108,20 @@ class Kernel:
             return self.b.load(buffer, offset, lanes)
         if kind == "scalar":
             return splat(self.b.load(buffer, 0), lanes)
-        if kind == "channel":
+        if kind == "channel" and channel is not None:
             return self.b.load(buffer, channel, lanes)
         if kind == "image":
             per_image = math.prod(v.type.shape[1:])
             return self.b.load(buffer, image * per_image + channel, lanes)
-        raise AssertionError(f"{v.type} cannot be read by the tail of {self.region.out}: the fuse stage must not put it there")
+        return self._gather(v, offset, lanes)
+
+    def _gather(self, v: Value, offset: Expr, lanes: int) -> Expr:
+        """Any operand that broadcasts, by the coordinates of each lane: right for all, fast for none."""
+        place, shape = ramp(offset, lanes), self.region.out.shape
+        index = const(0, "int32", lanes)
+        for axis, size in enumerate(reversed(v.type.shape)):
+            if size > 1:
+                step = math.prod(v.type.shape[v.type.rank - axis :])
+                along = t.floordiv(place, const(math.prod(shape[len(shape) - axis :]), "int32", lanes))
+                index = index + t.floormod(along, const(size, "int32", lanes)) * const(step, "int32", lanes)
+        return t.BufferLoad(self.args[v].raw, [index])

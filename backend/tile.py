@@ -10,7 +10,8 @@ import numpy as np
 
 from ..ir.graph import Graph
 from ..ir.op import Op, Value
-from ..ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, IndexSelect, MaxPool2d, Upsample
+from ..ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, Elementwise, IndexSelect, Math, MaxPool2d, Upsample
+from ..ir.ops.check import broadcast_type
 from ..ir.types import Layout, Tensor
 
 if TYPE_CHECKING:
@@ -173,6 +174,52 @@ class TileChannelGather(Blocked, ChannelGather, name="tile.channel_gather"):
     plain = ChannelGather
 
 
+class DepthToSpace(Op, name="nn.depth_to_space"):
+    """y[n, c, i, j] = x[n, (p * fw + q) * stride + c, (i + top) / fh, (j + left) / fw],   p = (i + top) mod fh, q = (j + left) mod fw.
+
+    Channels are phase by phase, `stride` = C / (fh * fw) apart, of which the first `channels` are read; `crop` is (top, left).
+    """
+
+    x: Value
+    factor: tuple[int, int]
+    channels: int
+    crop: tuple[int, int]
+    size: tuple[int, int]
+
+    def infer(self) -> Tensor:
+        n, c, h, w = self.x.shape
+        (fh, fw), (top, left), (oh, ow) = self.factor, self.crop, self.size
+        if c % (fh * fw) or self.channels > c // (fh * fw):
+            raise self.fail(f"{c} channels must hold {fh * fw} phases of at least {self.channels}")
+        if min(top, left) < 0 or top + oh > h * fh or left + ow > w * fw:
+            raise self.fail(f"{oh}x{ow} pixels from {self.crop} must lie in {h * fh}x{w * fw}")
+        return self.x.type.with_shape((n, self.channels, oh, ow))
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        (fh, fw), (top, left), (oh, ow) = self.factor, self.crop, self.size
+        n, c, h, w = xs[0].shape
+        phases = xs[0].reshape(n, fh, fw, c // (fh * fw), h, w)[:, :, :, : self.channels]
+        y: torch.Tensor = phases.permute(0, 3, 4, 1, 5, 2).reshape(n, self.channels, h * fh, w * fw)
+        return y[:, :, top : top + oh, left : left + ow].contiguous()
+
+
+class TileDepthToSpace(Blocked, DepthToSpace, name="tile.depth_to_space"):
+    plain = DepthToSpace
+
+
+class BroadcastPrelu(Elementwise, name="tile.prelu"):
+    """x where x > 0, else w * x; w broadcasts to x."""
+
+    x: Value
+    w: Value
+
+    def infer(self) -> Tensor:
+        return broadcast_type(self, [self.x.type, self.w.type], self.x.type.elem)
+
+    def f(self, m: Math, x: Any, w: Any) -> Any:
+        return m.where(x > m.const(x, 0), x, w * x)
+
+
 class Fused(Op, name="tile.fused"):
     """One kernel: an anchor and its elementwise tail, in sequence. Operands map one to one to the region's arguments.
 
@@ -218,8 +265,10 @@ class Copy(Op, name="tile.copy"):
 
 __all__ = [
     "Blocked",
+    "BroadcastPrelu",
     "ChannelGather",
     "Copy",
+    "DepthToSpace",
     "Fused",
     "IndexSelect",
     "Pack",
@@ -228,6 +277,7 @@ __all__ = [
     "TileAvgPool2d",
     "TileChannelGather",
     "TileConv2d",
+    "TileDepthToSpace",
     "TileMaxPool2d",
     "TileUpsample",
     "Unpack",

@@ -1,6 +1,6 @@
 """200 random convolution geometries: each must be right, and none much slower than its template's median.
 
-    python bench/geometry.py --out bench/results/geometry.json
+    python -m tersor.bench.geometry --out bench/results/geometry.json
 
 Channels 1 to 300, kernels 1 to 7, strides, dilations, groups, asymmetric padding, batch 1 to 4, from a seed. Speed counts the work of whole
 vectors (channels rounded up to the lanes of the register), since a last vector that is half empty takes the time of a full one.
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import tersor
+from tersor.backend.target import resolve
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,13 @@ def measure(g: Geometry, seed: int) -> dict[str, Any]:
     want = model.double()(x.double()).detach()
     error = float((exe(x).double() - want).abs().max() / want.abs().max())
     step = max(exe.profile(rounds=7).rows, key=lambda row: row.macs)
-    lanes = exe.target.lanes
+    lanes = resolve("cpu").lanes
     return asdict(g) | {
         "template": step.template,
         "error": error,
-        "ms": step.ms,
-        "gflops": 2 * g.macs() / step.ms / 1e6,
-        "vector_gflops": 2 * g.macs(lanes) / step.ms / 1e6,
+        "ms": step.time,
+        "gflops": 2 * g.macs() / step.time / 1e6,
+        "vector_gflops": 2 * g.macs(lanes) / step.time / 1e6,
     }
 
 
@@ -119,7 +120,7 @@ def main() -> None:
         print("  ", {k: v for k, v in r.items() if k not in ("error",)})
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"seed": args.seed, "target": tersor.resolve_target("cpu").as_dict(), "rows": rows}, indent=1))
+        args.out.write_text(json.dumps({"seed": args.seed, "target": resolve("cpu").as_dict(), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -103,14 +103,15 @@ class Op:
         fields: list[Field] = []
         for base in reversed(cls.__mro__[: cls.__mro__.index(Op)]):
             for key, hint in inspect.get_annotations(base, locals={"Value": Value}, eval_str=True).items():
-                if typing.get_origin(hint) is ClassVar:
+                origin: Any = typing.get_origin(hint)
+                if origin is ClassVar:
                     continue
                 fields = [f for f in fields if f.name != key]
                 fields.append(Field(key, _kind(hint), hint, not hasattr(cls, key), getattr(cls, key, None)))
         cls.fields = tuple(fields)
         cls.operand_fields = tuple(f for f in fields if f.kind != "attr")
         cls.attr_fields = tuple(f for f in fields if f.kind == "attr")
-        cls.__match_args__ = tuple(f.name for f in fields)
+        setattr(cls, "__match_args__", tuple(f.name for f in fields))  # noqa: B010 - dataclass_transform would type it as fixed
         if name:
             if name in OPS and OPS[name].__qualname__ != cls.__qualname__:
                 raise TersorError(f"op {name!r} is already registered by {OPS[name].__module__}.{OPS[name].__qualname__}")

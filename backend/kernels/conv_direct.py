@@ -88,7 +88,7 @@ def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
     """(O, C/groups, kh, kw) -> [group][input block][kh][kw][channel][vectors * lanes], one forward stream; the last input block may be short."""
     g = channels.g
     per_in, per_out, length = g.c // g.groups, g.o // g.groups, channels.length
-    parts = []
+    parts: list[np.ndarray] = []
     for vectors, first, count in channels.vectors:
         for ob in range(first, first + vectors * count, vectors):
             lo, live = channels.first(ob), range(ob * g.lanes, min((ob + vectors) * g.lanes, g.o))

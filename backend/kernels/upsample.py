@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from tvm import tirx as t
 
@@ -19,7 +21,8 @@ class UpsampleKernel(Move):
     name = "upsample"
 
     def accepts(self, region: Region, target: Target) -> bool:
-        return region.anchor.x.type.layout is not None  # type: ignore[attr-defined,no-any-return]
+        op: Any = region.anchor
+        return op.x.type.layout is not None
 
     def emit(self, k: Kernel) -> None:
         op, b = k.anchor, k.b

@@ -289,6 +289,8 @@ def test_the_runtime_is_found_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_DISTRIBUTIONS", {"tvm": "no-such-distribution"})
     with pytest.raises(TersorError, match="no-such-distribution is not installed: pip install no-such-distribution"):
         native.versions()
+    monkeypatch.setattr(native, "_DISTRIBUTIONS", {"tersor": "no-such-distribution"})
+    assert native.versions() == {"tersor": "unknown"}
 
 
 def test_host_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,44 @@
+"""Depth to space on blocked maps: every output pixel is one vector of another pixel, so rows are copied with a stride."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx as t
+
+from ..region import Kernel, Region
+from ..target import Target
+from ..tile import TileDepthToSpace
+from .geometry import tasks
+from .pack import Move
+from .template import kernel
+
+
+@kernel(TileDepthToSpace)
+class DepthToSpaceKernel(Move):
+    name = "depth_to_space"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        if not op.lanes or op.x.type.layout is None:
+            return False
+        return op.x.type.layout.channels // (op.factor[0] * op.factor[1]) % op.lanes == 0  # type: ignore[no-any-return]
+
+    def emit(self, k: Kernel) -> None:
+        op, b = k.anchor, k.b
+        n, blocks, oh, ow, lanes = k.region.out.shape
+        in_blocks, h, w = op.x.shape[1:4]
+        (fh, fw), (top, left) = op.factor, op.crop
+        phase = in_blocks // (fh * fw)
+        with b.loop("task", 0, n * blocks * oh, tasks(k.threads, n * blocks * oh)) as task:
+            plane, oy = b.let("plane", t.floordiv(task, oh)), b.let("oy", t.floormod(task, oh))
+            image, block = b.let("image", t.floordiv(plane, blocks)), b.let("block", t.floormod(plane, blocks))
+            iy, p = b.let("iy", t.floordiv(oy + top, fh)), b.let("p", t.floormod(oy + top, fh))
+            for q in range(fw):
+                first = (q - left) % fw
+                count = len(range(first, ow, fw))
+                source = ((image * in_blocks + (p * fw + q) * phase + block) * h + iy) * w + (first + left) // fw
+                row = b.let("row", source)
+                with b.loop("i", 0, count) as i:
+                    value = b.load(k.args[op.x], (row + i) * lanes, lanes)
+                    k.finish(value, (task * ow + first + i * fw) * lanes, block * lanes, image, lanes)

@@ -1,0 +1,50 @@
+"""legalize: a graph of nn operators becomes one of operators that have kernels, and maps stay maps: what can remain blocked by channels does.
+
+Each rule is a pattern with its equation; `greedy` applies them until nothing changes.
+"""
+
+from __future__ import annotations
+
+from ...ir.errors import UnsupportedError
+from ...ir.graph import Graph
+from ...ir.rewrite import Rewrite, greedy
+from ...passes.fold_bn import bn_to_scale_shift
+from ...passes.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
+from ..target import Target
+from . import channels, elementwise, matrices, pooling, shapes, spatial
+
+#: Element types that have kernels.
+COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
+
+
+def rules(target: Target) -> tuple[Rewrite, ...]:
+    """Every pattern, the ones that prepare the ground for others first."""
+    return (
+        bn_to_scale_shift,
+        *elementwise.RULES,
+        *channels.RULES,
+        *pooling.RULES,
+        *spatial.rules(target.lanes),
+        *matrices.RULES,
+        *shapes.RULES,
+        moves_nothing,
+        reshape_of_reshape,
+        transpose_of_transpose,
+        expand_is_broadcast,
+    )
+
+
+def legalize(graph: Graph, target: Target) -> Graph:
+    """Rewrite in place, for a target. Raises `UnsupportedError` for element types that have no kernels."""
+    for op in graph.ops:
+        for v in (*op.operands, *op.outs):
+            if v.type.elem not in COMPILED:
+                raise UnsupportedError(
+                    f"{op.name} [{op.loc}] has a value of type {v.type}: compiled are f32 everywhere, and {', '.join(COMPILED[1:])} in plain "
+                    "kernels (elementwise, reductions, matrices, data movement). Cast the model, for example by module.float()"
+                )
+    greedy(graph, *rules(target))
+    return graph
+
+
+__all__ = ["COMPILED", "legalize", "rules"]

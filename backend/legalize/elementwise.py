@@ -1,0 +1,33 @@
+"""Operators that become elementwise ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...ir.op import Const, Op, Value
+from ...ir.ops import Add, BatchNorm, Div, Mul, Prelu, Reshape, Sqrt, Sub
+from ...ir.rewrite import Result, rewrite
+from ..tile import BroadcastPrelu
+
+
+def per_channel(v: Value, rank: int) -> Op | Value:
+    """(C,) as (1, C, 1, …) of a rank."""
+    shape = (1, v.shape[0], *[1] * (rank - 2))
+    return Const(v.op.array.reshape(shape), loc=v.op.loc) if isinstance(v.op, Const) else Reshape(v, shape, loc=v.op.loc if v.op else None)
+
+
+@rewrite
+def batch_norm_of_computed(bn: BatchNorm) -> Result:
+    """batch_norm(x) -> (x - mean) * (gamma / sqrt(var + eps)) + beta   where a parameter is computed; each (1, C, 1, …)"""
+    scale = Div(bn.gamma, Sqrt(Add(bn.var, Const(np.asarray(bn.eps, bn.x.type.dtype)))), loc=bn.loc)
+    mean, k, beta = (per_channel(v, bn.x.type.rank) for v in (bn.mean, scale.out, bn.beta))
+    return Add(Mul(Sub(bn.x, mean, loc=bn.loc), k, loc=bn.loc), beta, loc=bn.loc)
+
+
+@rewrite
+def prelu_by_channel(op: Prelu) -> Result:
+    """prelu(x, w) -> x where x > 0, else w * x,   w (1, C, 1, …)"""
+    return BroadcastPrelu(op.x, per_channel(op.w, max(op.x.type.rank, 2)) if op.x.type.rank > 1 else op.w, loc=op.loc)
+
+
+RULES = (batch_norm_of_computed, prelu_by_channel)
