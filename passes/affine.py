@@ -36,10 +36,6 @@ def channel_axis(layer: Layer) -> int:
     return layer.out.type.rank - 1 if isinstance(layer, Linear) else 1
 
 
-def out_channels(layer: Layer) -> int:
-    return layer.out.shape[channel_axis(layer)]
-
-
 def scale_output(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
     """The layer whose result is the old one times `k` plus `shift`, both (O,)."""
     if not (constant(layer.w) and constant(layer.b)):

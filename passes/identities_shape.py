@@ -235,6 +235,18 @@ def index_to_slice(op: IndexSelect) -> Result:
 
 
 @rewrite
+def shuffle_by_hand(op: Reshape) -> Result:
+    """reshape(transpose(reshape(x, [N, g, C/g, …]), [0, 2, 1, …]), x.shape) -> channel_shuffle(x, g)"""
+    match op.x.op:
+        case Transpose(x=Value(op=Reshape(x=x) as apart), perm=perm) if x.shape == op.out.shape and x.type.rank >= 2:
+            n, groups, *rest = apart.out.shape
+            swapped = (0, 2, 1, *range(3, len(perm)))
+            if perm == swapped and groups > 1 and (n, groups * rest[0], *rest[1:]) == x.shape:
+                return ChannelShuffle(x, groups)
+    return None
+
+
+@rewrite
 def shuffles_nothing(op: ChannelShuffle | PixelShuffle | PixelUnshuffle) -> Result:
     """channel_shuffle(x, 1 or C) -> x,   pixel_shuffle(x, 1) -> x,   pixel_unshuffle(x, 1) -> x"""
     if isinstance(op, ChannelShuffle):
@@ -273,6 +285,7 @@ SHAPES = (
     pad_by_nothing,
     pad_of_pad,
     index_to_slice,
+    shuffle_by_hand,
     shuffles_nothing,
     shuffle_and_back,
     resize_to_same,

@@ -229,6 +229,7 @@ def sum_read_twice(x: Any) -> list[Any]:
         (si.add_any_zero, lambda x: nn.Add(x, c(0, 0, 0, 0, 1)), ""),
         (si.merge_constants, lambda x: nn.Add(nn.Mul(x, c(1)), c(2)), ""),
         (si.merge_constants, lambda x: nn.Add(nn.Add(x, x), c(2)), ""),
+        (si.merge_constants, lambda x: nn.Add(nn.Add(c(1), c(2)), c(3)), ""),
         (si.merge_constants, sum_read_twice, "other readers"),
         (si.merge_constants, lambda x: nn.Add(nn.Add(x, k(array(4, 1))), k(array(5))), "larger than both"),
         (si.small_power, lambda x: nn.Pow(x, c(3)), ""),

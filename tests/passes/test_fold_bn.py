@@ -228,10 +228,14 @@ def test_text(golden: Callable[[str, str], None]) -> None:
 # -- what must not be folded -------------------------------------------------------------------
 
 
+def ones(*shape: int) -> Value:
+    return Const(np.ones(shape, np.float32)).out
+
+
 def inputs_as_weights(x: Value) -> Op:
     gamma = nn.Reshape(nn.Slice(nn.Slice(nn.Slice(x, 3, 0, 1), 2, 0, 1), 0, 0, 1), (4,))
-    ones = Const(np.ones(4, np.float32)).out
-    return nn.BatchNorm(nn.Conv2d(x, Const(np.ones((4, 4, 1, 1), np.float32))), gamma, ones, ones, ones)
+    one = ones(4)
+    return nn.BatchNorm(nn.Conv2d(x, ones(4, 4, 1, 1)), gamma, one, one, one)
 
 
 def computed_weight(x: Value, forward: bool = False) -> Op:
@@ -242,32 +246,32 @@ def computed_weight(x: Value, forward: bool = False) -> Op:
 
 
 def negative_var(x: Value) -> Op:
-    ones = Const(np.ones(4, np.float32)).out
-    return nn.BatchNorm(nn.Conv2d(x, Const(np.ones((4, 4, 1, 1), np.float32))), ones, ones, ones, Const(-np.ones(4, np.float32)))
+    one = ones(4)
+    return nn.BatchNorm(nn.Conv2d(x, ones(4, 4, 1, 1)), one, one, one, Const(-np.ones(4, np.float32)))
 
 
 def overflowing(x: Value) -> Op:
-    ones = Const(np.ones(4, np.float32)).out
+    one = ones(4)
     gamma = Const(np.full(4, 1e38, np.float32))
-    return nn.BatchNorm(nn.Conv2d(x, Const(np.full((4, 4, 1, 1), 10, np.float32))), gamma, ones, ones, ones)
+    return nn.BatchNorm(nn.Conv2d(x, Const(np.full((4, 4, 1, 1), 10, np.float32))), gamma, one, one, one)
 
 
 def conv_read_twice(x: Value) -> list[Any]:
-    y = nn.Conv2d(x, Const(np.ones((4, 4, 1, 1), np.float32)))
+    y = nn.Conv2d(x, ones(4, 4, 1, 1))
     return [add_bn(y, random_bn(4)), y]
 
 
 def bn_read_twice(x: Value) -> list[Any]:
     y = add_bn(x, random_bn(4))
-    return [nn.Conv2d(y, Const(np.ones((4, 4, 1, 1), np.float32))), y]
+    return [nn.Conv2d(y, ones(4, 4, 1, 1)), y]
 
 
 def linear_on_another_axis(x: Value) -> Op:
-    return add_bn(nn.Linear(x, Const(np.ones((4, 4), np.float32))), random_bn(4))
+    return add_bn(nn.Linear(x, ones(4, 4)), random_bn(4))
 
 
 def before_linear_on_another_axis(x: Value) -> Op:
-    return nn.Linear(add_bn(x, random_bn(4)), Const(np.ones((4, 4), np.float32)))
+    return nn.Linear(add_bn(x, random_bn(4)), ones(4, 4))
 
 
 @pytest.mark.parametrize(
@@ -275,6 +279,7 @@ def before_linear_on_another_axis(x: Value) -> Op:
     [
         (fold_bn, inputs_as_weights, "gamma of the norm is not constant"),
         (bn_to_scale_shift, inputs_as_weights, "gamma of the norm is not constant"),
+        (fold_bn_forward, lambda x: nn.Conv2d(inputs_as_weights(x), ones(4, 4, 1, 1)), "gamma of the norm is not constant"),
         (fold_bn, computed_weight, "the weights of nn.conv2d are not constant"),
         (fold_bn_forward, lambda x: computed_weight(x, True), "the weights of nn.conv2d are not constant"),
         (fold_bn, negative_var, "not positive"),
@@ -284,7 +289,7 @@ def before_linear_on_another_axis(x: Value) -> Op:
         (fold_bn, linear_on_another_axis, "last axis"),
         (fold_bn_forward, before_linear_on_another_axis, "last axis"),
         (fold_bn, lambda x: add_bn(nn.Relu(x), random_bn(4)), ""),
-        (fold_bn_forward, lambda x: nn.Conv2d(x, Const(np.ones((4, 4, 1, 1), np.float32))), ""),
+        (fold_bn_forward, lambda x: nn.Conv2d(x, ones(4, 4, 1, 1)), ""),
         (fold_bn_forward, lambda x: add_layer(add_bn(x, random_bn(4)), torch.nn.Conv2d(4, 4, 3, padding=1)), "pads with zeros"),
         (fold_bn_forward, lambda x: add_layer(add_bn(x, random_bn(4)), torch.nn.ConvTranspose2d(4, 4, 3)), "sums fewer terms"),
     ],

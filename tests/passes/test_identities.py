@@ -90,6 +90,8 @@ def test_text(golden: Callable[[str, str], None]) -> None:
         (i.times_one, lambda x: nn.Div(c(1), x), ""),
         (i.times_one, lambda x: nn.Mul(x, c(1, shape=(7, 2, 3, 4, 5))), ""),
         (i.divide_by_power_of_two, lambda x: nn.Div(x, c(3)), ""),
+        (i.divide_by_power_of_two, lambda x: nn.Div(c(1), x), ""),
+        (i.divide_by_power_of_two, lambda x: nn.Div(c(1), c(2)), ""),
         (i.divide_by_power_of_two, lambda x: nn.Div(x, c(2, 2, 2, 2, 3)), ""),
         (i.divide_by_power_of_two, lambda x: nn.Div(x, c(2.0**127)), ""),
         (i.divide_by_power_of_two, lambda x: nn.Div(x, c(0)), ""),

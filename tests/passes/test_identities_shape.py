@@ -97,6 +97,13 @@ CASES = [
     ),
     Identity(i.index_to_slice, lambda x: nn.IndexSelect(x, index(1, 3), 3), lambda x: x.index_select(3, torch.tensor([1, 3])), ["slice"]),
     Identity(i.index_to_slice, lambda x: nn.IndexSelect(x, index(2), 1), lambda x: x.index_select(1, torch.tensor([2])), ["slice"]),
+    Identity(
+        i.shuffle_by_hand,
+        lambda x: nn.Reshape(nn.Transpose(nn.Reshape(x, (-1, 2, 3, 4, 5)), (0, 2, 1, 3, 4)), (-1, 6, 4, 5)),
+        lambda x: x.reshape(-1, 2, 3, 4, 5).transpose(1, 2).reshape(-1, 6, 4, 5),
+        ["channel_shuffle"],
+        [(2, 6, 4, 5)],
+    ),
     Identity(i.shuffles_nothing, lambda x: nn.ChannelShuffle(x, 3), lambda x: F.channel_shuffle(x, 3), []),
     Identity(i.shuffles_nothing, lambda x: nn.PixelShuffle(nn.PixelUnshuffle(x, 1), 1), lambda x: x.clone(), []),
     Identity(
@@ -119,6 +126,10 @@ def test_text(golden: Callable[[str, str], None]) -> None:
     golden("passes/identities_shape.mlir", "\n".join(check_identity(case) for case in CASES))
 
 
+def square(x: Any) -> Any:
+    return nn.Expand(nn.Mean(x, (1, 2, 3)), (2, 2, 2))
+
+
 def twice_read(x: Any) -> list[Any]:
     neg = nn.Neg(nn.Transpose(x, (0, 2, 3, 1)))
     return [nn.Transpose(neg, (0, 3, 1, 2)), neg]
@@ -138,6 +149,8 @@ def concat_read_twice(x: Any) -> list[Any]:
         (i.expand_is_broadcast, lambda x: nn.Add(nn.Expand(c(1, shape=(1, 1, 1, 5)), (2, 3, 4, 5)), nn.Mean(x, (0,), True)), ""),
         (i.moved_and_back, lambda x: nn.Transpose(nn.Neg(nn.Transpose(x, (0, 2, 3, 1))), (0, 2, 3, 1)), ""),
         (i.moved_and_back, lambda x: nn.Reshape(nn.Neg(nn.Reshape(x, (2, 60))), (2, 4, 3, 5)), ""),
+        (i.moved_and_back, lambda x: nn.Reshape(nn.Neg(nn.Transpose(x, (0, 2, 3, 1))), (2, 3, 4, 5)), ""),
+        (i.moved_and_back, lambda x: nn.Transpose(nn.Neg(nn.Transpose(square(x), (1, 2, 0))), (1, 2, 0)), ""),
         (i.moved_and_back, twice_read, "other readers"),
         (i.slice_of_all, lambda x: nn.Slice(x, 3, 0, 4), ""),
         (i.slice_of_all, lambda x: nn.Slice(x, 3, 0, 5, 2), ""),
@@ -157,6 +170,9 @@ def concat_read_twice(x: Any) -> list[Any]:
         (i.index_to_slice, lambda x: nn.IndexSelect(x, index(3, 1), 3), ""),
         (i.index_to_slice, lambda x: nn.IndexSelect(x, index(0, 1, 3), 3), ""),
         (i.index_to_slice, lambda x: nn.IndexSelect(x, index(1, 1), 3), ""),
+        (i.shuffle_by_hand, lambda x: nn.Reshape(nn.Transpose(nn.Reshape(x, (2, 2, 6, 5)), (0, 2, 1, 3)), (2, 3, 4, 5)), ""),
+        (i.shuffle_by_hand, lambda x: nn.Reshape(nn.Transpose(nn.Reshape(x, (2, 3, 2, 2, 5)), (0, 1, 3, 2, 4)), (2, 3, 4, 5)), ""),
+        (i.shuffle_by_hand, lambda x: nn.Reshape(nn.Transpose(nn.Reshape(x, (2, 3, 1, 4, 5)), (0, 2, 1, 3, 4)), (2, 3, 20)), ""),
         (i.shuffles_nothing, lambda x: nn.ChannelShuffle(nn.Concat([x, x], 1), 2), ""),
         (i.shuffle_and_back, lambda x: nn.PixelShuffle(nn.PixelUnshuffle(nn.Concat([x] * 4, 2), 4), 2), ""),
         (i.resize_to_same, lambda x: nn.Upsample(x, (4, 5), "bilinear"), ""),

@@ -91,6 +91,7 @@ def test_an_empty_pipeline() -> None:
         ("pair=[3, 4]", "pair", (3, 4.0)),
         ("limits={a=[1] 'b c': [2 3.5]}", "limits", {"a": [1.0], "b c": [2.0, 3.5]}),
         ("limits=none", "limits", None),
+        ("anything={0: 1 -2=3}", "anything", {0: 1, -2: 3}),
         ("anything={a=[true {b=none}]}", "anything", {"a": [True, {"b": None}]}),
         ("ratio : 0.25 , ", "ratio", 0.25),
     ],

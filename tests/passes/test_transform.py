@@ -31,7 +31,7 @@ from tersor.passes import (
     register_pass,
     transform,
 )
-from tersor.passes.check import random_inputs, samples
+from tersor.passes.check import random_inputs, relative_error, samples
 
 
 def conv_bn_relu(x: Value) -> Op:
@@ -240,6 +240,24 @@ def test_coarser_weights_widen_the_tolerance() -> None:
     transform(graph_of(half, Tensor((2, 3), "f16")), "test-off", check=True)
     with pytest.raises(TersorError, match=r"differ by 9\.8e-04"):
         transform(network(), "test-off", check=True)
+
+
+@pytest.mark.parametrize(
+    ("got", "error"),
+    [([1.0, 4.0], 0.0), ([1.0, 4.4], 0.1), ([2.0, 4.0], 0.25), ([1.0, np.inf], np.inf), ([np.nan, 4.0], np.inf)],
+)
+def test_relative_error(got: list[float], error: float) -> None:
+    assert relative_error([np.float32([1, 4])], [np.float32(got)]) == pytest.approx(error)
+
+
+def test_relative_error_of_what_is_not_finite() -> None:
+    odd = np.float32([np.nan, np.inf, 2])
+    assert relative_error([odd], [odd + np.float32(0.5)]) == pytest.approx(0.25)
+    assert relative_error([odd], [-odd]) == math.inf
+    assert relative_error([np.float32([0, 0])], [np.float32([0, 0.5])]) == 0.5
+    assert relative_error([np.zeros(0, np.float32)], [np.zeros(0, np.float32)]) == 0
+    with pytest.raises(TersorError, match=r"its outputs have shapes \[\(3,\)\], where its input's have \[\(2,\)\]"):
+        relative_error([odd[:2]], [odd])
 
 
 def test_calibration_is_what_is_checked_on() -> None:

@@ -165,6 +165,15 @@
   %0 = "nn.slice"(%x) {axis = 1, start = 2, stop = 3, step = 1} : (tensor<2x3x4x5xf32>) -> tensor<2x1x4x5xf32>
   "func.return"(%0) : (tensor<2x1x4x5xf32>) -> ()
 
+// shuffle_by_hand: reshape(transpose(reshape(x, [N, g, C/g, …]), [0, 2, 1, …]), x.shape) -> channel_shuffle(x, g)
+  %0 = "nn.reshape"(%x) {shape = array<i64: -1, 2, 3, 4, 5>} : (tensor<2x6x4x5xf32>) -> tensor<2x2x3x4x5xf32>
+  %1 = "nn.transpose"(%0) {perm = array<i64: 0, 2, 1, 3, 4>} : (tensor<2x2x3x4x5xf32>) -> tensor<2x3x2x4x5xf32>
+  %2 = "nn.reshape"(%1) {shape = array<i64: -1, 6, 4, 5>} : (tensor<2x3x2x4x5xf32>) -> tensor<2x6x4x5xf32>
+  "func.return"(%2) : (tensor<2x6x4x5xf32>) -> ()
+// ->
+  %0 = "nn.channel_shuffle"(%x) {groups = 2} : (tensor<2x6x4x5xf32>) -> tensor<2x6x4x5xf32>
+  "func.return"(%0) : (tensor<2x6x4x5xf32>) -> ()
+
 // shuffles_nothing: channel_shuffle(x, 1 or C) -> x,   pixel_shuffle(x, 1) -> x,   pixel_unshuffle(x, 1) -> x
   %0 = "nn.channel_shuffle"(%x) {groups = 3} : (tensor<2x3x4x5xf32>) -> tensor<2x3x4x5xf32>
   "func.return"(%0) : (tensor<2x3x4x5xf32>) -> ()
