@@ -81,10 +81,10 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
 def _batches(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:
     if batch is None:
         return [1 if graph.batched else None]
-    sizes = [batch] if isinstance(batch, int) else list(batch)
+    sizes = list(batch) if isinstance(batch, Sequence) and not isinstance(batch, str) else [batch]
     if not sizes or len(set(sizes)) != len(sizes) or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise TersorError(f"batch must be a positive size or a list of distinct ones, got {batch!r}")
-    return [*sizes]
+    return sizes
 
 
 def _port(v: Value, name: str) -> Port:

@@ -57,6 +57,13 @@ def cast(x: Expr, dtype: str) -> Expr:
     return x if dtype_of(x) == dtype else t.Cast(_vector(dtype, lanes_of(x)), x)
 
 
+def convert(x: Expr, dtype: str) -> Expr:
+    """As `cast`, but f16 meets other types only through f32: x86 has no other conversions, and the C library need not have them either."""
+    if "float16" in (dtype, dtype_of(x)):
+        x = cast(x, "float32")
+    return cast(x, dtype)
+
+
 def _vector(dtype: str, lanes: int) -> str:
     return f"{dtype}x{lanes}" if lanes > 1 else dtype
 
@@ -106,7 +113,7 @@ class TirMath:
         rest = self._named(t.Select(t.EQ(self.abs(b), self.const(b, math.inf)), a, rest))
         zero = self.const(a, 0)
         # the rounded quotient may have reached the next integer
-        return self._narrow(t.Select(t.any(t.all(rest < zero, b > zero), t.all(rest > zero, b < zero)), rest + b, rest), dtype)
+        return convert(t.Select(t.any(t.all(rest < zero, b > zero), t.all(rest > zero, b < zero)), rest + b, rest), dtype)
 
     # -- selection and conversion --------------------------------------------------------------
 
@@ -126,13 +133,7 @@ class TirMath:
             return t.NE(x, self.const(x, 0))
         if is_float(x) and dtype in ("int8", "int16", "uint8"):
             x = cast(x, "int32")
-        return self._narrow(x, dtype)
-
-    def _narrow(self, x: Expr, dtype: str) -> Expr:
-        """f16 meets other types only through f32: x86 has no other conversions, and the C library need not have them either."""
-        if "float16" in (dtype, dtype_of(x)):
-            x = cast(x, "float32")
-        return cast(x, dtype)
+        return convert(x, dtype)
 
     # -- roundings and roots -------------------------------------------------------------------
 
@@ -181,7 +182,7 @@ class TirMath:
             return self._integer_power(a, b)
         if dtype == "float64":
             return self._named(t.pow(a, b))
-        return self._named(self._narrow(self._power(self._wide(a), self._wide(b)), dtype))
+        return self._named(convert(self._power(self._wide(a), self._wide(b)), dtype))
 
     def _wide(self, x: Expr) -> Expr:
         return self._named(cast(cast(x, "float32"), "float64"))

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..ir.errors import TersorError, UnsupportedError
 from .call import elem_of
+from .functional import make_functional
 from .locations import error_source
 from .registry import CONVERTERS
 
@@ -38,6 +39,8 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     dynamic = None if shapes is None else _by_parameter(module, *shapes)
     with _quiet():
         program = torch.export.export(module, args, dict(kwargs), dynamic_shapes=dynamic, strict=False)
+        if make_functional(program.graph):
+            return program
         program = program.run_decompositions({op: rule for op, rule in default_decompositions().items() if str(op) not in CONVERTERS})
         return _decomposed(program)
 

@@ -10,6 +10,18 @@ import pytest
 GOLDEN = Path(__file__).parent / "golden"
 
 
+class RootIsNoTestPackage:
+    """pytest takes a folder with an `__init__.py` for a package of tests and imports it under the folder's name: a second copy of tersor."""
+
+    @pytest.hookimpl
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Dir | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == GOLDEN.parents[1] else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(RootIsNoTestPackage())
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code prints now")
 

@@ -294,8 +294,8 @@ class _Product:
         with b.loop("d", 0, g.k // u) as d:
             for i in range(u):
                 depth(d * u + i)
-        for i in range(g.k - g.k % u, g.k):
-            depth(i)
+        with b.loop("d", g.k - g.k % u, g.k) as d:
+            depth(d)
         for j in range(p.vectors):
             live = p.live if j == p.vectors - 1 else lanes
             for i in range(height):

@@ -136,3 +136,17 @@ def pieces(size: int, lanes: int) -> list[tuple[int, int]]:
         result.append((at, width))
         at += width
     return result
+
+
+def row(b: Builder, size: int, width: int, body: Callable[[Expr, int], None]) -> None:
+    """`body(position, lanes)` over a row, every element once: vectors of `width`, then ever shorter ones."""
+    whole = size // width
+    with b.range("v", 0, whole) as v:
+        body(v * width, width)
+    for at, lanes in pieces(size % width, width):
+        body(whole * width + at, lanes)
+
+
+def widest(size: int, lanes: int) -> int:
+    """The widest power of two up to `lanes` that a row of `size` fills."""
+    return next(w for w in (1 << i for i in reversed(range(lanes.bit_length()))) if w <= max(size, 1))

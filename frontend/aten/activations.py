@@ -134,18 +134,20 @@ def gelu(call: Call, x: Value, *, approximate: str = "none") -> Op:
 
 
 @converter("aten.elu.default")
-def elu(call: Call, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Op | Value:
-    y: Op | Value = Elu(x if input_scale == 1 else Mul(x, call.cast(input_scale, call.elem)), float(alpha))
+def elu(call: Call, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Op:
+    y: Op = Elu(x, float(alpha))
+    if input_scale != 1:
+        y = Where(Greater(x, call.cast(0, call.elem)), x, Elu(Mul(x, call.cast(input_scale, call.elem)), float(alpha)))
     return y if scale == 1 else Mul(y, call.cast(scale, call.elem))
 
 
 @converter("aten.celu.default")
-def celu(call: Call, x: Value, alpha: float = 1.0) -> Op | Value:
+def celu(call: Call, x: Value, alpha: float = 1.0) -> Op:
     return elu(call, x, alpha, 1.0, 1.0 / alpha)
 
 
 @converter("aten.selu.default")
-def selu(call: Call, x: Value) -> Op | Value:
+def selu(call: Call, x: Value) -> Op:
     """Klambauer et al., 1706.02515"""
     return elu(call, x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
 
@@ -217,6 +219,16 @@ def expm1(call: Call, x: Value) -> Op:
     x = call.cast(x, call.elem)
     one = call.cast(1, call.elem)
     return Mul(Tanh(Mul(x, call.cast(0.5, call.elem))), Add(Exp(x), one))
+
+
+@converter("aten.log1p.default")
+def log1p(call: Call, x: Value) -> Op:
+    """log(u) * x / (u - 1) with u = 1 + x: the rounding error of u cancels (Kahan)"""
+    x = call.cast(x, call.elem)
+    one = call.cast(1, call.elem)
+    u = Add(x, one).out
+    lost = Equal(u, one).out
+    return Where(lost, x, Div(Mul(Log(u), x), Where(lost, one, Sub(u, one))))
 
 
 @converter("aten.log2.default")

@@ -1,4 +1,4 @@
-"""Indexing by tensors of integers or bools."""
+"""Indexing by tensors of integers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ def index(call: Call, x: Value, indices: Sequence[Value | None]) -> Value:
         call.static(x, axis)
     arrays = [call.constant(i) for _, i in given]
     if len(given) == 1 and arrays[0] is None:
-        axis, value = given[0]
-        if value.type.elem == "bool":
-            raise call.unsupported("indexing by a computed mask, whose count depends on data; torch.where keeps the shape")
-        return _take(call, x, value, axis, call.shape)
+        return _take(call, x, given[0][1], given[0][0], call.shape)
     known = [a for a in arrays if a is not None]
     if len(known) != len(given):
         raise call.unsupported("indexing by several computed tensors at once")
@@ -43,10 +40,6 @@ def index(call: Call, x: Value, indices: Sequence[Value | None]) -> Value:
 
 
 def _take_constant(call: Call, x: Value, axes: list[int], arrays: list[np.ndarray]) -> Value:
-    if any(a.dtype == np.bool_ for a in arrays):
-        if len(arrays) > 1 or arrays[0].ndim > 1:
-            raise call.unsupported("indexing by a mask of several dimensions, or by a mask together with other indices")
-        arrays = [np.flatnonzero(arrays[0])]
     sizes = [x.shape[a] for a in axes]
     places = np.ravel_multi_index([np.where(a < 0, a + n, a) for a, n in zip(np.broadcast_arrays(*arrays), sizes)], sizes)
     # axes side by side stay where they are, others move to the front, as in numpy

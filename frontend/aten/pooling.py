@@ -62,6 +62,35 @@ def avg_pool(
     return call.reshape(op, call.shape)
 
 
+@converter("aten.avg_pool3d.default")
+def avg_pool_channels(
+    call: Call,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
+    """Windows along the channels only, as local response norm has them: x is (N, 1, C, H, W)."""
+    window, step, sides = ([*v] * 3 if len(v) == 1 else [*v] for v in (kernel, stride or kernel, padding))
+    if window[1:] != [1, 1] or step[1:] != [1, 1] or sides[1:] != [0, 0]:
+        raise call.unsupported("pooling in three dimensions")
+    dims = call.dims(x)
+    image = call.reshape(x, (*dims[:-2], x.shape[-2] * x.shape[-1]))
+    op = AvgPool2d(
+        image,
+        kernel=(window[0], 1),
+        stride=(step[0], 1),
+        padding=(sides[0], sides[0], 0, 0),
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor=divisor_override,
+    )
+    return call.reshape(op, call.shape)
+
+
 @converter("aten.adaptive_avg_pool2d.default", "aten._adaptive_avg_pool2d.default", "aten.adaptive_avg_pool1d.default")
 def adaptive_avg_pool(call: Call, x: Value, size: Sequence[int]) -> Value:
     return _adaptive(call, AdaptiveAvgPool2d, x, size)

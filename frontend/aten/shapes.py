@@ -115,9 +115,7 @@ def narrow(call: Call, x: Value, dim: int, start: int, length: int) -> Value:
 @converter("aten.select.int", "aten.select_copy.int")
 def select(call: Call, x: Value, dim: int, index: int) -> Value:
     axis = call.axis(dim, x.type.rank)
-    index = index if index >= 0 else index + call.static(x, axis)
-    if call.dims(x)[axis] < 0 and index > 0:
-        raise StaticBatchNeeded(f"{call.target} takes example {index} of the batch [{call.loc}]")
+    index %= call.static(x, axis)
     return call.reshape(cut(x, axis, index, index + 1), call.shape)
 
 
@@ -247,11 +245,6 @@ def _concat(parts: list[tuple[Value, int, int]], axis: int) -> Value:
 
 
 def _bounds(call: Call, x: Value, axis: int, start: int | None, end: int | None) -> tuple[int, int]:
-    """Python's slice bounds made non-negative and clipped; on the batch only the first example can be cut out."""
-    if call.dims(x)[axis] < 0:
-        if not start and end == 1:
-            return 0, 1
-        raise StaticBatchNeeded(f"{call.target} cuts the batch [{call.loc}]")
-    size = x.shape[axis]
-    first, last, _ = slice(start, end).indices(size)
+    """Python's slice bounds made non-negative and clipped."""
+    first, last, _ = slice(start, end).indices(call.static(x, axis))
     return first, last

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...ir.op import Op, Value
-from ...ir.ops import ChannelShuffle, Pad, PixelShuffle, PixelUnshuffle, Upsample
+from ...ir.ops import ChannelShuffle, ConvTranspose2d, Pad, PixelShuffle, PixelUnshuffle, Upsample
 from ..call import Call
 from ..registry import converter
 
@@ -103,6 +105,35 @@ def _rearranged(call: Call, kind: type[Op], x: Value, factor: int) -> Value:
     dims = call.dims(x)
     lead = -1 if -1 in dims[:-3] else x.type.size // (x.shape[-3] * x.shape[-2] * x.shape[-1])
     return call.reshape(kind(call.reshape(x, (lead, *dims[-3:])), factor), call.shape)
+
+
+@converter("aten.col2im.default")
+def fold(
+    call: Call, x: Value, size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]
+) -> Value:
+    """Sum of overlapping patches: a transposed convolution whose weights put each entry of a patch in its place.
+
+    x (N, C*kh*kw, windows) or without N.
+    """
+    taps = kernel[0] * kernel[1]
+    channels = x.shape[-2] // taps
+    windows = [(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    # what the last window does not reach is zero
+    rest = tuple(size[i] - ((windows[i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + 1) for i in (0, 1))
+    lead = call.dims(x)[:-2] or (1,)
+    patches = call.reshape(x, (*lead, x.shape[-2], *windows))
+    one_hot = np.tile(np.eye(taps).reshape(taps, 1, *kernel), (channels, 1, 1, 1))
+    op = ConvTranspose2d(
+        patches,
+        call.const(one_hot, call.elem),
+        None,
+        stride=(stride[0], stride[1]),
+        padding=(padding[0], padding[1]),
+        output_padding=(rest[0], rest[1]),
+        dilation=(dilation[0], dilation[1]),
+        groups=channels,
+    )
+    return call.reshape(op, call.shape)
 
 
 @converter("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")

@@ -1,0 +1,111 @@
+"""Kernels built for aarch64 run under qemu and agree with this machine's: nothing in them assumes the host."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tersor
+from tersor import TersorError
+from tersor.backend.emit import Emitter
+from tersor.backend.lower import lower
+from tersor.backend.native import _CODES
+from tersor.backend.target import resolve
+
+TARGET = "arm64:cortex-a72"
+GCC, QEMU = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
+needs_gcc = pytest.mark.skipif(GCC is None, reason="aarch64-linux-gnu-gcc is missing: apt-get install gcc-aarch64-linux-gnu")
+needs_qemu = pytest.mark.skipif(QEMU is None, reason="qemu-aarch64 is missing: apt-get install qemu-user")
+foreign = pytest.mark.skipif(os.uname().machine == "aarch64", reason="this machine is an aarch64 one")
+
+
+class Small(nn.Module):
+    """Convolutions (first layer, depthwise, pointwise, grouped, strided), pools, activations, concat, dense."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 18, 3, stride=2, padding=1), nn.BatchNorm2d(18), nn.ReLU6())
+        self.depthwise = nn.Sequential(nn.Conv2d(18, 18, 3, padding=1, groups=18), nn.Hardswish())
+        self.pointwise = nn.Sequential(nn.Conv2d(18, 24, 1), nn.SiLU())
+        self.grouped = nn.Conv2d(24, 24, (1, 5), padding=(0, 2), groups=3)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.dense = nn.Linear(42, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y = self.pointwise(self.depthwise(x))
+        y = torch.sigmoid(self.grouped(y) + y)
+        z = self.pool(torch.cat([x, y], 1))
+        return torch.softmax(self.dense(torch.tanh(z.mean((2, 3)))), 1)
+
+
+def model() -> tuple[nn.Module, np.ndarray]:
+    torch.manual_seed(0)
+    return Small().eval(), np.random.default_rng(0).standard_normal((2, 3, 21, 26)).astype(np.float32)
+
+
+def spec(dtype: np.dtype, count: int, mode: str) -> str:
+    return f"{_CODES[dtype.kind]}.{dtype.itemsize * 8}.{max(count, 1)}.{mode}"
+
+
+@needs_gcc
+@needs_qemu
+def test_a_network_runs_under_qemu(tmp_path: Path) -> None:
+    net, x = model()
+    graph = tersor.trace(net, (torch.from_numpy(x),))
+    target = resolve(TARGET)
+    emitter = Emitter(target, 1)
+    steps, arena = emitter.add(lower(graph, target), "main_b2")
+    assert {"direct", "gemm"} <= {s.template for s in steps}
+    emitter.build().write_to_file(str(tmp_path / "model.o"), "o")
+    include = Path(importlib.util.find_spec("tvm_ffi").submodule_search_locations[0]) / "include"  # type: ignore[union-attr,index]
+    harness = Path(__file__).parent / "harness.c"
+    command = [GCC, "-static", "-O1", "-Wall", "-Werror", f"-I{include}", "-DENTRY=__tvm_ffi_main_b2", str(harness), "model.o", "-o", "harness", "-lm"]
+    done = subprocess.run([str(c) for c in command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    weights = emitter.weights.blob()
+    x.tofile(tmp_path / "0.bin")
+    weights.tofile(tmp_path / "2.bin")
+    tensors = [spec(x.dtype, x.size, "r"), spec(x.dtype, 20, "w"), spec(weights.dtype, weights.size, "r"), spec(weights.dtype, arena, "z")]
+    done = subprocess.run([str(QEMU), "./harness", str(len(steps)), *tensors], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    result = np.fromfile(tmp_path / "1.bin", np.float32).reshape(2, 10)
+
+    with torch.no_grad():
+        oracle = net.double()(torch.from_numpy(x).double()).numpy()
+    assert np.abs(result - oracle).max() <= 1e-5 * np.abs(oracle).max()
+    own = tersor.compile(graph, batch=2)(x)
+    assert np.abs(result - own).max() <= 1e-5 * np.abs(own).max()
+
+
+@foreign
+def test_a_model_for_another_architecture_says_so() -> None:
+    exe = tersor.compile(tersor.trace(nn.Conv2d(3, 8, 3).eval(), (torch.zeros(1, 3, 8, 8),)), target=TARGET)
+    with pytest.raises(TersorError, match=r"main was compiled for arm64:cortex-a72 \(aarch64\), this machine is .*: run it there"):
+        exe(np.zeros((1, 3, 8, 8), np.float32))
+
+
+@foreign
+@needs_gcc
+def test_saving_for_another_architecture(tmp_path: Path) -> None:
+    exe = tersor.compile(tersor.trace(nn.Conv2d(3, 8, 3).eval(), (torch.zeros(1, 3, 8, 8),)), target=TARGET)
+    exe.save(tmp_path / "arm.tso")
+    with pytest.raises(TersorError, match=r"arm\.tso was compiled for arm64:cortex-a72 \(aarch64\), this machine is"):
+        tersor.load_compiled(tmp_path / "arm.tso")
+
+
+@foreign
+def test_no_cross_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exe = tersor.compile(tersor.trace(nn.Conv2d(3, 8, 3).eval(), (torch.zeros(1, 3, 8, 8),)), target=TARGET)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TersorError, match=r"there is none \(aarch64-linux-gnu-gcc\): apt-get install gcc-aarch64-linux-gnu"):
+        exe.save(tmp_path / "arm.tso")
