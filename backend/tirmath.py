@@ -158,6 +158,10 @@ class TirMath:
     def exp(self, x: Expr) -> Expr:
         return self._function(x, self._exp32, t.exp)
 
+    def exp_negative(self, x: Expr) -> Expr:
+        """exp of x <= 0, a quarter faster: what would be denormal is 0."""
+        return self._function(x, self._exp_negative32, t.exp)
+
     def log(self, x: Expr) -> Expr:
         return self._function(x, self._log32, t.log)
 
@@ -202,7 +206,7 @@ class TirMath:
         return self._named(r + r * r * self._horner(EXP, r))
 
     def _power_of_two(self, n: Expr) -> Expr:
-        """2^n of i32, -126 <= n <= 127."""
+        """2^n of i32, -126 <= n <= 127; 0 for n = -127."""
         return t.reinterpret(_vector("float32", lanes_of(n)), t.shift_left(n + self.const(n, 127), self.const(n, 23)))
 
     def _exp32(self, x: Expr) -> Expr:
@@ -211,6 +215,12 @@ class TirMath:
         # 2^n in two factors: results are denormal from n = -127 on, and infinite from n = 128 on
         half = self._named(t.shift_right(n, self.const(n, 1)))
         return (self.const(x, 1) + self._expm1_reduced(r)) * self._power_of_two(half) * self._power_of_two(n - half)
+
+    def _exp_negative32(self, x: Expr) -> Expr:
+        # at -87.9, n = -127 and the factor's bits are 0
+        x = self._named(self.max(x, self.const(x, -87.9)))
+        r, n = self._reduced(x)
+        return (self.const(x, 1) + self._expm1_reduced(r)) * self._power_of_two(n)
 
     def _log32(self, x: Expr) -> Expr:
         tiny = self._named(x < self.const(x, 2.0**-126))
@@ -240,9 +250,9 @@ class TirMath:
         return t.Select(self.abs(x) > self.const(x, 3.92), self._with_sign(self.const(x, 1), x), y)
 
     def _sigmoid(self, x: Expr) -> Expr:
-        """1 / (1 + exp(-x)), for x < 0 as exp(x) / (1 + exp(x)): small results keep their relative accuracy."""
+        """1 / (1 + exp(-x)), for x < 0 as exp(x) / (1 + exp(x)): small results keep their relative accuracy (denormal ones are 0)."""
         x = self._named(x)
-        z = self.exp(self.const(x, 0) - self.abs(x))
+        z = self.exp_negative(self.const(x, 0) - self.abs(x))
         return t.Select(x >= self.const(x, 0), self.const(x, 1), z) / (self.const(x, 1) + z)
 
     # -- powers --------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class _Passes:
         return self.b.value(cast(self.b.load(self.k.args[self.k.anchor.x], self.place(i), lanes), self.dtype))
 
     def _exponential(self, i: Expr, lanes: int, top: Expr) -> Expr:
-        e = self.k.math.exp(self._x(i, lanes) - _spread(top, lanes))
+        e = self.k.math.exp_negative(self._x(i, lanes) - _spread(top, lanes))
         if self.stored:
             self.b.store(self.k.out, self.place(i), e, lanes)
         return cast(e, "float64")
@@ -102,7 +102,7 @@ class _Passes:
         elif self.stored:
             y = self.b.load(self.k.out, self.place(i), lanes) * scale
         else:
-            y = self.k.math.exp(self._x(i, lanes) - top) * scale
+            y = self.k.math.exp_negative(self._x(i, lanes) - top) * scale
         value = self.b.value(convert(y, self.k.out.dtype))
         self.k.finish(value, self.place(i), channel, None, lanes)
 

@@ -1,0 +1,384 @@
+"""Rules of the legalize stage: what each makes of a graph, the numbers in float64 against torch's own operator, and what each leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from backend_run import TARGETS, arrays_for, assert_close, check, graph_of, reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tersor.backend.legalize import legalize
+from tersor.backend.target import resolve
+from tersor.backend.tile import ChannelGather
+from tersor.ir.errors import UnsupportedError
+from tersor.ir.graph import Graph
+from tersor.ir.op import Const, Op, Value
+from tersor.ir.ops import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    ChannelShuffle,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Expand,
+    IndexSelect,
+    Linear,
+    Mean,
+    MaxPool2d,
+    Mul,
+    PixelShuffle,
+    PixelUnshuffle,
+    Prelu,
+    ReduceMax,
+    Relu,
+    Reshape,
+    Slice,
+    Sum,
+    Transpose,
+    Upsample,
+)
+from tersor.ir.types import Tensor
+
+RNG = np.random.default_rng(5)
+BATCHES = (1, 3)
+
+
+def const(*shape: int, dtype: str = "f") -> Const:
+    return Const((RNG.standard_normal(shape) * 0.3).astype(dtype))
+
+
+def conv(x: Op | Value, channels: int, k: int = 1) -> Op:
+    """A convolution: what it makes is a map."""
+    x = x.out if isinstance(x, Op) else x
+    return Conv2d(x, const(channels, x.shape[1], k, k), const(channels))
+
+
+def legal(graph: Graph, target: str = "cpu:x86-64-v4") -> Graph:
+    """The legalized graph, which verifies and has the same outputs in float64."""
+    result = legalize(graph.clone(), resolve(target)).verify()
+    inputs = arrays_for(graph)
+    assert [v.type for v in result.outputs] == [v.type for v in graph.outputs]
+    for got, wanted in zip(reference(result, inputs), reference(graph, inputs), strict=True):
+        assert_close(got, wanted, 1e-6)
+    return result
+
+
+def names(graph: Graph) -> list[str]:
+    return [op.name.partition(".")[2] for op in graph.ops if not isinstance(op, Const)]
+
+
+def becomes(build: Callable[..., Any], expected: str, *inputs: tuple[int, ...] | Tensor, target: str = "cpu:x86-64-v4") -> Graph:
+    """The ops that legalize leaves, at batch 1 and 3 (dimension 0 of every input), and their values."""
+    for n in BATCHES:
+        sized = [i if isinstance(i, Tensor) else (n, *i[1:]) for i in inputs]
+        result = legal(graph_of(build, *sized), target)
+        assert " ".join(names(result)) == expected
+    return result
+
+
+def stays(build: Callable[..., Any], *inputs: tuple[int, ...] | Tensor) -> None:
+    """legalize changes nothing."""
+    graph = graph_of(build, *inputs)
+    assert names(legal(graph)) == names(graph)
+
+
+# -- elementwise ---------------------------------------------------------------------------------
+
+
+def test_batch_norm_becomes_scale_and_shift() -> None:
+    var = Const(np.array([0.5, 1, 2, 3], "f"))
+    becomes(lambda x: BatchNorm(x, const(4), const(4), const(4), var, 1e-3), "mul add", (0, 4, 5, 3))
+    becomes(lambda x: BatchNorm(x, const(4), const(4), const(4), var, 1e-3), "mul add", (0, 4))
+
+
+def test_batch_norm_of_computed_parameters() -> None:
+    var = Const(np.array([0.5, 1, 2, 3], "f"))
+    becomes(lambda x, b: BatchNorm(x, const(4), b, const(4), var, 0.1), "sub add sqrt div reshape mul reshape add", (0, 4, 5, 3), Tensor((4,)))
+
+
+def test_prelu_by_channel_joins_the_convolution() -> None:
+    result = becomes(lambda x: Prelu(conv(x, 20), const(20)), "conv2d prelu", (0, 4, 5, 5))
+    assert result.ops[-1].operands[1].shape == (1, 20, 1, 1)
+    becomes(lambda x: Prelu(x, const(20)), "prelu", (0, 20))
+    becomes(lambda x: Prelu(x, const(1)), "prelu", (0, 20, 3))
+    assert check(graph_of(lambda x: Prelu(conv(x, 20), const(20)), (3, 4, 5, 5))).templates[-1] not in ("elementwise",)
+
+
+def test_an_expand_that_elementwise_ops_broadcast_disappears() -> None:
+    becomes(lambda x, y: Add(Expand(x, (-1, 4, 5)), y), "add", (0, 1, 5), (0, 4, 5))
+    stays(lambda x, y: Add(Expand(x, (3, 4, 5)), y), (3, 1, 5), (3, 4, 1))
+
+
+# -- channels ------------------------------------------------------------------------------------
+
+
+def gathers(graph: Graph) -> list[tuple[int, tuple[int, ...]]]:
+    return [(len(op.xs), op.channels) for op in graph.ops if isinstance(op, ChannelGather)]
+
+
+def test_concat_of_maps_is_a_gather() -> None:
+    result = becomes(lambda x: Concat([conv(x, 5), x], 1), "conv2d channel_gather", (0, 4, 3, 3))
+    assert gathers(result) == [(2, tuple(range(9)))]
+
+
+def test_a_map_that_appears_twice_is_one_operand() -> None:
+    def build(x: Value) -> Op:
+        y = conv(x, 2).out
+        return Concat([y, y], 1)
+
+    assert gathers(becomes(build, "conv2d channel_gather", (0, 4, 3, 3))) == [(1, (0, 1, 0, 1))]
+
+
+def test_plain_values_and_other_axes_are_no_gathers() -> None:
+    stays(lambda x: Concat([x, x], 1), (3, 4, 3, 3))
+    stays(lambda x: Concat([conv(x, 5), conv(x, 5)], 2), (3, 4, 3, 3))
+    stays(lambda x: Slice(x, 1, 0, 2), (3, 4, 3, 3))
+    stays(lambda x: Slice(conv(x, 5), 3, 0, 2), (3, 4, 3, 3))
+    stays(lambda x: Concat([Relu(Reshape(conv(x, 5), (3, 45))), Reshape(x, (3, 36))], 1), (3, 4, 3, 3))
+
+
+def test_slice_and_select_of_a_map() -> None:
+    assert gathers(becomes(lambda x: Slice(conv(x, 9), 1, 1, 8, 3), "conv2d channel_gather", (0, 4, 3, 3))) == [(1, (1, 4, 7))]
+    index = Const(np.array([3, 3, 0, 19]))
+    assert gathers(becomes(lambda x: IndexSelect(Relu(conv(x, 20)), index, 1), "conv2d relu channel_gather", (0, 4, 3, 3))) == [(1, (3, 3, 0, 19))]
+
+
+def test_a_computed_index_stays() -> None:
+    graph = graph_of(lambda x, i: IndexSelect(conv(x, 20), i, 1), (3, 4, 3, 3), Tensor((3,), "i64"))
+    assert names(legalize(graph.clone(), resolve("cpu"))) == ["conv2d", "index_select"]
+    check(graph, inputs=[arrays_for(graph)[0], np.array([4, 0, 19])])
+
+
+def test_channel_shuffle() -> None:
+    assert gathers(becomes(lambda x: ChannelShuffle(conv(x, 6), 2), "conv2d channel_gather", (0, 4, 3, 3))) == [(1, (0, 3, 1, 4, 2, 5))]
+    becomes(lambda x: ChannelShuffle(x, 4), "reshape transpose reshape", (0, 20, 3))
+
+
+def by_hand(x: Op, groups: int, perm: tuple[int, ...] = (0, 2, 1, 3, 4)) -> Op:
+    n, c, h, w = x.out.shape
+    return Reshape(Transpose(Reshape(x, (n, groups, c // groups, h, w)), perm), (n, c, h, w))
+
+
+def test_channel_shuffle_by_hand() -> None:
+    assert gathers(becomes(lambda x: by_hand(conv(x, 6), 3), "conv2d channel_gather", (0, 4, 3, 3))) == [(1, (0, 2, 4, 1, 3, 5))]
+    stays(lambda x: by_hand(conv(x, 6), 3, (0, 2, 1, 4, 3)), (3, 4, 3, 3))
+    stays(lambda x: by_hand(Relu(x), 2), (3, 4, 3, 3))
+
+
+def shuffle_unit(x: Value) -> Op:
+    """Two units of ShuffleNetV2."""
+    y: Op = conv(x, 20)
+    for _ in range(2):
+        left, right = Slice(y, 1, 0, 10), Relu(conv(Slice(y, 1, 10, 20), 10))
+        y = by_hand(Concat([left.out, right.out], 1), 2)
+    return Slice(y, 1, 0, 10)
+
+
+def test_concat_shuffle_and_chunk_are_one_gather_each() -> None:
+    # per unit: one gather for the right half, and what the left half is read through at the end
+    result = becomes(shuffle_unit, "conv2d channel_gather conv2d relu channel_gather conv2d relu channel_gather", (0, 4, 3, 3))
+    assert all(not isinstance(x.op, ChannelGather) for op in result.ops if isinstance(op, ChannelGather) for x in op.xs)
+    check(graph_of(shuffle_unit, (3, 4, 3, 3)))
+
+
+def test_a_gather_of_everything_in_order_disappears() -> None:
+    def build(x: Value) -> Op:
+        y = conv(x, 8)
+        return Concat([Slice(y, 1, 0, 3).out, Slice(y, 1, 3, 8).out], 1)
+
+    becomes(build, "conv2d", (0, 4, 3, 3))
+
+
+def test_shared_gathers_stay_for_their_other_readers() -> None:
+    def build(x: Value) -> list[Op]:
+        y = Concat([conv(x, 5).out, x], 1)
+        return [y, Slice(y, 1, 5, 9)]
+
+    result = legal(graph_of(build, (3, 4, 3, 3)))
+    # the slice is x itself: nothing of the concat is left in it
+    assert names(result) == ["conv2d", "channel_gather"] and result.outputs[1] is result.inputs[0]
+
+
+# -- pooling -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind, expected", [(Mean, "adaptive_avg_pool2d"), (Sum, "adaptive_avg_pool2d mul"), (ReduceMax, "adaptive_max_pool2d")])
+def test_reductions_over_pixels_are_pools(kind: type[Op], expected: str) -> None:
+    becomes(lambda x: kind(Relu(conv(x, 20)), (2, 3), True), f"conv2d relu {expected}", (0, 4, 5, 6))
+    becomes(lambda x: kind(conv(x, 20), (2, 3)), f"conv2d {expected} reshape", (0, 4, 5, 6))
+    stays(lambda x: kind(x, (2, 3)), (3, 4, 5, 6))
+    stays(lambda x: kind(conv(x, 20), (1, 3)), (3, 4, 5, 6))
+
+
+def test_adaptive_pools_of_whole_windows() -> None:
+    becomes(lambda x: AdaptiveAvgPool2d(x, (2, 3)), "avg_pool2d", (0, 4, 4, 6))
+    becomes(lambda x: AdaptiveMaxPool2d(x, (2, 3)), "max_pool2d", (0, 4, 4, 6))
+    becomes(lambda x: Relu(AdaptiveAvgPool2d(x, (4, 6))), "relu", (0, 4, 4, 6))
+    stays(lambda x: AdaptiveAvgPool2d(x, (3, 3)), (3, 4, 4, 6))
+    stays(lambda x: AdaptiveAvgPool2d(x, (1, 1)), (3, 4, 4, 6))
+
+
+def test_a_window_of_the_whole_map() -> None:
+    becomes(lambda x: AvgPool2d(x, (4, 6), (1, 1)), "adaptive_avg_pool2d", (0, 4, 4, 6))
+    becomes(lambda x: AvgPool2d(x, (4, 6), (1, 1), divisor=24), "adaptive_avg_pool2d", (0, 4, 4, 6))
+    stays(lambda x: AvgPool2d(x, (4, 6), (1, 1), divisor=20), (3, 4, 4, 6))
+    stays(lambda x: AvgPool2d(x, (4, 6), (1, 1), (1, 0, 0, 0)), (3, 4, 4, 6))
+    stays(lambda x: MaxPool2d(x, (4, 6), (1, 1)), (3, 4, 4, 6))
+
+
+# -- transposed convolutions, pixel shuffles -----------------------------------------------------
+
+
+def transposed(x: Value, o: int, k: tuple[int, int], **attrs: Any) -> Op:
+    groups = attrs.get("groups", 1)
+    return ConvTranspose2d(x, const(x.shape[1], o // groups, *k), const(o), **attrs)
+
+
+def test_transposed_convolution_of_whole_blocks() -> None:
+    becomes(lambda x: transposed(x, 32, (2, 2), stride=(2, 2)), "conv2d depth_to_space", (0, 5, 6, 7))
+    becomes(lambda x: transposed(x, 40, (3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1)), "conv2d depth_to_space", (0, 5, 6, 7))
+
+
+def test_transposed_convolution_to_few_channels() -> None:
+    becomes(lambda x: transposed(x, 3, (2, 2), stride=(2, 2)), "conv2d reshape transpose reshape", (0, 5, 6, 7))
+    becomes(lambda x: transposed(x, 3, (4, 4), stride=(2, 2), padding=(1, 1)), "conv2d reshape transpose reshape slice slice", (0, 5, 6, 7))
+
+
+def test_transposed_convolution_of_stride_1_is_a_convolution() -> None:
+    result = becomes(lambda x: transposed(x, 6, (3, 2), padding=(1, 0), dilation=(2, 1)), "conv2d", (0, 5, 6, 7))
+    (op,) = (op for op in result.ops if isinstance(op, Conv2d))
+    assert (op.padding, op.dilation, op.w.shape) == ((3, 3, 1, 1), (2, 1), (6, 5, 3, 2))
+
+
+def test_padding_that_reaches_past_the_kernel_crops() -> None:
+    becomes(lambda x: transposed(x, 6, (1, 1), padding=(2, 2)), "slice slice conv2d", (0, 5, 6, 7))
+
+
+def test_transposed_convolution_in_groups() -> None:
+    becomes(lambda x: transposed(x, 8, (3, 3), stride=(2, 2), groups=2), "conv2d channel_gather reshape transpose reshape slice slice", (0, 6, 4, 5))
+    becomes(lambda x: transposed(x, 6, (2, 2), stride=(2, 2), groups=6), "channel_gather conv2d channel_gather reshape transpose reshape", (0, 6, 4, 5))
+
+
+def test_computed_weights_are_refused() -> None:
+    graph = graph_of(lambda x, w: ConvTranspose2d(x, w), (1, 4, 3, 3), (4, 5, 2, 2))
+    assert names(legal(graph)) == ["conv_transpose2d"]
+
+
+axis = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 4), st.integers(0, 2), st.integers(3, 6))
+
+
+@settings(max_examples=150, deadline=None)
+@given(axis, axis, st.sampled_from([(1, 3, 5), (1, 4, 33), (2, 4, 6), (3, 3, 3)]))
+def test_any_transposed_convolution(rows: tuple[int, ...], columns: tuple[int, ...], channels: tuple[int, int, int]) -> None:
+    """Against torch's own conv_transpose2d: kernels, strides, dilations, paddings and output paddings, each axis its own."""
+    groups, c, o = channels
+    (kh, sh, dh, ph, eh, h), (kw, sw, dw, pw, ew, w) = rows, columns
+    eh, ew = min(eh, max(sh, dh) - 1), min(ew, max(sw, dw) - 1)
+    if (h - 1) * sh - 2 * ph + dh * (kh - 1) + eh + 1 < 1 or (w - 1) * sw - 2 * pw + dw * (kw - 1) + ew + 1 < 1:
+        return
+    weight, bias = const(c, o // groups, kh, kw), const(o)
+    graph = graph_of(lambda x: ConvTranspose2d(x, weight, bias, (sh, sw), (ph, pw), (eh, ew), (dh, dw), groups), (3, c, h, w))
+    result = legalize(graph, resolve("cpu:znver3")).verify()
+    assert "conv_transpose2d" not in names(result)
+    (x,) = arrays_for(graph)
+    tensors = [torch.from_numpy(a.astype(np.float64)) for a in (x, weight.array, bias.array)]
+    wanted = torch.nn.functional.conv_transpose2d(*tensors, (sh, sw), (ph, pw), (eh, ew), groups, (dh, dw))
+    assert_close(reference(result, [x])[0], wanted.numpy(), 1e-12)
+
+
+def test_pixel_shuffle_permutes_the_convolution_before_it() -> None:
+    becomes(lambda x: PixelShuffle(conv(x, 64), 2), "conv2d depth_to_space", (0, 4, 4, 6))
+    becomes(lambda x: PixelShuffle(conv(x, 9 * 40), 3), "conv2d depth_to_space", (0, 4, 4, 6))
+
+
+def test_pixel_shuffle_of_other_maps_gathers() -> None:
+    becomes(lambda x: PixelShuffle(Relu(conv(x, 64)), 2), "conv2d relu channel_gather depth_to_space", (0, 4, 4, 6))
+
+    def shared(x: Value) -> list[Op]:
+        y = conv(x, 64)
+        return [PixelShuffle(y, 2), y]
+
+    assert names(legal(graph_of(shared, (1, 4, 4, 6)))) == ["conv2d", "channel_gather", "depth_to_space"]
+
+
+def test_pixel_shuffle_of_few_channels_or_of_no_map_is_a_transpose() -> None:
+    becomes(lambda x: PixelShuffle(conv(x, 12), 2), "conv2d reshape transpose reshape", (0, 4, 4, 6))
+    becomes(lambda x: PixelShuffle(x, 2), "reshape transpose reshape", (0, 64, 4, 6))
+    becomes(lambda x: PixelUnshuffle(x, 2), "reshape transpose reshape", (0, 3, 4, 6))
+
+
+def test_depthwise_convolution_with_a_multiplier() -> None:
+    result = becomes(lambda x: Conv2d(x, const(12, 1, 3, 3), const(12), padding=(1, 1, 1, 1), groups=4), "channel_gather conv2d", (0, 4, 5, 5))
+    assert gathers(result) == [(1, (0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3))]
+    stays(lambda x: Conv2d(x, const(4, 1, 3, 3), groups=4), (3, 4, 5, 5))
+    stays(lambda x: Conv2d(x, const(4, 2, 3, 3), groups=2), (3, 4, 5, 5))
+    stays(lambda x: Conv2d(x, const(4, 1, 3, 3)), (3, 1, 5, 5))
+
+
+# -- matrices, shapes, types ---------------------------------------------------------------------
+
+
+def test_linear_of_a_computed_matrix() -> None:
+    becomes(lambda x, w: Linear(x, w, const(7)), "transpose matmul add", (0, 5), Tensor((7, 5)))
+    becomes(lambda x, w: Linear(x, w), "reshape transpose matmul reshape", Tensor((5,)), Tensor((7, 5)))
+    stays(lambda x: Linear(x, const(7, 5)), (3, 5))
+
+
+def test_a_transpose_that_moves_only_axes_of_size_1_is_a_reshape() -> None:
+    becomes(lambda x: Transpose(x, (0, 2, 3, 1)), "reshape", (0, 5, 1, 1))
+    stays(lambda x: Transpose(x, (0, 2, 3, 1)), (3, 5, 2, 1))
+    # dimension 0 is of size 1 at one batch size only
+    assert names(legal(graph_of(lambda x: Transpose(x, (1, 0)), (1, 5)))) == ["reshape"]
+    assert names(legal(graph_of(lambda x: Transpose(x, (1, 0)), (3, 5)))) == ["transpose"]
+
+
+def test_chains_of_reshapes_and_transposes_are_one() -> None:
+    becomes(lambda x: Reshape(Reshape(x, (3, 20)), (3, 5, 4)), "reshape", Tensor((3, 4, 5)))
+    becomes(lambda x: Transpose(Transpose(x, (0, 2, 1)), (1, 0, 2)), "transpose", (0, 4, 5))
+
+
+@pytest.mark.parametrize("scales", [None, (1.7, 1.3)])
+@pytest.mark.parametrize("mode, corners, expected", [("nearest", False, "index_select index_select"), ("bilinear", False, "matmul matmul"), ("bilinear", True, "matmul matmul")])
+def test_upsampling_of_doubles(mode: str, corners: bool, expected: str, scales: tuple[float, float] | None) -> None:
+    becomes(lambda x: Upsample(x, (7, 5), mode, corners, scales), expected, Tensor((3, 2, 4, 3), "f64"))
+    stays(lambda x: Upsample(x, (7, 5), mode, corners, scales), (3, 2, 4, 3))
+
+
+@pytest.mark.parametrize("elem", ["f16", "bf16"])
+def test_half_precision_is_refused(elem: str) -> None:
+    graph = graph_of(lambda x: Relu(x), Tensor((3, 4), elem))
+    with pytest.raises(UnsupportedError, match=rf"nn.relu \[.*\] has a value of type tensor<3x4x{elem}>: compiled are f32 everywhere"):
+        legalize(graph, resolve("cpu"))
+
+
+# -- compiled ------------------------------------------------------------------------------------
+
+COMPILED: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
+    "transposed, whole blocks": (lambda x: Relu(transposed(x, 32, (3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1))), (5, 6, 7)),
+    "transposed, 40 channels": (lambda x: transposed(x, 40, (2, 3), stride=(2, 3)), (5, 6, 7)),
+    "transposed, few channels": (lambda x: transposed(x, 3, (4, 4), stride=(2, 2), padding=(1, 1)), (20, 6, 7)),
+    "transposed, grouped": (lambda x: transposed(x, 64, (2, 2), stride=(2, 2), groups=4), (8, 6, 7)),
+    "transposed, depthwise": (lambda x: transposed(x, 20, (4, 4), stride=(2, 2), padding=(1, 1), groups=20), (20, 6, 7)),
+    "pixel shuffle": (lambda x: Mul(PixelShuffle(conv(x, 160), 2), const(1, 40, 1, 1)), (20, 6, 7)),
+    "pixel shuffle behind relu": (lambda x: PixelShuffle(Relu(conv(x, 80 * 4)), 2), (20, 3, 5)),
+    "multiplier": (lambda x: Conv2d(conv(x, 20), const(60, 1, 3, 3), const(60), padding=(1, 1, 1, 1), groups=20), (4, 6, 7)),
+    "shuffle": (lambda x: ChannelShuffle(conv(x, 20), 4), (4, 3, 3)),
+    "mean": (lambda x: Sum(conv(x, 20), (2, 3)), (4, 3, 5)),
+    "prelu": (lambda x: Prelu(x, const(20)), (20, 3, 5)),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("target", TARGETS)
+def test_compiled(name: str, target: str) -> None:
+    build, shape = COMPILED[name]
+    for n, threads in zip(BATCHES, (1, 2)):
+        check(graph_of(build, (n, *shape)), target=target, threads=threads)
