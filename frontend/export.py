@@ -25,6 +25,9 @@ from .registry import CONVERTERS
 #: Export sees this batch instead of 1, which torch would take for a constant. A size that models seldom have elsewhere.
 _EXPORT_BATCH = 5
 
+#: Operators that return their argument itself although their schema does not say so; torch must see through them to follow aliases.
+_HIDDEN_ALIASES = {"aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default"}
+
 
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batched: Sequence[torch.Tensor] = ()) -> ExportedProgram:
     """Export in functional form, decomposed down to operators that have converters.
@@ -41,7 +44,8 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
         program = torch.export.export(module, args, dict(kwargs), dynamic_shapes=dynamic, strict=False)
         if make_functional(program.graph):
             return program
-        program = program.run_decompositions({op: rule for op, rule in default_decompositions().items() if str(op) not in CONVERTERS})
+        kept = CONVERTERS.keys() - _HIDDEN_ALIASES
+        program = program.run_decompositions({op: rule for op, rule in default_decompositions().items() if str(op) not in kept})
         return _decomposed(program)
 
 

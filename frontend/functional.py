@@ -65,6 +65,8 @@ def _roots(graph: fx.Graph) -> dict[fx.Node, fx.Node] | None:
             continue
         if not isinstance(node.target, torch._ops.OpOverload):
             return None
+        if _updates_statistics(node):
+            return None
         if not node.target._schema.is_mutable:
             if str(node.target) not in CONVERTERS and _reads(node):
                 return None
@@ -108,6 +110,11 @@ def _is_new(node: fx.Node) -> bool:
         return False
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), torch._C.DispatchKey.CompositeImplicitAutograd)
     return not composite or str(target) in _NEW_MEMORY
+
+
+def _updates_statistics(node: fx.Node) -> bool:
+    """Whether a normalization changes its running statistics, which the schemas of these two do not say."""
+    return str(node.target) in ("aten.batch_norm.default", "aten.instance_norm.default") and bool(node.args[5]) and node.args[3] is not None
 
 
 def _touches_tensor(node: fx.Node) -> bool:

@@ -201,8 +201,9 @@ def _check_constant(op: Op, read: bool) -> None:
         return
     lo, hi = _limits(array)
     if isinstance(elem, str):
-        if not (math.isfinite(lo) and math.isfinite(hi)):
-            raise op.fail(f"the constant %{op.out.name} holds {'nan' if math.isnan(lo) or math.isnan(hi) else 'inf'}; weights must be finite")
+        # inf is a value (a mask of -inf before softmax); nan never is
+        if math.isnan(lo) or math.isnan(hi):
+            raise op.fail(f"the constant %{op.out.name} holds nan; weights must be numbers")
     else:
         smallest, largest = elem.range if isinstance(elem, Uniform) else storage_range(elem.storage)
         if lo < smallest or hi > largest:

@@ -45,8 +45,8 @@ def _computed(op: Op) -> Result:
         return refuse(f"torch cannot compute it here: {error}")
     if result.shape != op.out.shape or result.dtype != op.out.type.dtype:
         return refuse(f"evaluate gave {result.dtype}{list(result.shape)} instead of {op.out.type}")
-    if op.out.type.is_float and not np.isfinite(result).all():
-        return refuse("the result would not be finite, which constants must be")
+    if op.out.type.is_float and np.isnan(result).any():
+        return refuse("the result would hold nan, which constants must not")
     return Const(np.array(result, order="C"), loc=op.loc)
 
 
