@@ -42,6 +42,8 @@ def compile(
     Raises `TersorError` for an unknown target, a batch the graph cannot take or constants that are not finite, and `UnsupportedError` for what
     has no kernel.
     """
+    if not isinstance(graph, Graph):
+        raise TersorError(f"compile takes a Graph, got {type(graph).__name__}: a torch.nn.Module becomes one by trace(module, example_inputs)")
     target = resolve(target)
     sizes = _batches(graph, batch)
     if threads < 1:
@@ -81,7 +83,7 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
 def _batches(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:
     if batch is None:
         return [1 if graph.batched else None]
-    sizes = list(batch) if isinstance(batch, Sequence) and not isinstance(batch, str) else [batch]
+    sizes: list[int | None] = [*batch] if isinstance(batch, Sequence) and not isinstance(batch, str) else [batch]
     if not sizes or len(set(sizes)) != len(sizes) or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise TersorError(f"batch must be a positive size or a list of distinct ones, got {batch!r}")
     return sizes

@@ -53,7 +53,11 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel call. time in ms; share of all kernels; gflops and share of the FMA peak where it multiplies; GB/s of operands and result."""
+    """One kernel call.
+
+    time: median in ms, fastest: the shortest; share: of all kernels; gflops, peak: GFLOP/s and their part of the FMA peak;
+    gbs: GB/s of operands and result.
+    """
 
     step: int
     op: str
@@ -62,6 +66,7 @@ class Row:
     params: dict[str, Any]
     shape: tuple[int, ...]
     time: float
+    fastest: float
     share: float
     macs: int
     gflops: float
@@ -162,12 +167,12 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
         idle = statistics.median(_timed(lambda: run(0, 0)) for _ in range(100))
         whole = statistics.median(_timed(lambda: run(0, count)) for _ in range(max(rounds, 1)))
         times = [[_timed(lambda i=i: run(i, i + 1)) for i in range(count)] for _ in range(max(rounds, 1))]  # type: ignore[misc]
-    medians = [max(statistics.median(column) - idle, 1e-6) for column in zip(*times)]
+    medians, fastest = ([max(of(column) - idle, 1e-6) for column in zip(*times)] for of in (statistics.median, min))
     total, peak = sum(medians), peak_gflops(model) * model.threads
     rows = []
     for i, (s, ms) in enumerate(zip(entry.steps, medians)):
         gflops, gbs = 2 * s.macs / ms / 1e6, s.bytes / ms / 1e6
-        rows.append(Row(i, s.op, s.kernel, s.template, s.params, s.shape, ms, ms / total, s.macs, gflops, gflops / peak, gbs, s.loc))
+        rows.append(Row(i, s.op, s.kernel, s.template, s.params, s.shape, ms, fastest[i], ms / total, s.macs, gflops, gflops / peak, gbs, s.loc))
     return Profile(tuple(rows), peak, total, max(whole - idle, 0.0), entry.batch, model.threads, model.target.name)
 
 

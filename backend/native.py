@@ -82,9 +82,17 @@ class Arguments:
         self.array[self._integers + index].value = value
 
 
-@functools.cache
+_loading = threading.Lock()
+
+
 def runtime() -> _Runtime:
-    """The TVM runtime of this process."""
+    """The TVM runtime of this process, loaded at first use."""
+    with _loading:
+        return _load()
+
+
+@functools.cache
+def _load() -> _Runtime:
     return _Runtime()
 
 
@@ -152,6 +160,13 @@ class _Threads:
         self._most = 1
         self._limit: Any = runtime.tvm["_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"]
         self._make: Any = runtime.tvm["_ZN3tvm7runtime9threading10NumThreadsEv"]
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        """The workers of the thread that forked stay behind: in the child it runs parallel kernels alone."""
+        if hasattr(self._local, "size"):
+            self._local.alone = True
+            self._limit(c_int(1))
 
     def expect(self, threads: int) -> None:
         """A model of this process will use so many threads."""
@@ -160,7 +175,7 @@ class _Threads:
     def use(self, threads: int) -> None:
         """Let parallel kernels called from this thread run on `threads` threads, the caller among them."""
         local = self._local
-        if threads == 1 or getattr(local, "used", 0) == threads:
+        if threads == 1 or getattr(local, "used", 0) == threads or hasattr(local, "alone"):
             return
         if not hasattr(local, "size"):
             local.size = self._most

@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm import tirx as t
 from tvm.ir import PointerType, PrimType
+from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
 from tvm.runtime import ObjectConvertible
 
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
@@ -147,7 +148,14 @@ def int32(value: Expr) -> Expr:
 
 
 def expression(value: Expr) -> Expr:
-    """The expression itself, also for `a == b` and `a != b`, which TVM leaves undecided between equality of values and of nodes."""
+    """The expression itself, also for `a == b` and `a != b`, which TVM leaves undecided between equality of values and of nodes.
+
+    Bools are compared as bytes: TVM compares vectors of them as floats, which LLVM refuses.
+    """
+    if isinstance(value, (EqualOp, NotEqualOp)) and str(value.a.ty.dtype).startswith("bool"):
+        lanes = lanes_of(value.a)
+        a, b = (t.Cast(f"uint8x{lanes}" if lanes > 1 else "uint8", x) for x in (value.a, value.b))
+        return t.EQ(a, b) if isinstance(value, EqualOp) else t.NE(a, b)
     return value.asobject() if isinstance(value, ObjectConvertible) else value
 
 

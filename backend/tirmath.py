@@ -35,8 +35,8 @@ LN2_HI, LN2_LO = 355 / 512, math.log(2) - 355 / 512
 #: Added to a float, it leaves the nearest integer in the low bits of the sum.
 MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
 MAGIC64, MAGIC64_BITS = 1.5 * 2**52, 0x4338000000000000
-#: Bits of 2/3: what an f32 mantissa is reduced against, so that it comes to lie in 2/3 .. 4/3.
-TWO_THIRDS = 0x3F2AAAAB
+#: Bits of 2/3 in f32 and f64: what a mantissa is reduced against, so that it comes to lie in 2/3 .. 4/3.
+TWO_THIRDS, TWO_THIRDS64 = 0x3F2AAAAB, 0x3FE5555555555555
 
 
 def dtype_of(x: Expr) -> str:
@@ -169,7 +169,7 @@ class TirMath:
         return self._function(x, self._tanh32, t.tanh)
 
     def erf(self, x: Expr) -> Expr:
-        return self._function(x, self._erf32, t.erf)
+        return self._function(x, self._erf32, lambda x: self._by_lane("erf", x))
 
     def sigmoid(self, x: Expr) -> Expr:
         return self._function(x, self._sigmoid, self._sigmoid)
@@ -262,7 +262,7 @@ class TirMath:
         zero, one = self.const(a, 0), self.const(a, 1)
         size = self._named(self.abs(a))
         bits = self._bits(size)
-        k = self._named(t.shift_right(bits - self.const(bits, TWO_THIRDS << 29), self.const(bits, 52)))
+        k = self._named(t.shift_right(bits - self.const(bits, TWO_THIRDS64), self.const(bits, 52)))
         m = self._named(t.reinterpret(_vector("float64", lanes_of(a)), bits - t.shift_left(k, self.const(k, 52))))
         s = self._named((m - one) / (m + one))
         log2 = cast(k, "float64") + self.const(a, 2 / math.log(2)) * (s + s * s * s * self._horner(LOG64, self._named(s * s)))
@@ -291,8 +291,10 @@ class TirMath:
             taken = t.NE(t.bitwise_and(t.shift_right(size, self.const(b, bit)), one), zero)
             result = self._named(result * t.Select(taken, square, one))
             square = self._named(square * square)
-        unit = t.any(t.EQ(a, one), t.EQ(a, zero - one))
-        return t.Select(t.any(t.Not(b < zero), unit), result, zero)
+        if dtype_of(a).startswith("u"):
+            return result
+        unit = t.any(t.EQ(a, one), t.EQ(a, self.const(a, -1)))
+        return t.Select(t.any(b >= zero, unit), result, zero)
 
     # -- pieces --------------------------------------------------------------------------------
 
@@ -306,6 +308,14 @@ class TirMath:
 
     def _call(self, name: str, x: Expr) -> Expr:
         return t.call_llvm_pure_intrin(str(x.ty.dtype), name, x)
+
+    def _by_lane(self, function: str, x: Expr) -> Expr:
+        """A function of the C library that LLVM has no name for."""
+        dtype, lanes = dtype_of(x), lanes_of(x)
+        if lanes == 1:
+            return t.call_pure_extern(dtype, function, x)
+        x, index = self._named(x), [t.IntImm("int32", i) for i in range(lanes)]
+        return t.Shuffle([t.call_pure_extern(dtype, function, t.Shuffle([x], [i])) for i in index], index)
 
     def _bits(self, x: Expr) -> Expr:
         dtype = {"float32": "int32", "float64": "int64"}[dtype_of(x)]

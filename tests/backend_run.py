@@ -26,7 +26,7 @@ from tersor.ir.op import Op, Value
 from tersor.ir.types import Tensor
 
 #: Vector widths of 16, 8 and 4 f32; the first is this machine's own where it has AVX-512.
-TARGETS = ("cpu", "cpu:znver3", "cpu:x86-64-v2")
+TARGETS = ("cpu", "cpu:x86-64-v3", "cpu:x86-64-v2")
 
 
 def graph_of(build: Callable[..., Op | Value | list[Op | Value]], *inputs: tuple[int, ...] | Tensor) -> Graph:

@@ -12,104 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tvm import tirx as t
 
-from ...ir.op import Value
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Expr
-from .geometry import Window, balance, column_tiles, tasks, window
-from .micro import Tile, cover, max_rows, prefetch_lines, unroll, vector_groups
+from .conv import Channels, ConvTemplate, conv_window
+from .geometry import Window, balance, column_tiles, tasks
+from .micro import Tile, cover, max_rows, prefetch_lines, unroll
 from .template import Params, kernel
 
-
-#: The next plane's pixels are fetched ahead for planes up to these bytes, on maps wider than this: 4 to 10 % from 14 to 56 columns. Where one
-#: plane fills more pages than the first-level TLB holds, it costs a quarter instead.
+#: The next plane's pixels are fetched ahead for planes up to these bytes, on maps wider than this. Larger planes outgrow the first-level TLB,
+#: narrow rows hold too little work to hide it.
 PLANE, NARROW = 256 << 10, 8
 
 
-def conv_window(region: Region) -> Window:
-    op: Any = region.anchor
-    return window(op.x, op.out.type, op.kernel, op.stride, op.padding, op.dilation, op.groups)
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Which input channels an output vector group reads: `length` channels from `first(out_block)` on, in blocks of `step`."""
-
-    g: Window
-
-    @property
-    def length(self) -> int:
-        g = self.g
-        if g.groups == 1:
-            return g.c
-        per_in, per_out = g.c // g.groups, g.o // g.groups
-        ends = [(first // per_out * per_in, ((min(first + g.lanes, g.o) - 1) // per_out + 1) * per_in) for first in range(0, g.o, g.lanes)]
-        return max(hi - lo for lo, hi in ends)
-
-    def first(self, out_block: Any) -> Any:
-        """First channel read by the vector of an output block."""
-        g = self.g
-        if g.groups == 1:
-            return 0
-        per_in, per_out, last = g.c // g.groups, g.o // g.groups, g.c - self.length
-        if isinstance(out_block, int):
-            return min(out_block * g.lanes // per_out * per_in, last)
-        return t.min(t.floordiv(out_block * g.lanes, per_out) * per_in, last)
-
-    @property
-    def step(self) -> int:
-        """Channels walked as one block: a whole block where every range is aligned to blocks, else one by one."""
-        g = self.g
-        if not g.block_in:
-            return g.c
-        aligned = g.groups == 1 or all(self.first(ob) % g.block_in == 0 for ob in range(g.out_blocks))
-        return g.block_in if aligned else 1
-
-    @property
-    def vectors(self) -> list[tuple[int, int, int]]:
-        """Output vector groups: (vectors, first block, count). Vectors of one group must read the same channels."""
-        g = self.g
-        if g.groups == 1:
-            return vector_groups(g.out_blocks)
-        per_out = g.o // g.groups
-        blocks = per_out // g.lanes if per_out % g.lanes == 0 else 1
-        width = next(n for n in (2, 3, 1) if blocks % n == 0)
-        return [(width, 0, g.out_blocks // width)]
-
-
-def padded_bias(b: np.ndarray | None, o: int, lanes: int) -> np.ndarray:
-    """Bias with zeros up to a whole block."""
-    full = np.zeros(-(-o // lanes) * lanes, np.float32)
-    if b is not None:
-        full[:o] = b
-    return full
-
-
-def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
-    """(O, C/groups, kh, kw) -> [group][input block][kh][kw][channel][vectors * lanes], one forward stream; the last input block may be short."""
-    g = channels.g
-    per_in, per_out, length = g.c // g.groups, g.o // g.groups, channels.length
-    parts: list[np.ndarray] = []
-    for vectors, first, count in channels.vectors:
-        for ob in range(first, first + vectors * count, vectors):
-            lo, live = channels.first(ob), range(ob * g.lanes, min((ob + vectors) * g.lanes, g.o))
-            panel = np.zeros((g.kh, g.kw, length, vectors * g.lanes), np.float32)
-            if g.groups == 1:
-                panel[..., : len(live)] = w[live.start : live.stop].transpose(2, 3, 1, 0)
-            else:
-                for o in live:
-                    at = o // per_out * per_in - lo
-                    panel[:, :, at : at + per_in, o - live.start] = w[o].transpose(1, 2, 0)
-            parts.extend(panel[:, :, k : k + channels.step].ravel() for k in range(0, length, channels.step))
-    return np.concatenate(parts)
-
-
 @kernel(TileConv2d)
-class Direct:
+class Direct(ConvTemplate):
     name = "direct"
 
     def accepts(self, region: Region, target: Target) -> bool:
@@ -130,19 +50,6 @@ class Direct:
             for m in cover(g.ow, max_rows(target, vectors), vectors):
                 total += count * g.n * g.oh * (overhead * max(m * vectors, 9) / 2 * channels.length * g.kh * g.kw + 16 + 6 * g.kh)
         return total
-
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        op: Any = region.anchor
-        g = conv_window(region)
-        w = region.array(op.w)
-        assert w is not None
-        packed = {op.w: pack_weights(w, Channels(g))}
-        if op.b is not None:
-            packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
-        return packed
-
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        return 0
 
     def emit(self, k: Kernel) -> None:
         g = conv_window(k.region)
@@ -215,7 +122,7 @@ class _Group:
             following = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
             prefetch_lines(b, self.k.args[self.k.anchor.w], weights + following + r * lines, lines, self.number, self.tiles)
             row = b.let("row", ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
-            if depth > 1 and g.block_in and NARROW < g.ow and g.h * g.w * g.block_in * 4 <= PLANE:
+            if depth > 1 and g.block_in and g.ow > NARROW and g.h * g.w * g.block_in * 4 <= PLANE:
                 # the next plane lies a whole map away, where the hardware does not look
                 for column in sorted({i * g.sw + s * g.dw for i in range(tile.rows) for s in range(g.kw)}):
                     b.prefetch(self.k.args[self.k.anchor.x], (row + g.h * g.w + column) * g.block_in)

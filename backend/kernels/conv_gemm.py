@@ -10,26 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tvm import tirx as t
 
-from ...ir.op import Value
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
-from .conv_direct import Channels, conv_window, pack_weights, padded_bias
+from .conv import Channels, ConvTemplate, conv_window
 from .geometry import Window, balance, tasks
 from .micro import Tile, cover, max_rows, prefetch_lines, runs, unroll
 from .template import Params, kernel
 
-
-#: From this many planes on, fetching the next plane's pixels ahead pays (3 to 5 % on maps of 14 to 56).
+#: From this many planes on, the next plane's pixels are fetched ahead: a short reduction has no time to gain from it.
 DEEP = 8
 
 
 @kernel(TileConv2d)
-class Gemm:
+class Gemm(ConvTemplate):
     name = "gemm"
 
     def accepts(self, region: Region, target: Target) -> bool:
@@ -58,16 +55,6 @@ class Gemm:
             patches = g.n * pixels * g.in_blocks * g.kh * g.kw
             total += patches * (2.0 if patches * g.lanes * 4 < target.l2 else 6.0)
         return total
-
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        op: Any = region.anchor
-        g = conv_window(region)
-        w = region.array(op.w)
-        assert w is not None
-        packed = {op.w: pack_weights(w, Channels(g))}
-        if op.b is not None:
-            packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
-        return packed
 
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
         g = conv_window(region)

@@ -22,9 +22,9 @@ from ...ir.ops import Linear, Matmul
 from ..region import Kernel, Region
 from ..target import Target
 from ..tir import Buffer, Expr
+from .copies import vector
 from .geometry import tasks
 from .micro import Tile, cover, max_rows, runs
-from .move import vector
 from .template import Params, kernel
 
 #: Rows from which a computed matrix is worth packing, and the bytes of one of its rows from which reading it in place hurts.
@@ -79,7 +79,8 @@ class Geometry:
 
     @property
     def m(self) -> int:
-        return math.prod(self.op.out.shape[:-1]) if self.flat else self.op.out.shape[-2]
+        shape: tuple[int, ...] = self.op.out.shape
+        return math.prod(shape[:-1]) if self.flat else shape[-2]
 
     @property
     def k(self) -> int:
@@ -87,7 +88,8 @@ class Geometry:
 
     @property
     def n(self) -> int:
-        return self.op.out.shape[-1]
+        width: int = self.op.out.shape[-1]
+        return width
 
     @property
     def matrices(self) -> int:
@@ -103,7 +105,8 @@ class Geometry:
 
     @property
     def itemsize(self) -> int:
-        return self.region.out.dtype.itemsize
+        size: int = self.region.out.dtype.itemsize
+        return size
 
     @property
     def blocks(self) -> int:

@@ -16,14 +16,14 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
-from .conv_direct import conv_window, padded_bias
+from .conv import ConvTemplate, conv_window, padded_bias
 from .geometry import Window, balance, column_tiles, tasks
 from .micro import Tile
 from .template import Params, kernel
 
 
 @kernel(TileConv2d)
-class Depthwise:
+class Depthwise(ConvTemplate):
     name = "depthwise"
 
     def accepts(self, region: Region, target: Target) -> bool:
@@ -52,9 +52,6 @@ class Depthwise:
         if op.b is not None:
             packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
         return packed
-
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        return 0
 
     def emit(self, k: Kernel) -> None:
         g, b, rows = conv_window(k.region), k.b, k.params["chunk"]

@@ -1,6 +1,6 @@
 """Channels of maps: concat, slice, shuffle, select and chains of them become gathers, which read blocked maps.
 
-    chunk(shuffle(concat(a, b)))   =>   gather(a, b), gather(a, b)        (ShuffleNetV2)
+chunk(shuffle(concat(a, b)))   =>   gather(a, b), gather(a, b)        (ShuffleNetV2)
 """
 
 from __future__ import annotations

@@ -93,21 +93,20 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
         """conv_transpose2d(x, w, b) -> depth_to_space(conv2d(x, w', b')), cropped
 
         y[o, i] = b[o] + sum over c, k, m with m*stride + k*dilation = i + padding of x[c, m] * w[c, o, k]. With i + padding = q*stride + r only
-        k*dilation = r + stride*j contributes, from pixel m = q - j: phase r is a convolution by w'[r, o, c, J-1-j] = w[c, o, (r + stride*j) / dilation]
-        (0 where that is no tap), J = (kernel-1)*dilation/stride + 1. At stride 1 that is one convolution with the flipped kernel, dilated as before.
+        k*dilation = r + stride*j contributes, from pixel m = q - j: phase r is a convolution by
+        w'[r, o, c, J-1-j] = w[c, o, (r + stride*j) / dilation] (0 where that is no tap), J = (kernel-1)*dilation/stride + 1. At stride 1 that is one convolution with the flipped kernel, dilated as before.
         """
-        if not isinstance(op.w.op, Const) or (op.b is not None and not isinstance(op.b.op, Const)):
+        if not isinstance(op.w.op, Const) or not (op.b is None or isinstance(op.b.op, Const)):
             return refuse("the weights are computed")
-        axes = [
-            Phases(op.w.shape[2 + i], op.stride[i], op.dilation[i], op.padding[i], op.x.shape[2 + i], op.out.shape[2 + i]) for i in (0, 1)
-        ]
+        given = op.b.op if op.b is not None else None
+        axes = [Phases(op.w.shape[2 + i], op.stride[i], op.dilation[i], op.padding[i], op.x.shape[2 + i], op.out.shape[2 + i]) for i in (0, 1)]
         groups, per_group = op.groups, op.w.shape[1]
         channels, phases = groups * per_group, op.stride[0] * op.stride[1]
         wide = spread(channels, lanes) if phases > 1 and op.x.type.elem == "f32" else channels
         w = op.w.op.array.reshape(groups, -1, per_group, *op.w.shape[2:])
         # (groups, C/groups, O/groups, sh, jh, sw, jw) -> (groups, sh, sw, O/groups, C/groups, jh, jw)
         w = axes[1].kernels(axes[0].kernels(w, 3), 3).transpose(0, 3, 5, 2, 1, 4, 6)
-        b = np.zeros(channels, w.dtype) if op.b is None else op.b.op.array
+        b = given.array if isinstance(given, Const) else np.zeros(channels, w.dtype)
         b = np.broadcast_to(b.reshape(groups, 1, per_group), (groups, phases, per_group))
         w = w.reshape(groups, phases, per_group, *w.shape[4:])
         if groups == 1:
@@ -120,7 +119,7 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
                 size = op.x.shape[2 + i]
                 x = Slice(x, 2 + i, max(-lo, 0), size - max(-hi, 0), loc=op.loc)
             pads += [max(lo, 0), max(hi, 0)]
-        bias = None if op.b is None else Const(np.ascontiguousarray(b.reshape(-1)), loc=op.b.op.loc if op.b.op else None)
+        bias = None if given is None else Const(np.ascontiguousarray(b.reshape(-1)), loc=given.loc)
         weight = Const(np.ascontiguousarray(w.reshape(-1, *w.shape[3:])), loc=op.w.op.loc)
         y: Op = Conv2d(x, weight, bias, (1, 1), (pads[0], pads[1], pads[2], pads[3]), (axes[0].step, axes[1].step), groups, loc=op.loc)
         if phases == 1:

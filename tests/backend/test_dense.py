@@ -25,7 +25,9 @@ def weights(*shape: int, dtype: str = "f") -> np.ndarray:
     return RNG.standard_normal(shape).astype(dtype)
 
 
-def multiplies(build: Build, oracle: Callable[..., np.ndarray], *types: Tensor, target: str = "cpu", threads: int = 1, tolerance: float = 2e-6) -> Compiled:
+def multiplies(
+    build: Build, oracle: Callable[..., np.ndarray], *types: Tensor, target: str = "cpu", threads: int = 1, tolerance: float = 2e-6
+) -> Compiled:
     """The compiled graph (not legalized) is one dense kernel, and right."""
     graph = graph_of(build, *types)
     compiled = Compiled(graph, target, threads, legal=False)
@@ -92,7 +94,17 @@ def test_nothing_is_written_past_a_row() -> None:
     multiplies(lambda x: Linear(x, Const(w)), lambda x: x @ w.T.astype(float), Tensor((40, 8)), threads=2)
 
 
-BATCHES = [((), ()), ((3,), (3,)), ((3, 4), (3, 4)), ((3, 1), (4,)), ((2, 3, 1), (3, 4)), ((), (2,)), ((2,), ()), ((1,), (3,)), ((2, 1, 3), (2, 2, 1))]
+BATCHES = [
+    ((), ()),
+    ((3,), (3,)),
+    ((3, 4), (3, 4)),
+    ((3, 1), (4,)),
+    ((2, 3, 1), (3, 4)),
+    ((), (2,)),
+    ((2,), ()),
+    ((1,), (3,)),
+    ((2, 1, 3), (2, 2, 1)),
+]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -102,7 +114,9 @@ def test_matmul_broadcasts(a: tuple[int, ...], b: tuple[int, ...], target: str) 
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("a, b, packs", [((60, 30), (30, 300), True), ((2, 60, 30), (2, 30, 257), True), ((2, 60, 30), (30, 300), True), ((4, 30), (30, 300), False)])
+@pytest.mark.parametrize(
+    "a, b, packs", [((60, 30), (30, 300), True), ((2, 60, 30), (2, 30, 257), True), ((2, 60, 30), (30, 300), True), ((4, 30), (30, 300), False)]
+)
 def test_matmul_packs_where_rows_pay(a: tuple[int, ...], b: tuple[int, ...], packs: bool, threads: int) -> None:
     compiled = multiplies(lambda x, y: Relu(Matmul(x, y)), lambda x, y: np.maximum(x @ y, 0), Tensor(a), Tensor(b), threads=threads)
     (op,) = (op for op in compiled.graph.ops if op.name == "tile.fused")
@@ -146,4 +160,6 @@ def test_panels_are_even_and_a_partial_one_stands_alone() -> None:
 @given(st.integers(1, 70), st.integers(1, 60), st.integers(1, 90), st.sampled_from(TARGETS), st.sampled_from([1, 2]))
 def test_linear_of_random_shapes(m: int, k: int, n: int, target: str, threads: int) -> None:
     w, b = weights(n, k), weights(n)
-    multiplies(lambda x: Linear(x, Const(w), Const(b)), lambda x: x @ w.T.astype(float) + b, Tensor((m, k)), target=target, threads=threads, tolerance=5e-6)
+    multiplies(
+        lambda x: Linear(x, Const(w), Const(b)), lambda x: x @ w.T.astype(float) + b, Tensor((m, k)), target=target, threads=threads, tolerance=5e-6
+    )

@@ -12,7 +12,7 @@ from backend_run import TARGETS, Compiled, arrays_for, graph_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersor.backend.kernels.move import Segment, segments
+from tersor.backend.kernels.copies import Segment, segments
 from tersor.ir.op import Const, Op, Value
 from tersor.ir.ops import Add, Concat, Expand, IndexSelect, Mul, Pad, Relu, Slice, Transpose
 from tersor.ir.types import Tensor
@@ -76,7 +76,14 @@ def test_threads_share_large_copies(target: str) -> None:
     moves(lambda a, b: Concat([a, b], 1), lambda a, b: np.concatenate([a, b], 1), Tensor((1, 900, 40)), Tensor((1, 33, 40)), target=target, threads=2)
 
 
-SLICES = [((3, 9, 4, 5), 1, 2, 7, 1), ((4, 50), 0, 1, 3, 1), ((2, 3, 4, 40), 3, 1, 40, 2), ((2, 3, 1, 41), 3, 0, 41, 2), ((2, 3, 45), 2, 1, 44, 3), ((3, 9, 5), 1, 0, 9, 4)]
+SLICES = [
+    ((3, 9, 4, 5), 1, 2, 7, 1),
+    ((4, 50), 0, 1, 3, 1),
+    ((2, 3, 4, 40), 3, 1, 40, 2),
+    ((2, 3, 1, 41), 3, 0, 41, 2),
+    ((2, 3, 45), 2, 1, 44, 3),
+    ((3, 9, 5), 1, 0, 9, 4),
+]
 
 
 @pytest.mark.parametrize("elem", ["f32", "bool", "i64"])
@@ -115,10 +122,14 @@ def test_pad(pads: tuple[int, ...], mode: str, target: str) -> None:
 @pytest.mark.parametrize("value, elem", [(1.5, "f32"), (-np.inf, "f32"), (-2.0, "i64"), (1.0, "bool"), (0.25, "f64")])
 def test_pad_value(value: float, elem: str) -> None:
     dtype = Tensor((), elem).dtype
-    moves(lambda x: Pad(x, (1, 0, 2, 1), value=value), lambda x: np.pad(x, ((1, 0), (2, 1)), constant_values=dtype.type(value)), Tensor((3, 20), elem))
+    moves(
+        lambda x: Pad(x, (1, 0, 2, 1), value=value), lambda x: np.pad(x, ((1, 0), (2, 1)), constant_values=dtype.type(value)), Tensor((3, 20), elem)
+    )
 
 
-@pytest.mark.parametrize("shape, to", [((3, 1, 1), (3, 5, 6)), ((1, 20), (4, 20)), ((3, 1), (3, 20)), ((3, 1), (2, 3, 4)), ((1, 3, 1, 5), (3, 3, 4, 5)), ((1,), (7,))])
+@pytest.mark.parametrize(
+    "shape, to", [((3, 1, 1), (3, 5, 6)), ((1, 20), (4, 20)), ((3, 1), (3, 20)), ((3, 1), (2, 3, 4)), ((1, 3, 1, 5), (3, 3, 4, 5)), ((1,), (7,))]
+)
 @pytest.mark.parametrize("elem", ["f32", "bool"])
 def test_expand(shape: tuple[int, ...], to: tuple[int, ...], elem: str) -> None:
     moves(lambda x: Expand(x, to), lambda x: np.broadcast_to(x, to), Tensor(shape, elem))
