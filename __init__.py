@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend.compile import compile
     from .backend.kernels.template import kernel
+    from .backend.legalize import lowering
     from .backend.runtime import CompiledModel, load_compiled
     from .backend.target import Target
     from .frontend.registry import converter
@@ -41,6 +42,7 @@ _WHERE = {
     "kernel": "backend.kernels.template",
     "load": "ir.save",
     "load_compiled": "backend.runtime",
+    "lowering": "backend.legalize",
     "register_pass": "passes",
     "rewrite": "ir.rewrite",
     "trace": "frontend.torch_export",
@@ -64,6 +66,7 @@ __all__ = [
     "kernel",
     "load",
     "load_compiled",
+    "lowering",
     "register_pass",
     "rewrite",
     "trace",

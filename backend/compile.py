@@ -39,7 +39,7 @@ def compile(
     require: `"f32"` makes an operator that computes in another float type an error.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
 
-    Raises `TersorError` for an unknown target, a batch the graph cannot take or constants that are not finite, and `UnsupportedError` for what
+    Raises `TersorError` for an unknown target, a batch the graph cannot take or constants that hold nan, and `UnsupportedError` for what
     has no kernel.
     """
     if not isinstance(graph, Graph):

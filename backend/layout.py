@@ -26,6 +26,7 @@ BLOCKED: dict[type[Op], type[tile.Blocked]] = {
     Upsample: tile.TileUpsample,
     tile.ChannelGather: tile.TileChannelGather,
     tile.DepthToSpace: tile.TileDepthToSpace,
+    tile.FromRows: tile.TileFromRows,
 }
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
 PLANES = 4
@@ -121,9 +122,11 @@ class _Layout:
 
     def _operand_block(self, op: tile.Fused, v: Value, inner: Value, out: int) -> int:
         """In which form the region reads an operand."""
-        if not out or v.type.rank != 4 or v.type.size == 1:
-            return 0
         anchor = op.body.ops[0]
+        if isinstance(anchor, tile.ToRows) and inner is anchor.x:
+            return self.lanes if (v, 0) not in self.forms else 0
+        if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile.FromRows) and inner is anchor.x):
+            return 0
         if isinstance(anchor, Conv2d):
             if inner in (anchor.w, anchor.b):
                 return 0
@@ -142,5 +145,3 @@ def remapped_fields(op: Op, to: dict[Value, Value]) -> dict[str, Any]:
             v = None if v is None else to[v]
         fields[f.name] = v
     return fields
-
-

@@ -207,6 +207,41 @@ class TileDepthToSpace(Blocked, DepthToSpace, name="tile.depth_to_space"):
     plain = DepthToSpace
 
 
+class ToRows(Op, name="tile.to_rows"):
+    """(N, C, H, W), blocked or not -> plain (N, H, W, C): rows of channels, as matrix products and layer norms read them."""
+
+    x: Value
+
+    def infer(self) -> Tensor:
+        n, c, h, w = logical_type(self.x.type).shape
+        return Tensor((n, h, w, c), self.x.type.elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        layout = self.x.type.layout
+        y: torch.Tensor = (xs[0] if layout is None else unpack_torch(xs[0], layout.channels)).permute(0, 2, 3, 1)
+        return y
+
+
+class FromRows(Op, name="nn.from_rows"):
+    """(N, H, W, C) -> (N, C, H, W): rows of channels become a map."""
+
+    x: Value
+
+    def infer(self) -> Tensor:
+        if self.x.type.rank != 4:
+            raise self.fail(f"x must be (N, H, W, C), got {self.x.type}")
+        n, h, w, c = self.x.shape
+        return self.x.type.with_shape((n, c, h, w))
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        y: torch.Tensor = xs[0].permute(0, 3, 1, 2)
+        return y
+
+
+class TileFromRows(Blocked, FromRows, name="tile.from_rows"):
+    plain = FromRows
+
+
 class BroadcastPrelu(Elementwise, name="tile.prelu"):
     """x where x > 0, else w * x; w broadcasts to x."""
 
@@ -269,6 +304,7 @@ __all__ = [
     "ChannelGather",
     "Copy",
     "DepthToSpace",
+    "FromRows",
     "Fused",
     "IndexSelect",
     "Pack",
@@ -278,8 +314,10 @@ __all__ = [
     "TileChannelGather",
     "TileConv2d",
     "TileDepthToSpace",
+    "TileFromRows",
     "TileMaxPool2d",
     "TileUpsample",
+    "ToRows",
     "Unpack",
     "block",
     "blocked_type",

@@ -13,7 +13,6 @@ from typing import Any
 from tvm import tirx as t
 from tvm.ir import PointerType, PrimType
 from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
-from tvm.runtime import ObjectConvertible
 
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
 Expr = Any
@@ -148,15 +147,28 @@ def int32(value: Expr) -> Expr:
 
 
 def expression(value: Expr) -> Expr:
-    """The expression itself, also for `a == b` and `a != b`, which TVM leaves undecided between equality of values and of nodes.
+    """The expression itself, also for `a == b` and `a != b`, which TVM leaves undecided between equality of values and of nodes."""
+    if isinstance(value, (EqualOp, NotEqualOp)):
+        return equal(value.a, value.b) if isinstance(value, EqualOp) else not_equal(value.a, value.b)
+    return value
 
-    Bools are compared as bytes: TVM compares vectors of them as floats, which LLVM refuses.
-    """
-    if isinstance(value, (EqualOp, NotEqualOp)) and str(value.a.ty.dtype).startswith("bool"):
-        lanes = lanes_of(value.a)
-        a, b = (t.Cast(f"uint8x{lanes}" if lanes > 1 else "uint8", x) for x in (value.a, value.b))
-        return t.EQ(a, b) if isinstance(value, EqualOp) else t.NE(a, b)
-    return value.asobject() if isinstance(value, ObjectConvertible) else value
+
+def equal(a: Expr, b: Expr) -> Expr:
+    """a == b; bools as bytes, because TVM compares vectors of them as floats, which LLVM refuses."""
+    return t.EQ(_bytes(a), _bytes(b))
+
+
+def not_equal(a: Expr, b: Expr) -> Expr:
+    """a != b, true for a NaN: TVM's NE is false there, and so is its Not of an EQ."""
+    if "float" in str(a.ty.dtype):
+        lanes = lanes_of(a)
+        return t.Select(t.EQ(a, b), const(False, "bool", lanes), const(True, "bool", lanes))
+    return t.NE(_bytes(a), _bytes(b))
+
+
+def _bytes(x: Expr) -> Expr:
+    lanes = lanes_of(x)
+    return t.Cast(f"uint8x{lanes}" if lanes > 1 else "uint8", x) if str(x.ty.dtype).startswith("bool") else x
 
 
 def ramp(index: Expr, lanes: int, stride: int = 1) -> Expr:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tvm import tirx as t
 
-from .tir import TIR_DTYPE, Builder, Expr, const, expression, lanes_of
+from .tir import TIR_DTYPE, Builder, Expr, const, expression, lanes_of, not_equal
 
 #: exp(r) = 1 + r + r^2 p(r), |r| <= ln2 / 2
 EXP = (0.4999999701976776, 0.1666654348373413, 0.04166720062494278, 0.008366559632122517, 0.0013882514322176576)
@@ -89,7 +89,7 @@ class TirMath:
         if is_constant(b) or not is_float(a):
             # a NaN in a beats nothing, and is what is left; one instruction
             return t.Select(beats(b, a), b, a)
-        return t.Select(t.NE(a, a), a, t.Select(beats(a, b), a, b))
+        return t.Select(t.isnan(a), a, t.Select(beats(a, b), a, b))
 
     def mul(self, a: Expr, b: Expr) -> Expr:
         return self._fence(a * b)
@@ -130,7 +130,7 @@ class TirMath:
         if dtype == dtype_of(x):
             return x
         if dtype == "bool":
-            return t.NE(x, self.const(x, 0))
+            return not_equal(x, self.const(x, 0))
         if is_float(x) and dtype in ("int8", "int16", "uint8"):
             x = cast(x, "int32")
         return convert(x, dtype)
@@ -273,13 +273,14 @@ class TirMath:
         i = self._bits(shifted)
         scale = t.shift_left(i - self.const(i, MAGIC64_BITS - 1023), self.const(i, 52))
         power = self._horner([1 / math.factorial(i) for i in range(10)], r) * t.reinterpret(_vector("float64", lanes_of(a)), scale)
-        power = self._named(t.Select(t.any(t.EQ(size, one), t.EQ(b, zero)), one, power))
-        whole = self._named(t.EQ(self._call("llvm.floor", b), b))
-        half = self._named(b * self.const(b, 0.5))
-        odd = t.all(whole, t.NE(self._call("llvm.floor", half), half))
-        undefined = t.all(a < zero, size < self.const(a, math.inf), t.Not(whole))
-        nan = t.all(t.any(t.NE(a, a), t.NE(b, b)), t.Not(t.any(t.EQ(a, one), t.EQ(b, zero))))
-        return t.Select(t.any(undefined, nan), self.const(a, math.nan), t.Select(odd, self._with_sign(power, a), power))
+        power = t.Select(t.EQ(size, one), one, power)
+        nan = self.const(a, math.nan)
+        power = t.Select(t.any(t.isnan(a), t.isnan(b)), nan, power)
+        power = self._named(t.Select(t.any(t.EQ(a, one), t.EQ(b, zero)), one, power))
+        floor, half = self._named(self._call("llvm.floor", b)), self._named(b * self.const(b, 0.5))
+        odd = t.all(t.EQ(floor, b), t.NE(self._call("llvm.floor", half), half))
+        undefined = t.all(a < zero, size < self.const(a, math.inf), t.NE(floor, b))
+        return t.Select(undefined, nan, t.Select(odd, self._with_sign(power, a), power))
 
     def _integer_power(self, a: Expr, b: Expr) -> Expr:
         """By squaring, for exponents up to 63; a negative one gives 1 / a^-b rounded towards 0."""

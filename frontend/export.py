@@ -18,16 +18,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..ir.errors import TersorError, UnsupportedError
 from .call import elem_of
-from .functional import make_functional
+from .functional import make_functional, remove_dropout
 from .locations import error_source
 from .registry import CONVERTERS
 
 #: Export sees this batch instead of 1, which torch would take for a constant. A size that models seldom have elsewhere.
 _EXPORT_BATCH = 5
-
-#: Operators that return their argument itself although their schema does not say so; torch must see through them to follow aliases.
-_HIDDEN_ALIASES = {"aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default"}
-
 
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batched: Sequence[torch.Tensor] = ()) -> ExportedProgram:
     """Export in functional form, decomposed down to operators that have converters.
@@ -42,10 +38,10 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     dynamic = None if shapes is None else _by_parameter(module, *shapes)
     with _quiet():
         program = torch.export.export(module, args, dict(kwargs), dynamic_shapes=dynamic, strict=False)
+        remove_dropout(program)
         if make_functional(program.graph):
             return program
-        kept = CONVERTERS.keys() - _HIDDEN_ALIASES
-        program = program.run_decompositions({op: rule for op, rule in default_decompositions().items() if str(op) not in kept})
+        program = program.run_decompositions({op: rule for op, rule in default_decompositions().items() if str(op) not in CONVERTERS})
         return _decomposed(program)
 
 

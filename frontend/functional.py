@@ -10,6 +10,7 @@ import operator
 
 import torch
 from torch import fx
+from torch.export import ExportedProgram
 
 from .registry import CONVERTERS
 
@@ -28,6 +29,18 @@ _NEW_MEMORY = {
     "aten.max_pool2d.default",
     "aten.relu6.default",
 }
+
+_DROPOUT = {"aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default"}
+
+
+def remove_dropout(program: ExportedProgram) -> None:
+    """Replace dropouts that do not train by their argument: in evaluation they return it itself, an alias that their schemas hide."""
+    for node in list(program.graph.nodes):
+        if str(node.target) in _DROPOUT and not (node.args[2] and node.args[1] > 0):
+            program.graph_signature.replace_all_uses(node.name, node.args[0].name)
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
 
 
 def make_functional(graph: fx.Graph) -> bool:
@@ -52,6 +65,7 @@ def make_functional(graph: fx.Graph) -> bool:
             changing.append(node)
     for node in reversed(changing):
         graph.erase_node(node)
+    graph.eliminate_dead_code()
     return True
 
 

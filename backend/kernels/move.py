@@ -6,7 +6,7 @@ from ...ir.op import Value
 from ...ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
 from ..region import Kernel, Region, operand_kind
 from ..target import Target
-from ..tile import ChannelGather
+from ..tile import ChannelGather, ToRows
 from .copies import FILL, Nest, Segment, Source, segments
 from .nest import strides_of
 from .pack import Move
@@ -17,6 +17,10 @@ class Mover(Move):
     """A tail may follow where it needs no channel."""
 
     def accepts(self, region: Region, target: Target) -> bool:
+        return region.out.layout is None and all(v.type.layout is None for v in region.anchor.operands) and self.tail_fits(region)
+
+    def tail_fits(self, region: Region) -> bool:
+        """Whether the tail reads nothing but scalars and operands of the result's shape."""
         return all(operand_kind(v.type, region.out) in ("same", "scalar") for v in extra_operands(region))
 
 
@@ -26,7 +30,7 @@ def extra_operands(region: Region) -> list[Value]:
     return [v for op in region.tail for v in op.operands if v not in inside]
 
 
-@kernel(Transpose, Slice, Expand)
+@kernel(Transpose, Slice, Expand, ToRows)
 class Strided(Mover):
     """Operators whose whole result is one box."""
 
@@ -34,8 +38,8 @@ class Strided(Mover):
         op = k.anchor
         strides = list(strides_of(op.x.shape))
         axes = [[Segment(size)] for size in op.out.shape]
-        if isinstance(op, Transpose):
-            strides = [strides[p] for p in op.perm]
+        if isinstance(op, (Transpose, ToRows)):
+            strides = [strides[p] for p in (op.perm if isinstance(op, Transpose) else (0, 2, 3, 1))]
         elif isinstance(op, Slice):
             axes[op.axis] = [Segment(op.out.shape[op.axis], op.start, op.step)]
         else:

@@ -11,6 +11,7 @@ from ...ir.op import Value
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import Copy, Pack, Unpack, block, logical_type
+from .shuffles import transposed
 from .template import Params, kernel
 
 
@@ -37,7 +38,7 @@ class Move:
 
 @kernel(Pack, Unpack)
 class Repack(Move):
-    """Blocks of `lanes` channels x `lanes` pixels: strided vector loads on one side, whole vectors on the other."""
+    """Blocks of `lanes` channels x `lanes` pixels, transposed; of a partial block, strided vectors on one side."""
 
     name = "repack"
 
@@ -56,13 +57,22 @@ class Repack(Move):
             for live, condition in ((lanes, cb < c // lanes), (c % lanes, cb >= c // lanes)):
                 if not live or (live == lanes and c < lanes):
                     continue
-                with b.when(condition), b.loop("pixel", 0, pixels) as p:
+                # a square of whole vectors is transposed in registers, the last one overlapping its neighbour
+                side = lanes if live == lanes and pixels >= lanes else 1
+                with b.when(condition), b.loop("square", 0, -(-pixels // side)) as square:
+                    p = b.let("p", t.min(square * side, pixels - side) if pixels % side else square * side)
                     base = b.let("base", (image * c + cb * lanes) * pixels + p)
                     at = b.let("at", (nb * pixels + p) * lanes)
-                    if packing:
+                    if side == 1 and packing:
                         b.store(target, at, b.load_strided(source, base, pixels, live), live)
-                    else:
+                    elif side == 1:
                         b.store_strided(target, base, pixels, b.load(source, at, live), live)
+                    else:
+                        read, write = (pixels, lanes) if packing else (lanes, pixels)
+                        first, to = (base, at) if packing else (at, base)
+                        rows = [b.let("row", b.load(source, first + i * read, lanes)) for i in range(lanes)]
+                        for i, row in enumerate(transposed(rows)):
+                            b.store(target, to + i * write, row, lanes)
 
 
 @kernel(Copy)

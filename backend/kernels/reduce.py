@@ -17,7 +17,7 @@ from ...ir.ops import ArgMax, ArgMin, CumSum, Mean, Prod, Reduce, ReduceMax, Red
 from ..region import Kernel, Region
 from ..target import Target
 from ..tir import TIR_DTYPE, Expr, const, int32, ramp, splat
-from ..tirmath import convert
+from ..tirmath import convert, is_float
 from .fold import Monoid, Row, addition, extreme, product, sum_dtype
 from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 from .pack import Move
@@ -96,7 +96,8 @@ class ArgReduceKernel(Reduction):
 
             def place(x: Expr, at: Expr, n: int) -> Expr:
                 found = t.EQ(x, extremum if lanes > 1 else splat(extremum, n))
-                return t.Select(t.any(found, t.NE(x, x)), at, const(first.identity, first.dtype, n))
+                found = t.any(found, t.isnan(x)) if is_float(x) else found
+                return t.Select(found, at, const(first.identity, first.dtype, n))
 
             k.finish(k.b.value(convert(join(first, place), "int64")), offset, channel, None, lanes)
 

@@ -5,28 +5,43 @@ Each rule is a pattern with its equation; `greedy` applies them until nothing ch
 
 from __future__ import annotations
 
-from ...ir.errors import UnsupportedError
+from ...ir.errors import TersorError, UnsupportedError
 from ...ir.graph import Graph
 from ...ir.rewrite import Rewrite, greedy
 from ...passes.fold_bn import bn_to_scale_shift
 from ...passes.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
 from ..target import Target
-from . import channels, elementwise, matrices, pooling, shapes, spatial
+from . import channels, elementwise, matrices, pooling, rows, shapes, spatial
 
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
 
 
+#: Patterns registered by `lowering`.
+LOWERINGS: list[Rewrite] = []
+
+
+def lowering(pattern: Rewrite) -> Rewrite:
+    """Register a `@rewrite` that expresses an operator of one's own by others; it is applied before the built-in rules."""
+    if not isinstance(pattern, Rewrite):
+        raise TersorError(f"lowering takes a @rewrite function, got {pattern!r}: put @tersor.lowering above @tersor.rewrite")
+    LOWERINGS.append(pattern)
+    return pattern
+
+
 def rules(target: Target) -> tuple[Rewrite, ...]:
     """Every pattern, the ones that prepare the ground for others first."""
     return (
+        *LOWERINGS,
         bn_to_scale_shift,
         *elementwise.RULES,
         *channels.RULES,
         *pooling.RULES,
         *spatial.rules(target.lanes),
+        *groups.rules(target.lanes),
         *matrices.RULES,
         *shapes.RULES,
+        *rows.RULES,
         moves_nothing,
         reshape_of_reshape,
         transpose_of_transpose,
@@ -47,4 +62,4 @@ def legalize(graph: Graph, target: Target) -> Graph:
     return graph
 
 
-__all__ = ["COMPILED", "legalize", "rules"]
+__all__ = ["COMPILED", "legalize", "lowering", "rules"]

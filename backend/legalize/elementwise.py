@@ -6,6 +6,7 @@ import numpy as np
 
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Add, BatchNorm, Div, Mul, Prelu, Reshape, Sqrt, Sub
+from ...ir.ops.elementwise import Binary
 from ...ir.rewrite import Result, rewrite
 from ..tile import BroadcastPrelu
 
@@ -30,4 +31,18 @@ def prelu_by_channel(op: Prelu) -> Result:
     return BroadcastPrelu(op.x, per_channel(op.w, max(op.x.type.rank, 2)) if op.x.type.rank > 1 else op.w, loc=op.loc)
 
 
-RULES = (batch_norm_of_computed, prelu_by_channel)
+@rewrite
+def operands_of_full_rank(op: Binary) -> Result:
+    """x + c -> x + reshape(c, [1, C, 1, 1])   where x is a map and c is (C, 1, 1): what a tail can read"""
+    if op.out.type.rank != 4:
+        return None
+    for name in ("a", "b"):
+        v = op.a if name == "a" else op.b
+        if v.type.rank < 4 and v.type.size > 1:
+            shape = (*[1] * (4 - v.type.rank), *v.shape)
+            full: Op = Const(v.op.array.reshape(shape), loc=v.op.loc) if isinstance(v.op, Const) else Reshape(v, shape, loc=op.loc)
+            return op.rebuilt(a=full.out if name == "a" else op.a, b=full.out if name == "b" else op.b)
+    return None
+
+
+RULES = (batch_norm_of_computed, prelu_by_channel, operands_of_full_rank)

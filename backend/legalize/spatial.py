@@ -94,7 +94,8 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
 
         y[o, i] = b[o] + sum over c, k, m with m*stride + k*dilation = i + padding of x[c, m] * w[c, o, k]. With i + padding = q*stride + r only
         k*dilation = r + stride*j contributes, from pixel m = q - j: phase r is a convolution by
-        w'[r, o, c, J-1-j] = w[c, o, (r + stride*j) / dilation] (0 where that is no tap), J = (kernel-1)*dilation/stride + 1. At stride 1 that is one convolution with the flipped kernel, dilated as before.
+        w'[r, o, c, J-1-j] = w[c, o, (r + stride*j) / dilation] (0 where that is no tap), J = (kernel-1)*dilation/stride + 1.
+        At stride 1 that is one convolution with the flipped kernel, dilated as before.
         """
         if not isinstance(op.w.op, Const) or not (op.b is None or isinstance(op.b.op, Const)):
             return refuse("the weights are computed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ...ir.op import Op, Value
 from ...ir.ops import (
@@ -286,14 +285,7 @@ def bitwise_not(call: Call, x: Value) -> Op:
 
 
 @converter("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
-def dropout(call: Call, x: Value, p: float, train: bool) -> Value:
-    if train and p > 0:
-        raise call.unsupported("dropout in training mode; call model.eval(), and pass training=self.training to functional dropout")
-    return x
-
-
 @converter("aten.native_dropout.default")
-def native_dropout(call: Call, x: Value, p: float, train: bool | None) -> list[Any]:
-    return [dropout(call, x, p, train is not False), None]
-
-
+def dropout(call: Call, x: Value, p: float, train: bool | None) -> Op:
+    """Those that do not train are gone before the walk."""
+    raise call.unsupported("dropout in training mode; call model.eval(), and pass training=self.training to functional dropout")

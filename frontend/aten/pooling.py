@@ -22,11 +22,12 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Value:
     space = 1 if "pool1d" in call.target else 2
+    image, sides = _image(call, x, space), _sides(padding, space)
     op = MaxPool2d(
-        _image(call, x, space),
-        kernel=_pair(kernel, space, 1),
+        image,
+        kernel=_window(image, _pair(kernel, space, 1), sides, ceil_mode),
         stride=_pair(stride or kernel, space, 1),
-        padding=_sides(padding, space),
+        padding=sides,
         dilation=_pair(dilation, space, 1),
         ceil_mode=ceil_mode,
     )
@@ -50,11 +51,12 @@ def avg_pool(
     divisor_override: int | None = None,
 ) -> Value:
     space = 1 if "pool1d" in call.target else 2
+    image, sides = _image(call, x, space), _sides(padding, space)
     op = AvgPool2d(
-        _image(call, x, space),
-        kernel=_pair(kernel, space, 1),
+        image,
+        kernel=_window(image, _pair(kernel, space, 1), sides, ceil_mode),
         stride=_pair(stride or kernel, space, 1),
-        padding=_sides(padding, space),
+        padding=sides,
         ceil_mode=ceil_mode,
         count_include_pad=count_include_pad,
         divisor=divisor_override,
@@ -111,6 +113,14 @@ def _image(call: Call, x: Value, space: int) -> Value:
     dims = call.dims(x)
     batched = dims if len(dims) == space + 2 else (1, *dims)
     return call.reshape(x, (*batched[:2], *(1,) * (2 - space), *batched[2:]))
+
+
+def _window(x: Value, kernel: tuple[int, int], sides: tuple[int, int, int, int], ceil_mode: bool) -> tuple[int, int]:
+    """The kernel; with ceil_mode torch allows one that exceeds the padded input, and cuts its one window off there."""
+    if not ceil_mode:
+        return kernel
+    height, width = x.shape[2] + sides[0] + sides[1], x.shape[3] + sides[2] + sides[3]
+    return (min(kernel[0], height), min(kernel[1], width))
 
 
 def _pair(values: Sequence[int], space: int, lead: int) -> tuple[int, int]:

@@ -119,6 +119,14 @@ def test_an_expand_that_elementwise_ops_broadcast_disappears() -> None:
     stays(lambda x, y: Add(Expand(x, (3, 4, 5)), y), (3, 1, 5), (3, 1, 5))
 
 
+def test_operands_of_maps_get_full_rank() -> None:
+    becomes(lambda x, c: Mul(x, c), "reshape mul", (0, 4, 5, 3), Tensor((4, 1, 1)))
+    result = becomes(lambda x: Mul(const(4, 1, 1), conv(x, 4)), "conv2d mul", (0, 4, 5, 3))
+    assert result.ops[-1].operands[0].shape == (1, 4, 1, 1)
+    stays(lambda x: Mul(x, Const(np.float32(2))), (3, 4, 5, 3))
+    stays(lambda x: Mul(x, const(3)), (3, 4, 3))
+
+
 # -- channels ------------------------------------------------------------------------------------
 
 
@@ -329,6 +337,36 @@ def test_depthwise_convolution_with_a_multiplier() -> None:
     stays(lambda x: Conv2d(x, const(4, 1, 3, 3)), (3, 1, 5, 5))
 
 
+# -- maps and rows -------------------------------------------------------------------------------
+
+
+def convnext(x: Value) -> Op:
+    """A block of ConvNeXt (without its norm): rows between two transposes, a layer scale, a residual."""
+    y = Conv2d(x, const(x.shape[1], 1, 3, 3), padding=(1, 1, 1, 1), groups=x.shape[1])
+    rows = Linear(Relu(Linear(Transpose(y, (0, 2, 3, 1)), const(50, x.shape[1]))), const(x.shape[1], 50))
+    return conv(Add(Mul(Transpose(rows, (0, 3, 1, 2)), const(x.shape[1], 1, 1)), x), 4)
+
+
+def tokens(x: Value) -> Op:
+    """Attention-style tokens of a map, and a map of tokens."""
+    y = conv(x, 20)
+    n, c, h, w = y.out.shape
+    rows = Linear(Transpose(Reshape(y, (n, c, h * w)), (0, 2, 1)), const(20, 20))
+    return conv(Reshape(Transpose(rows, (0, 2, 1)), (n, c, h, w)), 4)
+
+
+def test_transposes_between_maps_and_rows() -> None:
+    becomes(convnext, "conv2d to_rows linear relu linear from_rows mul add conv2d", (0, 20, 5, 7))
+    becomes(tokens, "conv2d to_rows reshape linear reshape from_rows conv2d", (0, 4, 5, 7))
+
+
+def test_transposes_of_other_values_stay() -> None:
+    stays(lambda x: Transpose(x, (0, 2, 3, 1)), (3, 4, 5, 7))
+    stays(lambda x: Transpose(conv(x, 5), (0, 3, 2, 1)), (3, 4, 5, 7))
+    stays(lambda x: Relu(Transpose(x, (0, 3, 1, 2))), (3, 5, 7, 4))
+    stays(lambda x: Transpose(Reshape(conv(x, 4), (3, 2, 70)), (0, 2, 1)), (3, 4, 5, 7))
+
+
 # -- matrices, shapes, types ---------------------------------------------------------------------
 
 
@@ -381,6 +419,9 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "multiplier": (lambda x: Conv2d(conv(x, 20), const(60, 1, 3, 3), const(60), padding=(1, 1, 1, 1), groups=20), (4, 6, 7)),
     "shuffle": (lambda x: ChannelShuffle(conv(x, 20), 4), (4, 3, 3)),
     "mean": (lambda x: Sum(conv(x, 20), (2, 3)), (4, 3, 5)),
+    "rows in the middle": (convnext, (20, 5, 7)),
+    "rows of tokens": (tokens, (4, 7, 9)),
+    "rows at the end": (lambda x: Relu(Transpose(conv(x, 21), (0, 2, 3, 1))), (4, 7, 7)),
     "prelu": (lambda x: Prelu(x, const(20)), (20, 3, 5)),
 }
 

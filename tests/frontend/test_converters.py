@@ -210,6 +210,8 @@ POOLING: dict[str, Callable[[torch.Tensor], Any]] = {
     "avg": lambda x: F.avg_pool2d(x, 2),
     "avg_padded": lambda x: F.avg_pool2d(x, 3, 2, 1),
     "avg_not_counting": lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+    "avg_larger_than_the_input": lambda x: F.avg_pool2d(x, 9, ceil_mode=True),
+    "max_larger_than_the_input": lambda x: F.max_pool2d(x, (7, 9), ceil_mode=True),
     "avg_divisor": lambda x: F.avg_pool2d(x, (3, 2), 1, 0, divisor_override=5),
     "avg_1d": lambda x: F.avg_pool1d(x.flatten(2), 3, 2, 1),
     "adaptive_avg_one": lambda x: F.adaptive_avg_pool2d(x, 1),

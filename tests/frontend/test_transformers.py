@@ -49,7 +49,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "bit": ("BitForImageClassification", "BitConfig", {"embedding_size": 8, "hidden_sizes": WIDTHS, "depths": [1, 1, 1, 1], "num_groups": 4}, 64),
     "vit": ("ViTForImageClassification", "ViTConfig", VIT, 32),
     "swin": ("SwinForImageClassification", "SwinConfig", SWIN, 32),
-    "swin_sr": ("Swin2SRForImageSuperResolution", "Swin2SRConfig", SWIN | {"image_size": 16, "depths": [2], "num_heads": [2]}, 16),
+    "swin_sr": ("Swin2SRForImageSuperResolution", "Swin2SRConfig", SWIN | {"image_size": 16, "patch_size": 1, "depths": [2], "num_heads": [2]}, 16),
     "depth": (
         "DPTForDepthEstimation",
         "DPTConfig",

@@ -1,0 +1,239 @@
+"""Break one rule at a time and see a test turn red: `make mutants`, or `python tests/mutants.py [PART OF A NAME]`.
+
+Each mutant changes one line in a copy of the tree; the tests named beside it must fail there. One that survives is a rule that no test guards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+#: Copies of the tree that are tested at a time.
+COPIES = 2
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The rule that is broken, by replacing `old` (which occurs once in `file`) with `new`; `tests` must notice."""
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "scales are positive",
+        "ir/verify.py",
+        "elif not all(0 < s < math.inf for s in elem.scales):",
+        "elif not all(s < math.inf for s in elem.scales):",
+        "tests/ir/test_verify.py",
+    ),
+    Mutant("zero points lie in the storage range", "ir/verify.py", "if not lo <= z <= hi]", "if not lo <= z]", "tests/ir/test_verify.py"),
+    Mutant("a result's type is what its op infers", "ir/verify.py", "if v.type != t:", "if v.type.shape != t.shape:", "tests/ir/test_verify.py"),
+    Mutant("uses are counted right", "ir/verify.py", "if uses != v.uses:", "if uses.keys() != v.uses.keys():", "tests/ir/test_verify.py"),
+    Mutant("weights are no nan", "ir/verify.py", "if math.isnan(lo) or math.isnan(hi):", "if math.isinf(lo):", "tests/ir/test_verify.py"),
+    Mutant(
+        "a pooling window starts inside the input or the padding before it",
+        "ir/ops/check.py",
+        "(count - 1) * stride >= size + lo else count",
+        "(count - 1) * stride >= size + lo + hi else count",
+        "tests/ir/test_ops_pool.py",
+    ),
+    Mutant("groups divide the channels", "ir/ops/conv.py", "if per_group * self.groups != c:", "if per_group > c:", "tests/ir/test_ops_conv.py"),
+    Mutant(
+        "the text's operand types are those of the values",
+        "ir/parse.py",
+        "if v.type is not t and v.type != t:",
+        "if v.type.shape != t.shape:",
+        "tests/ir/test_parse.py",
+    ),
+    Mutant("a name is defined once", "ir/parse.py", "            if ref in values:", "            if not ref:", "tests/ir/test_parse.py"),
+    Mutant(
+        "elements below 8 bits keep their sign",
+        "ir/save.py",
+        ".view(np.int8) >> (8 - bits)",
+        ".view(np.uint8) >> (8 - bits)",
+        "tests/ir/test_save.py",
+    ),
+    Mutant(
+        "fold-bn asks for the only reader",
+        "passes/fold_bn.py",
+        "if not layer.out.single_use:",
+        "if not layer.out.uses:",
+        "tests/passes/test_fold_bn.py",
+    ),
+    Mutant(
+        "fold-bn adds eps to the variance",
+        "passes/fold_bn.py",
+        "gamma / np.sqrt(var + bn.eps)",
+        "gamma / np.sqrt(var)",
+        "tests/passes/test_fold_bn.py",
+    ),
+    Mutant(
+        "fold-bn scales the bias too",
+        "passes/affine.py",
+        "array_of(layer.b) * k + shift",
+        "array_of(layer.b) + shift",
+        "tests/passes/test_fold_bn.py",
+    ),
+    Mutant(
+        "a shift does not fold into a padded convolution",
+        "passes/affine.py",
+        "isinstance(layer, Conv2d) and any(layer.padding)",
+        "isinstance(layer, Conv2d) and all(layer.padding) and layer.groups > 1",
+        "tests/passes/test_fold_bn.py",
+    ),
+    Mutant(
+        "x + 0.0 is not x where x may be -0.0",
+        "passes/identities.py",
+        "if op.a.type.is_float and not negative_zero(c) and not isinstance(",
+        "if not op.a.type.is_float and not negative_zero(c) and not isinstance(",
+        "tests/passes/test_identities.py",
+    ),
+    Mutant(
+        "clip(relu(x)) keeps the zero",
+        "passes/identities.py",
+        "op.rebuilt(x=relu.x, min=max(op.min, 0.0))",
+        "op.rebuilt(x=relu.x)",
+        "tests/passes/test_identities.py",
+    ),
+    Mutant(
+        "equal ops have equal attributes", "passes/cse.py", "for f in op.fields)", "for f in op.operand_fields)", "tests/passes/test_canonicalize.py"
+    ),
+    Mutant(
+        "transposes compose in order",
+        "passes/identities_shape.py",
+        "tuple(p[q] for q in op.perm)",
+        "tuple(op.perm[q] for q in p)",
+        "tests/passes/test_identities_shape.py",
+    ),
+    Mutant(
+        "a pass whose result is nan is caught",
+        "passes/check.py",
+        "if not worst <= allowed:",
+        "if worst > 1e6 * allowed:",
+        "tests/passes/test_transform.py",
+    ),
+    Mutant(
+        "true is no integer option",
+        "passes/options.py",
+        "elif annotation is int and isinstance(value, bool):",
+        "elif annotation is int and value is None:",
+        "tests/passes",
+    ),
+    Mutant(
+        "the first kernel row inside the map, with dilation",
+        "backend/kernels/geometry.py",
+        "t.floordiv(dilation - 1 - start, dilation)",
+        "t.floordiv(-start, dilation)",
+        "tests/backend/test_conv.py",
+    ),
+    Mutant(
+        "the last kernel row inside the map",
+        "backend/kernels/geometry.py",
+        "t.floordiv(size - 1 - start, dilation) + 1",
+        "t.floordiv(size - start, dilation) + 1",
+        "tests/backend/test_conv.py",
+    ),
+    Mutant(
+        "columns end with the map",
+        "backend/kernels/geometry.py",
+        "+ s * self.dw < w]",
+        "+ s * self.dw <= w]",
+        "tests/backend/test_conv.py tests/backend/test_maps.py",
+    ),
+    Mutant(
+        "padding counts in an average only if asked",
+        "backend/kernels/pool.py",
+        "if op.count_include_pad else (0, size)",
+        "if not op.count_include_pad else (0, size)",
+        "tests/backend/test_maps.py",
+    ),
+    Mutant(
+        "live buffers do not share bytes",
+        "backend/plan.py",
+        "if o.first <= s.last and s.first <= o.last",
+        "if o.first < s.last and s.first < o.last",
+        "tests/backend",
+    ),
+    Mutant(
+        "a reshape keeps its operand's memory alive",
+        "backend/plan.py",
+        "last_read(user.out, order) if isinstance(user, Reshape) else order[user]",
+        "order[user]",
+        "tests/backend",
+    ),
+)
+
+
+def main() -> int:
+    chosen = [m for m in MUTANTS if all(part in f"{m.rule} {m.file}" for part in sys.argv[1:])]
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [copy_tree(Path(folder) / str(i) / "tersor") for i in range(COPIES)]
+        with ThreadPoolExecutor(COPIES) as pool:
+            green = list(pool.map(lambda tests: (tests, run(copies[0], tests)), sorted({m.tests for m in chosen})))
+        if broken := [tests for tests, code in green if code != 0]:
+            print(f"red before anything is broken: {', '.join(broken)}")
+            return 1
+        free = list(copies)
+
+        def attempt(mutant: Mutant) -> str:
+            tree = free.pop()
+            try:
+                return verdict(tree, mutant)
+            finally:
+                free.append(tree)
+
+        survivors = 0
+        width = max(len(m.rule) for m in chosen)
+        with ThreadPoolExecutor(COPIES) as pool:
+            for mutant, result in zip(chosen, pool.map(attempt, chosen)):
+                survivors += result != "killed"
+                print(f"{mutant.rule:{width}}  {mutant.file:32}  {result}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants killed")
+    return int(survivors > 0)
+
+
+def copy_tree(target: Path) -> Path:
+    """The files that git knows, or would take, in a folder called tersor."""
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def run(tree: Path, tests: str) -> int:
+    """pytest's exit code in a copy, which comes before the installed package on the path."""
+    env = os.environ | {"PYTHONPATH": str(tree.parent), "OMP_NUM_THREADS": "1", "TVM_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()]
+    return subprocess.run(command, cwd=tree, env=env, capture_output=True).returncode
+
+
+def verdict(tree: Path, mutant: Mutant) -> str:
+    """`killed` when a test failed or the process crashed; pytest's codes above 2 say that it could not run the tests at all."""
+    path = tree / mutant.file
+    source = path.read_text()
+    if source.count(mutant.old) != 1:
+        return f"DOES NOT APPLY: its line occurs {source.count(mutant.old)} times"
+    path.write_text(source.replace(mutant.old, mutant.new))
+    try:
+        code = run(tree, mutant.tests)
+    finally:
+        path.write_text(source)
+    return "killed" if code == 1 or code < 0 else f"SURVIVED (pytest ended with code {code})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
