@@ -106,7 +106,7 @@ def readable(operand: Value, out: Value) -> bool:
 
 def wrap(graph: Graph, group: list[Op]) -> Fused:
     """Replace a group of ops, in sequence, by one region; operands keep their order of first use."""
-    inside = {op for op in group}
+    inside = set(group)
     args: list[Value] = []
     for op in group:
         args.extend(v for v in op.operands if v.op not in inside and v not in args)

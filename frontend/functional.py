@@ -30,7 +30,7 @@ _NEW_MEMORY = {
     "aten.relu6.default",
 }
 
-_DROPOUT = {"aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default"}
+_DROPOUT = {f"aten.{kind}dropout{end}.default" for kind in ("", "feature_", "alpha_", "feature_alpha_") for end in ("", "_")}
 
 
 def remove_dropout(program: ExportedProgram) -> None:

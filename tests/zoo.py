@@ -70,7 +70,7 @@ def traced(name: str) -> Graph:
     return trace(module, inputs)
 
 
-def _add(name: str, module: Callable[[], nn.Module], *shapes: tuple[int, ...], calibrate: int = 8) -> None:
+def _add(name: str, module: Callable[[], nn.Module], *shapes: tuple[int, ...], calibrate: int = 32) -> None:
     def make() -> Model:
         generator = torch.Generator().manual_seed(7)
         inputs = tuple(torch.randn(s, generator=generator) for s in shapes)

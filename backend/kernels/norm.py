@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...ir.op import Value
 from ...ir.ops import GroupNorm, LayerNorm
 from ..region import Kernel
 from ..tir import Expr, const, lanes_of, splat
-from ..tirmath import cast, convert
+from ..vectormath import cast, convert
 from .fold import Row, addition
 from .nest import PARALLEL, row, tasks, vectors, widest
 from .reduce import CHAINS, Reduction
@@ -97,8 +98,12 @@ class _Norm:
         """The normalized lanes at `at`, with gamma and beta from index `parameter` on (`constant`: that one for all lanes)."""
         op: Any = self.k.anchor
         y = self._centred(self._x(at, lanes)) * splat(self.rstd, lanes)
-        for v, apply in ((op.gamma, lambda y, p: y * p), (op.beta, lambda y, p: y + p)):
-            if v is not None:
-                p = cast(self.b.load(self.k.args[v], parameter, 1 if constant else lanes), self.dtype)
-                y = apply(y, splat(p, lanes) if constant else p)
+        if op.gamma is not None:
+            y = y * self._parameter(op.gamma, parameter, lanes, constant)
+        if op.beta is not None:
+            y = y + self._parameter(op.beta, parameter, lanes, constant)
         return self.b.value(convert(y, self.k.out.dtype))
+
+    def _parameter(self, v: Value, at: Expr, lanes: int, constant: bool) -> Expr:
+        p = cast(self.b.load(self.k.args[v], at, 1 if constant else lanes), self.dtype)
+        return splat(p, lanes) if constant else p

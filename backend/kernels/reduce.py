@@ -17,7 +17,7 @@ from ...ir.ops import ArgMax, ArgMin, CumSum, Mean, Prod, Reduce, ReduceMax, Red
 from ..region import Kernel, Region
 from ..target import Target
 from ..tir import TIR_DTYPE, Expr, const, int32, ramp, splat
-from ..tirmath import convert, is_float
+from ..vectormath import convert, is_float
 from .fold import Monoid, Row, addition, extreme, product, sum_dtype
 from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 from .pack import Move

@@ -7,13 +7,12 @@ f16, which would round them: there they are computed twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from ...ir.ops import LogSoftmax, Softmax
 from ..region import Kernel
 from ..tir import Expr, const, lanes_of, splat
-from ..tirmath import cast, convert
+from ..vectormath import cast, convert
 from .fold import Monoid, Row, addition
 from .nest import PARALLEL, chunks_for, row, tasks, vectors, widest
 from .reduce import CHAINS, Reduction
@@ -33,28 +32,28 @@ class SoftmaxKernel(Reduction):
         with tasks(k.b, [outer], chunks, threads) as ((index,), chunk):
             base = k.b.let("base", index * (size * inner))
             if inner == 1:
-                _Passes(k, lambda i, base=base: base + i).along_row(size)
-            else:
-                along = inner == shape[-1]
+                _Passes(k, base, 1, None).along_row(size)
+                return
+            along = inner == shape[-1]
 
-                def body(at: Expr, lanes: int) -> None:
-                    _Passes(k, lambda i: base + i * inner + at, at if along else None).down_column(size, lanes)
+            def body(at: Expr, lanes: int) -> None:
+                _Passes(k, base + at, inner, at if along else None).down_column(size, lanes)
 
-                vectors(k.b, inner, widest(inner, k.target.lanes), body, 1, chunk, chunks)
+            vectors(k.b, inner, widest(inner, k.target.lanes), body, 1, chunk, chunks)
 
 
 class _Passes:
-    """The three passes over one row, or over one column for each lane; `place(i)` is the flat offset of element i."""
+    """The three passes over one row, or over one column for each lane: elements start + i * stride."""
 
-    def __init__(self, k: Kernel, place: Callable[[Expr], Expr], channel: Expr = None):
-        self.k, self.b, self.place, self.channel = k, k.b, place, channel
+    def __init__(self, k: Kernel, start: Expr, stride: int, channel: Expr):
+        self.k, self.b, self.start, self.stride, self.channel = k, k.b, start, stride, channel
         elem = str(k.anchor.x.type.elem)
         self.dtype = "float64" if elem == "f64" else "float32"
         self.log = isinstance(k.anchor, LogSoftmax)
         self.stored = elem != "f16" and not self.log
         self.sum = addition(elem)
         # a NaN may be passed over here: it comes back with its own exponential
-        self.max = Monoid(lambda a, b: _larger(k, a, b), -math.inf, self.dtype)
+        self.max = Monoid(lambda a, b: k.math.where(a > b, a, b), -math.inf, self.dtype)
 
     def along_row(self, size: int) -> None:
         lanes = self.k.target.lanes
@@ -79,6 +78,9 @@ class _Passes:
         scale = self._scale(b.load(slots[1], 0, lanes))
         with b.loop("i", 0, size) as i:
             self._finish(i, lanes, top, scale, self.channel)
+
+    def place(self, i: Expr) -> Expr:
+        return self.start + i * self.stride
 
     def _x(self, i: Expr, lanes: int) -> Expr:
         return self.b.value(cast(self.b.load(self.k.args[self.k.anchor.x], self.place(i), lanes), self.dtype))
@@ -105,10 +107,6 @@ class _Passes:
             y = self.k.math.exp_negative(self._x(i, lanes) - top) * scale
         value = self.b.value(convert(y, self.k.out.dtype))
         self.k.finish(value, self.place(i), channel, None, lanes)
-
-
-def _larger(k: Kernel, a: Expr, b: Expr) -> Expr:
-    return k.math.where(a > b, a, b)
 
 
 def _spread(x: Expr, lanes: int) -> Expr:

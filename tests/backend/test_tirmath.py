@@ -15,10 +15,11 @@ from backend_run import TARGETS
 from tvm import ir, tirx
 
 from tersor.backend.target import resolve
-from tersor.backend.tir import Builder
+from tersor.backend.tir import TIR_DTYPE, Builder
 from tersor.backend.tirmath import TirMath
 
-SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754944e-38, 3.4e38, -3.4e38, 88.7, 88.8, -87.4, -103.9, -104.1, 0.5, -2.0, 3.0]
+SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754944e-38, 3.4e38, -3.4e38]
+SPECIAL += [88.7, 88.8, -87.4, -103.9, -104.1, 0.5, -2.0, 3.0]
 
 
 def compiled(f: Callable[..., Any], size: int, dtypes: tuple[str, ...], out: str, target: str, lanes: int | None = None) -> Any:
@@ -50,11 +51,11 @@ def apply(f: Callable[..., Any], *arrays: np.ndarray, out: str | None = None, ta
 
 
 @cache
-def inputs() -> np.ndarray:
+def inputs() -> tuple[np.ndarray, np.ndarray]:
     """Random bits (all magnitudes, NaN and infinities among them), special values, and dense grids where the functions bend."""
     bits = np.random.default_rng(0).integers(0, 2**32, 1 << 17, dtype=np.uint64).astype(np.uint32).view(np.float32)
     grids = [np.linspace(a, b, 1 << 15) for a, b in ((-106, 92), (-1, 1), (-5, 5), (0.5, 2), (-20, 20))]
-    return np.concatenate([np.array(SPECIAL), *grids]).astype(np.float32), bits  # type: ignore[return-value]
+    return np.concatenate([np.array(SPECIAL), *grids]).astype(np.float32), bits
 
 
 def relative_error(got: np.ndarray, wanted: np.ndarray, smallest: float) -> float:
@@ -67,7 +68,13 @@ def relative_error(got: np.ndarray, wanted: np.ndarray, smallest: float) -> floa
     return float(np.max(np.abs(got[finite] - wanted[finite]) / np.maximum(np.abs(wanted[finite]), smallest)))
 
 
-ORACLES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"exp": torch.exp, "log": torch.log, "tanh": torch.tanh, "erf": torch.erf, "sigmoid": torch.sigmoid}
+ORACLES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "exp": torch.exp,
+    "log": torch.log,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "sigmoid": torch.sigmoid,
+}
 #: 1/2 ulp of f32 is 6e-8. erf without fused multiply-add (x86-64-v2) is the worst.
 BOUNDS = {"exp": 1.0e-7, "log": 1.0e-7, "tanh": 2.0e-7, "erf": 4.6e-7, "sigmoid": 2.0e-7}
 
@@ -76,7 +83,9 @@ BOUNDS = {"exp": 1.0e-7, "log": 1.0e-7, "tanh": 2.0e-7, "erf": 4.6e-7, "sigmoid"
 @pytest.mark.parametrize("name", list(ORACLES))
 def test_relative_error(name: str, target: str) -> None:
     x = np.concatenate(inputs())
-    wanted = ORACLES[name](torch.from_numpy(x.astype(np.float64))).numpy()
+    with np.errstate(invalid="ignore"):
+        x64 = torch.from_numpy(x.astype(np.float64))
+    wanted = ORACLES[name](x64).numpy()
     got = apply(lambda m, v: getattr(m, name)(v), x, target=target)
     # below the smallest normal number the bound is absolute; sigmoid gives 0 there
     assert relative_error(got, wanted, 2.0**-126 * (2**24 if name == "sigmoid" else 1)) < BOUNDS[name]
@@ -85,7 +94,8 @@ def test_relative_error(name: str, target: str) -> None:
 def test_exp_of_negative_numbers() -> None:
     x = -np.abs(np.concatenate(inputs()))
     got = apply(lambda m, v: m.exp_negative(v), x)
-    wanted = np.exp(x.astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        wanted = np.exp(x.astype(np.float64))
     normal = wanted > 2.0**-126
     assert np.max(np.abs(got[normal] / wanted[normal] - 1)) < 1e-7
     assert (got[wanted < 2.0**-127] == 0).all()
@@ -133,7 +143,8 @@ def test_integer_power() -> None:
     wanted = [0 if y < 0 and abs(x) != 1 else int(float(x) ** y) for x, y in zip(a.tolist(), b.tolist()) if x or y >= 0]
     kept = (a != 0) | (b >= 0)
     np.testing.assert_array_equal(apply(lambda m, x, y: m.pow(x, y), a, b)[kept], wanted)
-    np.testing.assert_array_equal(apply(lambda m, x, y: m.pow(x, y), a[b >= 0].astype(np.uint8), b[b >= 0].astype(np.uint8)), (a**np.maximum(b, 0))[b >= 0].astype(np.uint8))
+    x, y = a[b >= 0].astype(np.uint8), b[b >= 0].astype(np.uint8)
+    np.testing.assert_array_equal(apply(lambda m, x, y: m.pow(x, y), x, y), x**y)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "int8"])
@@ -185,19 +196,17 @@ def test_roundings(target: str) -> None:
     np.testing.assert_array_equal(apply(lambda m, v: m.sqrt(m.abs(v)), x, target=target), np.sqrt(np.abs(x)))
 
 
-DTYPES = {"bool": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8", "f16": "float16", "f32": "float32", "f64": "float64"}
-
-
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("source", list(DTYPES))
+@pytest.mark.parametrize("source", list(TIR_DTYPE))
 def test_casts(source: str, target: str) -> None:
     values = np.array([0, 1, 2, 3, 100, 127, 0.4, 0.6, 1.9, 99.99], np.float64)
     if source not in ("bool", "u8"):
         values = np.concatenate([values, -values])
-    x = values.astype(DTYPES[source])
-    for elem, dtype in DTYPES.items():
+    x = values.astype(TIR_DTYPE[source])
+    for elem, dtype in TIR_DTYPE.items():
         wanted = torch.from_numpy(x).to(getattr(torch, dtype)).numpy()
-        np.testing.assert_array_equal(apply(lambda m, v, elem=elem: m.cast(v, elem), x, out=dtype, target=target), wanted, err_msg=f"{source} to {elem}")
+        got = apply(lambda m, v, elem=elem: m.cast(v, elem), x, out=dtype, target=target)
+        np.testing.assert_array_equal(got, wanted, err_msg=f"{source} to {elem}")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "float16", "bool"])

@@ -227,6 +227,7 @@ def test_the_good_text_is_good() -> None:
         ('"nn.relu"(%a)', '"nn.relu"(%a, %a)', 5, "'nn.relu' has 2 operands but 1 operand types"),
         ('"nn.relu"(%a) : (tensor<2xf32>)', '"nn.relu"() : ()', 5, "nn.relu takes the operands x; got 0"),
         ('"nn.relu"(%a) : (tensor<2xf32>)', '"nn.relu"(%a) : (tensor<3xf32>)', 5, "%a is tensor<2xf32>, but the text says tensor<3xf32>"),
+        ('"nn.relu"(%a) : (tensor<2xf32>)', '"nn.relu"(%a) : (tensor<2xf16>)', 5, "%a is tensor<2xf32>, but the text says tensor<2xf16>"),
         ("tensor<2xf32> loc", "tensor<3xf32> loc", 5, "nn.relu gives tensor<2xf32>, but the text says tensor<3xf32>"),
         ("-> tensor<2xf32> loc", "tensor<2xf32> loc", 5, "expected '->', got 'tensor'"),
         ("tensor<2xf32> loc", "tensor<?xf32> loc", 5, "expected a static dimension or an element type"),

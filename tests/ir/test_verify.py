@@ -67,6 +67,8 @@ def test_result_type_that_is_not_what_the_op_infers() -> None:
     graph = small()
     graph.ops[1].out.type = Tensor((1, 4, 9, 9))
     refused(graph, "nn.conv2d: its result is typed tensor<1x4x9x9xf32>, but it infers tensor<1x4x8x8xf32> [features.0 at model.py:12]")
+    graph.ops[1].out.type = Tensor((1, 4, 8, 8), "f16")
+    refused(graph, "nn.conv2d: its result is typed tensor<1x4x8x8xf16>, but it infers tensor<1x4x8x8xf32> [features.0 at model.py:12]")
 
 
 def test_operand_type_that_the_op_refuses() -> None:
