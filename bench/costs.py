@@ -57,8 +57,9 @@ def fresh(engine: str, path: Path, example: Path, threads: int) -> dict[str, Any
     start = time.perf_counter()
     command = [sys.executable, "-c", CHILD, engine, str(path), str(example), str(threads), str(RUNS)]
     text = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    whole = time.perf_counter() - start
     load, first, peak, torch = text.split()
-    return {"load_s": float(load), "first_s": float(first), "process_s": time.perf_counter() - start, "peak_mb": float(peak), "torch": torch == "True"}
+    return {"load_s": float(load), "first_s": float(first), "process_s": whole, "peak_mb": float(peak), "torch": torch == "True"}
 
 
 def compile_seconds(network: str, threads: int) -> tuple[float, float]:

@@ -114,7 +114,8 @@ def main() -> None:
         for r in group:
             r["of_median"] = r["vector_gflops"] / median
         slow += [r for r in group if r["of_median"] < 0.7]
-        print(f"{name:10} {len(group):4} geometries, median {median:6.1f} GFLOP/s, slowest {min(r['of_median'] for r in group):.2f} of it, largest error {max(r['error'] for r in group):.1e}")
+        slowest, error = min(r["of_median"] for r in group), max(r["error"] for r in group)
+        print(f"{name:10} {len(group):4} geometries, median {median:6.1f} GFLOP/s, slowest {slowest:.2f} of it, largest error {error:.1e}")
     print(f"{len(slow)} of {len(rows)} below 0.7 of their template's median")
     for r in sorted(slow, key=lambda r: r["of_median"])[:20]:
         print("  ", {k: v for k, v in r.items() if k not in ("error",)})
