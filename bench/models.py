@@ -133,7 +133,8 @@ def mobilenetv2(width: float = 1.0, classes: int = 1000) -> nn.Module:
 
     cin = scaled(32, width)
     layers: list[nn.Module] = [conv_bn(3, cin, 3, 2, act=relu6)]
-    for expansion, channels, count, stride in [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]:
+    plan = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    for expansion, channels, count, stride in plan:
         cout = scaled(channels, width)
         for i in range(count):
             mid, s = cin * expansion, stride if i == 0 else 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ class MobileNetV2(nn.Module):
 
         layers: list[nn.Module] = [conv_bn(3, 32, 3, 2, act=relu6)]
         cin = 32
-        for expansion, cout, count, stride in [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]:
+        plan = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+        for expansion, cout, count, stride in plan:
             for i in range(count):
                 mid, s = cin * expansion, stride if i == 0 else 1
                 expand = [conv_bn(cin, mid, 1, act=relu6)] if expansion > 1 else []
@@ -82,16 +83,16 @@ class Tensors(nn.Module):
         return {name: y for name, y in self.model(x).items() if isinstance(y, torch.Tensor)}
 
 
-def from_config(family: str, cls: str, size: int = 224, **options: Any) -> Callable[[], Model]:
-    """A class of `transformers.models.<family>` on the configuration `<cls up to For or Model>Config(**options)`, for RGB images of `size`."""
+def from_config(cls: str, size: int = 224, **options: Any) -> Callable[[], Model]:
+    """A class of transformers on its own configuration with `options`, for RGB images of `size`."""
 
     def make() -> Model:
         transformers = importlib.import_module("transformers")
-        prefix = cls.partition("For")[0].removesuffix("Model").removesuffix("Backbone")
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(1)
         with _quiet(transformers):
-            module = getattr(transformers, cls)(getattr(transformers, f"{prefix}Config")(**options)).eval()
+            model = getattr(transformers, cls)
+            module = model(model.config_class(**options)).eval()
             sample = torch.randn(2, 3, size, size, generator=generator)
             awaken(module, (sample,))
         return Tensors(module).eval(), (sample[:1],)
@@ -110,7 +111,7 @@ def awaken(module: nn.Module, sample: Sequence[torch.Tensor], seed: int = 0) -> 
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Any:
+def _quiet(transformers: Any) -> Iterator[None]:
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
@@ -119,43 +120,43 @@ def _quiet(transformers: Any) -> Any:
         transformers.logging.set_verbosity(level)
 
 
-def _add(name: str, *args: Any, **options: Any) -> None:
-    TRANSFORMERS[name] = from_config(*args, **options)
+TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 
-
-_add("hf resnet50", "resnet", "ResNetForImageClassification")
-_add("hf mobilenet_v1", "mobilenet_v1", "MobileNetV1ForImageClassification")
-_add("hf mobilenet_v2", "mobilenet_v2", "MobileNetV2ForImageClassification")
-_add("hf regnet_y", "regnet", "RegNetForImageClassification", hidden_sizes=[48, 104, 208, 440], depths=[1, 3, 6, 6], groups_width=8)
-_add("hf efficientnet_b0", "efficientnet", "EfficientNetForImageClassification", width_coefficient=1.0, depth_coefficient=1.0, hidden_dim=1280)
-_add("hf convnext_tiny", "convnext", "ConvNextForImageClassification")
-_add("hf convnextv2_atto", "convnextv2", "ConvNextV2ForImageClassification", hidden_sizes=[40, 80, 160, 320], depths=[2, 2, 6, 2])
-_add("hf mobilevit_small", "mobilevit", "MobileViTForImageClassification", 256)
-_add("hf mobilevitv2", "mobilevitv2", "MobileViTV2ForImageClassification", 256)
-_add("hf mobilevit deeplab", "mobilevit", "MobileViTForSemanticSegmentation", 256)
-_add("hf swin_tiny", "swin", "SwinForImageClassification")
-_add("hf swinv2_tiny", "swinv2", "Swinv2ForImageClassification", 256, image_size=256, window_size=8)
-_add("hf vit_tiny", "vit", "ViTForImageClassification", hidden_size=192, num_attention_heads=3, intermediate_size=768)
-_add("hf deit_tiny", "deit", "DeiTForImageClassificationWithTeacher", hidden_size=192, num_attention_heads=3, intermediate_size=768)
-_add("hf beit_tiny", "beit", "BeitForImageClassification", hidden_size=192, num_attention_heads=3, intermediate_size=768, use_relative_position_bias=True)
-_add("hf dinov2_small", "dinov2", "Dinov2ForImageClassification", hidden_size=384, num_attention_heads=6)
-_add("hf dinov3_convnext", "dinov3_convnext", "DINOv3ConvNextModel")
-_add("hf pvt_tiny", "pvt", "PvtForImageClassification")
-_add("hf pvt_v2_b0", "pvt_v2", "PvtV2ForImageClassification", image_size=224, hidden_sizes=[32, 64, 160, 256])
-_add("hf segformer_b0", "segformer", "SegformerForSemanticSegmentation", 256)
-_add("hf poolformer_s12", "poolformer", "PoolFormerForImageClassification")
-_add("hf levit_128s", "levit", "LevitForImageClassificationWithTeacher")
-_add("hf bit_50", "bit", "BitForImageClassification")
-_add("hf focalnet_tiny", "focalnet", "FocalNetForImageClassification")
-_add("hf hgnet_v2", "hgnet_v2", "HGNetV2ForImageClassification")
-_add("hf swiftformer_xs", "swiftformer", "SwiftFormerForImageClassification")
-_add("hf textnet", "textnet", "TextNetForImageClassification")
-_add("hf cvt_13", "cvt", "CvtForImageClassification")
-_add("hf hiera_tiny", "hiera", "HieraForImageClassification")
-_add("hf vitdet", "vitdet", "VitDetModel", hidden_size=192, num_attention_heads=3)
-_add("hf glpn", "glpn", "GLPNForDepthEstimation", 128)
-_add("hf dpt", "dpt", "DPTForDepthEstimation", 224, image_size=224, hidden_size=192, num_attention_heads=3, intermediate_size=768)
-_add("hf yolos_tiny", "yolos", "YolosForObjectDetection", 224, image_size=[224, 224], hidden_size=192, num_attention_heads=3, intermediate_size=768)
-_add("hf swin2sr", "swin2sr", "Swin2SRForImageSuperResolution", 64, image_size=64, depths=[2, 2], num_heads=[6, 6])
-_add("hf clip_vision", "clip", "CLIPVisionModel", hidden_size=192, num_attention_heads=3, intermediate_size=768)
-_add("hf siglip_vision", "siglip", "SiglipVisionModel", hidden_size=192, num_attention_heads=3, intermediate_size=768)
+TRANSFORMERS |= {
+    "transformers resnet50": from_config("ResNetForImageClassification"),
+    "transformers mobilenet_v1": from_config("MobileNetV1ForImageClassification"),
+    "transformers mobilenet_v2": from_config("MobileNetV2ForImageClassification"),
+    "transformers regnet_y": from_config("RegNetForImageClassification", hidden_sizes=[48, 104, 208, 440], depths=[1, 3, 6, 6], groups_width=8),
+    "transformers efficientnet_b0": from_config("EfficientNetForImageClassification", width_coefficient=1.0, depth_coefficient=1.0, hidden_dim=1280),
+    "transformers convnext_tiny": from_config("ConvNextForImageClassification"),
+    "transformers convnextv2_atto": from_config("ConvNextV2ForImageClassification", hidden_sizes=[40, 80, 160, 320], depths=[2, 2, 6, 2]),
+    "transformers mobilevit_small": from_config("MobileViTForImageClassification", 256),
+    "transformers mobilevitv2": from_config("MobileViTV2ForImageClassification", 256),
+    "transformers mobilevit deeplab": from_config("MobileViTForSemanticSegmentation", 256),
+    "transformers swin_tiny": from_config("SwinForImageClassification"),
+    "transformers swinv2_tiny": from_config("Swinv2ForImageClassification", 256, image_size=256, window_size=8),
+    "transformers vit_tiny": from_config("ViTForImageClassification", **TINY),
+    "transformers deit_tiny": from_config("DeiTForImageClassificationWithTeacher", **TINY),
+    "transformers beit_tiny": from_config("BeitForImageClassification", **TINY, use_relative_position_bias=True),
+    "transformers dinov2_small": from_config("Dinov2ForImageClassification", hidden_size=384, num_attention_heads=6),
+    "transformers dinov3_convnext": from_config("DINOv3ConvNextModel"),
+    "transformers pvt_tiny": from_config("PvtForImageClassification"),
+    "transformers pvt_v2_b0": from_config("PvtV2ForImageClassification", image_size=224, hidden_sizes=[32, 64, 160, 256]),
+    "transformers segformer_b0": from_config("SegformerForSemanticSegmentation", 256),
+    "transformers poolformer_s12": from_config("PoolFormerForImageClassification"),
+    "transformers levit_128s": from_config("LevitForImageClassificationWithTeacher"),
+    "transformers bit_50": from_config("BitForImageClassification"),
+    "transformers focalnet_tiny": from_config("FocalNetForImageClassification"),
+    "transformers hgnet_v2": from_config("HGNetV2ForImageClassification"),
+    "transformers swiftformer_xs": from_config("SwiftFormerForImageClassification"),
+    "transformers textnet": from_config("TextNetForImageClassification"),
+    "transformers cvt_13": from_config("CvtForImageClassification"),
+    "transformers hiera_tiny": from_config("HieraForImageClassification"),
+    "transformers vitdet": from_config("VitDetModel", hidden_size=192, num_attention_heads=3),
+    "transformers glpn": from_config("GLPNForDepthEstimation", 128),
+    "transformers dpt": from_config("DPTForDepthEstimation", 224, image_size=224, **TINY),
+    "transformers yolos_tiny": from_config("YolosForObjectDetection", 224, image_size=[224, 224], **TINY),
+    "transformers swin2sr": from_config("Swin2SRForImageSuperResolution", 64, image_size=64, depths=[2, 2], num_heads=[6, 6]),
+    "transformers clip_vision": from_config("CLIPVisionModel", **TINY),
+    "transformers siglip_vision": from_config("SiglipVisionModel", **TINY),
+}

@@ -51,8 +51,10 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """A contiguous copy; bfloat16 through ml_dtypes."""
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16).copy()
-    return tensor.numpy().copy()
+        tensor = tensor.view(torch.int16)
+        array: np.ndarray = tensor.numpy().view(ml_dtypes.bfloat16)
+        return array.copy()
+    return np.array(tensor.numpy())
 
 
 class Call:
@@ -102,7 +104,7 @@ class Call:
 
     def promote(self, *xs: Value | Number) -> str:
         """torch's common element type of tensors and Python numbers."""
-        stand_ins = [x if not isinstance(x, Value) else torch.empty((1,) * min(x.type.rank, 1), dtype=TORCH[str(x.type.elem)]) for x in xs]
+        stand_ins: list[Any] = [x if not isinstance(x, Value) else torch.empty((1,) * min(x.type.rank, 1), dtype=TORCH[str(x.type.elem)]) for x in xs]
         if len(stand_ins) == 1:
             return self.promote(xs[0], xs[0])
         dtype = torch.result_type(*stand_ins[:2])

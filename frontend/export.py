@@ -25,6 +25,7 @@ from .registry import CONVERTERS
 #: Export sees this batch instead of 1, which torch would take for a constant. A size that models seldom have elsewhere.
 _EXPORT_BATCH = 5
 
+
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batched: Sequence[torch.Tensor] = ()) -> ExportedProgram:
     """Export in functional form, decomposed down to operators that have converters.
 
@@ -41,19 +42,19 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
         remove_dropout(program)
         if make_functional(program.graph):
             return program
-        program = program.run_decompositions({op: rule for op, rule in default_decompositions().items() if str(op) not in CONVERTERS})
-        return _decomposed(program)
+        rules: dict[Any, Any] = dict(default_decompositions())
+        return _decomposed(program.run_decompositions({op: rule for op, rule in rules.items() if str(op) not in CONVERTERS}))
 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
     """Replace what is still without a converter by torch's further decompositions, where these end in operators that have one."""
-    table = {str(op): (op, rule) for op, rule in decomposition_table.items()}
+    table: dict[str, tuple[Any, Any]] = {str(op): (op, rule) for op, rule in decomposition_table.items()}
     kept: set[str] = set()
     while True:
         names = ({str(n.target) for n in _unknown(program.graph)} & table.keys()) - kept
         if not names:
             return program
-        further = program.run_decompositions(dict(table[name] for name in names))
+        further: ExportedProgram = program.run_decompositions(dict(table[name] for name in names))
         futile = {str(n.meta.get("original_aten")) for n in _unknown(further.graph)} & names
         if not futile:
             return further
@@ -140,7 +141,8 @@ def check_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     try:
         signature.bind(*args, **kwargs)
     except TypeError as err:
-        raise TersorError(f"{type(module).__name__}.forward{signature} does not fit the example inputs: {err}, got {len(args) + len(kwargs)}") from err
+        name, count = type(module).__name__, len(args) + len(kwargs)
+        raise TersorError(f"{name}.forward{signature} does not fit the example inputs: {err}, got {count}") from err
     tensors = [t for t in tree_leaves((args, dict(kwargs))) if isinstance(t, torch.Tensor)]
     if not tensors:
         raise TersorError("example inputs hold no torch.Tensor; pass one tensor or a tuple of tensors, one for each parameter of forward")

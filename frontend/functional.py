@@ -58,8 +58,10 @@ def make_functional(graph: fx.Graph) -> bool:
     for node in graph.nodes:
         node.args, node.kwargs = fx.map_arg(node.args, current), fx.map_arg(node.kwargs, current)
         if node in roots:
+            target = _functional(node)
+            assert target is not None
             with graph.inserting_before(node):
-                new = graph.call_function(_functional(node), node.args, node.kwargs)
+                new = graph.call_function(target, node.args, node.kwargs)
             new.meta = node.meta
             latest[roots[node]] = new
             changing.append(node)
@@ -122,7 +124,9 @@ def _is_new(node: fx.Node) -> bool:
     assert isinstance(target, torch._ops.OpOverload)
     if target._schema.is_mutable or any(r.alias_info is not None for r in target._schema.returns):
         return False
-    composite = torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), torch._C.DispatchKey.CompositeImplicitAutograd)
+    schema = target._schema
+    name = f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(name, torch._C.DispatchKey.CompositeImplicitAutograd)
     return not composite or str(target) in _NEW_MEMORY
 
 

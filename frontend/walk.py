@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import sympy
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
@@ -15,12 +14,14 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from ..ir.errors import TersorError, UnsupportedError, VerifyError
 from ..ir.graph import Graph, unattached
-from ..ir.op import Const, Loc, Op, Value
+from ..ir.op import Loc, Op, Value
 from ..ir.types import Tensor
 from . import aten  # noqa: F401  registers the converters
-from .call import Call, FormError, StaticBatchNeeded, elem_of, to_numpy
+from .call import Call, FormError, StaticBatchNeeded, elem_of
+from .constants import Constants
 from .locations import node_loc
 from .registry import CONVERTERS
+from .sizes import Sizes, is_symbolic
 from .structure import leaf_paths, output_names, structure_of
 
 #: Stands for the result of an operator that has no converter, so that all such operators are found in one walk.
@@ -35,16 +36,17 @@ class Walk:
 
     def __init__(self, module: nn.Module, program: ExportedProgram, batch: int | None, input_names: Sequence[str] | None = None):
         self.module = module
+        self.name = type(module).__name__
         self.program = program
         self.batch = batch
-        self.symbol: sympy.Symbol | None = None
+        self.sizes = Sizes(self.name, _batch_symbol(program), batch)
         self.graph = Graph()
         #: what a node stands for: a Value, a tensor that is known now, a list of them, or _MISSING
         self.env: dict[fx.Node, Any] = {}
         self.parameters: set[fx.Node] = set()
         self.dims: dict[Value, tuple[Any, ...]] = {}
-        self.consts: dict[tuple[Any, ...], Value] = {}
         self.names: set[str] = set()
+        self.constants = Constants(module, program, self.unique)
         self.missing: dict[str, list[str]] = {}
         self.input_names = input_names
 
@@ -67,11 +69,11 @@ class Walk:
         changed = sorted(signature.buffers_to_mutate.values())
         if changed:
             raise UnsupportedError(
-                f"{type(self.module).__name__}.forward changes the buffer {', '.join(map(repr, changed[:3]))}: a graph keeps no state between runs; "
+                f"{self.name}.forward changes the buffer {', '.join(map(repr, changed[:3]))}: a graph keeps no state between runs; "
                 "call model.eval() if it is in training mode, or take the update out of forward"
             )
         for name in signature.user_inputs_to_mutate.values():
-            warnings.warn(f"{type(self.module).__name__}.forward changes its input {name!r} in place; the graph leaves it as it is", stacklevel=4)
+            warnings.warn(f"{self.name}.forward changes its input {name!r} in place; the graph leaves it as it is", stacklevel=4)
 
     def add_inputs(self) -> None:
         nodes = {n.name: n for n in self.program.graph.nodes if n.op == "placeholder"}
@@ -79,30 +81,21 @@ class Walk:
         users = [nodes[s.arg.name] for s in specs if s.kind is InputKind.USER_INPUT and isinstance(s.arg, TensorArgument)]
         names = [n.name for n in users] if self.input_names is None else list(self.input_names)
         if len(names) != len(users):
-            raise TersorError(f"{type(self.module).__name__} has {len(users)} tensor inputs ({', '.join(n.name for n in users)}), got {len(names)} input_names")
-        for node in users:
-            if self.symbol is None and node.meta["val"].dim() and isinstance(node.meta["val"].shape[0], torch.SymInt):
-                expr = node.meta["val"].shape[0].node.expr
-                self.symbol = expr if isinstance(expr, sympy.Symbol) else None
+            own = ", ".join(n.name for n in users)
+            raise TersorError(f"{self.name} has {len(users)} tensor inputs ({own}), got {len(names)} input_names")
         for node, name in zip(users, names):
             val = node.meta["val"]
-            shape = self.shape(val.shape)
-            value = self.graph.add_input(Tensor(self.sizes(val.shape), elem_of(val.dtype, f"input {name!r}")), name, bool(shape) and shape[0] < 0)
-            self.dims[value] = shape
+            dims = self.sizes.dims(val.shape)
+            type = Tensor(self.sizes.at(val.shape), elem_of(val.dtype, f"input {name!r}"))
+            value = self.graph.add_input(type, name, dims[:1] == (-1,))
+            self.dims[value] = dims
             self.names.add(name)
             self.env[node] = value
         for spec in specs:
             if spec.kind is not InputKind.USER_INPUT:
-                self.env[nodes[spec.arg.name]] = self.stored(str(spec.target))
+                self.env[nodes[spec.arg.name]] = self.constants.stored(str(spec.target))
                 if spec.kind is InputKind.PARAMETER:
                     self.parameters.add(nodes[spec.arg.name])
-
-    def stored(self, name: str) -> torch.Tensor | None:
-        """A parameter, buffer or lifted constant."""
-        for place in (self.program.state_dict, self.program.constants):
-            if isinstance(place.get(name), torch.Tensor):
-                return place[name]
-        return None
 
     def add_outputs(self) -> None:
         output = next(n for n in self.program.graph.nodes if n.op == "output")
@@ -118,12 +111,12 @@ class Walk:
             elif isinstance(out.arg, ConstantArgument) and out.arg.value is None:
                 leaves.append(None)
             elif isinstance(out.arg, SymIntArgument):
-                raise StaticBatchNeeded(f"{type(self.module).__name__}.forward returns its batch size")
+                raise StaticBatchNeeded(f"{self.name}.forward returns its batch size")
             else:
-                where = "".join(f"[{key!r}]" for key in path)
-                raise UnsupportedError(f"{type(self.module).__name__}.forward returns a {type(node).__name__} in its result{where}; a graph returns tensors")
+                where = "result" + "".join(f"[{key!r}]" for key in path)
+                raise UnsupportedError(f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors")
         if not values:
-            raise UnsupportedError(f"{type(self.module).__name__}.forward returns no tensor")
+            raise UnsupportedError(f"{self.name}.forward returns no tensor")
         names = output_names([path for path, leaf in zip(paths, leaves) if leaf is not None])
         self.graph.set_outputs(values, names, structure_of(spec, iter(leaves)))
 
@@ -134,9 +127,8 @@ class Walk:
         if node.target is operator.getitem:
             return self.getitem(node)
         val = node.meta.get("val")
-        if not _has_tensor(val):
-            if val is None or isinstance(val, int | float | torch.SymInt | torch.SymFloat | torch.SymBool):
-                return None  # size arithmetic is read from its result, assertions are torch's own
+        if val is None or isinstance(val, int | float | torch.SymInt | torch.SymFloat | torch.SymBool):
+            return None  # size arithmetic is read from its result, assertions are torch's own
         target = str(node.target)
         call = self.call(node, target)
         if any(self.env.get(n) is _MISSING for n in node.all_input_nodes):
@@ -166,7 +158,7 @@ class Walk:
             self.note_missing(str(source.target), node_loc(source), f"its result {index} has no equivalent")
             return _MISSING
         if isinstance(result, Value):
-            self.dims[result] = self.shape(node.meta["val"].shape)
+            self.dims[result] = self.sizes.dims(node.meta["val"].shape)
         return result
 
     def call(self, node: fx.Node, target: str) -> Call:
@@ -174,10 +166,10 @@ class Walk:
         while isinstance(val, tuple | list):
             val = val[0]
         loc = node_loc(node)
-        batch_axes = tuple(i for i, n in enumerate(val.shape) if isinstance(n, torch.SymInt) and n.node.expr == self.symbol)
         source = next((v for v in self.graph.inputs if v.name in self.graph.batched), None)
         elem = elem_of(val.dtype, f"{target} [{loc}]")
-        return Call(target, loc, elem, self.shape(val.shape), self.sizes(val.shape, loc=loc), batch_axes, self.dims_of, source)
+        shape, sizes, batch_axes = self.sizes.dims(val.shape), self.sizes.at(val.shape, loc=loc), self.sizes.batch_axes(val.shape)
+        return Call(target, loc, elem, shape, sizes, batch_axes, self.dims_of, source)
 
     def apply(self, node: fx.Node, call: Call) -> Any:
         entry = CONVERTERS[call.target]
@@ -186,9 +178,9 @@ class Walk:
             if isinstance(x, fx.Node):
                 val = x.meta.get("val")
                 if isinstance(val, torch.SymInt | torch.SymFloat | int | float):
-                    return self.number(val, call, entry.symbolic)
+                    return self.sizes.number(val, call, entry.symbolic)
                 result = self.env[x]
-                return self.const(x) if isinstance(result, torch.Tensor) else result
+                return self.constants.value(x, result) if isinstance(result, torch.Tensor) else result
             if isinstance(x, list | tuple):
                 return [argument(y) for y in x]
             return x
@@ -212,7 +204,8 @@ class Walk:
         if isinstance(result, Op):
             result = result.out
         if not isinstance(result, Value):
-            raise TersorError(f"the converter of {call.target} returned a {type(result).__name__} [{call.loc}]; valid: an op, a value, or a list of them")
+            got = type(result).__name__
+            raise TersorError(f"the converter of {call.target} returned a {got} [{call.loc}]; valid: an op, a value, or a list of them")
         op = result.op
         if op is not None and op.graph is None:
             # torch's private operators have names that nobody wants to read
@@ -221,16 +214,15 @@ class Walk:
                 if part.loc == Loc():
                     part.loc = call.loc
                 if not part.out.name:
-                    part.out.name = self.name(own if part is op else f"{own}_{part.name.rpartition('.')[2]}")
+                    part.out.name = self.unique(own if part is op else f"{own}_{part.name.rpartition('.')[2]}")
             self.graph.add(op)
         if not isinstance(node.meta["val"], tuple | list):
             expected = Tensor(call.sizes, call.elem)
             if result.type != expected:
-                raise TersorError(f"the converter of {call.target} gives {result.type.shape} {result.type.elem}, torch {expected.shape} {expected.elem} [{call.loc}]")
+                given = f"{result.type.shape} {result.type.elem}"
+                raise TersorError(f"the converter of {call.target} gives {given}, torch {expected.shape} {expected.elem} [{call.loc}]")
             self.dims.setdefault(result, call.shape)
         return result
-
-    # -- constants -----------------------------------------------------------------------------
 
     def known_now(self, node: fx.Node, target: str) -> Any:
         """The result of a call that reads only constants (grids, masks, scalars), computed by torch; None where it must become an op.
@@ -240,7 +232,8 @@ class Walk:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             return None
         inputs = [n for n in node.all_input_nodes if _has_tensor(n.meta.get("val"))]
-        if not all(isinstance(self.env.get(n), torch.Tensor) for n in inputs) or _is_symbolic(node):
+        known = all(isinstance(self.env.get(n), torch.Tensor) for n in inputs)
+        if not known or any(is_symbolic(n.meta.get("val")) for n in (node, *node.all_input_nodes)):
             return None
         if any(n in self.parameters for n in inputs):
             if target in CONVERTERS:
@@ -254,51 +247,7 @@ class Walk:
         with torch.no_grad():
             return node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
 
-    def const(self, node: fx.Node) -> Value:
-        """The constant of a node whose tensor is known; one for all names of a shared parameter."""
-        tensor = self.env[node]
-        key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()) if tensor.numel() else (node,)
-        if key not in self.consts:
-            target = next((str(s.target) for s in self.program.graph_signature.input_specs if s.arg.name == node.name and s.target), None)
-            name = self.first_name(target) if target else node.name
-            elem_of(tensor.dtype, f"constant {name!r}")
-            op = Const(to_numpy(tensor), loc=Loc(name) if target else node_loc(node))
-            op.out.name = self.name(name)
-            self.consts[key] = op.out
-        return self.consts[key]
-
-    def first_name(self, target: str) -> str:
-        """The first of the names under which the module holds a shared parameter."""
-        tensors = dict(self.module.named_parameters(remove_duplicate=False))
-        return next((name for name, t in tensors.items() if t is tensors.get(target)), target)
-
-    # -- sizes ---------------------------------------------------------------------------------
-
-    def number(self, x: Any, call: Call, symbolic: bool) -> Any:
-        if isinstance(x, int | float):
-            return x
-        expr = x.node.expr
-        if not expr.free_symbols:
-            return int(expr) if isinstance(x, torch.SymInt) else float(expr)
-        self.check_bound([expr], call.loc, f"gives the value of a tensor to {call.target} as a Python number; keep it a tensor (no .item())")
-        if not symbolic or isinstance(x, torch.SymFloat):
-            raise StaticBatchNeeded(f"{call.target} computes with the batch size [{call.loc}]")
-        return -1
-
-    def shape(self, sizes: Iterable[Any]) -> tuple[int, ...]:
-        """-1 where a size depends on the batch."""
-        return tuple(-1 if isinstance(n, torch.SymInt) and n.node.expr.free_symbols else int(n) for n in sizes)
-
-    def sizes(self, sizes: Iterable[Any], batch: int | None = None, loc: Loc | None = None) -> tuple[int, ...]:
-        """A shape at a batch, the example's by default."""
-        exprs = [n.node.expr if isinstance(n, torch.SymInt) else sympy.Integer(n) for n in sizes]
-        self.check_bound(exprs, loc, "makes a tensor whose shape depends on the values of another; shapes must be static")
-        return tuple(int(e.subs({self.symbol: batch or self.batch}) if e.free_symbols else e) for e in exprs)
-
-    def check_bound(self, exprs: Iterable[Any], loc: Loc | None, what: str) -> None:
-        """Raise when a size or number is a symbol other than the batch: torch knows it from data only."""
-        if set().union(*(e.free_symbols for e in exprs)) - {self.symbol}:
-            raise UnsupportedError(f"{type(self.module).__name__}.forward {what}{f' [{loc}]' if loc else ''}")
+    # -- the batch -----------------------------------------------------------------------------
 
     def dims_of(self, x: Value) -> tuple[int, ...]:
         if x in self.dims:
@@ -316,9 +265,9 @@ class Walk:
         by_name = {v.name: v for op in other.ops for v in op.outs}
         for node, value in self.env.items():
             if isinstance(value, Value) and value.op is not None and value.name in by_name:
-                expected = self.sizes(node.meta["val"].shape, self.batch + 2)
-                if by_name[value.name].shape != expected:
-                    raise StaticBatchNeeded(f"{value.op.name} has shape {by_name[value.name].shape} at batch {self.batch + 2}, not {expected} [{value.op.loc}]")
+                given, expected = by_name[value.name].shape, self.sizes.at(node.meta["val"].shape, self.batch + 2)
+                if given != expected:
+                    raise StaticBatchNeeded(f"{value.op.name} has shape {given} at batch {self.batch + 2}, not {expected} [{value.op.loc}]")
 
     # -- names and errors ----------------------------------------------------------------------
 
@@ -326,13 +275,13 @@ class Walk:
         """A node's value, constants included."""
         result = self.env[node]
         if isinstance(result, torch.Tensor):
-            result = self.const(node)
+            result = self.constants.value(node, result)
             if result.op is not None and result.op.graph is None:
                 self.graph.add(result.op)
         assert isinstance(result, Value)
         return result
 
-    def name(self, wanted: str) -> str:
+    def unique(self, wanted: str) -> str:
         name, count = wanted, 0
         while name in self.names:
             count += 1
@@ -354,10 +303,13 @@ class Walk:
         self.missing.setdefault(target, []).append(f"{loc}: {why}" if why else str(loc))
 
     def missing_error(self) -> UnsupportedError:
-        parts = [f"{target} [{'; '.join(places[:4])}{f'; and {len(places) - 4} more' if len(places) > 4 else ''}]" for target, places in self.missing.items()]
+        parts = []
+        for target, places in self.missing.items():
+            more = f"; and {len(places) - 4} more" if len(places) > 4 else ""
+            parts.append(f"{target} [{'; '.join(places[:4])}{more}]")
         example = next((target for target in self.missing if target not in CONVERTERS and "." in target), next(iter(self.missing)))
         return UnsupportedError(
-            f"{type(self.module).__name__} uses {len(parts)} operator{'s' if len(parts) > 1 else ''} that Tersor cannot convert: {', '.join(parts)}; "
+            f"{self.name} uses {len(parts)} operator{'s' if len(parts) > 1 else ''} that Tersor cannot convert: {', '.join(parts)}; "
             f'to add one, decorate a function (call, *args) -> op with @tersor.frontend.converter("{example}")'
         )
 
@@ -366,9 +318,10 @@ def _has_tensor(val: Any) -> bool:
     return isinstance(val, torch.Tensor) or (isinstance(val, tuple | list) and any(_has_tensor(v) for v in val))
 
 
-def _is_symbolic(node: fx.Node) -> bool:
-    """Whether a call's result or one of its size arguments depends on the batch."""
-    vals = [node.meta.get("val"), *(n.meta.get("val") for n in node.all_input_nodes)]
-    flat = [v for val in vals for v in (val if isinstance(val, tuple | list) else [val])]
-    sizes = [n for v in flat for n in (v.shape if isinstance(v, torch.Tensor) else [v])]
-    return any(isinstance(n, torch.SymInt | torch.SymFloat) and n.node.expr.free_symbols for n in sizes)
+def _batch_symbol(program: ExportedProgram) -> Any:
+    """The symbol that torch made for dimension 0 of the batched inputs."""
+    for node in program.graph.nodes:
+        val = node.meta.get("val")
+        if node.op == "placeholder" and isinstance(val, torch.Tensor) and val.dim() and isinstance(val.shape[0], torch.SymInt):
+            return val.shape[0].node.expr
+    return None

@@ -164,14 +164,14 @@ MUTANTS = (
         "backend/plan.py",
         "if o.first <= s.last and s.first <= o.last",
         "if o.first < s.last and s.first < o.last",
-        "tests/backend",
+        "tests/backend/test_plan.py",
     ),
     Mutant(
         "a reshape keeps its operand's memory alive",
         "backend/plan.py",
         "last_read(user.out, order) if isinstance(user, Reshape) else order[user]",
         "order[user]",
-        "tests/backend",
+        "tests/backend/test_plan.py",
     ),
 )
 

@@ -1,6 +1,7 @@
 """Small models for the whole suite: reduced copies of the networks of bench/, and little ones for single topologies.
 
-`ZOO[name]()` gives (module in evaluation mode, example inputs at batch 1); `traced(name)` the graph, traced once a session: clone before you change it.
+`ZOO[name]()` gives (module in evaluation mode, example inputs at batch 1); `traced(name)` the graph, traced once a session:
+clone it before you change it.
 Weights and inputs are random and seeded; activations keep their scale.
 """
 

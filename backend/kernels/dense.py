@@ -24,12 +24,12 @@ from ..target import Target
 from ..tir import Buffer, Expr
 from .copies import vector
 from .geometry import tasks
-from .micro import Tile, cover, max_rows, runs
+from .micro import Tile, cover, prefetch_lines, runs, unroll
 from .template import Params, kernel
 
 #: Rows from which a computed matrix is worth packing, and the bytes of one of its rows from which reading it in place hurts.
 PACK_ROWS, PACK_BYTES = 48, 1024
-#: Cache lines of weights to ask for ahead of use.
+#: Cache lines of weights to ask for ahead of use where one tile has them all to itself.
 AHEAD = 16
 
 
@@ -154,6 +154,11 @@ class Geometry:
         return index if shape == self.batch else result
 
 
+def tile_rows(target: Target, vectors: int) -> int:
+    """Rows of a register tile beside the weight vectors, a broadcast, and one register to spare: with none, compilers spill."""
+    return max(1, min((target.registers - vectors - 2) // vectors, 24 if target.registers == 32 else 12))
+
+
 @kernel(Linear, Matmul)
 class Dense:
     name = "dense"
@@ -166,7 +171,7 @@ class Dense:
         g = Geometry(region, target)
         result = []
         for vectors in sorted({min(v, g.blocks) for v in (1, 2, 3, 4)}):
-            rows = max_rows(target, vectors)
+            rows = tile_rows(target, vectors)
             fit = max(1, target.l2 // 2 // (g.k * g.itemsize) // rows) * rows
             if threads > 1 and g.matrices * sum(p.count for p in g.panels(vectors)) < 4 * threads:
                 # too few panels to share out: the rows are
@@ -179,12 +184,14 @@ class Dense:
         g = Geometry(region, target)
         total = 0.0
         for p in g.panels(params["vectors"]):
-            biggest = max_rows(target, p.vectors)
+            biggest = tile_rows(target, p.vectors)
             tiles = cover(min(g.m, 8 * biggest), biggest, p.vectors)
             for m in tiles:
-                total += p.count * (g.k * max(m * p.vectors / 2, 4.25, (m + p.vectors) / 2) + 20 + 3 * m * p.vectors) * max(1.0, g.m / sum(tiles))
-        weights = g.right_matrices * g.k * g.n * g.itemsize
-        return max(total * g.matrices, weights / 8) + (g.m * weights / g.itemsize / 16 if g.packs else 0.0) / max(g.m, 1)
+                loads = m + p.vectors
+                step = max(m * p.vectors / 2, 4.25, loads / 2) + 0.05 * loads
+                total += p.count * (g.k * step + 20 + 3 * m * p.vectors) * max(1.0, g.m / sum(tiles))
+        # what streaming the weights costs is the same for all
+        return total * g.matrices + g.right_matrices * g.k * g.n * g.itemsize / 8
 
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         g = Geometry(region, target)
@@ -272,11 +279,15 @@ class _Product:
     def _rows(self, start: Expr, count: int) -> None:
         """Register tiles that cover `count` rows exactly."""
         b = self.k.b
-        for height, first, repeat in runs(cover(count, max_rows(self.k.target, self.panels.vectors), self.panels.vectors)):
+        tiles = cover(count, tile_rows(self.k.target, self.panels.vectors), self.panels.vectors)
+        done = 0
+        for height, first, repeat in runs(tiles):
             with b.range("tile", 0, repeat) as i:
-                self._tile(height, b.let("row", start + first + i * height))
+                self._tile(height, b.let("row", start + first + i * height), done + i, len(tiles))
+            done += repeat
 
-    def _tile(self, height: int, row: Expr) -> None:
+    def _tile(self, height: int, row: Expr, index: Expr, tiles: int) -> None:
+        """One register tile, `index` of the `tiles` that share a panel: each asks for its part of the next panel."""
         k, g, b, p = self.k, self.g, self.k.b, self.panels
         lanes = g.lanes
         tile = Tile(b, height, p.vectors, lanes, self.k.out.dtype)
@@ -286,19 +297,14 @@ class _Product:
         base = b.let("x", self.left + row * g.k)
         step = p.vectors * lanes if self.packed else g.n
 
-        def depth(d: Expr) -> None:
-            at = self.at + d * step
-            tile.step(x, [(i, base + i * g.k + d) for i in range(height)], self.right, at)
-            if self.packed and height <= 6:
-                for line in range(0, p.vectors * lanes * g.itemsize, 64):
-                    b.prefetch(self.right, at + (line + AHEAD * 64) // g.itemsize)
-
-        u = max(1, min(16, 96 // (height * p.vectors), g.k))
+        u = unroll(height, p.vectors, g.k)
+        ahead = AHEAD * 16 if tiles == 1 else g.k * step
         with b.loop("d", 0, g.k // u) as d:
+            if self.packed and g.itemsize == 4:
+                prefetch_lines(b, self.right, self.at + ahead + d * (u * step), u * step, index, tiles)
             for i in range(u):
-                depth(d * u + i)
-        with b.loop("d", g.k - g.k % u, g.k) as d:
-            depth(d)
+                at = d * u + i
+                tile.step(x, [(r, base + r * g.k + at) for r in range(height)], self.right, self.at + at * step)
         for j in range(p.vectors):
             live = p.live if j == p.vectors - 1 else lanes
             for i in range(height):

@@ -192,7 +192,8 @@ def masked_fill(call: Call, x: Value, mask: Value, value: Operand) -> Op:
     return Where(mask, call.cast(value, call.elem), x)
 
 
-@converter("aten._to_copy.default", "prims.convert_element_type.default", "aten.to.dtype")
+@converter("aten._to_copy.default", "prims.convert_element_type.default", "aten.type_as.default")
+@converter("aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten.to.other")
 def to_copy(call: Call, x: Value, *args: object, **kwargs: object) -> Value:
     return call.cast(x, call.elem)
 
@@ -204,5 +205,3 @@ def _scaled(call: Call, x: Operand, factor: Number) -> Value:
     if not isinstance(x, Value):
         return call.cast(x * factor, call.elem)
     return Mul(call.cast(x, call.elem), call.cast(factor, call.elem)).out
-
-

@@ -14,9 +14,7 @@ from ..registry import converter
 
 
 @converter("aten._native_batch_norm_legit_no_training.default")
-def batch_norm_no_training(
-    call: Call, x: Value, w: Value | None, b: Value | None, mean: Value, var: Value, momentum: float, eps: float
-) -> list[Any]:
+def batch_norm_no_training(call: Call, x: Value, w: Value | None, b: Value | None, mean: Value, var: Value, momentum: float, eps: float) -> list[Any]:
     return [_batch_norm(call, x, w, b, mean, var, eps), None, None]
 
 

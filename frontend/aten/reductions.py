@@ -135,16 +135,14 @@ def logsumexp(call: Call, x: Value, dim: Dims, keepdim: bool = False) -> Op:
 
 @converter("aten.cumsum.default")
 def cumsum(call: Call, x: Value, dim: int, *, dtype: Any = None) -> Op:
-    if not x.type.is_float:
-        raise call.unsupported(f"cumsum of {x.type.elem}, only floats are supported")
     return CumSum(call.cast(x, call.elem), call.axis(dim, x.type.rank))
 
 
 @converter("aten.var.correction", "aten.var.dim", "aten.var.default")
 def var(call: Call, x: Value, dim: Dims | bool = None, unbiased: bool = True, keepdim: bool = False, *, correction: Number | None = None) -> Op:
     """sum((x - mean)^2) / (n - correction)"""
-    if isinstance(dim, bool):
-        dim, unbiased = None, dim
+    if isinstance(dim, bool):  # aten.var.default(x, unbiased)
+        return var(call, x, None, dim, keepdim, correction=correction)
     axes = axes_of(call, x, dim)
     correction = int(unbiased) if correction is None else correction
     if correction and any(call.dims(x)[a] < 0 for a in axes):

@@ -23,7 +23,8 @@ def cut(x: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
 
 
 @converter("aten.view.default", "aten._unsafe_view.default", "aten.reshape.default", "aten.view_copy.default", symbolic=True)
-def view(call: Call, x: Value, shape: Sequence[int]) -> Value:
+@converter("aten.view_as.default", "aten.reshape_as.default")
+def view(call: Call, x: Value, shape: Sequence[int] | Value) -> Value:
     return call.reshape(x, call.shape)
 
 
@@ -66,8 +67,8 @@ def reverse_axes(call: Call, x: Value) -> Value:
     return permute(call, x, range(x.type.rank)[::-1])
 
 
-@converter("aten.expand.default", "aten.broadcast_to.default", "aten.expand_copy.default", symbolic=True)
-def expand(call: Call, x: Value, shape: Sequence[int], *, implicit: bool = False) -> Value:
+@converter("aten.expand.default", "aten.broadcast_to.default", "aten.expand_copy.default", "aten.expand_as.default", symbolic=True)
+def expand(call: Call, x: Value, shape: Sequence[int] | Value, *, implicit: bool = False) -> Value:
     return call.expand(x, call.dims(x), call.shape)
 
 
@@ -210,9 +211,7 @@ def unfold(call: Call, x: Value, dim: int, size: int, step: int) -> Op | Value:
 
 
 @converter("aten.slice_scatter.default")
-def slice_scatter(
-    call: Call, x: Value, src: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Value:
+def slice_scatter(call: Call, x: Value, src: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
     """x with a slice replaced; what an assignment `x[:, a:b] = src` is in functional form."""
     axis = call.axis(dim, x.type.rank)
     src = call.cast(src, call.elem)

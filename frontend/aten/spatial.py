@@ -62,9 +62,7 @@ def bilinear_vec(call: Call, x: Value, size: Sequence[int] | None, align_corners
 
 
 @converter("aten.upsample_bilinear2d.default")
-def bilinear(
-    call: Call, x: Value, size: Sequence[int], align_corners: bool, scale_h: float | None = None, scale_w: float | None = None
-) -> Value:
+def bilinear(call: Call, x: Value, size: Sequence[int], align_corners: bool, scale_h: float | None = None, scale_w: float | None = None) -> Value:
     return _upsample(call, x, "bilinear", align_corners, _both(scale_h, scale_w))
 
 

@@ -230,7 +230,8 @@ def test_pooling(name: str) -> None:
 
 
 #: Weights by shape, made outside of what is traced.
-W = {shape: rand(*(shape if isinstance(shape, tuple) else (shape,))) for shape in (3, 5, 6, 8, (3, 8), (4, 3), (5, 8), (6, 6), (8, 2), (8, 5), (192, 3))}
+WEIGHTS = [(3,), (5,), (6,), (8,), (4, 3), (5, 8), (6, 6), (8, 2), (8, 5), (192, 3)]
+W: dict[Any, torch.Tensor] = {shape if len(shape) > 1 else shape[0]: rand(*shape) for shape in WEIGHTS}
 
 PRODUCTS: dict[str, Callable[[torch.Tensor], Any]] = {
     "matmul": lambda x: x @ x.transpose(2, 3),
@@ -309,6 +310,7 @@ SHAPES: dict[str, Callable[[torch.Tensor], Any]] = {
     "expand_to_batch": lambda x: x + torch.arange(8).expand(x.shape[0], 4, 6, 8),
     "parameter_to_batch": lambda x: torch.cat([x, torch.full((1, 2, 6, 8), 0.5).expand(x.shape[0], -1, -1, -1)], 1),
     "expand_as": lambda x: x.mean(1, keepdim=True).expand_as(x),
+    "view_as": lambda x: x.view_as(x) + x.transpose(1, 2).reshape_as(x),
     "repeat": lambda x: x.repeat(1, 2, 1, 3),
     "repeat_batch": lambda x: x.repeat(2, 1, 1, 1),
     "repeat_to_batch": lambda x: torch.ones(1, 3).repeat(x.shape[0], 2) + x.mean((1, 2, 3), keepdim=True).flatten(1),

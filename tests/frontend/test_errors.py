@@ -132,14 +132,16 @@ def test_forms_without_an_equivalent(name: str) -> None:
 
 
 def test_complex_numbers() -> None:
-    assert refuses(nn.ReLU(), X.to(torch.complex64), UnsupportedError).startswith("example input 0 is torch.complex64: complex numbers are not supported; valid: bool,")
+    message = refuses(nn.ReLU(), X.to(torch.complex64), UnsupportedError)
+    assert message.startswith("example input 0 is torch.complex64: complex numbers are not supported; valid: bool,")
     assert "is torch.complex64: complex numbers are not supported" in refuses(Calls(lambda x: torch.fft.fft(x).abs()), X, UnsupportedError)
     module = nn.Linear(2, 2, dtype=torch.complex64)
     assert refuses(module, torch.randn(1, 2), UnsupportedError).startswith("'weight' of Linear is torch.complex64: complex numbers are not supported")
 
 
 def test_dtype_without_an_element_type() -> None:
-    assert "example input 0 is torch.uint16: torch.uint16 is not supported; valid: bool, int8," in refuses(nn.ReLU(), X.to(torch.uint16), UnsupportedError)
+    message = refuses(nn.ReLU(), X.to(torch.uint16), UnsupportedError)
+    assert message.startswith("example input 0 is torch.uint16: torch.uint16 is not supported; valid: bool, int8,")
 
 
 def test_not_a_module() -> None:
@@ -188,7 +190,8 @@ def test_shapes_that_do_not_fit_the_model() -> None:
 
 def test_results_that_are_no_tensors() -> None:
     assert refuses(Calls(lambda x: (x, 3)), X, UnsupportedError) == "Calls.forward returns a int in its result[1]; a graph returns tensors"
-    assert refuses(Calls(lambda x: {"n": x.shape[0], "x": x}), X, UnsupportedError) == "Calls.forward returns a int in its result['n']; a graph returns tensors"
+    message = refuses(Calls(lambda x: {"n": x.shape[0], "x": x}), X, UnsupportedError)
+    assert message == "Calls.forward returns a int in its result['n']; a graph returns tensors"
     assert refuses(Calls(lambda x: None), X, UnsupportedError) == "Calls.forward returns no tensor"
 
 

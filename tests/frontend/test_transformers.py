@@ -21,7 +21,12 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "resnet": ("ResNetForImageClassification", "ResNetConfig", {"embedding_size": 8, "hidden_sizes": WIDTHS, "depths": [1, 1, 1, 1]}, 32),
     "mobilenet_v1": ("MobileNetV1ForImageClassification", "MobileNetV1Config", {"depth_multiplier": 0.25, "image_size": 64}, 64),
     "mobilenet_v2": ("MobileNetV2ForImageClassification", "MobileNetV2Config", {"depth_multiplier": 0.25, "image_size": 64}, 64),
-    "regnet": ("RegNetForImageClassification", "RegNetConfig", {"embedding_size": 8, "hidden_sizes": WIDTHS, "depths": [1, 1, 2, 1], "groups_width": 8}, 32),
+    "regnet": (
+        "RegNetForImageClassification",
+        "RegNetConfig",
+        {"embedding_size": 8, "hidden_sizes": WIDTHS, "depths": [1, 1, 2, 1], "groups_width": 8},
+        32,
+    ),
     "efficientnet": (
         "EfficientNetForImageClassification",
         "EfficientNetConfig",
@@ -53,7 +58,8 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "depth": (
         "DPTForDepthEstimation",
         "DPTConfig",
-        VIT | {"num_hidden_layers": 4, "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "is_hybrid": False},
+        VIT
+        | {"num_hidden_layers": 4, "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "is_hybrid": False},
         32,
     ),
     "detector": ("YolosForObjectDetection", "YolosConfig", VIT | {"image_size": [32, 32], "num_detection_tokens": 5}, 32),
