@@ -29,11 +29,11 @@ from ..ir.ops import (
     Softmax,
     Transpose,
 )
-from .tile import Copy, Fused, ToRows
+from .tile import Copy, Fused, Pixels, Strided, ToRows
 
 #: Anchors whose channels are the last axis, and anchors that know no channels.
 ROWS = (Linear, Matmul, Reduce, Softmax, LogSoftmax, CumSum, LayerNorm, GroupNorm)
-MOVES = (Concat, Expand, IndexSelect, Pad, Slice, Transpose, ToRows)
+MOVES = (Concat, Expand, IndexSelect, Pad, Pixels, Slice, Strided, Transpose, ToRows)
 #: Ops in a region at most.
 LONGEST = 32
 

@@ -27,6 +27,7 @@ BLOCKED: dict[type[Op], type[tile.Blocked]] = {
     tile.ChannelGather: tile.TileChannelGather,
     tile.DepthToSpace: tile.TileDepthToSpace,
     tile.FromRows: tile.TileFromRows,
+    tile.Pixels: tile.TilePixels,
 }
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
 PLANES = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +11,15 @@ import numpy as np
 from tvm import tirx as t
 
 from ..ir.op import Const, Op, Value
-from ..ir.ops import Elementwise
+from ..ir.ops import Elementwise, Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh
 from ..ir.types import Tensor
 from .target import Target
 from .tile import Fused
 from .tir import Buffer, Builder, Expr, const, ramp, splat
 from .tirmath import TirMath
+
+#: Elementwise operators of many instructions.
+SLOW = (Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,22 @@ class Kernel:
         the last axis, None when the lanes do not run along it); image: its batch index.
         """
         self.b.store(self.out, offset, self.apply(acc, offset, channel, image, lanes), lanes)
+
+    def finish_rows(self, rows: int, value: Callable[[int], Expr], offset: Expr, step: int, channel: Expr, image: Expr, lanes: int) -> None:
+        """`finish` for `rows` accumulators whose results lie `step` elements apart.
+
+        A tail with exponentials is long: written out for every row of a tile, its intermediate values spill. It runs in a loop
+        instead, over results that were stored raw.
+        """
+        if not any(isinstance(op, SLOW) for op in self.region.tail):
+            for i in range(rows):
+                self.finish(value(i), offset + i * step, channel, image, lanes)
+            return
+        for i in range(rows):
+            self.b.store(self.out, offset + i * step, value(i), lanes)
+        with self.b.loop("row", 0, rows) as row:
+            at = self.b.let("at", offset + row * step)
+            self.finish(self.b.load(self.out, at, lanes), at, channel, image, lanes)
 
     def apply(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
         """The tail alone: the final value of these lanes."""

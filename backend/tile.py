@@ -242,6 +242,56 @@ class TileFromRows(Blocked, FromRows, name="tile.from_rows"):
     plain = FromRows
 
 
+class Pixels(Op, name="nn.pixels"):
+    """y[n, c, i, j] = x[n, c, rows[i], columns[j]], or `value` where an index is -1: a map cropped, subsampled or padded in any mode."""
+
+    x: Value
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    value: float = 0.0
+
+    def infer(self) -> Tensor:
+        n, c, h, w = self.x.shape
+        for name, index, size in (("rows", self.rows, h), ("columns", self.columns, w)):
+            if not index or min(index) < -1 or max(index) >= size:
+                raise self.fail(f"{name} must lie in -1 to {size - 1}")
+        return self.x.type.with_shape((n, c, len(self.rows), len(self.columns)))
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
+        y = xs[0]
+        for axis, index in ((2, self.rows), (3, self.columns)):
+            where = torch.tensor(index, device=y.device)
+            y = y.index_select(axis, where.clamp(min=0))
+            outside = (where < 0).reshape(-1, *[1] * (3 - axis))
+            y = torch.where(outside, torch.full((), self.value, dtype=y.dtype), y)
+        return y
+
+
+class TilePixels(Blocked, Pixels, name="tile.pixels"):
+    plain = Pixels
+
+
+class Strided(Op, name="tile.strided"):
+    """y[i, j, …] = x.flat[offset + i * strides[0] + j * strides[1] + …]: any chain of slices, transposes and expands, as one copy."""
+
+    x: Value
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    def infer(self) -> Tensor:
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        if min((self.offset, *self.strides)) < 0 or last >= self.x.type.size:
+            raise self.fail(f"elements {self.offset} to {last} must lie in x, which has {self.x.type.size}")
+        return Tensor(self.shape, self.x.type.elem)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        y: torch.Tensor = xs[0].contiguous().as_strided(self.shape, self.strides, self.offset)
+        return y
+
+
 class BroadcastPrelu(Elementwise, name="tile.prelu"):
     """x where x > 0, else w * x; w broadcasts to x."""
 
@@ -308,6 +358,8 @@ __all__ = [
     "Fused",
     "IndexSelect",
     "Pack",
+    "Pixels",
+    "Strided",
     "TileAdaptiveAvgPool2d",
     "TileAdaptiveMaxPool2d",
     "TileAvgPool2d",
@@ -316,6 +368,7 @@ __all__ = [
     "TileDepthToSpace",
     "TileFromRows",
     "TileMaxPool2d",
+    "TilePixels",
     "TileUpsample",
     "ToRows",
     "Unpack",

@@ -93,7 +93,7 @@ def latency(module: torch.nn.Module, x: np.ndarray, threads: Sequence[int], roun
     """Beside torch and onnxruntime, interleaved, each engine in its own process."""
     table = Table(title=f"Latency of one photograph, medians of {rounds} interleaved rounds (fastest to slowest)", title_justify="left")
     for column in ("threads", "tersor, ms", "onnxruntime, ms", "torch, ms", "tersor / onnxruntime", "tersor / torch"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         example = Path(folder) / "x.npy"
@@ -102,7 +102,7 @@ def latency(module: torch.nn.Module, x: np.ndarray, threads: Sequence[int], roun
             models = prepare(module, x, Path(folder), count)
             with console.status(f"timing with {count} threads"), opened(models, example, count) as engines:
                 times = interleaved(engines, rounds)
-            cells = [f"{t.median:.2f} ({t.spread[0]:.2f} to {t.spread[1]:.2f})" for t in (times[e] for e in ("tersor", "onnxruntime", "torch"))]
+            cells = [f"{t.median:.2f} ({t.spread[0]:.1f}-{t.spread[1]:.1f})" for t in (times[e] for e in ("tersor", "onnxruntime", "torch"))]
             ratios = [f"{ratio(times['tersor'], times[peer]).median:.2f}" for peer in ("onnxruntime", "torch")]
             table.add_row(str(count), *cells, *ratios)
     console.print(table)

@@ -92,8 +92,8 @@ def check(
     """Every output within max|y - y64| / max|y64| <= tolerance of the interpreter; integers and bools equal. Returns what was built."""
     compiled = Compiled(graph, target, threads, legal)
     given = list(inputs) if inputs is not None else arrays_for(graph)
-    for got, wanted in zip(compiled(*given), reference(graph, given), strict=True):
-        assert_close(got, wanted, tolerance)
+    for name, got, wanted in zip(graph.output_names, compiled(*given), reference(graph, given), strict=True):
+        assert_close(got, wanted, tolerance, name)
     return compiled
 
 
@@ -102,13 +102,13 @@ def reference(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [to_numpy(y) for y in evaluate(graph, [to_torch(a) for a in inputs], dtype=torch.float64)]
 
 
-def assert_close(got: np.ndarray, wanted: Any, tolerance: float) -> None:
+def assert_close(got: np.ndarray, wanted: Any, tolerance: float, name: str = "output") -> None:
     """Error max|y - y64| / max|y64| within tolerance (0: equal after rounding); what is not a float must be equal."""
     assert got.shape == wanted.shape
     if got.dtype.kind != "f" or tolerance == 0:
         np.testing.assert_array_equal(got, wanted.astype(got.dtype))
         return
-    assert np.isfinite(got).all()
+    assert np.isfinite(got).all(), f"{name} is not finite"
     scale = max(float(np.abs(wanted).max(initial=0)), 1e-30)
     error = float(np.abs(got - wanted).max(initial=0)) / scale
-    assert error <= tolerance, f"error {error:.2e} exceeds {tolerance:.0e}"
+    assert error <= tolerance, f"{name}: error {error:.2e} exceeds {tolerance:.0e}"

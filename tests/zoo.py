@@ -193,8 +193,8 @@ ZOO["text"] = _text
 
 
 def leaves(result: Any) -> list[torch.Tensor]:
-    """Tensors of a nested result in order of its keys and positions."""
-    if isinstance(result, torch.Tensor):
-        return [result]
+    """Tensors of a nested result in order of its keys and positions; None counts as none."""
+    if result is None or isinstance(result, torch.Tensor):
+        return [] if result is None else [result]
     parts = result.values() if isinstance(result, dict) else result
     return [t for part in parts for t in leaves(part)]

@@ -8,8 +8,8 @@ weights where a lane does not need one; a range that starts inside a block is wa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tvm import tirx as t
@@ -108,9 +108,8 @@ class _Group:
         if rest:
             self._block(tile, self.weights + full * size, self.channel + full * step, rest, oy, ox, static_x, taps)
         for j in range(self.vectors):
-            for i in range(width):
-                offset = (((self.image * g.out_blocks + self.out_block + j) * g.oh + oy) * g.ow + ox + i) * lanes
-                k.finish(tile.value(i, j), offset, (self.out_block + j) * lanes, self.image, lanes)
+            offset = (((self.image * g.out_blocks + self.out_block + j) * g.oh + oy) * g.ow + ox) * lanes
+            k.finish_rows(width, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
     def _block(self, tile: Tile, weights: Expr, channel: Expr, depth: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
         """One input block: kernel rows, runs of kernel columns that touch the same output columns, channels."""
@@ -136,16 +135,13 @@ class _Group:
         g, b = self.g, self.k.b
         x, w = self.k.args[self.k.anchor.x], self.k.args[self.k.anchor.w]
         width = tile.vectors * tile.lanes
-        pixel: Callable[[int, Expr], Expr]
-        if g.block_in:
-            pixel = lambda i, c: (at + i * g.sw) * g.block_in + lane + c  # noqa: E731
-        else:
-            pixel = lambda i, c: at + i * g.sw + c * (g.h * g.w)  # noqa: E731
+        # blocked: lanes of a pixel lie together; planes: a map apart
+        along, across, first = (g.block_in, 1, at * g.block_in + lane) if g.block_in else (1, g.h * g.w, at)
         u = unroll(len(columns), tile.vectors, depth)
         with b.range("c", 0, depth // u) as outer:
             for inner in range(u):
                 c = outer * u + inner
-                tile.step(x, [(i, pixel(i, c)) for i in columns], w, base + c * width)
+                tile.step(x, [(i, first + i * (g.sw * along) + c * across) for i in columns], w, base + c * width)
 
     def _runs(self, width: int, static_x: int | None) -> list[tuple[int, int, list[int]]]:
         """Kernel columns [first, last) that touch the same output columns of the tile. They stay serial loops: unrolled, neighbouring taps would

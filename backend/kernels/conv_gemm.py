@@ -8,6 +8,7 @@ Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tvm import tirx as t
@@ -153,9 +154,8 @@ class _Product:
             with b.loop("kt", 0, taps) as kt:
                 self._channels(tile, ((planes + full * taps + kt) * pixels + pixel) * lanes, at + kt * (rest * self.vectors * lanes), rest)
         for j in range(self.vectors):
-            for i in range(height):
-                offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel + i) * lanes
-                k.finish(tile.value(i, j), offset, (self.out_block + j) * lanes, self.image, lanes)
+            offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel) * lanes
+            k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
     def _channels(self, tile: Tile, at: Expr, base: Expr, depth: int) -> None:
         b, lanes, width = self.k.b, self.g.lanes, tile.vectors * tile.lanes

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from tvm import tirx as t
@@ -46,10 +47,11 @@ FILL = -1
 
 @dataclass(frozen=True)
 class Source:
-    """An operand, and for each output axis the distance of its elements."""
+    """An operand, for each output axis the distance of its elements, and where the first one lies."""
 
     buffer: Buffer
     strides: tuple[int, ...]
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Nest:
         first = len(self.axes) - len(rest)
         filled = source == FILL or source is None
         strides = (0,) * len(self.axes) if filled else self.sources[source].strides  # type: ignore[index]
-        read: Expr = 0
+        read: Expr = 0 if filled else self.sources[source].offset  # type: ignore[index]
         for index, stride in zip(at, strides):
             read = read + index * stride
         dims: list[Dim] = []
@@ -289,7 +291,11 @@ class Nest:
 
 
 def segments(places: Iterable[tuple[int | None, int]]) -> list[Segment]:
-    """(operand, index) in the order of the result, as few segments that walk by -1, 0 or 1."""
+    """(operand, index) in the order of the result, as few segments: one where all are evenly apart, else such that walk by -1, 0 or 1."""
+    places = list(places)
+    steps = {b[1] - a[1] for a, b in pairwise(places)}
+    if len({source for source, _ in places}) == 1 and len(steps) == 1:
+        return [Segment(len(places), places[0][1], steps.pop(), places[0][0])]
     result: list[Segment] = []
     for source, i in places:
         last = result[-1] if result else None

@@ -6,6 +6,7 @@ input vector is loaded once and feeds all the taps it belongs to.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,8 @@ class Depthwise(ConvTemplate):
                     acc: Buffer = tile.acc[i][0]
                     b.store(acc, 0, b.load(acc, 0, lanes) + value * weights[s], lanes)
         image = b.let("image", t.floordiv(plane, g.in_blocks))
-        for i in range(width):
-            k.finish(tile.value(i, 0), ((plane * g.oh + oy) * g.ow + ox + i) * lanes, block * lanes, image, lanes)
+        offset = ((plane * g.oh + oy) * g.ow + ox) * lanes
+        k.finish_rows(width, partial(tile.value, j=0), offset, lanes, block * lanes, image, lanes)
 
 
 def touched(g: Window, width: int, static_x: int | None) -> list[tuple[int, list[tuple[int, int]]]]:

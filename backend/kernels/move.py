@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from ...ir.op import Value
 from ...ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
 from ..region import Kernel, Region, operand_kind
 from ..target import Target
-from ..tile import ChannelGather, ToRows
+from ..tile import ChannelGather, Strided, TilePixels, ToRows
 from .copies import FILL, Nest, Segment, Source, segments
 from .nest import strides_of
 from .pack import Move
@@ -30,22 +33,25 @@ def extra_operands(region: Region) -> list[Value]:
     return [v for op in region.tail for v in op.operands if v not in inside]
 
 
-@kernel(Transpose, Slice, Expand, ToRows)
-class Strided(Mover):
+@kernel(Transpose, Slice, Expand, ToRows, Strided)
+class OneBox(Mover):
     """Operators whose whole result is one box."""
 
     def emit(self, k: Kernel) -> None:
         op = k.anchor
         strides = list(strides_of(op.x.shape))
         axes = [[Segment(size)] for size in op.out.shape]
-        if isinstance(op, (Transpose, ToRows)):
+        offset = 0
+        if isinstance(op, Strided):
+            strides, offset = list(op.strides), op.offset
+        elif isinstance(op, (Transpose, ToRows)):
             strides = [strides[p] for p in (op.perm if isinstance(op, Transpose) else (0, 2, 3, 1))]
         elif isinstance(op, Slice):
             axes[op.axis] = [Segment(op.out.shape[op.axis], op.start, op.step)]
         else:
             lead = op.out.type.rank - op.x.type.rank
             strides = [0] * lead + [0 if a != b else s for a, b, s in zip(op.x.shape, op.out.shape[lead:], strides)]
-        Nest(k, axes, [Source(k.args[op.x], tuple(strides))]).emit()
+        Nest(k, axes, [Source(k.args[op.x], tuple(strides), offset)]).emit()
 
 
 @kernel(Concat, ChannelGather)
@@ -67,6 +73,24 @@ class Padded(Mover):
         op = k.anchor
         axes = [_sides(op, size, lo, hi) for size, lo, hi in zip(op.x.shape, op.pads[::2], op.pads[1::2])]
         Nest(k, axes, [Source(k.args[op.x], strides_of(op.x.shape))], fill=op.x.type.dtype.type(op.value).item()).emit()
+
+
+@kernel(TilePixels)
+class BlockedPixels(Mover):
+    """A block of channels is one more axis, and moves as a whole."""
+
+    name = "pixels"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        return bool(op.lanes) and op.x.shape[-1:] == region.out.shape[-1:] and self.tail_fits(region)
+
+    def emit(self, k: Kernel) -> None:
+        op = k.anchor
+        planes, lanes = math.prod(op.x.shape[:2]), op.lanes
+        rows, columns = (segments((FILL if i < 0 else None, max(i, 0)) for i in index) for index in (op.rows, op.columns))
+        axes = [[Segment(planes)], rows, columns, [Segment(lanes)]]
+        Nest(k, axes, [Source(k.args[op.x], strides_of((planes, *op.x.shape[2:])))], fill=op.value).emit()
 
 
 def _sides(op: Pad, size: int, lo: int, hi: int) -> list[Segment]:

@@ -24,9 +24,9 @@ from ...ir.ops import (
     Upsample,
 )
 from ...ir.rewrite import Result, refuse, rewrite
-from ..tile import ChannelGather, DepthToSpace, FromRows
+from ..tile import ChannelGather, DepthToSpace, FromRows, Pixels
 
-MAPS = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d, Upsample, PixelShuffle, ChannelGather, DepthToSpace, FromRows)
+MAPS = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d, Upsample, PixelShuffle, ChannelGather, DepthToSpace, FromRows, Pixels)
 
 
 def is_map(v: Value) -> bool:

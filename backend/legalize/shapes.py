@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from ...ir.op import Const
-from ...ir.ops import IndexSelect, Matmul, PixelUnshuffle, Reshape, Transpose, Upsample
+from ...ir.ops import Expand, IndexSelect, Matmul, PixelUnshuffle, Reshape, Slice, Transpose, Upsample
 from ...ir.rewrite import Result, rewrite
+from ..tile import Strided
 
 
 @rewrite
@@ -14,6 +19,81 @@ def transpose_to_reshape(op: Transpose) -> Result:
     """transpose(x) -> reshape(x)   where the axes longer than 1 keep their order"""
     moved = [p for p in op.perm if op.x.shape[p] > 1]
     return Reshape(op.x, op.out.shape, loc=op.loc) if moved == sorted(moved) and list(op.perm) != sorted(op.perm) else None
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of a contiguous tensor: sizes and steps of each axis, and the first element."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    def through(self, op: Slice | Transpose | Expand | Reshape) -> View | None:
+        """What an operator on this view reads, or None where that has no fixed steps."""
+        shape, strides = list(op.out.shape), list(self.strides)
+        match op:
+            case Slice(axis=axis, start=start, step=step):
+                offset = self.offset + start * strides[axis]
+                strides[axis] *= step
+                return View(op.out.shape, tuple(strides), offset)
+            case Transpose(perm=perm):
+                return View(op.out.shape, tuple(strides[p] for p in perm), self.offset)
+            case Expand():
+                lead = len(shape) - len(strides)
+                kept = [0 if old != new else stride for old, new, stride in zip(self.shape, shape[lead:], strides)]
+                return View(op.out.shape, (*[0] * lead, *kept), self.offset)
+        split = self.split(op.out.shape)
+        return None if split is None else View(op.out.shape, split, self.offset)
+
+    def after(self, chain: Sequence[Slice | Transpose | Expand | Reshape]) -> View | None:
+        """What the last of some operators on this view reads; they come last first."""
+        view: View | None = self
+        for op in reversed(chain):
+            view = None if view is None else view.through(op)
+        return view
+
+    def split(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Steps of a reshape: each run of old axes that lie evenly in memory may be cut anew."""
+        old = [(n, s) for n, s in zip(self.shape, self.strides) if n > 1]
+        strides: list[int] = []
+        left, step = 1, 0
+        for size in reversed(shape):
+            if size == 1:
+                strides.append(0)
+                continue
+            while left == 1 or left % size:
+                # take in the next axis, which must continue the present run
+                if not old or (left > 1 and old[-1][1] != step * left):
+                    return None
+                n, s = old.pop()
+                left, step = (n, s) if left == 1 else (left * n, step)
+            strides.append(step)
+            left, step = left // size, step * size
+        return tuple(reversed(strides))
+
+
+@rewrite
+def moves_are_one(op: Slice | Transpose | Expand) -> Result:
+    """slice(transpose(reshape(slice(x)))) -> strided(x)   of two moves or more, wherever the whole has fixed steps"""
+    chain: list[Slice | Transpose | Expand | Reshape] = [op]
+    while isinstance(chain[-1].x.op, (Slice, Transpose, Expand, Reshape)):
+        chain.append(chain[-1].x.op)
+    below = chain[-1].x.op
+    if isinstance(below, Strided):
+        view = View(below.shape, below.strides, below.offset).after(chain)
+        if view is not None:
+            return Strided(below.x, view.shape, view.strides, view.offset, loc=op.loc)
+    # what lies below a reshape that cannot be crossed stays
+    while (view := contiguous(chain[-1].x.shape).after(chain)) is None:
+        chain.pop()
+    if sum(not isinstance(step, Reshape) for step in chain) < 2:
+        return None
+    return Strided(chain[-1].x, view.shape, view.strides, view.offset, loc=op.loc)
+
+
+def contiguous(shape: tuple[int, ...]) -> View:
+    return View(shape, tuple(math.prod(shape[i + 1 :]) for i in range(len(shape))))
 
 
 @rewrite

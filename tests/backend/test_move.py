@@ -173,7 +173,8 @@ def test_segments_walk_forwards_backwards_or_stay() -> None:
     assert segments((None, i) for i in (2, 1, 0, 1, 2, 3)) == [Segment(3, 2, -1), Segment(3, 1, 1)]
     assert segments((None, i) for i in (0, 0, 0, 1, 2)) == [Segment(3, 0, 0), Segment(2, 1, 1)]
     assert segments([(0, 4), (0, 5), (1, 6)]) == [Segment(2, 4, 1, 0), Segment(1, 6, 1, 1)]
-    assert segments([(0, 0), (0, 7)]) == [Segment(1, 0, 1, 0), Segment(1, 7, 1, 0)]
+    assert segments([(0, 0), (0, 7), (0, 8)]) == [Segment(1, 0, 1, 0), Segment(2, 7, 1, 0)]
+    assert segments([(0, 1), (0, 4), (0, 7)]) == [Segment(3, 1, 3, 0)]
 
 
 @settings(max_examples=25, deadline=None)
