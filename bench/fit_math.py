@@ -19,7 +19,8 @@ LD = np.longdouble
 def grid(lo: float, hi: float, n: int = 400) -> Array:
     """Chebyshev points of [lo, hi] without 0."""
     x = LD(lo + hi) / 2 + LD(hi - lo) / 2 * np.cos(np.arange(n, dtype=LD) * LD(np.pi) / (n - 1))
-    return x[np.abs(x) > 1e-9]
+    result: Array = x[np.abs(x) > 1e-9]
+    return result
 
 
 def lawson(basis: Array, target: Array, weight: Array, steps: int = 60) -> Array:
@@ -68,7 +69,7 @@ def horner(c: Sequence[float] | Array, x: Array) -> Array:
 
 
 def show(name: str, c: Array, error: Callable[[Array], Array], dtype: type = np.float32) -> None:
-    rounded = c.astype(dtype)
+    rounded: Array = c.astype(dtype)
     print(f"{name}: {[float(k) for k in rounded]}  # relative error {float(np.max(np.abs(error(rounded.astype(LD))))):.2e}")
 
 

@@ -34,6 +34,7 @@ from tersor.ir.ops import (
     MaxPool2d,
     Mean,
     Mul,
+    Pad,
     PixelShuffle,
     PixelUnshuffle,
     Prelu,
