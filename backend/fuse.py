@@ -29,7 +29,8 @@ from ..ir.ops import (
     Softmax,
     Transpose,
 )
-from .tile import Copy, Fused, Pixels, Strided, ToRows
+from .tile import Copy, Fused
+from .tile_moves import Pixels, Strided, ToRows
 
 #: Anchors whose channels are the last axis, and anchors that know no channels.
 ROWS = (Linear, Matmul, Reduce, Softmax, LogSoftmax, CumSum, LayerNorm, GroupNorm)

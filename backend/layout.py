@@ -13,7 +13,7 @@ from typing import Any
 from ..ir.graph import Graph, remapped
 from ..ir.op import Const, Op, Value
 from ..ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, Elementwise, MaxPool2d, Upsample
-from . import tile
+from . import tile, tile_moves
 from .fuse import readable, wrap
 from .plan import root
 
@@ -25,9 +25,9 @@ BLOCKED: dict[type[Op], type[tile.Blocked]] = {
     AdaptiveMaxPool2d: tile.TileAdaptiveMaxPool2d,
     Upsample: tile.TileUpsample,
     tile.ChannelGather: tile.TileChannelGather,
-    tile.DepthToSpace: tile.TileDepthToSpace,
-    tile.FromRows: tile.TileFromRows,
-    tile.Pixels: tile.TilePixels,
+    tile_moves.DepthToSpace: tile_moves.TileDepthToSpace,
+    tile_moves.FromRows: tile_moves.TileFromRows,
+    tile_moves.Pixels: tile_moves.TilePixels,
 }
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
 PLANES = 4
@@ -124,9 +124,9 @@ class _Layout:
     def _operand_block(self, op: tile.Fused, v: Value, inner: Value, out: int) -> int:
         """In which form the region reads an operand."""
         anchor = op.body.ops[0]
-        if isinstance(anchor, tile.ToRows) and inner is anchor.x:
+        if isinstance(anchor, tile_moves.ToRows) and inner is anchor.x:
             return self.lanes if (v, 0) not in self.forms else 0
-        if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile.FromRows) and inner is anchor.x):
+        if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile_moves.FromRows) and inner is anchor.x):
             return 0
         if isinstance(anchor, Conv2d):
             if inner in (anchor.w, anchor.b):

@@ -61,7 +61,10 @@ def make_functional(graph: fx.Graph) -> bool:
             target = _functional(node)
             assert target is not None
             with graph.inserting_before(node):
-                new = graph.call_function(target, node.args, node.kwargs)
+                # the second relu_ is called relu__1
+                plain = target._schema.name.partition("::")[2]
+                name = node.name.replace(f"{plain}_", plain, 1)
+                new = graph.create_node("call_function", target, node.args, node.kwargs, name)
             new.meta = node.meta
             latest[roots[node]] = new
             changing.append(node)

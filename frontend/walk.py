@@ -130,14 +130,14 @@ class Walk:
         if val is None or isinstance(val, int | float | torch.SymInt | torch.SymFloat | torch.SymBool):
             return None  # size arithmetic is read from its result, assertions are torch's own
         target = str(node.target)
+        known = self.known_now(node, target)
+        if known is not None:
+            return known
         call = self.call(node, target)
         if any(self.env.get(n) is _MISSING for n in node.all_input_nodes):
             if target not in CONVERTERS:
                 self.note_missing(target, call.loc, "")
             return _MISSING
-        known = self.known_now(node, target)
-        if known is not None:
-            return known
         if target not in CONVERTERS:
             self.note_missing(target, call.loc, self.why_missing(node, call))
             return _MISSING

@@ -307,7 +307,7 @@ class _Parser(Scanner):
         elem, stored = outs[0].elem, elem_of(value.dtype)
         if storage_elem(elem) != stored:
             raise self.error(f"nn.constant of {outs[0]} stores {storage_elem(elem)}, got {stored}", start)
-        return {"array": value, "elem": None if elem == stored else elem}
+        return {"array": value, "elem": None if elem == stored else elem, "layout": outs[0].layout}
 
     def _resource(self, resource: Resource, names: list[str]) -> np.ndarray:
         key, type = resource.key, resource.type

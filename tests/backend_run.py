@@ -13,7 +13,8 @@ import numpy as np
 import torch
 import tvm
 
-from tersor.backend.emit import Emitter, Step
+from tersor.backend.artifact import Step
+from tersor.backend.emit import Emitter
 from tersor.backend.fuse import fuse
 from tersor.backend.layout import layout
 from tersor.backend.legalize import legalize
@@ -29,12 +30,12 @@ from tersor.ir.types import Tensor
 TARGETS = ("cpu", "cpu:x86-64-v3", "cpu:x86-64-v2")
 
 
-def graph_of(build: Callable[..., Op | Value | list[Op | Value]], *inputs: tuple[int, ...] | Tensor) -> Graph:
+def graph_of(build: Callable[..., Op | Value | Sequence[Op | Value]], *inputs: tuple[int, ...] | Tensor) -> Graph:
     """A graph of f32 inputs of these shapes (or of these types) and the ops that `build` makes of them."""
     graph = Graph()
     values = [graph.add_input(t if isinstance(t, Tensor) else Tensor(t), f"x{i}") for i, t in enumerate(inputs)]
     results = build(*values)
-    outputs = [r.op if isinstance(r, Value) else r for r in (results if isinstance(results, list) else [results])]
+    outputs = [r.op if isinstance(r, Value) else r for r in ([results] if isinstance(results, (Op, Value)) else results)]
     graph.set_outputs([op.out if op.graph is graph else graph.add(op) for op in outputs if op is not None])
     return graph
 

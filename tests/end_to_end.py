@@ -72,7 +72,8 @@ def compare(got: Any, wanted: Any, limit: float) -> None:
             continue
         assert torch.isfinite(y).all()
         scale = float(y64.detach().abs().max()) or 1.0
-        assert float((y.double() - y64.detach()).abs().max()) / scale <= limit
+        error = float((y.double() - y64.detach()).abs().max()) / scale
+        assert error <= limit
 
 
 def shape_of(result: Any) -> Any:

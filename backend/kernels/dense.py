@@ -199,11 +199,14 @@ class Dense:
         if array is None:
             return {}
         matrices = array.T[None] if g.linear else array.reshape(-1, g.k, g.n)
-        full = np.zeros((len(matrices), g.k, g.blocks * g.lanes), region.out.dtype)
-        full[:, :, : g.n] = matrices
-        spans = [(p.first + i * p.vectors, p.vectors) for p in g.panels(params["vectors"]) for i in range(p.count)]
-        parts = [matrix[:, first * g.lanes : (first + width) * g.lanes].ravel() for matrix in full for first, width in spans]
-        return {g.right: np.concatenate(parts)}
+        packed = np.zeros((len(matrices), g.k * g.blocks * g.lanes), region.out.dtype)
+        for p in g.panels(params["vectors"]):
+            first, width = p.first * g.lanes, p.vectors * g.lanes
+            panels = packed[:, first * g.k : (first + p.count * width) * g.k].reshape(-1, p.count, g.k, width)
+            for i in range(p.count):
+                columns = matrices[:, :, first + i * width : first + (i + 1) * width]
+                panels[:, i, :, : columns.shape[-1]] = columns
+        return {g.right: packed.reshape(-1)}
 
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
         g = Geometry(region, target)

@@ -9,7 +9,8 @@ from ...ir.op import Value
 from ...ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
 from ..region import Kernel, Region, operand_kind
 from ..target import Target
-from ..tile import ChannelGather, Strided, TilePixels, ToRows
+from ..tile import ChannelGather
+from ..tile_moves import Strided, TilePixels, ToRows
 from .copies import FILL, Nest, Segment, Source, segments
 from .nest import strides_of
 from .pack import Move

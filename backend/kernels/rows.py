@@ -9,7 +9,8 @@ from tvm import tirx as t
 from ...ir.types import Tensor
 from ..region import Kernel, Region
 from ..target import Target
-from ..tile import TileFromRows, ToRows, block, logical_type
+from ..tile import block, logical_type
+from ..tile_moves import TileFromRows, ToRows
 from ..tir import Expr
 from .geometry import tasks
 from .move import Mover

@@ -8,7 +8,7 @@ from tvm import tirx as t
 
 from ..region import Kernel, Region
 from ..target import Target
-from ..tile import TileDepthToSpace
+from ..tile_moves import TileDepthToSpace
 from .geometry import tasks
 from .pack import Move
 from .template import kernel

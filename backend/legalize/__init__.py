@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...ir.errors import TersorError, UnsupportedError
 from ...ir.graph import Graph
+from ...ir.ops import AdaptivePool2d, Conv2d, ConvTranspose2d, Pool2d
 from ...ir.rewrite import Rewrite, greedy
 from ...passes.fold_bn import bn_to_scale_shift
 from ...passes.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
@@ -15,7 +16,8 @@ from . import channels, elementwise, groups, matrices, pixels, pooling, rows, sh
 
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
-
+#: Operators whose kernels know f32 alone.
+MAPS_OF_F32 = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d)
 
 #: Patterns registered by `lowering`.
 LOWERINGS: list[Rewrite] = []
@@ -54,8 +56,9 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
 def legalize(graph: Graph, target: Target) -> Graph:
     """Rewrite in place, for a target. Raises `UnsupportedError` for element types that have no kernels."""
     for op in graph.ops:
+        valid = ("f32",) if isinstance(op, MAPS_OF_F32) else COMPILED
         for v in (*op.operands, *op.outs):
-            if v.type.elem not in COMPILED:
+            if v.type.elem not in valid:
                 raise UnsupportedError(
                     f"{op.name} [{op.loc}] has a value of type {v.type}: compiled are f32 everywhere, and {', '.join(COMPILED[1:])} in plain "
                     "kernels (elementwise, reductions, matrices, data movement). Cast the model, for example by module.float()"

@@ -24,7 +24,8 @@ from ...ir.ops import (
     Upsample,
 )
 from ...ir.rewrite import Result, refuse, rewrite
-from ..tile import ChannelGather, DepthToSpace, FromRows, Pixels
+from ..tile import ChannelGather
+from ..tile_moves import DepthToSpace, FromRows, Pixels
 
 MAPS = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d, Upsample, PixelShuffle, ChannelGather, DepthToSpace, FromRows, Pixels)
 

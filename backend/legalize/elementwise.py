@@ -8,7 +8,7 @@ from ...ir.op import Const, Op, Value
 from ...ir.ops import Add, BatchNorm, Div, Mul, Prelu, Reshape, Sqrt, Sub
 from ...ir.ops.elementwise import Binary
 from ...ir.rewrite import Result, rewrite
-from ..tile import BroadcastPrelu
+from ..tile_moves import BroadcastPrelu
 
 
 def per_channel(v: Value, rank: int) -> Op | Value:

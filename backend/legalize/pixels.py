@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...ir.ops import Pad, Slice
 from ...ir.rewrite import Result, rewrite
-from ..tile import Pixels
+from ..tile_moves import Pixels
 from .channels import is_map
 
 

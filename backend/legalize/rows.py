@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ir.op import Value
 from ...ir.ops import Elementwise, Reshape, Transpose
 from ...ir.rewrite import Result, rewrite
-from ..tile import FromRows, ToRows
+from ..tile_moves import FromRows, ToRows
 from .channels import MAPS, is_map
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ...ir.op import Const
 from ...ir.ops import Expand, IndexSelect, Matmul, PixelUnshuffle, Reshape, Slice, Transpose, Upsample
 from ...ir.rewrite import Result, rewrite
-from ..tile import Strided
+from ..tile_moves import Strided
 
 
 @rewrite

@@ -9,7 +9,8 @@ import numpy as np
 from ...ir.op import Const, Loc, Op, Value
 from ...ir.ops import Conv2d, ConvTranspose2d, PixelShuffle, Reshape, Slice, Transpose
 from ...ir.rewrite import Result, Rewrite, refuse, rewrite
-from ..tile import ChannelGather, DepthToSpace
+from ..tile import ChannelGather
+from ..tile_moves import DepthToSpace
 from .channels import is_map
 
 

@@ -41,7 +41,12 @@ GEOMETRIES = {
 
 
 #: Few input channels stay plain planes, which only `direct` reads.
-TEMPLATES = [(name, template) for name in GEOMETRIES for template in ("direct", "gemm") if (name, template) not in (("first_layer", "gemm"), ("one_channel", "gemm"))]
+TEMPLATES = [
+    (name, template)
+    for name in GEOMETRIES
+    for template in ("direct", "gemm")
+    if (name, template) not in (("first_layer", "gemm"), ("one_channel", "gemm"))
+]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -98,7 +103,9 @@ def random_geometry(draw: st.DrawFn) -> Graph:
     padding = tuple(draw(st.integers(0, 4)) for _ in range(4))
     size = [max(draw(st.integers(1, 24)), dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - padding[2 * i + 1]) for i in (0, 1)]
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    return conv_graph(draw(st.integers(1, 4)), c, o, (size[0], size[1]), kernel, stride, padding, dilation, groups, draw(st.booleans()), draw(st.booleans()))
+    return conv_graph(
+        draw(st.integers(1, 4)), c, o, (size[0], size[1]), kernel, stride, padding, dilation, groups, draw(st.booleans()), draw(st.booleans())
+    )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -70,7 +70,8 @@ def test_tails_reach_partial_blocks(target: str) -> None:
         return Relu(Add(Mul(Sub(Linear(x, Const(w), Const(b)), Const(np.float32(0.5))), Const(scale)), y))
 
     def oracle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.maximum((x @ w.T.astype(float) + b - 0.5) * scale + y, 0)
+        result: np.ndarray = np.maximum((x @ w.T.astype(float) + b - 0.5) * scale + y, 0)
+        return result
 
     multiplies(build, oracle, Tensor((3, 11, 20)), Tensor((3, 11, 37)), target=target)
 

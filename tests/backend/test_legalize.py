@@ -331,8 +331,8 @@ def test_any_transposed_convolution(rows: tuple[int, ...], columns: tuple[int, .
     result = legalize(graph, resolve("cpu:znver3")).verify()
     assert "conv_transpose2d" not in names(result)
     (x,) = arrays_for(graph)
-    tensors = [torch.from_numpy(a.astype(np.float64)) for a in (x, weight.array, bias.array)]
-    wanted = torch.nn.functional.conv_transpose2d(*tensors, (sh, sw), (ph, pw), (eh, ew), groups, (dh, dw))
+    given_, w64, b64 = (torch.from_numpy(a.astype(np.float64)) for a in (x, weight.array, bias.array))
+    wanted = torch.nn.functional.conv_transpose2d(given_, w64, b64, (sh, sw), (ph, pw), (eh, ew), groups, (dh, dw))
     assert_close(reference(result, [x])[0], wanted.numpy(), 1e-12)
 
 
@@ -477,6 +477,17 @@ def test_half_precision_is_refused(elem: str) -> None:
     graph = graph_of(lambda x: Relu(x), Tensor((3, 4), elem))
     with pytest.raises(UnsupportedError, match=rf"nn.relu \[.*\] has a value of type tensor<3x4x{elem}>: compiled are f32 everywhere"):
         legalize(graph, resolve("cpu"))
+
+
+@pytest.mark.parametrize("kind", [lambda x: conv64(x), lambda x: MaxPool2d(x, (2, 2), (2, 2)), lambda x: AdaptiveAvgPool2d(x, (1, 1))])
+def test_maps_of_doubles_are_refused(kind: Callable[[Value], Op]) -> None:
+    graph = graph_of(kind, Tensor((3, 4, 6, 6), "f64"))
+    with pytest.raises(UnsupportedError, match=r"nn.\w+2d \[.*\] has a value of type tensor<3x4x6x6xf64>: compiled are f32 everywhere"):
+        legalize(graph, resolve("cpu"))
+
+
+def conv64(x: Value) -> Op:
+    return Conv2d(x, const(4, 4, 1, 1, dtype="d"))
 
 
 # -- compiled ------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def test_typical_network_needs_no_second_trace_and_means_the_same_as_with_it() -
     with patch.object(export, "make_functional", return_value=False):
         slow = trace(module, x)
     compare(quick, module, [x], (1, 3))
+    assert [op.out.name for op in quick.ops if op.name == "nn.relu"] == ["relu", "relu_1"]
     assert [op.name for op in quick.ops] == [op.name for op in slow.ops]
 
 

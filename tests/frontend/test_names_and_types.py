@@ -158,6 +158,16 @@ def test_what_depends_on_constants_only_is_one_constant() -> None:
     assert [op.name for op in graph.ops] == ["nn.constant", "nn.add"]
 
 
+def test_a_constant_may_pass_through_a_type_that_graphs_do_not_have() -> None:
+    graph = agrees(lambda x: x + torch.arange(4).to(torch.uint16).float(), [torch.randn(1, 4)])
+    assert [op.name for op in graph.ops] == ["nn.constant", "nn.add"]
+
+
+def test_a_result_of_constants_with_several_parts() -> None:
+    graph = agrees(lambda x: x * torch.arange(6.0).view(2, 3).max(0).values, [torch.randn(1, 3)])
+    assert [op.name for op in graph.ops] == ["nn.constant", "nn.mul"]
+
+
 def test_a_buffer_of_integers_indexes() -> None:
     class Permuted(nn.Module):
         def __init__(self) -> None:
