@@ -28,6 +28,11 @@ from .template import Params, kernel
 PLANE, NARROW = 256 << 10, 8
 
 
+def tile_columns(target: Target, vectors: int) -> int:
+    """Columns of the widest tile. Where registers are many, two stay free: with the nest of loops around it LLVM spills a full tile."""
+    return max_rows(target, vectors, 2 if target.registers == 32 else 0)
+
+
 @kernel(TileConv2d)
 class Direct(ConvTemplate):
     name = "direct"
@@ -47,7 +52,7 @@ class Direct(ConvTemplate):
         channels, total = Channels(g), 0.0
         overhead = 1.0 if channels.step > 1 else 1.5
         for vectors, _, count in channels.vectors:
-            for m in cover(g.ow, max_rows(target, vectors), vectors):
+            for m in cover(g.ow, tile_columns(target, vectors), vectors):
                 total += count * g.n * g.oh * (overhead * max(m * vectors, 9) / 2 * channels.length * g.kh * g.kw + 16 + 6 * g.kh)
         return total
 
@@ -87,7 +92,7 @@ class _Group:
             self.channel = b.let("channel", self.channels.first(self.out_block))
             with b.loop("oy", chunk * rows, t.min(g.oh, (chunk + 1) * rows)) as oy:
                 taps = g.rows(b, oy)
-                layout = column_tiles(g, max_rows(k.target, self.vectors), self.vectors)
+                layout = column_tiles(g, tile_columns(k.target, self.vectors), self.vectors)
                 row_tiles, number = sum(repeat for _, _, repeat in layout), 0
                 self.tiles = row_tiles * min(rows, g.oh)
                 for width, x, repeat in layout:

@@ -45,9 +45,9 @@ class Tile:
         return self.b.load(self.acc[i][j], 0, self.lanes)
 
 
-def max_rows(target: Target, vectors: int) -> int:
-    """Rows that fit the registers beside the weight vectors and one broadcast."""
-    return max(1, min((target.registers - vectors - 1) // vectors, 24 if target.registers == 32 else 12))
+def max_rows(target: Target, vectors: int, spare: int = 0) -> int:
+    """Rows that fit the registers beside the weight vectors, one broadcast and `spare` more."""
+    return max(1, min((target.registers - vectors - 1 - spare) // vectors, 24 if target.registers == 32 else 12))
 
 
 def vector_groups(blocks: int) -> list[tuple[int, int, int]]:

@@ -189,6 +189,14 @@ def test_a_splat_expands() -> None:
     assert back.ops[0].array.tolist() == [[1, 1, 1], [1, 1, 1]]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 8), (1, 40, 1, 1, 8)])
+def test_a_packed_constant_keeps_its_layout(shape: tuple[int, ...]) -> None:
+    graph = Graph()
+    packed = Const(np.ones(shape, np.float32), None, Layout("NCHW8c", shape[1] * 8 - 3))
+    graph.set_outputs([graph.add(packed)])
+    assert round_trip(graph).ops[0].out.type.layout == packed.layout
+
+
 def test_weights_are_found_by_key_or_true_name_and_stay_read_only() -> None:
     graph = features()
     text, constants = format_with_weights(graph)
