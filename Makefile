@@ -22,7 +22,7 @@ test: $(VENV)/.test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov=ir --cov=passes --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	mkdir -p .mypy_path && ln -sfn .. .mypy_path/tersor
 	MYPYPATH=.mypy_path $(BIN)/mypy --strict -p tersor
 

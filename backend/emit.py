@@ -182,5 +182,3 @@ def kernel_key(op: Fused) -> str:
 
 def _attrs(op: Op) -> str:
     return repr(sorted((k, v) for k, v in op.attrs.items()))
-
-

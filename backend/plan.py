@@ -87,5 +87,3 @@ def arena_size(graph: Graph, target: Target, threads: int) -> int:
                 need = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
                 size = max(size, op.scratch + round_up(need + SLACK))
     return size
-
-

@@ -17,7 +17,17 @@ from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
 Expr = Any
 
-TIR_DTYPE = {"bool": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8", "f16": "float16", "f32": "float32", "f64": "float64"}
+TIR_DTYPE = {
+    "bool": "bool",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+    "u8": "uint8",
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+}
 
 
 @dataclass

@@ -77,9 +77,7 @@ def classify(module: torch.nn.Module, exe: Any, photos: Sequence[Photo]) -> None
         table.add_row(photo.name, name_of(photo.label), shown)
     console.print(table)
     n = len(photos)
-    console.print(
-        f"Right: {top1} of {n} in the first place, {top5} of {n} among the first five (an anecdote, not an accuracy)."
-    )
+    console.print(f"Right: {top1} of {n} in the first place, {top5} of {n} among the first five (an anecdote, not an accuracy).")
     console.print(f"The same first place as eager torch: {agree} of {n}; largest difference of logits, relative to the largest logit: {error:.1e}\n")
     if error > 1e-4 or agree < n:
         raise SystemExit("the compiled network does not agree with torch")

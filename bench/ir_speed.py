@@ -1,6 +1,6 @@
 """Speed of the graph: print, parse, verify and fold the batch norms of 2,000 ops, and of one whose types carry 37,000 scales.
 
-    python -m tersor.bench.ir_speed [--json PATH]
+python -m tersor.bench.ir_speed [--json PATH]
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from tersor.ir.verify import verify
 from tersor.passes.fold_bn import fold_batch_norms
 
 #: milliseconds that the design asks for
-LIMITS = {("2,000 ops", "print"): 50, ("2,000 ops", "parse"): 150, ("2,000 ops", "verify"): 20, ("2,000 ops", "fold-bn"): 100, ("37,000 scales", "parse"): 500}
+LIMITS = {
+    ("2,000 ops", "print"): 50,
+    ("2,000 ops", "parse"): 150,
+    ("2,000 ops", "verify"): 20,
+    ("2,000 ops", "fold-bn"): 100,
+    ("37,000 scales", "parse"): 500,
+}
 
 
 class Dequantize(Op, name="bench.dequantize"):
@@ -44,6 +50,7 @@ def residual_blocks(ops: int) -> Graph:
     x = graph.add_input(Tensor((1, 16, 14, 14)), "x", batched=True)
     rng = np.random.default_rng(0)
     for i in range(ops // 10):
+
         def const(name: str, *shape: int, i: int = i) -> Const:
             op = Const(rng.random(shape, np.float32), loc=Loc(f"layer{i // 4}.{i % 4}", "model.py", 10 + i))
             op.out.name = f"layer{i // 4}.{i % 4}.{name}"
@@ -74,7 +81,9 @@ def per_channel(scales: int) -> Graph:
 
 
 def milliseconds(run: Callable[[Any], Any], prepare: Callable[[], Any], repeat: int = 7) -> tuple[float, float]:
-    """Median wall time and median CPU time of a run on what `prepare` makes, which is not timed. They part when other processes hold the cores; then only the CPU time says anything."""
+    """Median wall time and median CPU time of a run on what `prepare` makes, which is not timed.
+
+    They part when other processes hold the cores; then only the CPU time says anything."""
     wall, cpu = [], []
     for _ in range(repeat):
         given = prepare()
@@ -83,6 +92,10 @@ def milliseconds(run: Callable[[Any], Any], prepare: Callable[[], Any], repeat: 
         wall.append((time.perf_counter() - start) * 1e3)
         cpu.append((time.process_time() - busy) * 1e3)
     return statistics.median(wall), statistics.median(cpu)
+
+
+def _parse(text: str, arrays: dict[str, np.ndarray], graph: Graph) -> Graph:
+    return parse_graph(text, arrays)
 
 
 def _same(graph: Graph) -> Graph:
@@ -95,13 +108,22 @@ def measure() -> list[dict[str, Any]]:
         text, constants = format_with_weights(graph)
         arrays = {key: op.array for key, op in constants.items()}
         verify(graph)
-        runs: dict[str, Callable[[Graph], Any]] = {"print": format_graph, "parse": lambda g: parse_graph(text, arrays), "verify": verify}
+        runs: dict[str, Callable[[Graph], Any]] = {"print": format_graph, "parse": partial(_parse, text, arrays), "verify": verify}
         if graph.find(BatchNorm):
             runs["fold-bn"] = fold_batch_norms
         for what, run in runs.items():
             wall, cpu = milliseconds(run, graph.clone if what == "fold-bn" else partial(_same, graph))
-            rows.append({"graph": title, "step": what, "ops": len(graph), "kbytes": len(text) / 1e3,
-                         "wall_ms": wall, "cpu_ms": cpu, "limit_ms": LIMITS.get((title, what))})
+            rows.append(
+                {
+                    "graph": title,
+                    "step": what,
+                    "ops": len(graph),
+                    "kbytes": len(text) / 1e3,
+                    "wall_ms": wall,
+                    "cpu_ms": cpu,
+                    "limit_ms": LIMITS.get((title, what)),
+                }
+            )
     return rows
 
 

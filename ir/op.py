@@ -125,7 +125,9 @@ class Op:
         given = dict(zip(names, args))
         for key, value in kwargs.items():
             if key not in names or key in given:
-                raise TypeError(f"{type(self).__name__} got {'a second value for' if key in given else 'an unknown field'} {key!r}; fields: {', '.join(names)}")
+                raise TypeError(
+                    f"{type(self).__name__} got {'a second value for' if key in given else 'an unknown field'} {key!r}; fields: {', '.join(names)}"
+                )
             given[key] = value
         for f in self.fields:
             if f.name in given:
@@ -226,7 +228,10 @@ def drop_use(value: Value, op: Op | None, count: int = 1) -> None:
 
 
 class Const(Op, name="nn.constant"):
-    """A read-only array. `elem` overrides the element type of the array's dtype (a quantized type over int8); `layout` says what a packed array stands for."""
+    """A read-only array.
+
+    `elem` overrides the element type of the array's dtype (a quantized type over int8); `layout` says what a packed array stands for.
+    """
 
     array: np.ndarray
     elem: Any = None

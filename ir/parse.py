@@ -286,8 +286,11 @@ class _Parser(Scanner):
                 names = ", ".join(f.name for f in cls.operand_fields)
                 raise self.error(f"{cls.name} needs operandSegmentSizes, the number of operands of each of {names}", start)
             sizes = tuple([1 if k == "value" else len(operands) - always for k in kinds])
-        fits = isinstance(sizes, tuple) and len(sizes) == len(kinds) and all(
-            type(n) is int and (n == 1 if k == "value" else n >= 0 if k == "list" else n in (0, 1)) for n, k in zip(sizes, kinds))
+        fits = (
+            isinstance(sizes, tuple)
+            and len(sizes) == len(kinds)
+            and all(type(n) is int and (n == 1 if k == "value" else n >= 0 if k == "list" else n in (0, 1)) for n, k in zip(sizes, kinds))
+        )
         if not fits or sum(sizes) != len(operands):
             wanted = ", ".join(f.name + {"value": "", "optional": " (optional)", "list": " (any number)"}[f.kind] for f in cls.operand_fields)
             raise self.error(f"{cls.name} takes the operands {wanted or 'none'}; got {len(operands)}, in segments {sizes!r}", start)
@@ -316,8 +319,11 @@ class _Parser(Scanner):
             keys = dict.fromkeys(re.findall(r"dense_resource<([^<>]*)>", self.text))
             absent = [k for k in keys if self.weights is None or k not in self.weights]
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            raise self.error(f"the text needs the arrays of {', '.join(absent[:5])}{more}: give them as weights, "
-                             "a mapping from these names to numpy arrays or a .safetensors file", resource.pos)
+            raise self.error(
+                f"the text needs the arrays of {', '.join(absent[:5])}{more}: give them as weights, "
+                "a mapping from these names to numpy arrays or a .safetensors file",
+                resource.pos,
+            )
         if found.shape != type.shape or found.dtype != type.dtype:
             raise self.error(f"the weights hold {key} as {found.dtype}{list(found.shape)}, but the text says {type}", resource.pos)
         return found

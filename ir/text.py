@@ -40,7 +40,7 @@ from .types import BitsAffine, Elem, Layout, Tensor, Uniform, elem_of
 ELEM_TEXT = {"bool": "i1", "u8": "ui8"}
 _SSA = re.compile(r"[A-Za-z_$.-][\w$.-]*", re.A)
 _KEY = re.compile(r"[A-Za-z_][\w$.]*", re.A)
-_PLAIN_STRING = re.compile(r'[ !#-\[\]-~]*')
+_PLAIN_STRING = re.compile(r"[ !#-\[\]-~]*")
 
 
 # -- scalars -----------------------------------------------------------------------------------
@@ -245,8 +245,10 @@ class Printer:
     def block(self, graph: Graph, indent: str, terminator: str, extra: Mapping[str, Any] | None = None) -> str:
         lines = []
         if graph.inputs:
-            args = [f"{self.names[v]}: {self.type(v.type)}" + (f" loc({format_string(v.name)})" if extra is not None and self._renamed(v) else "")
-                    for v in graph.inputs]
+            args = [
+                f"{self.names[v]}: {self.type(v.type)}" + (f" loc({format_string(v.name)})" if extra is not None and self._renamed(v) else "")
+                for v in graph.inputs
+            ]
             lines.append(f"{indent}^bb0({', '.join(args)}):\n")
         lines.extend([self.op(op, indent + "  ") for op in graph.ops])
         attrs = f" {format_dict(extra)}" if extra else ""

@@ -39,7 +39,7 @@ def _verify(graph: Graph, constants: bool, where: str) -> None:
     for op in graph.ops:
         cls = type(op)
         if OPS.get(op.name) is not cls:
-            raise VerifyError(f"{cls.__name__} is not a registered op: write `class {cls.__name__}(Op, name=\"dialect.name\")` [{op.loc}]{where}")
+            raise VerifyError(f'{cls.__name__} is not a registered op: write `class {cls.__name__}(Op, name="dialect.name")` [{op.loc}]{where}')
         if op.graph is not graph:
             owner = "None" if op.graph is None else "another graph"
             raise VerifyError(f"{_label(op)}{where} is among the ops of the graph, but its .graph is {owner}")

@@ -111,10 +111,27 @@ def features() -> Graph:
     half = graph.add(Const(np.array([[1e-3]], ml_dtypes.bfloat16)))
     blocked = graph.add(Typed(x, Tensor((1, 3, 6, 6, 8), "f32", BLOCKED)))
     packed = graph.add(Typed(joined, Tensor((1, 1, 4, 4, 8), Uniform("u8", (0.02,), (3,)), Layout("NCHW8c", 8))))
-    every = graph.add(Everything(
-        y, i=-3, f=1e-05, b=True, s='tab\t "quoted" \\ é', ints=(1, -2), floats=(0.1, float("inf"), 3.0), bools=(True, False), words=("a", "b"),
-        mixed=(1, 2.0, True, "x", (), (1,), ((2.0,), None)), options={"k": 1, "a b": {"deep": (1, 2)}, "none": None, "empty": {}},
-        maybe=None, mode="b", elem=PER_CHANNEL, type=Tensor((2, 3), "u8"), layout=BLOCKED, loc=Loc("every.thing")))
+    every = graph.add(
+        Everything(
+            y,
+            i=-3,
+            f=1e-05,
+            b=True,
+            s='tab\t "quoted" \\ é',
+            ints=(1, -2),
+            floats=(0.1, float("inf"), 3.0),
+            bools=(True, False),
+            words=("a", "b"),
+            mixed=(1, 2.0, True, "x", (), (1,), ((2.0,), None)),
+            options={"k": 1, "a b": {"deep": (1, 2)}, "none": None, "empty": {}},
+            maybe=None,
+            mode="b",
+            elem=PER_CHANNEL,
+            type=Tensor((2, 3), "u8"),
+            layout=BLOCKED,
+            loc=Loc("every.thing"),
+        )
+    )
     sparse = graph.add(Optional(y, b=every, rest=[y, y]))
     body = Graph("inner")
     a = body.add_input(conv.out.type, "conv")

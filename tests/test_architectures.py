@@ -72,7 +72,12 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
 BOTH = ("resnet18", "mobilenetv2", "shufflenetv2", "convnext_tiny", "two_input", "detector")
 
 #: Vector widths of 8 and 4 floats and two threads, for a few.
-ELSEWHERE = [("resnet18", "cpu:znver3", 1), ("shufflenetv2", "cpu:x86-64-v2", 2), ("convnext_tiny", "cpu:x86-64-v2", 1), ("attention", "cpu:znver3", 2)]
+ELSEWHERE = [
+    ("resnet18", "cpu:znver3", 1),
+    ("shufflenetv2", "cpu:x86-64-v2", 2),
+    ("convnext_tiny", "cpu:x86-64-v2", 1),
+    ("attention", "cpu:znver3", 2),
+]
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)

@@ -165,5 +165,3 @@ class _Product:
             for inner in range(u):
                 c = outer * u + inner
                 tile.step(self.source, [(i, at + i * lanes + c) for i in range(tile.rows)], self.k.args[self.k.anchor.w], base + c * width)
-
-

@@ -67,7 +67,9 @@ class Depthwise(ConvTemplate):
                     with b.range("tile", 0, repeat) as i:
                         self._tile(k, g, plane, block, width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
 
-    def _tile(self, k: Kernel, g: Window, plane: Expr, block: Expr, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+    def _tile(
+        self, k: Kernel, g: Window, plane: Expr, block: Expr, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]
+    ) -> None:
         b, lanes, op = k.b, g.lanes, k.anchor
         tile = Tile(b, width, 1, lanes)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))

@@ -56,7 +56,9 @@ class Window:
 
     def rows(self, b: Builder, oy: Expr) -> tuple[Expr, Expr]:
         """First and one past the last kernel row that lies inside the map for output row oy."""
-        return span(b, oy * self.sh - self.top, self.kh, self.dh, self.h, self.top > 0, (self.oh - 1) * self.sh - self.top + (self.kh - 1) * self.dh >= self.h)
+        return span(
+            b, oy * self.sh - self.top, self.kh, self.dh, self.h, self.top > 0, (self.oh - 1) * self.sh - self.top + (self.kh - 1) * self.dh >= self.h
+        )
 
 
 def span(b: Builder, start: Expr, taps: int, dilation: int, size: int, low: bool, high: bool) -> tuple[Expr, Expr]:
@@ -73,7 +75,9 @@ def span(b: Builder, start: Expr, taps: int, dilation: int, size: int, low: bool
     return first, last
 
 
-def window(x: Value, out: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, ...], dilation: tuple[int, int], groups: int = 1) -> Window:
+def window(
+    x: Value, out: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, ...], dilation: tuple[int, int], groups: int = 1
+) -> Window:
     """The window of an op on physical types."""
     plain_in, plain_out = logical_type(x.type), logical_type(out)
     n, c, h, w = plain_in.shape

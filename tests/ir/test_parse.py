@@ -64,15 +64,32 @@ def test_operators_with_their_attributes() -> None:
     index = Const(np.array([1, 0, 3], np.int64))
     p = [Const(np.full(8, i + 1, np.float32)) for i in range(4)]
     built = [
-        ops.Conv2d(x, w, p[0], stride=(2, 1), padding=(1, 0, 2, 1), dilation=(1, 2), groups=8), ops.BatchNorm(x, *p, eps=1e-5),
-        ops.ConvTranspose2d(x, Const(np.ones((8, 2, 2, 2), np.float32)), None, stride=(2, 2), groups=2), ops.Prelu(x, p[0]),
-        ops.LayerNorm(x, None, Const(np.ones(8, np.float32)), axes=1, eps=1e-6), ops.GroupNorm(x, None, None, groups=4, eps=1e-5),
-        ops.Clip(x, min=0.0, max=math.inf), ops.LeakyRelu(x, slope=0.01), ops.Gelu(x, approximate="tanh"), ops.Cast(x, elem="bf16"),
-        ops.MaxPool2d(x, (3, 3), (2, 2), (1, 1, 1, 1), ceil_mode=True), ops.AvgPool2d(x, (2, 2), (2, 2), (0, 0, 0, 0), divisor=3),
-        ops.AvgPool2d(x, (2, 2), (2, 2), (0, 0, 0, 0)), ops.AdaptiveAvgPool2d(x, (1, 1)), ops.Mean(x, (2, 3), keepdim=True), ops.ArgMax(x, 1),
-        ops.Reshape(x, (-1, 512)), ops.Transpose(x, (0, 2, 3, 1)), ops.Concat([x, x], axis=1), ops.Slice(x, 1, 0, 4), ops.IndexSelect(x, index, 1),
-        ops.Pad(x, (0, 0, 0, 0, 1, -1, 2, 2), value=-math.inf), ops.Upsample(x, (16, 16), mode="bilinear", scales=(2.0, 2.0)),
-        ops.Where(ops.Less(x, Const(np.float32(0))), x, x), ops.PixelShuffle(x, 2), ops.Softmax(x, 1),
+        ops.Conv2d(x, w, p[0], stride=(2, 1), padding=(1, 0, 2, 1), dilation=(1, 2), groups=8),
+        ops.BatchNorm(x, *p, eps=1e-5),
+        ops.ConvTranspose2d(x, Const(np.ones((8, 2, 2, 2), np.float32)), None, stride=(2, 2), groups=2),
+        ops.Prelu(x, p[0]),
+        ops.LayerNorm(x, None, Const(np.ones(8, np.float32)), axes=1, eps=1e-6),
+        ops.GroupNorm(x, None, None, groups=4, eps=1e-5),
+        ops.Clip(x, min=0.0, max=math.inf),
+        ops.LeakyRelu(x, slope=0.01),
+        ops.Gelu(x, approximate="tanh"),
+        ops.Cast(x, elem="bf16"),
+        ops.MaxPool2d(x, (3, 3), (2, 2), (1, 1, 1, 1), ceil_mode=True),
+        ops.AvgPool2d(x, (2, 2), (2, 2), (0, 0, 0, 0), divisor=3),
+        ops.AvgPool2d(x, (2, 2), (2, 2), (0, 0, 0, 0)),
+        ops.AdaptiveAvgPool2d(x, (1, 1)),
+        ops.Mean(x, (2, 3), keepdim=True),
+        ops.ArgMax(x, 1),
+        ops.Reshape(x, (-1, 512)),
+        ops.Transpose(x, (0, 2, 3, 1)),
+        ops.Concat([x, x], axis=1),
+        ops.Slice(x, 1, 0, 4),
+        ops.IndexSelect(x, index, 1),
+        ops.Pad(x, (0, 0, 0, 0, 1, -1, 2, 2), value=-math.inf),
+        ops.Upsample(x, (16, 16), mode="bilinear", scales=(2.0, 2.0)),
+        ops.Where(ops.Less(x, Const(np.float32(0))), x, x),
+        ops.PixelShuffle(x, 2),
+        ops.Softmax(x, 1),
     ]
     graph.set_outputs([graph.add(op) for op in built])
     verify(round_trip(graph))
@@ -98,9 +115,15 @@ def test_any_plain_attribute_comes_back_equal_in_value_and_type(value: Any) -> N
 
 
 @settings(max_examples=60, deadline=None)
-@given(ints=st.lists(st.integers(-(1 << 63), (1 << 63) - 1)).map(tuple), floats=st.lists(st.floats()).map(tuple),
-       bools=st.lists(st.booleans()).map(tuple),
-       words=st.lists(st.text(max_size=4)).map(tuple), name=st.text(max_size=8), path=st.text(max_size=8), line=st.integers(0, 10**6))
+@given(
+    ints=st.lists(st.integers(-(1 << 63), (1 << 63) - 1)).map(tuple),
+    floats=st.lists(st.floats()).map(tuple),
+    bools=st.lists(st.booleans()).map(tuple),
+    words=st.lists(st.text(max_size=4)).map(tuple),
+    name=st.text(max_size=8),
+    path=st.text(max_size=8),
+    line=st.integers(0, 10**6),
+)
 def test_arrays_names_and_locations(ints: Any, floats: Any, bools: Any, words: Any, name: str, path: str, line: int) -> None:
     graph = Graph(name or "main")
     x = graph.add_input(Tensor((2,)), name or "in")
@@ -110,12 +133,21 @@ def test_arrays_names_and_locations(ints: Any, floats: Any, bools: Any, words: A
 
 
 quantized = st.builds(
-    Uniform, st.sampled_from(sorted(STORAGE)), st.tuples(st.floats(1e-30, 1e30)), st.tuples(st.integers(-1000, 1000)),
-    st.sampled_from([None, 0, 2]), st.sampled_from(["f16", "bf16", "f32", "f64"]), st.sampled_from([None, -1]), st.sampled_from([None, 1]))
+    Uniform,
+    st.sampled_from(sorted(STORAGE)),
+    st.tuples(st.floats(1e-30, 1e30)),
+    st.tuples(st.integers(-1000, 1000)),
+    st.sampled_from([None, 0, 2]),
+    st.sampled_from(["f16", "bf16", "f32", "f64"]),
+    st.sampled_from([None, -1]),
+    st.sampled_from([None, 1]),
+)
 affine = st.builds(
-    BitsAffine, st.sampled_from(sorted(STORAGE)), st.tuples(st.floats(1e-30, 1e30)), st.tuples(st.floats(-5, 5)), st.sampled_from([None, 1]))
+    BitsAffine, st.sampled_from(sorted(STORAGE)), st.tuples(st.floats(1e-30, 1e30)), st.tuples(st.floats(-5, 5)), st.sampled_from([None, 1])
+)
 layouts = st.builds(
-    Layout, st.sampled_from(["NCHW8c", "OIHW4i8o", "a b"]), st.integers(1, 999), st.tuples(st.integers(0, 3), st.integers(0, 3)), st.integers(-9, 9))
+    Layout, st.sampled_from(["NCHW8c", "OIHW4i8o", "a b"]), st.integers(1, 999), st.tuples(st.integers(0, 3), st.integers(0, 3)), st.integers(-9, 9)
+)
 elems = st.one_of(st.sampled_from(sorted(NUMPY)), quantized, affine)
 
 
@@ -282,7 +314,7 @@ def test_the_good_text_is_good() -> None:
         ("^bb0(%x: tensor<2xf32>)", "^bb0(%x: tensor<2xf32>, %x: tensor<2xf32>)", 2, "distinct names"),
         ('"func.func"', '"func.fun"', 1, 'expected "builtin.module" or "func.func"'),
         ('sym_name = "main"', "sym_name = 1", 1, "expected sym_name to be a str"),
-        ('sym_name = "main"', 'function_type = (tensor<3xf32>) -> tensor<2xf32>', 1, "function_type differs"),
+        ('sym_name = "main"', "function_type = (tensor<3xf32>) -> tensor<2xf32>", 1, "function_type differs"),
         ('sym_name = "main"', 'res_attrs = [{tersor.name = "a"}, {tersor.name = "b"}]', 1, "as many names"),
         ("}) : () -> ()\n", '}) {tersor.structure = "[0"} : () -> ()\n', 1, "structure of the outputs is not understood"),
         ("}) : () -> ()\n", "}) : () -> ()\n}\n", 8, "expected the end of the text, got '}'"),

@@ -239,7 +239,8 @@ def test_tensor_of_a_type_that_no_graph_has(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "packed", ["{", "[]", '{"constant": 1}', '{"constant": {"storage": "u4", "shape": [9]}}', '{"constant": {"storage": "u4", "shape": "x"}}'])
+    "packed", ["{", "[]", '{"constant": 1}', '{"constant": {"storage": "u4", "shape": [9]}}', '{"constant": {"storage": "u4", "shape": "x"}}']
+)
 def test_edited_packing(saved: Path, packed: str) -> None:
     edited(saved, lambda h: h["__metadata__"].update(packed=packed))
     refused(saved, "model.tersor")

@@ -47,8 +47,19 @@ def test_types(type: Tensor, text: str) -> None:
     assert str(type) == text
 
 
-@pytest.mark.parametrize(("x", "text"), [(1e-05, "1.0e-05"), (0.1, "0.1"), (-0.0, "-0.0"), (1e22, "1.0e+22"), (1.5e300, "1.5e+300"), (2.0, "2.0"),
-                                         (math.inf, "0x7FF0000000000000"), (-math.inf, "0xFFF0000000000000")])
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (1e-05, "1.0e-05"),
+        (0.1, "0.1"),
+        (-0.0, "-0.0"),
+        (1e22, "1.0e+22"),
+        (1.5e300, "1.5e+300"),
+        (2.0, "2.0"),
+        (math.inf, "0x7FF0000000000000"),
+        (-math.inf, "0xFFF0000000000000"),
+    ],
+)
 def test_floats_have_a_point_or_are_hex(x: float, text: str) -> None:
     assert format_float(x) == text
 
@@ -59,24 +70,45 @@ def test_nan_keeps_its_bits() -> None:
     assert format_attr(payload) == "0x7FF8000000000123 : f64"
 
 
-@pytest.mark.parametrize(("text", "quoted"), [
-    ("plain", '"plain"'), ('a"b\\', '"a\\"b\\\\"'), ("line\n", '"line\\0A"'), ("é", '"\\C3\\A9"'), ("", '""'),
-])
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("plain", '"plain"'),
+        ('a"b\\', '"a\\"b\\\\"'),
+        ("line\n", '"line\\0A"'),
+        ("é", '"\\C3\\A9"'),
+        ("", '""'),
+    ],
+)
 def test_strings(text: str, quoted: str) -> None:
     assert format_string(text) == quoted
 
 
-@pytest.mark.parametrize(("loc", "text"), [
-    (Loc("a.b", "f.py", 12), '"a.b"("f.py":12:0)'), (Loc("a.b"), '"a.b"'), (Loc("", "f.py", 3), '"f.py":3:0'), (Loc(), ""),
-])
+@pytest.mark.parametrize(
+    ("loc", "text"),
+    [
+        (Loc("a.b", "f.py", 12), '"a.b"("f.py":12:0)'),
+        (Loc("a.b"), '"a.b"'),
+        (Loc("", "f.py", 3), '"f.py":3:0'),
+        (Loc(), ""),
+    ],
+)
 def test_locations(loc: Loc, text: str) -> None:
     assert format_loc(loc) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [((), "[]"), ((1, 2), "array<i64: 1, 2>"), ((True,), "array<i1: true>"), ((1, 2.0), "[1, 2.0]"), ((1, True), "[1, true]"), (None, "none"),
-     ({"a b": 1, "c": ()}, '{"a b" = 1, c = []}'), (1 << 62, str(1 << 62))],
+    [
+        ((), "[]"),
+        ((1, 2), "array<i64: 1, 2>"),
+        ((True,), "array<i1: true>"),
+        ((1, 2.0), "[1, 2.0]"),
+        ((1, True), "[1, true]"),
+        (None, "none"),
+        ({"a b": 1, "c": ()}, '{"a b" = 1, c = []}'),
+        (1 << 62, str(1 << 62)),
+    ],
 )
 def test_attributes(value: object, text: str) -> None:
     assert format_attr(value) == text
@@ -124,8 +156,14 @@ def test_names_are_sanitized_made_unique_and_kept_in_the_location() -> None:
     lines = [line.strip() for line in str(graph).splitlines() if "nn.relu" in line]
     assert [line.split(" ")[0] for line in lines] == ["%a_b", "%a_b_1", "%_0.w", "%_0", "%_", "%x_1", "%ok.name"]
     assert [line.partition(" loc(")[2] for line in lines] == [
-        'fused<"a b">[unknown])', 'fused<"a_b">[unknown])', 'fused<"0.w">[unknown])', 'fused<"0">[unknown])', 'fused<"\\C3\\A9">[unknown])',
-        'fused<"x">[unknown])', ""]
+        'fused<"a b">[unknown])',
+        'fused<"a_b">[unknown])',
+        'fused<"0.w">[unknown])',
+        'fused<"0">[unknown])',
+        'fused<"\\C3\\A9">[unknown])',
+        'fused<"x">[unknown])',
+        "",
+    ]
 
 
 def test_one_array_has_one_resource_key() -> None:

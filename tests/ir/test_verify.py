@@ -84,10 +84,23 @@ def test_number_of_results() -> None:
     refused(graph, "test.fused: has 2 results, but infers 1")
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("i", 1.5), ("i", np.int64(3)), ("i", True), ("ints", [1]), ("ints", (1, 2.0)), ("s", None), ("mode", "c"),
-    ("mixed", ([1],)), ("options", {1: 2}), ("options", {"a": np.float32(1)}), ("f", "1"), ("b", 1),
-])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("i", 1.5),
+        ("i", np.int64(3)),
+        ("i", True),
+        ("ints", [1]),
+        ("ints", (1, 2.0)),
+        ("s", None),
+        ("mode", "c"),
+        ("mixed", ([1],)),
+        ("options", {1: 2}),
+        ("options", {"a": np.float32(1)}),
+        ("f", "1"),
+        ("b", 1),
+    ],
+)
 def test_attribute_that_does_not_fit_its_annotation(field: str, value: object) -> None:
     graph = Graph()
     x = graph.add_input(Tensor((2,)), "x")
