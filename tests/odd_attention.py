@@ -176,3 +176,46 @@ class SquashedCapsules(nn.Module):
         c = u.sum(1)
         n2 = (c**2).sum(-1, keepdim=True)
         return (n2 / (1 + n2) * c / torch.sqrt(n2 + 1e-8)).norm(dim=-1)
+
+
+@odd((1, 8, 10, 10))
+class CoordinateAttention(nn.Module):
+    """Pools along each axis, concatenated, convolved and split again (2103.02907)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze, self.rows, self.columns = conv_bn(8, 5, 1, act=nn.Hardswish), nn.Conv2d(5, 8, 1), nn.Conv2d(5, 8, 1)
+
+    def forward(self, x: T) -> T:
+        h, w = x.shape[2:]
+        rows, columns = F.adaptive_avg_pool2d(x, (h, 1)), F.adaptive_avg_pool2d(x, (1, w)).permute(0, 1, 3, 2)
+        rows, columns = torch.split(self.squeeze(torch.cat([rows, columns], 2)), [h, w], 2)
+        return x * self.rows(rows).sigmoid() * self.columns(columns.permute(0, 1, 3, 2)).sigmoid()
+
+
+@odd((1, 12, 8))
+class Mixer(nn.Module):
+    """Perceptrons over tokens and over channels in turn (2105.01601)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.tokens = nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 12))
+        self.channels = nn.Sequential(nn.Linear(8, 30), nn.GELU(), nn.Linear(30, 8))
+
+    def forward(self, x: T) -> T:
+        x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
+        return (x + self.channels(self.norm2(x))).mean(1)
+
+
+@odd((1, 2, 9, 9))
+class CostVolume(nn.Module):
+    """Correlation of two maps at nine shifts (1709.02371)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 6, 3, padding=1)
+
+    def forward(self, x: T) -> T:
+        a, b = self.conv(x), F.pad(self.conv(x * 0.5), (1, 1, 1, 1))
+        return torch.stack([(a * b[:, :, i : i + 9, j : j + 9]).mean(1) for i in range(3) for j in range(3)], 1)

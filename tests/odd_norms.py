@@ -135,3 +135,53 @@ class InPlaceViews(nn.Module):
         y[:, 4:, 1:-1, 1:-1] += x[:, 4:, 1:-1, 1:-1]
         y[:, 0] = x[:, 1]
         return y.clamp_(-2, 2)
+
+
+@odd((1, 8, 9, 9))
+class LocalResponse(nn.Module):
+    """AlexNet's normalization over neighbouring channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 11, 3)
+
+    def forward(self, x: T) -> T:
+        return F.local_response_norm(F.relu(self.conv(x)), 5)
+
+
+@odd((1, 4, 8, 8))
+class Parametrized(nn.Module):
+    """Weights behind weight norm and spectral norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3))
+        self.b = nn.utils.parametrizations.spectral_norm(nn.Conv2d(6, 4, 3))
+        self.eval()
+
+    def forward(self, x: T) -> T:
+        return self.b(F.relu(self.a(x)))
+
+
+@odd((1, 6, 7, 7))
+class Arithmetic(nn.Module):
+    """Scalars, grids, rounding, remainders, triangles: what is left of torch's arithmetic."""
+
+    def forward(self, x: T) -> T:
+        y = torch.ones_like(x) * x.mean() + torch.full((7,), 2.5) - torch.arange(7) ** 2 + torch.zeros(6, 1, 1)
+        y = y.floor() + y.frac() + torch.where(y > 0, 1, -1) + torch.tril(torch.ones(7, 7)) * x.sign()
+        y = y + (x // 0.5) % 3 + x.clamp(-1, 1).pow(3) + x.abs().pow(0.5) + x.reciprocal().clamp(-5, 5)
+        return y + torch.log1p(x.abs()) + x.expm1().clamp(max=3)
+
+
+@odd((1, 6, 7, 7))
+class WideSums(nn.Module):
+    """Means and sums in float64 behind a convolution in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 3)
+
+    def forward(self, x: T) -> tuple[T, T]:
+        y = self.conv(x)
+        return (y.double().mean((2, 3)) * 3).to(y.dtype), y.sum(dtype=torch.float64, dim=1)

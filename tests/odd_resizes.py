@@ -104,3 +104,24 @@ class HighResolution(nn.Module):
     def forward(self, x: T) -> tuple[T, T]:
         high, low = self.high(x), self.low(x)
         return F.relu(high + self.up(low)), F.relu(low + self.down(high))
+
+
+@odd((1, 5, 7, 8))
+class Bicubic(nn.Module):
+    """Bicubic up and area down."""
+
+    def forward(self, x: T) -> tuple[T, T]:
+        return F.interpolate(x, size=(14, 11), mode="bicubic", align_corners=False), F.interpolate(x, size=(3, 4), mode="area")
+
+
+@odd((1, 6, 8, 8))
+class Flips(nn.Module):
+    """Test-time augmentation inside of the model: mirrored and turned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 3, padding=1)
+
+    def forward(self, x: T) -> T:
+        turned = torch.rot90(self.conv(torch.rot90(x, 1, (2, 3))), -1, (2, 3))
+        return (self.conv(x) + self.conv(x.flip(-1)).flip(-1) + turned) / 3

@@ -230,3 +230,11 @@ class AcrossTheBatch(nn.Module):
 
     def forward(self, x: T) -> T:
         return (x.mean((2, 3)).softmax(0)[..., None, None] * x).sum(0, keepdim=True)
+
+
+@odd((1, 5, 6), (1, 5, 6))
+class Similarity(nn.Module):
+    """Cosine similarity, distance and all pairs of two sets of vectors."""
+
+    def forward(self, a: T, b: T) -> tuple[T, T, T]:
+        return F.cosine_similarity(a, b, dim=-1), F.pairwise_distance(a, b), torch.einsum("bik,bjk->bij", a, b)

@@ -228,3 +228,44 @@ class FiveAxes(nn.Module):
         n, c, h, w, t = x.shape
         y = self.conv(x.permute(0, 4, 1, 2, 3).reshape(n * t, c, h, w))
         return y.reshape(n, t, 6, h, w).mean(1).flatten(1)
+
+
+@odd((1, 6, 9, 9))
+class PaddingModes(nn.Module):
+    """Convolutions that pad by reflection, replication and around the edge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(6, 6, 3, padding=1, padding_mode=m) for m in ("reflect", "replicate", "circular"))
+
+    def forward(self, x: T) -> T:
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return x
+
+
+@odd((1, 4, 10, 10))
+class Unfolded(nn.Module):
+    """A convolution by unfold and a matrix product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(36, 8))
+
+    def forward(self, x: T) -> T:
+        y = F.unfold(x, 3, padding=1, stride=2)
+        return (y.transpose(1, 2) @ self.w).transpose(1, 2).reshape(x.shape[0], 8, 5, 5)
+
+
+@odd((1, 6, 8, 8))
+class Wavelet(nn.Module):
+    """The Haar transform as a constant depthwise convolution, and its inverse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        k = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, -1.0], [1.0, -1.0]], [[1.0, 1.0], [-1.0, -1.0]], [[1.0, -1.0], [-1.0, 1.0]]]) / 2
+        self.register_buffer("k", k[:, None].repeat(6, 1, 1, 1))
+
+    def forward(self, x: T) -> tuple[T, T]:
+        y = F.conv2d(x, self.k, stride=2, groups=6)
+        return y, F.conv_transpose2d(F.softshrink(y, 0.2), self.k, stride=2, groups=6)

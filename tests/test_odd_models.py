@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import odd_attention  # noqa: F401  registers its modules
+import odd_edges  # noqa: F401
 import odd_norms  # noqa: F401
 import odd_resizes  # noqa: F401
 import odd_results  # noqa: F401

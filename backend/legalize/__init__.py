@@ -12,7 +12,7 @@ from ...ir.rewrite import Rewrite, greedy
 from ...passes.fold_bn import bn_to_scale_shift
 from ...passes.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
 from ..target import Target
-from . import channels, elementwise, groups, matrices, pixels, pooling, rows, shapes, spatial
+from . import channels, computed, elementwise, groups, matrices, pixels, pooling, rows, shapes, spatial
 
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
@@ -40,6 +40,7 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
         *channels.RULES,
         *pixels.RULES,
         *pooling.RULES,
+        *computed.RULES,
         *spatial.rules(target.lanes),
         *groups.rules(target.lanes),
         *matrices.RULES,
