@@ -309,9 +309,26 @@ def test_transposed_convolution_in_groups() -> None:
     )
 
 
-def test_computed_weights_are_refused() -> None:
-    graph = graph_of(lambda x, w: ConvTranspose2d(x, w), (1, 4, 3, 3), (4, 5, 2, 2))
-    assert names(legal(graph)) == ["conv_transpose2d"]
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+def test_transposed_convolution_by_computed_weights(stride: tuple[int, int]) -> None:
+    """Weights that are an input become a product of matrices, and compile."""
+    graph = graph_of(lambda x, w: ConvTranspose2d(x, w, stride=stride, padding=(1, 0)), (2, 4, 3, 4), (4, 5, 2, 3))
+    result = names(legal(graph.clone()))
+    assert "matmul" in result
+    assert "conv_transpose2d" not in result
+    check(graph)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolution_by_computed_weights(groups: int) -> None:
+    graph = graph_of(
+        lambda x, w, b: Conv2d(x, w, b, stride=(2, 1), padding=(1, 0, 2, 1), dilation=(1, 2), groups=groups),
+        (2, 4, 7, 6),
+        (6, 4 // groups, 3, 2),
+        (6,),
+    )
+    assert "conv2d" not in names(legal(graph.clone()))
+    check(graph)
 
 
 axis = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 4), st.integers(0, 2), st.integers(3, 6))
