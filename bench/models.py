@@ -263,11 +263,11 @@ SEVEN: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def randomize(module: nn.Module, sample: Sequence[torch.Tensor], seed: int = 0) -> nn.Module:
+def randomize(module: nn.Module, sample: Sequence[torch.Tensor], seed: int = 0, gain: float = 1.0) -> nn.Module:
     """Random weights and batch norm statistics under which activations keep their scale from input to output; evaluation mode.
 
     Kaiming's normal weights (1502.01852), small biases; batch norms take their statistics from a forward pass over `sample`,
-    then these are disturbed, so that no batch norm is close to an identity.
+    then these are disturbed, so that no batch norm is close to an identity. gain: mean of the batch norms' factors.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -287,8 +287,8 @@ def randomize(module: nn.Module, sample: Sequence[torch.Tensor], seed: int = 0) 
                 if m.bias is not None:
                     m.bias.copy_(normal(m.bias, 0.05))
             elif isinstance(m, nn.modules.batchnorm._BatchNorm):
-                m.weight.copy_(uniform(m.weight, 0.5, 1.5))
-                m.bias.copy_(normal(m.bias, 0.2))
+                m.weight.copy_(uniform(m.weight, 0.5, 1.5) * gain)
+                m.bias.copy_(normal(m.bias, 0.2) * gain)
                 m.momentum = None
         module.eval()
         for norm in norms:

@@ -83,10 +83,10 @@ class Tensors(nn.Module):
         return {name: y for name, y in self.model(x).items() if isinstance(y, torch.Tensor)}
 
 
-def from_config(cls: str, size: int = 224, calibrated: bool = True, **options: Any) -> Callable[[], Model]:
+def from_config(cls: str, size: int = 224, gain: float = 1.0, **options: Any) -> Callable[[], Model]:
     """A class of transformers on its own configuration with `options`, for RGB images of `size`.
 
-    calibrated: weights and batch norm statistics by `randomize`; else the library's own initial weights.
+    gain: of the batch norms, see `randomize`.
     """
 
     def make() -> Model:
@@ -95,11 +95,11 @@ def from_config(cls: str, size: int = 224, calibrated: bool = True, **options: A
         generator = torch.Generator().manual_seed(1)
         with _quiet(transformers):
             model = getattr(transformers, cls)
-            module = model(model.config_class(**options)).eval()
+            labels = {"num_labels": 1000} if "ImageClassification" in cls else {}
+            module = model(model.config_class(**labels | options)).eval()
             sample = torch.randn(8, 3, size, size, generator=generator)
             awaken(module)
-            if calibrated:
-                randomize(module, (sample,))
+            randomize(module, (sample,), gain=gain)
         return Tensors(module).eval(), (sample[:1],)
 
     return make
@@ -148,8 +148,8 @@ TRANSFORMERS |= {
     "transformers pvt_v2_b0": from_config("PvtV2ForImageClassification", image_size=224, hidden_sizes=[32, 64, 160, 256]),
     "transformers segformer_b0": from_config("SegformerForSemanticSegmentation", 256),
     "transformers poolformer_s12": from_config("PoolFormerForImageClassification"),
-    # attention averages over all pixels, and a batch norm brings that back to scale: calibrated, even eager float32 is 1e-3 off
-    "transformers levit_128s": from_config("LevitForImageClassificationWithTeacher", calibrated=False),
+    # attention averages over all pixels and a batch norm brings that back to scale: at gain 1 even eager float32 is 1e-3 off
+    "transformers levit_128s": from_config("LevitForImageClassificationWithTeacher", gain=0.5),
     "transformers bit_50": from_config("BitForImageClassification"),
     "transformers focalnet_tiny": from_config("FocalNetForImageClassification"),
     "transformers hgnet_v2": from_config("HGNetV2ForImageClassification"),

@@ -150,10 +150,10 @@ def chunk(call: Call, x: Value, chunks: int, dim: int = 0) -> list[Value]:
 
 @converter("aten.cat.default", "aten.concat.default")
 def cat(call: Call, xs: Sequence[Value], dim: int = 0) -> Value:
-    """torch ignores empty one-dimensional tensors here."""
-    values = [call.cast(x, call.elem) for x in xs if x.shape != (0,)]
-    if any(x.type.size == 0 for x in values):
-        raise call.unsupported("a concatenation with an empty tensor")
+    """Empty tensors add nothing (one-dimensional ones whatever the rank of the others)."""
+    values = [call.cast(x, call.elem) for x in xs if x.type.size]
+    if not values:
+        raise call.unsupported("a concatenation of empty tensors")
     return values[0] if len(values) == 1 else Concat(values, call.axis(dim, values[0].type.rank)).out
 
 

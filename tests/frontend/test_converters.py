@@ -329,6 +329,7 @@ SHAPES: dict[str, Callable[[torch.Tensor], Any]] = {
     "stack": lambda x: torch.stack([x, x * 2], 1),
     "stack_last": lambda x: torch.stack([x, x * 2], -1),
     "cat": lambda x: torch.cat([x, x * 2, torch.tensor([])], 2),
+    "cat_of_nothing": lambda x: torch.cat([x.new_zeros(x.shape[0], 0, *x.shape[2:]), x], 1),
     "cat_promotes": lambda x: torch.cat([x, (x > 0)], 1),
     "roll": lambda x: x.roll((1, -2), (2, 3)),
     "flip": lambda x: x.flip(1, 3),
