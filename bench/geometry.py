@@ -2,15 +2,21 @@
 
     python -m tersor.bench.geometry --out bench/results/geometry.json
 
-Channels 1 to 300, kernels 1 to 7, strides, dilations, groups, asymmetric padding, batch 1 to 4, from a seed. Speed counts the work of whole
-vectors (channels rounded up to the lanes of the register), since a last vector that is half empty takes the time of a full one.
+Channels 1 to 300, kernels 1 to 7, strides, dilations, groups, asymmetric padding, batch 1 to 4, from a seed. Speed is counted twice:
+
+- GFLOP/s of whole vectors: output channels of each group rounded up to the lanes of a register (a half empty vector takes the time of a full
+  one, and groups read different inputs; a depthwise convolution has its channels in the lanes);
+- of the roofline: the time that the processor's peak allows for these, or that one thread needs to copy as many bytes as the input, weights
+  and result have, whichever is longer, over the time taken. Small windows and large strides are bound by memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
+import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,8 +48,15 @@ class Geometry:
         return tuple((self.size[i] + pads[i] - span[i]) // self.stride[i] + 1 for i in (0, 1))  # type: ignore[return-value]
 
     def macs(self, lanes: int = 1) -> int:
-        o = -(-self.o // lanes) * lanes
+        """Multiply-accumulates; with `lanes` those of whole vectors."""
+        parts = 1 if self.groups == self.c == self.o else self.groups
+        o = parts * -(-self.o // parts // lanes) * lanes
         return self.n * o * math.prod(self.out) * self.c // self.groups * math.prod(self.kernel)
+
+    @property
+    def nbytes(self) -> int:
+        """Of input, weights and result."""
+        return 4 * (self.n * (self.c * math.prod(self.size) + self.o * math.prod(self.out)) + self.o * self.c // self.groups * math.prod(self.kernel))
 
 
 def random_geometry(rng: np.random.Generator) -> Geometry:
@@ -86,15 +99,36 @@ def measure(g: Geometry, seed: int) -> dict[str, Any]:
     exe = tersor.compile(graph, batch=g.n)
     want = model.double()(x.double()).detach()
     error = float((exe(x).double() - want).abs().max() / want.abs().max())
-    step = max(exe.profile(rounds=7).rows, key=lambda row: row.macs)
-    lanes = resolve("cpu").lanes
+    profile = exe.profile(rounds=7)
+    step = max(profile.rows, key=lambda row: row.macs)
+    flops = 2 * g.macs(resolve("cpu").lanes)
+    least = max(flops / profile.peak_gflops / 1e6, g.nbytes / copy_bandwidth(g.nbytes) / 1e6)
     return asdict(g) | {
         "template": step.template,
         "error": error,
         "ms": step.time,
         "gflops": 2 * g.macs() / step.time / 1e6,
-        "vector_gflops": 2 * g.macs(lanes) / step.time / 1e6,
+        "vector_gflops": flops / step.time / 1e6,
+        "of_roofline": least / step.time,
     }
+
+
+def copy_bandwidth(nbytes: int) -> float:
+    """GB/s, read and written together, of one thread that copies half as many bytes (the next power of two)."""
+    return _copy_bandwidth(max(12, math.ceil(math.log2(nbytes / 2))))
+
+
+@functools.cache
+def _copy_bandwidth(log2: int) -> float:
+    source = np.ones(2**log2, np.uint8)
+    target = np.empty_like(source)
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        for _ in range(repeat := max(1, 2**22 // source.nbytes)):
+            np.copyto(target, source)
+        times.append((time.perf_counter() - start) / repeat)
+    return 2 * source.nbytes / min(times) / 1e9
 
 
 def main() -> None:
@@ -110,15 +144,20 @@ def main() -> None:
         by_template[row["template"]].append(row)
     slow = []
     for name, group in by_template.items():
-        median = float(np.median([r["vector_gflops"] for r in group]))
-        for r in group:
-            r["of_median"] = r["vector_gflops"] / median
-        slow += [r for r in group if r["of_median"] < 0.7]
-        slowest, error = min(r["of_median"] for r in group), max(r["error"] for r in group)
-        print(f"{name:10} {len(group):4} geometries, median {median:6.1f} GFLOP/s, slowest {slowest:.2f} of it, largest error {error:.1e}")
-    print(f"{len(slow)} of {len(rows)} below 0.7 of their template's median")
-    for r in sorted(slow, key=lambda r: r["of_median"])[:20]:
-        print("  ", {k: v for k, v in r.items() if k not in ("error",)})
+        for speed in ("vector_gflops", "of_roofline"):
+            median = float(np.median([r[speed] for r in group]))
+            for r in group:
+                r[f"{speed}_of_median"] = r[speed] / median
+            slowest = min(r[f"{speed}_of_median"] for r in group)
+            print(f"{name:10} {len(group):4} geometries, {speed:14} median {median:7.2f}, slowest {slowest:.2f} of it")
+        print(f"{name:10} largest error {max(r['error'] for r in group):.1e}")
+        slow += [r for r in group if max(r["vector_gflops_of_median"], r["of_roofline_of_median"]) < 0.7]
+    below = sum(r["vector_gflops_of_median"] < 0.7 for r in rows)
+    print(
+        f"{below} of {len(rows)} below 0.7 of their template's median GFLOP/s, {len(slow)} of these below 0.7 of the median share of the roofline too"
+    )
+    for r in sorted(slow, key=lambda r: r["of_roofline_of_median"]):
+        print("  ", {k: round(v, 2) if isinstance(v, float) else v for k, v in r.items() if k != "error"})
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps({"seed": args.seed, "target": resolve("cpu").as_dict(), "rows": rows}, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,18 @@ class Channels:
 
     @property
     def step(self) -> int:
-        """Channels walked as one block: a whole block where every range is aligned to blocks, else one by one."""
+        """Channels of a whole input block."""
+        return self.g.block_in or self.g.c
+
+    @property
+    def ragged(self) -> bool:
+        """Whether a range may start inside a block: then its first block is short as well."""
         g = self.g
-        if not g.block_in:
-            return g.c
-        aligned = g.groups == 1 or all(self.first(ob) % g.block_in == 0 for ob in range(g.out_blocks))
-        return g.block_in if aligned else 1
+        return g.groups > 1 and any(self.first(ob) % g.block_in for ob in range(g.out_blocks))
+
+    def cuts(self, lo: int) -> list[int]:
+        """Where the blocks of a range that starts at channel `lo` begin, counted from `lo`, and its end."""
+        return [0, *range(self.step - lo % self.step, self.length, self.step), self.length]
 
     @property
     def vectors(self) -> list[tuple[int, int, int]]:
@@ -76,7 +83,7 @@ def padded_bias(b: np.ndarray | None, o: int, lanes: int) -> np.ndarray:
 
 
 def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
-    """(O, C/groups, kh, kw) -> [group][input block][kh][kw][channel][vectors * lanes], one forward stream; the last input block may be short."""
+    """(O, C/groups, kh, kw) -> [group][input block][kh][kw][channel][vectors * lanes], one forward stream; the outer input blocks may be short."""
     g = channels.g
     per_in, per_out, length = g.c // g.groups, g.o // g.groups, channels.length
     parts: list[np.ndarray] = []
@@ -90,7 +97,7 @@ def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
                 for o in live:
                     at = o // per_out * per_in - lo
                     panel[:, :, at : at + per_in, o - live.start] = w[o].transpose(1, 2, 0)
-            parts.extend(panel[:, :, k : k + channels.step].ravel() for k in range(0, length, channels.step))
+            parts.extend(panel[:, :, a:b].ravel() for a, b in pairwise(channels.cuts(lo)))
     return np.concatenate(parts)
 
 

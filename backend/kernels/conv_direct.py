@@ -3,7 +3,7 @@
 Loops: (image, row chunk, output group) > output row > column tile > input block > kernel row > kernel column > channel.
 Columns whose taps fall outside the map are left out tap by tap at compile time; kernel rows by a run-time range. The input is blocked
 (NCHW<n>c) or plain planes (the first layer). With groups, an output vector reads the range of input channels its lanes need, with zero
-weights where a lane does not need one; a range that starts inside a block is walked channel by channel.
+weights where a lane does not need one; of the blocks at its ends only the channels inside are walked.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Direct(ConvTemplate):
     def cost(self, region: Region, target: Target, params: Params) -> float:
         g = conv_window(region)
         channels, total = Channels(g), 0.0
-        overhead = 1.0 if channels.step > 1 else 1.5
+        overhead = 1.2 if channels.ragged else 1.0
         for vectors, _, count in channels.vectors:
             for m in cover(g.ow, tile_columns(target, vectors), vectors):
                 total += count * g.n * g.oh * (overhead * max(m * vectors, 9) / 2 * channels.length * g.kh * g.kw + 16 + 6 * g.kh)
@@ -105,28 +105,37 @@ class _Group:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
         tile = Tile(b, width, self.vectors, lanes)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
-        step = self.channels.step
-        full, rest = divmod(self.channels.length, step)
-        size = g.kh * g.kw * step * self.vectors * lanes
-        with b.loop("kb", 0, full) as kb:
-            self._block(tile, self.weights + kb * size, self.channel + kb * step, step, oy, ox, static_x, taps)
-        if rest:
-            self._block(tile, self.weights + full * size, self.channel + full * step, rest, oy, ox, static_x, taps)
+        step, length = self.channels.step, self.channels.length
+        size = g.kh * g.kw * self.vectors * lanes
+        if self.channels.ragged:
+            stop = self.channel + length
+            with b.loop("kb", t.floordiv(self.channel, step), t.floordiv(stop + step - 1, step)) as kb:
+                first = b.let("c0", t.max(self.channel, kb * step))
+                depth = b.let("depth", t.min(stop, (kb + 1) * step) - first)
+                self._block(tile, self.weights + (first - self.channel) * size, first, depth, oy, ox, static_x, taps)
+        else:
+            full, rest = divmod(length, step)
+            with b.loop("kb", 0, full) as kb:
+                self._block(tile, self.weights + kb * (step * size), self.channel + kb * step, step, oy, ox, static_x, taps)
+            if rest:
+                self._block(tile, self.weights + full * (step * size), self.channel + full * step, rest, oy, ox, static_x, taps)
         for j in range(self.vectors):
             offset = (((self.image * g.out_blocks + self.out_block + j) * g.oh + oy) * g.ow + ox) * lanes
             k.finish_rows(width, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
-    def _block(self, tile: Tile, weights: Expr, channel: Expr, depth: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+    def _block(
+        self, tile: Tile, weights: Expr, channel: Expr, depth: Expr, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]
+    ) -> None:
         """One input block: kernel rows, runs of kernel columns that touch the same output columns, channels."""
         g, b = self.g, self.k.b
         plane = t.floordiv(channel, g.block_in) if g.block_in else 0
-        lane = b.let("lane", t.floormod(channel, g.block_in)) if depth == 1 and g.block_in > 1 else 0
+        lane = b.let("lane", t.floormod(channel, g.block_in)) if self.channels.ragged else 0
         with b.loop("r", *taps) as r:
-            lines = g.kw * depth * tile.vectors * tile.lanes
+            lines = g.kw * self.channels.step * tile.vectors * tile.lanes
             following = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
             prefetch_lines(b, self.k.args[self.k.anchor.w], weights + following + r * lines, lines, self.number, self.tiles)
             row = b.let("row", ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
-            if depth > 1 and g.block_in and g.ow > NARROW and g.h * g.w * g.block_in * 4 <= PLANE:
+            if g.block_in and g.ow > NARROW and g.h * g.w * g.block_in * 4 <= PLANE:
                 # the next plane lies a whole map away, where the hardware does not look
                 for column in sorted({i * g.sw + s * g.dw for i in range(tile.rows) for s in range(g.kw)}):
                     b.prefetch(self.k.args[self.k.anchor.x], (row + g.h * g.w + column) * g.block_in)
@@ -136,14 +145,14 @@ class _Group:
                     base = b.let("base", weights + (r * g.kw + s) * (depth * tile.vectors * tile.lanes))
                     self._channels(tile, at, base, lane, depth, columns)
 
-    def _channels(self, tile: Tile, at: Expr, base: Expr, lane: Expr, depth: int, columns: list[int]) -> None:
+    def _channels(self, tile: Tile, at: Expr, base: Expr, lane: Expr, depth: Expr, columns: list[int]) -> None:
         g, b = self.g, self.k.b
         x, w = self.k.args[self.k.anchor.x], self.k.args[self.k.anchor.w]
         width = tile.vectors * tile.lanes
         # blocked: lanes of a pixel lie together; planes: a map apart
         along, across, first = (g.block_in, 1, at * g.block_in + lane) if g.block_in else (1, g.h * g.w, at)
-        u = unroll(len(columns), tile.vectors, depth)
-        with b.range("c", 0, depth // u) as outer:
+        u = unroll(len(columns), tile.vectors, depth) if isinstance(depth, int) else 1
+        with b.range("c", 0, depth // u) if isinstance(depth, int) else b.loop("c", 0, depth) as outer:
             for inner in range(u):
                 c = outer * u + inner
                 tile.step(x, [(i, first + i * (g.sw * along) + c * across) for i in columns], w, base + c * width)

@@ -33,7 +33,7 @@ class Gemm(ConvTemplate):
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
         g = conv_window(region)
-        return g.groups == 1 and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+        return (g.groups == 1 or not g.groups == g.c == g.o) and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
@@ -45,16 +45,17 @@ class Gemm(ConvTemplate):
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         g = conv_window(region)
-        pixels, chunk = g.oh * g.ow, params["chunk"]
-        depth, total = g.c * g.kh * g.kw, 0.0
-        for vectors, _, count in Channels(g).vectors:
+        pixels, chunk, channels = g.oh * g.ow, params["chunk"], Channels(g)
+        depth, total = channels.length * g.kh * g.kw * (1.2 if channels.ragged else 1.0), 0.0
+        for vectors, _, count in channels.vectors:
             biggest = max_rows(target, vectors)
             for m in cover(min(chunk, pixels), biggest, vectors):
                 total += count * g.n * (pixels / min(chunk, pixels)) * (max(m * vectors, 9) / 2 * depth + 14)
         if not g.pointwise:
-            # one load and one store a vector, from L2 or beyond once the patches outgrow it
+            # one load and one store a vector, in L2, beyond it, or in main memory
             patches = g.n * pixels * g.in_blocks * g.kh * g.kw
-            total += patches * (2.0 if patches * g.lanes * 4 < target.l2 else 6.0)
+            size = patches * g.lanes * 4 / target.l2
+            total += patches * (2.0 if size < 1 else 6.0 if size < 8 else 30.0)
         return total
 
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
@@ -68,8 +69,9 @@ class Gemm(ConvTemplate):
             assert k.scratch is not None
             gather_patches(k, g, source, k.scratch)
             source = k.scratch
-        for vectors, first, count in Channels(g).vectors:
-            _Product(k, g, source, vectors, first, count).emit()
+        channels = Channels(g)
+        for vectors, first, count in channels.vectors:
+            _Product(k, g, channels, source, vectors, first, count).emit()
 
 
 def gather_patches(k: Kernel, g: Window, x: Buffer, patches: Buffer) -> None:
@@ -98,6 +100,7 @@ class _Product:
 
     k: Kernel
     g: Window
+    channels: Channels
     source: Buffer
     vectors: int
     first: int
@@ -107,7 +110,7 @@ class _Product:
         k, g, b = self.k, self.g, self.k.b
         pixels, chunk = g.oh * g.ow, k.params["chunk"]
         chunks, rest = -(-pixels // chunk), pixels % chunk
-        size = g.c * g.kh * g.kw * g.lanes
+        size = self.channels.length * g.kh * g.kw * g.lanes
         with b.loop("task", 0, g.n * chunks * self.count, tasks(k.threads, g.n * chunks * self.count)) as task:
             self.image = b.let("image", t.floordiv(task, chunks * self.count))
             part = b.let("part", t.floormod(t.floordiv(task, self.count), chunks))
@@ -139,29 +142,43 @@ class _Product:
         pixels, taps = g.oh * g.ow, g.kh * g.kw
         tile = Tile(b, height, self.vectors, lanes)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
-        full, rest = divmod(g.c, lanes)
-        planes = b.let("planes", self.image * (g.in_blocks * taps))
-        panel = lanes * self.vectors * lanes
-        with b.loop("kt", 0, full * taps) as kt:
-            if full * taps >= DEEP:
-                # the next plane lies a whole map away, where the hardware does not look
-                for i in range(height):
-                    b.prefetch(self.source, ((planes + kt + 1) * pixels + pixel + i) * lanes)
-            prefetch_lines(b, k.args[op.w], self.weights + g.c * taps * self.vectors * lanes + kt * panel, panel, number, tiles)
-            self._channels(tile, ((planes + kt) * pixels + pixel) * lanes, self.weights + kt * panel, lanes)
-        if rest:
-            at = self.weights + full * taps * panel
-            with b.loop("kt", 0, taps) as kt:
-                self._channels(tile, ((planes + full * taps + kt) * pixels + pixel) * lanes, at + kt * (rest * self.vectors * lanes), rest)
+        planes, panel = b.let("planes", self.image * (g.in_blocks * taps)), self.vectors * lanes
+        channel, length = b.let("channel", self.channels.first(self.out_block)), self.channels.length
+
+        def source(plane: Expr) -> Expr:
+            return ((planes + plane) * pixels + pixel) * lanes
+
+        if self.channels.ragged:
+            stop = channel + length
+            with b.loop("kb", t.floordiv(channel, lanes), t.floordiv(stop + lanes - 1, lanes)) as kb:
+                first = b.let("c0", t.max(channel, kb * lanes))
+                depth = b.let("depth", t.min(stop, (kb + 1) * lanes) - first)
+                at = b.let("at", self.weights + (first - channel) * (taps * panel))
+                with b.range("tap", 0, taps) as tap:
+                    self._channels(tile, source(kb * taps + tap) + first - kb * lanes, at + tap * (depth * panel), depth)
+        else:
+            full, rest = divmod(length, lanes)
+            start = b.let("start", t.floordiv(channel, lanes) * taps)
+            with b.loop("kt", 0, full * taps) as kt:
+                if full * taps >= DEEP:
+                    # the next plane lies a whole map away, where the hardware does not look
+                    for i in range(height):
+                        b.prefetch(self.source, source(start + kt + 1) + i * lanes)
+                prefetch_lines(b, k.args[op.w], self.weights + (length * taps + kt * lanes) * panel, lanes * panel, number, tiles)
+                self._channels(tile, source(start + kt), self.weights + kt * (lanes * panel), lanes)
+            if rest:
+                at = self.weights + full * taps * lanes * panel
+                with b.loop("kt", 0, taps) as kt:
+                    self._channels(tile, source(start + full * taps + kt), at + kt * (rest * panel), rest)
         for j in range(self.vectors):
             offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel) * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
-    def _channels(self, tile: Tile, at: Expr, base: Expr, depth: int) -> None:
+    def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr) -> None:
         b, lanes, width = self.k.b, self.g.lanes, tile.vectors * tile.lanes
         at, base = b.let("at", at), b.let("base", base)
-        u = unroll(tile.rows, tile.vectors, depth)
-        with b.range("c", 0, depth // u) as outer:
+        u = unroll(tile.rows, tile.vectors, depth) if isinstance(depth, int) else 1
+        with b.range("c", 0, depth // u) if isinstance(depth, int) else b.loop("c", 0, depth) as outer:
             for inner in range(u):
                 c = outer * u + inner
                 tile.step(self.source, [(i, at + i * lanes + c) for i in range(tile.rows)], self.k.args[self.k.anchor.w], base + c * width)
