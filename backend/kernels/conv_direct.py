@@ -19,8 +19,8 @@ from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Expr
 from .conv import Channels, ConvTemplate, conv_window
-from .geometry import Window, balance, column_tiles, tasks
-from .micro import Tile, cover, max_rows, prefetch_lines, unroll
+from .geometry import Window, balance, chunk_lengths, column_tiles, tasks
+from .micro import Tile, ahead, cover, max_rows
 from .template import Params, kernel
 
 #: The next plane's pixels are fetched ahead for planes up to these bytes, on maps wider than this. Larger planes outgrow the first-level TLB,
@@ -45,7 +45,8 @@ class Direct(ConvTemplate):
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
         fit = max(1, min(g.oh, target.l2 // 2 // (g.c * g.w * g.sh * 4)))
-        return [{"chunk": balance(g.oh, fit, g.n, max(count for _, _, count in Channels(g).vectors), threads)}]
+        best = balance(g.oh, fit, g.n, max(count for _, _, count in Channels(g).vectors), threads)
+        return [{"chunk": chunk} for chunk in chunk_lengths(best, g.oh)]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         g = conv_window(region)
@@ -131,9 +132,6 @@ class _Group:
         plane = t.floordiv(channel, g.block_in) if g.block_in else 0
         lane = b.let("lane", t.floormod(channel, g.block_in)) if self.channels.ragged else 0
         with b.loop("r", *taps) as r:
-            lines = g.kw * self.channels.step * tile.vectors * tile.lanes
-            following = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
-            prefetch_lines(b, self.k.args[self.k.anchor.w], weights + following + r * lines, lines, self.number, self.tiles)
             row = b.let("row", ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
             if g.block_in and g.ow > NARROW and g.h * g.w * g.block_in * 4 <= PLANE:
                 # the next plane lies a whole map away, where the hardware does not look
@@ -148,14 +146,12 @@ class _Group:
     def _channels(self, tile: Tile, at: Expr, base: Expr, lane: Expr, depth: Expr, columns: list[int]) -> None:
         g, b = self.g, self.k.b
         x, w = self.k.args[self.k.anchor.x], self.k.args[self.k.anchor.w]
-        width = tile.vectors * tile.lanes
         # blocked: lanes of a pixel lie together; planes: a map apart
         along, across, first = (g.block_in, 1, at * g.block_in + lane) if g.block_in else (1, g.h * g.w, at)
-        u = unroll(len(columns), tile.vectors, depth) if isinstance(depth, int) else 1
-        with b.range("c", 0, depth // u) if isinstance(depth, int) else b.loop("c", 0, depth) as outer:
-            for inner in range(u):
-                c = outer * u + inner
-                tile.step(x, [(i, first + i * (g.sw * along) + c * across) for i in columns], w, base + c * width)
+        floats = self.channels.step * tile.vectors * tile.lanes
+        following = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
+        fetch = ahead(b, w, base + following, floats, self.number, self.tiles)
+        tile.channels(x, [(i, first + i * (g.sw * along)) for i in columns], w, base, depth, across, ahead=fetch)
 
     def _runs(self, width: int, static_x: int | None) -> list[tuple[int, int, list[int]]]:
         """Kernel columns [first, last) that touch the same output columns of the tile. They stay serial loops: unrolled, neighbouring taps would

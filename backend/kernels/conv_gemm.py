@@ -18,8 +18,8 @@ from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
 from .conv import Channels, ConvTemplate, conv_window
-from .geometry import Window, balance, tasks
-from .micro import Tile, cover, max_rows, prefetch_lines, runs, unroll
+from .geometry import Window, balance, chunk_lengths, tasks
+from .micro import Ahead, Tile, ahead, cover, max_rows, runs
 from .template import Params, kernel
 
 #: From this many planes on, the next plane's pixels are fetched ahead: a short reduction has no time to gain from it.
@@ -41,7 +41,8 @@ class Gemm(ConvTemplate):
         tile = max(max_rows(target, vectors) for vectors, _, _ in Channels(g).vectors)
         fit = max(1, target.l2 // 2 // (depth * 4) // tile)
         count = max(count for _, _, count in Channels(g).vectors)
-        return [{"chunk": min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads))}]
+        best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads))
+        return [{"chunk": chunk} for chunk in chunk_lengths(best, pixels, tile)]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         g = conv_window(region)
@@ -49,8 +50,9 @@ class Gemm(ConvTemplate):
         depth, total = channels.length * g.kh * g.kw * (1.2 if channels.ragged else 1.0), 0.0
         for vectors, _, count in channels.vectors:
             biggest = max_rows(target, vectors)
-            for m in cover(min(chunk, pixels), biggest, vectors):
-                total += count * g.n * (pixels / min(chunk, pixels)) * (max(m * vectors, 9) / 2 * depth + 14)
+            for size, repeat in ((chunk, pixels // chunk), (pixels % chunk, 1)):
+                for m in cover(size, biggest, vectors):
+                    total += count * g.n * repeat * (max(m * vectors, 9) / 2 * depth + 14)
         if not g.pointwise:
             # one load and one store a vector, in L2, beyond it, or in main memory
             patches = g.n * pixels * g.in_blocks * g.kh * g.kw
@@ -164,8 +166,8 @@ class _Product:
                     # the next plane lies a whole map away, where the hardware does not look
                     for i in range(height):
                         b.prefetch(self.source, source(start + kt + 1) + i * lanes)
-                prefetch_lines(b, k.args[op.w], self.weights + (length * taps + kt * lanes) * panel, lanes * panel, number, tiles)
-                self._channels(tile, source(start + kt), self.weights + kt * (lanes * panel), lanes)
+                fetch = ahead(b, k.args[op.w], self.weights + (length * taps + kt * lanes) * panel, lanes * panel, number, tiles)
+                self._channels(tile, source(start + kt), self.weights + kt * (lanes * panel), lanes, fetch)
             if rest:
                 at = self.weights + full * taps * lanes * panel
                 with b.loop("kt", 0, taps) as kt:
@@ -174,11 +176,7 @@ class _Product:
             offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel) * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
-    def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr) -> None:
-        b, lanes, width = self.k.b, self.g.lanes, tile.vectors * tile.lanes
-        at, base = b.let("at", at), b.let("base", base)
-        u = unroll(tile.rows, tile.vectors, depth) if isinstance(depth, int) else 1
-        with b.range("c", 0, depth // u) if isinstance(depth, int) else b.loop("c", 0, depth) as outer:
-            for inner in range(u):
-                c = outer * u + inner
-                tile.step(self.source, [(i, at + i * lanes + c) for i in range(tile.rows)], self.k.args[self.k.anchor.w], base + c * width)
+    def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr, fetch: Ahead | None = None) -> None:
+        at, base = self.k.b.let("at", at), self.k.b.let("base", base)
+        rows = [(i, at + i * self.g.lanes) for i in range(tile.rows)]
+        tile.channels(self.source, rows, self.k.args[self.k.anchor.w], base, depth, ahead=fetch)

@@ -24,7 +24,7 @@ from ..target import Target
 from ..tir import Buffer, Expr
 from .copies import vector
 from .geometry import tasks
-from .micro import Tile, cover, prefetch_lines, runs, unroll
+from .micro import LINE, Tile, ahead, cover, runs
 from .template import Params, kernel
 
 #: Rows from which a computed matrix is worth packing, and the bytes of one of its rows from which reading it in place hurts.
@@ -300,14 +300,10 @@ class _Product:
         base = b.let("x", self.left + row * g.k)
         step = p.vectors * lanes if self.packed else g.n
 
-        u = unroll(height, p.vectors, g.k)
-        ahead = AHEAD * 16 if tiles == 1 else g.k * step
-        with b.loop("d", 0, g.k // u) as d:
-            if self.packed and g.itemsize == 4:
-                prefetch_lines(b, self.right, self.at + ahead + d * (u * step), u * step, index, tiles)
-            for i in range(u):
-                at = d * u + i
-                tile.step(x, [(r, base + r * g.k + at) for r in range(height)], self.right, self.at + at * step)
+        fetch = None
+        if self.packed and g.itemsize == 4:
+            fetch = ahead(b, self.right, self.at + (AHEAD * LINE if tiles == 1 else g.k * step), g.k * step, index, tiles)
+        tile.channels(x, [(r, base + r * g.k) for r in range(height)], self.right, self.at, g.k, down=step, ahead=fetch)
         for j in range(p.vectors):
             live = p.live if j == p.vectors - 1 else lanes
             for i in range(height):

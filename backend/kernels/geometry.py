@@ -108,6 +108,12 @@ def tasks(threads: int, count: int) -> str:
     return "parallel" if threads > 1 and count > 1 else "serial"
 
 
+def chunk_lengths(first: int, size: int, unit: int = 1) -> list[int]:
+    """Chunk lengths worth measuring for a loop of `size`: the given one, then a whole, a half, a quarter and so on, in multiples of `unit`."""
+    units = -(-size // unit)
+    return list(dict.fromkeys([first, *(min(size, unit * -(-units // n)) for n in (1, 2, 4, 8, 16))]))
+
+
 def balance(size: int, fit: int, images: int, groups: int, threads: int) -> int:
     """Chunk length, at most `fit`, for a loop over (image, chunk of `size`, group): the busiest thread gets the least, then chunks are long.
 

@@ -12,6 +12,17 @@ from dataclasses import dataclass
 from ..target import Target
 from ..tir import Buffer, Builder, Expr, const, splat
 
+LINE = 16
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Cache lines of weights to ask for, spread over a loop that multiplies others."""
+
+    w: Buffer
+    at: Expr
+    lines: int
+
 
 @dataclass
 class Tile:
@@ -41,6 +52,33 @@ class Tile:
             for j, weight in enumerate(weights):
                 b.store(self.acc[i][j], 0, b.load(self.acc[i][j], 0, lanes) + value * weight, lanes)
 
+    def channels(
+        self,
+        x: Buffer,
+        rows: Sequence[tuple[int, Expr]],
+        w: Buffer,
+        w_index: Expr,
+        depth: Expr,
+        across: int = 1,
+        down: int | None = None,
+        ahead: Ahead | None = None,
+    ) -> None:
+        """`step` over `depth` channels that lie `across` apart in x, and `down` in w (else one after the other)."""
+        down = down or self.vectors * self.lanes
+        if not isinstance(depth, int):
+            with self.b.loop("c", 0, depth) as c:
+                self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
+            return
+        u = unroll(len(rows), self.vectors, depth)
+        lines = 0 if ahead is None else -(-ahead.lines * u // depth)
+        with self.b.range("c", 0, depth // u) as outer:
+            for inner in range(u):
+                c = outer * u + inner
+                for line in range(lines):
+                    if ahead is not None and line * u // lines == inner:
+                        self.b.prefetch(ahead.w, ahead.at + (outer * lines + line) * LINE)
+                self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
+
     def value(self, i: int, j: int) -> Expr:
         return self.b.load(self.acc[i][j], 0, self.lanes)
 
@@ -59,18 +97,17 @@ def vector_groups(blocks: int) -> list[tuple[int, int, int]]:
     return [(2, 0, (blocks - 3) // 2), (3, blocks - 3, 1)]
 
 
-def prefetch_lines(b: Builder, w: Buffer, start: Expr, floats: int, tile: Expr, tiles: int) -> None:
+def ahead(b: Builder, w: Buffer, start: Expr, floats: int, tile: Expr, tiles: int) -> Ahead | None:
     """One tile's share of asking for `floats` weights from `start` on: all `tiles` that read the present panel fetch the next one between them.
 
     Weights of a whole network do not stay in the caches, and the first tile of a panel alone would wait for memory. With more tiles than
     lines there is time enough, and nothing is fetched.
     """
-    line = 16
-    share = -(-floats // line // tiles)
-    if tiles <= floats // line:
-        at = b.let("ahead", start + tile * (share * line))
-        for i in range(share):
-            b.prefetch(w, at + i * line)
+    lines = -(-floats // LINE)
+    if tiles > lines:
+        return None
+    share = -(-lines // tiles)
+    return Ahead(w, b.let("ahead", start + tile * (share * LINE)), share)
 
 
 @functools.cache

@@ -1,0 +1,111 @@
+"""Winograd's convolution: its matrices against a plain correlation, its kernels against the interpreter in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from backend_run import TARGETS, check
+from conv_graphs import conv_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tersor.backend import schedule as schedule_module
+from tersor.backend.kernels.template import templates_for
+from tersor.backend.kernels.toom_cook import POINTS, matrices, transform_weights
+from tersor.ir.graph import Graph
+from tersor.ir.op import Const
+from tersor.ir.ops import Conv2d, Mul, Sigmoid
+from tersor.ir.types import Tensor
+
+
+@pytest.mark.parametrize("m", POINTS)
+def test_one_dimension_is_a_correlation(m: int) -> None:
+    rng = np.random.default_rng(m)
+    b, g, a = matrices(m)
+    d, w = rng.standard_normal(m + 2), rng.standard_normal(3)
+    want = [sum(d[i + r] * w[r] for r in range(3)) for i in range(m)]
+    np.testing.assert_allclose(a @ ((g @ w) * (b @ d)), want, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("m", POINTS)
+def test_weights_are_transformed_in_two_dimensions(m: int) -> None:
+    rng = np.random.default_rng(m)
+    b, _, a = matrices(m)
+    d, w = rng.standard_normal((m + 2, m + 2)), rng.standard_normal((1, 1, 3, 3)).astype(np.float32)
+    u = transform_weights(w, m).reshape(m + 2, m + 2)
+    want = [[(d[i : i + 3, j : j + 3] * w[0, 0]).sum() for j in range(m)] for i in range(m)]
+    np.testing.assert_allclose(a @ (u * (b @ d @ b.T)) @ a.T, want, rtol=0, atol=1e-5)
+
+
+def force(monkeypatch: pytest.MonkeyPatch, **params: Any) -> None:
+    """Let the schedule choose Winograd with these parameters for every convolution."""
+    original = schedule_module.choose
+
+    def choose(region: Any, *args: Any, **options: Any) -> Any:
+        if not isinstance(region.anchor, Conv2d):
+            return original(region, *args, **options)
+        template = next(t for t in templates_for(region.anchor) if t.name == "winograd")
+        assert template.accepts(region, args[0])
+        return schedule_module.Choice("winograd", params, "model")
+
+    monkeypatch.setattr(schedule_module, "choose", choose)
+
+
+SAME = (1, 1, 1, 1)
+CASES: dict[str, tuple[Graph, dict[str, int]]] = {
+    "one_chunk": (conv_graph(1, 32, 64, (8, 8), (3, 3), padding=SAME, residual=True), {"m": 2, "tiles": 16, "groups": 2, "vectors": 2}),
+    "one_vector": (conv_graph(1, 40, 64, (14, 14), (3, 3), padding=SAME, residual=True), {"m": 4, "tiles": 16, "groups": 4, "vectors": 1}),
+    "last_chunk_short": (conv_graph(1, 19, 50, (13, 17), (3, 3), padding=SAME), {"m": 4, "tiles": 7, "groups": 2, "vectors": 2}),
+    "images_share_chunks": (conv_graph(3, 16, 33, (7, 5), (3, 3), padding=SAME, residual=True), {"m": 4, "tiles": 5, "groups": 1, "vectors": 2}),
+    "large_tile": (conv_graph(2, 24, 48, (12, 19), (3, 3), padding=SAME), {"m": 6, "tiles": 8, "groups": 2, "vectors": 2}),
+    "no_padding": (conv_graph(1, 16, 16, (9, 10), (3, 3)), {"m": 2, "tiles": 28, "groups": 2, "vectors": 2}),
+    "wide_padding": (conv_graph(1, 16, 20, (6, 5), (3, 3), padding=(2, 2, 0, 3), bias=False), {"m": 4, "tiles": 28, "groups": 2, "vectors": 2}),
+    "map_below_a_tile": (conv_graph(1, 16, 16, (2, 1), (3, 3), padding=SAME), {"m": 6, "tiles": 1, "groups": 2, "vectors": 1}),
+    "few_channels": (conv_graph(1, 5, 3, (11, 11), (3, 3), padding=SAME), {"m": 4, "tiles": 9, "groups": 2, "vectors": 2}),
+}
+#: Errors of the method in single precision, relative to the largest result: F(6) is the worst.
+LIMITS = {2: 2e-6, 4: 5e-6, 6: 5e-5}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_kernels(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, params = CASES[name]
+    force(monkeypatch, **params)
+    compiled = check(graph, threads=threads, legal=False, tolerance=LIMITS[params["m"]])
+    assert "winograd" in compiled.templates
+
+
+@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("name", ["one_chunk", "one_vector", "last_chunk_short", "large_tile"])
+def test_narrow_vectors(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, params = CASES[name]
+    force(monkeypatch, **params)
+    check(graph, target=target, legal=False, tolerance=LIMITS[params["m"]])
+
+
+def test_tail_with_exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    graph = Graph()
+    x = graph.add_input(Tensor((1, 16, 10, 10)), "x")
+    y = graph.add(Conv2d(x, Const(rng.standard_normal((32, 16, 3, 3)).astype(np.float32)), None, padding=SAME))  # type: ignore[arg-type]
+    graph.set_outputs([graph.add(Mul(y, graph.add(Sigmoid(y))))])
+    force(monkeypatch, m=4, tiles=9, groups=2, vectors=2)
+    check(graph, legal=False, tolerance=LIMITS[4])
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_any_geometry(data: st.DataObject) -> None:
+    draw = data.draw
+    m = draw(st.sampled_from([2, 4, 6]))
+    padding = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    size = (draw(st.integers(3, 20)), draw(st.integers(3, 20)))
+    channels = draw(st.integers(5, 70)), draw(st.integers(1, 70))  # fewer stay plain planes
+    graph = conv_graph(draw(st.integers(1, 3)), *channels, size, (3, 3), padding=padding)
+    params = {"m": m, "tiles": draw(st.integers(1, 30)), "groups": draw(st.integers(1, 4)), "vectors": draw(st.sampled_from([1, 2]))}
+    with pytest.MonkeyPatch.context() as patch:
+        force(patch, **params)
+        check(graph, threads=draw(st.sampled_from([1, 2])), legal=False, tolerance=LIMITS[m])
