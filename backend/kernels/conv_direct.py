@@ -45,7 +45,7 @@ class Direct(ConvTemplate):
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
         fit = max(1, min(g.oh, target.l2 // 2 // (g.c * g.w * g.sh * 4)))
-        best = balance(g.oh, fit, g.n, max(count for _, _, count in Channels(g).vectors), threads)
+        best = balance(g.oh, fit, g.n, max(count for _, _, count in Channels(g).vectors), threads, g.light)
         return [{"chunk": chunk} for chunk in chunk_lengths(best, g.oh)]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:

@@ -19,11 +19,8 @@ from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
 from .conv import Channels, ConvTemplate, conv_window
 from .geometry import Window, balance, chunk_lengths, tasks
-from .micro import Ahead, Tile, ahead, cover, max_rows, runs
+from .micro import Tile, cover, max_rows, runs, tile_cycles
 from .template import Params, kernel
-
-#: From this many planes on, the next plane's pixels are fetched ahead: a short reduction has no time to gain from it.
-DEEP = 8
 
 
 @kernel(TileConv2d)
@@ -41,7 +38,7 @@ class Gemm(ConvTemplate):
         tile = max(max_rows(target, vectors) for vectors, _, _ in Channels(g).vectors)
         fit = max(1, target.l2 // 2 // (depth * 4) // tile)
         count = max(count for _, _, count in Channels(g).vectors)
-        best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads))
+        best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads, g.light))
         return [{"chunk": chunk} for chunk in chunk_lengths(best, pixels, tile)]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
@@ -49,10 +46,8 @@ class Gemm(ConvTemplate):
         pixels, chunk, channels = g.oh * g.ow, params["chunk"], Channels(g)
         depth, total = channels.length * g.kh * g.kw * (1.2 if channels.ragged else 1.0), 0.0
         for vectors, _, count in channels.vectors:
-            biggest = max_rows(target, vectors)
             for size, repeat in ((chunk, pixels // chunk), (pixels % chunk, 1)):
-                for m in cover(size, biggest, vectors):
-                    total += count * g.n * repeat * (max(m * vectors, 9) / 2 * depth + 14)
+                total += count * g.n * repeat * tile_cycles(target, size, vectors, depth)
         if not g.pointwise:
             # one load and one store a vector, in L2, beyond it, or in main memory
             patches = g.n * pixels * g.in_blocks * g.kh * g.kw
@@ -159,24 +154,13 @@ class _Product:
                 with b.range("tap", 0, taps) as tap:
                     self._channels(tile, source(kb * taps + tap) + first - kb * lanes, at + tap * (depth * panel), depth)
         else:
-            full, rest = divmod(length, lanes)
-            start = b.let("start", t.floordiv(channel, lanes) * taps)
-            with b.loop("kt", 0, full * taps) as kt:
-                if full * taps >= DEEP:
-                    # the next plane lies a whole map away, where the hardware does not look
-                    for i in range(height):
-                        b.prefetch(self.source, source(start + kt + 1) + i * lanes)
-                fetch = ahead(b, k.args[op.w], self.weights + (length * taps + kt * lanes) * panel, lanes * panel, number, tiles)
-                self._channels(tile, source(start + kt), self.weights + kt * (lanes * panel), lanes, fetch)
-            if rest:
-                at = self.weights + full * taps * lanes * panel
-                with b.loop("kt", 0, taps) as kt:
-                    self._channels(tile, source(start + full * taps + kt), at + kt * (rest * panel), rest)
+            at = b.let("at", source(t.floordiv(channel, lanes) * taps))
+            tile.blocks(self.source, at, pixels * lanes, k.args[op.w], self.weights, length, taps, deep=True, turn=(number, tiles))
         for j in range(self.vectors):
             offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel) * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
-    def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr, fetch: Ahead | None = None) -> None:
+    def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr) -> None:
         at, base = self.k.b.let("at", at), self.k.b.let("base", base)
         rows = [(i, at + i * self.g.lanes) for i in range(tile.rows)]
-        tile.channels(self.source, rows, self.k.args[self.k.anchor.w], base, depth, ahead=fetch)
+        tile.channels(self.source, rows, self.k.args[self.k.anchor.w], base, depth)

@@ -6,6 +6,7 @@ input vector is loaded once and feeds all the taps it belongs to.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
 from .conv import ConvTemplate, conv_window, padded_bias
-from .geometry import Window, balance, column_tiles, tasks
+from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
 from .micro import Tile
 from .template import Params, kernel
 
@@ -34,12 +35,10 @@ class Depthwise(ConvTemplate):
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
-        width = max(1, min(24, target.registers - g.kw - 2))
-        return [{"width": width, "chunk": balance(g.oh, g.oh, g.n * g.in_blocks, 1, threads)}]
+        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows=True)}]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
-        g = conv_window(region)
-        return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh * g.kw / 2 + 3))
+        return depthwise_cycles(conv_window(region))
 
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """(C, 1, kh, kw) -> [block][kh][kw][lane]."""
@@ -58,32 +57,50 @@ class Depthwise(ConvTemplate):
         g, b, rows = conv_window(k.region), k.b, k.params["chunk"]
         chunks = -(-g.oh // rows)
         with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
-            plane = b.let("plane", t.floordiv(task, chunks))
-            part = b.let("part", t.floormod(task, chunks))
+            plane, part = planes_and_parts(b, task, g, chunks)
             block = b.let("block", t.floormod(plane, g.in_blocks))
+            image = b.let("image", t.floordiv(plane, g.in_blocks))
             with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
-                taps = g.rows(b, oy)
-                for width, x, repeat in column_tiles(g, k.params["width"], 1):
-                    with b.range("tile", 0, repeat) as i:
-                        self._tile(k, g, plane, block, width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
+                depthwise_row(k, g, k.params["width"], oy, lambda iy: (plane * g.h + iy) * g.w, (plane * g.oh + oy) * g.ow, block, image)
 
-    def _tile(
-        self, k: Kernel, g: Window, plane: Expr, block: Expr, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]
-    ) -> None:
-        b, lanes, op = k.b, g.lanes, k.anchor
-        tile = Tile(b, width, 1, lanes)
-        tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))
-        with b.loop("r", *taps) as r:
-            weights = [b.let("w", b.load(k.args[op.w], ((block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
-            row = b.let("row", (plane * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
-            for column, pairs in touched(g, width, static_x):
-                value = b.let("x", b.load(k.args[op.x], (row + column) * lanes, lanes))
-                for i, s in pairs:
-                    acc: Buffer = tile.acc[i][0]
-                    b.store(acc, 0, b.load(acc, 0, lanes) + value * weights[s], lanes)
-        image = b.let("image", t.floordiv(plane, g.in_blocks))
-        offset = ((plane * g.oh + oy) * g.ow + ox) * lanes
-        k.finish_rows(width, partial(tile.value, j=0), offset, lanes, block * lanes, image, lanes)
+
+def columns_in_registers(g: Window, target: Target) -> int:
+    """Output columns whose accumulators fit the registers beside a row of weights."""
+    return max(1, min(24, target.registers - g.kw - 2))
+
+
+def depthwise_cycles(g: Window) -> float:
+    return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh * g.kw / 2 + 3))
+
+
+def depthwise_row(k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr) -> None:
+    """One output row of a channel block, in tiles of at most `width` columns.
+
+    source: the first pixel of an input row in the anchor's operand; result: that of the output row in k.out, in pixels.
+    """
+    taps = g.rows(k.b, oy)
+    for columns, x, repeat in column_tiles(g, width, 1):
+        with k.b.range("tile", 0, repeat) as i:
+            ox = k.b.let("ox", x + i * columns)
+            _tile(k, g, columns, oy, ox, x if repeat == 1 else None, taps, source, result, block, image)
+
+
+def _tile(
+    k: Kernel, g: Window, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr],
+    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr,
+) -> None:  # fmt: skip
+    b, lanes, op = k.b, g.lanes, k.anchor
+    tile = Tile(b, width, 1, lanes)
+    tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))
+    with b.loop("r", *taps) as r:
+        weights = [b.let("w", b.load(k.args[op.w], ((block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
+        row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + ox * g.sw - g.left)
+        for column, pairs in touched(g, width, static_x):
+            value = b.let("x", b.load(k.args[op.x], (row + column) * lanes, lanes))
+            for i, s in pairs:
+                acc: Buffer = tile.acc[i][0]
+                b.store(acc, 0, b.load(acc, 0, lanes) + value * weights[s], lanes)
+    k.finish_rows(width, partial(tile.value, j=0), (result + ox) * lanes, lanes, block * lanes, image, lanes)
 
 
 def touched(g: Window, width: int, static_x: int | None) -> list[tuple[int, list[tuple[int, int]]]]:

@@ -42,6 +42,11 @@ class Window:
         return (self.kh, self.kw, self.sh, self.sw, self.top, self.left) == (1, 1, 1, 1, 0, 0) and (self.h, self.w) == (self.oh, self.ow)
 
     @property
+    def light(self) -> bool:
+        """Whether the weights are no more than the input: then threads divide the map, and each reads all of them."""
+        return self.o * self.c // self.groups * self.kh * self.kw <= self.n * self.c * self.h * self.w
+
+    @property
     def out_blocks(self) -> int:
         return -(-self.o // self.lanes)
 
@@ -114,10 +119,11 @@ def chunk_lengths(first: int, size: int, unit: int = 1) -> list[int]:
     return list(dict.fromkeys([first, *(min(size, unit * -(-units // n)) for n in (1, 2, 4, 8, 16))]))
 
 
-def balance(size: int, fit: int, images: int, groups: int, threads: int) -> int:
+def balance(size: int, fit: int, images: int, groups: int, threads: int, rows: bool = False) -> int:
     """Chunk length, at most `fit`, for a loop over (image, chunk of `size`, group): the busiest thread gets the least, then chunks are long.
 
-    TVM hands every thread one contiguous range of tasks.
+    TVM hands every thread one contiguous range of tasks. rows: threads divide the map rather than the groups, so that each finds what it reads
+    in its own cache when the kernels before did so too.
     """
 
     def busiest(chunk: int) -> float:
@@ -125,7 +131,17 @@ def balance(size: int, fit: int, images: int, groups: int, threads: int) -> int:
         share = -(-len(work) // threads)
         return max(sum(work[i : i + share]) for i in range(0, len(work), share))
 
+    if rows and threads > 1 and images % threads and size >= threads:
+        chunks = (-(-size // fit) + threads - 1) // threads * threads
+        return -(-size // chunks)
     if threads == 1 or images * groups % threads == 0:
         chunks = -(-size // fit)
         return -(-size // chunks)
     return min(range(1, fit + 1), key=lambda c: (round(busiest(c) * (1 + 0.02 / c), 6), -c))
+
+
+def planes_and_parts(b: Builder, task: Expr, g: Window, chunks: int) -> tuple[Expr, Expr]:
+    """(image * channel blocks + block, chunk) of a task: (image, chunk, block) in this order, so that threads divide rows before channels."""
+    per_image = chunks * g.in_blocks
+    image, part = b.let("image", t.floordiv(task, per_image)), b.let("part", t.floordiv(t.floormod(task, per_image), g.in_blocks))
+    return b.let("plane", image * g.in_blocks + t.floormod(task, g.in_blocks)), part

@@ -13,6 +13,8 @@ from ..target import Target
 from ..tir import Buffer, Builder, Expr, const, splat
 
 LINE = 16
+#: From this many planes on, the next plane's pixels are fetched ahead: a short reduction has no time to gain from it.
+DEEP = 8
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,41 @@ class Tile:
                         self.b.prefetch(ahead.w, ahead.at + (outer * lines + line) * LINE)
                 self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
 
+    def blocks(
+        self,
+        x: Buffer,
+        at: Expr,
+        step: Expr,
+        w: Buffer,
+        w_at: Expr,
+        channels: int,
+        taps: int = 1,
+        deep: bool = False,
+        turn: tuple[Expr, int] | None = None,
+    ) -> None:
+        """`step` over all taps and channels of consecutive pixels: row i reads x[at + plane * step + i * lanes + lane], plane = block * taps + tap.
+
+        deep: whether the next plane's pixels are fetched ahead, where the reduction is long. turn: (number, tiles), this tile's number of all
+        that read the same weights; between them they fetch those behind (`ahead`).
+        """
+        b, lanes, panel = self.b, self.lanes, self.vectors * self.lanes
+        full, rest = divmod(channels, lanes)
+
+        def plane(number: Expr, base: Expr, depth: int, fetch: Ahead | None = None) -> None:
+            start, base = b.let("at", at + number * step), b.let("base", base)
+            self.channels(x, [(i, start + i * lanes) for i in range(self.rows)], w, base, depth, ahead=fetch)
+
+        with b.loop("kt", 0, full * taps) as kt:
+            if deep and full * taps >= DEEP:
+                # it lies a whole map away, where the hardware does not look
+                for i in range(self.rows):
+                    b.prefetch(x, at + (kt + 1) * step + i * lanes)
+            fetch = ahead(b, w, w_at + (channels * taps + kt * lanes) * panel, lanes * panel, *turn) if turn else None
+            plane(kt, w_at + kt * (lanes * panel), lanes, fetch)
+        if rest:
+            with b.loop("kt", 0, taps) as kt:
+                plane(full * taps + kt, w_at + (full * taps * lanes + kt * rest) * panel, rest)
+
     def value(self, i: int, j: int) -> Expr:
         return self.b.load(self.acc[i][j], 0, self.lanes)
 
@@ -86,6 +123,11 @@ class Tile:
 def max_rows(target: Target, vectors: int, spare: int = 0) -> int:
     """Rows that fit the registers beside the weight vectors, one broadcast and `spare` more."""
     return max(1, min((target.registers - vectors - 1 - spare) // vectors, 24 if target.registers == 32 else 12))
+
+
+def tile_cycles(target: Target, rows: int, vectors: int, depth: float) -> float:
+    """Modelled cycles of `rows` times `vectors` accumulators over a reduction, in tiles of the best heights."""
+    return sum(max(m * vectors, 9) / 2 * depth + 14 for m in cover(rows, max_rows(target, vectors), vectors))
 
 
 def vector_groups(blocks: int) -> list[tuple[int, int, int]]:

@@ -13,7 +13,7 @@ from ..target import Target
 from ..tile import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
 from ..tir import Expr, const, splat
 from .depthwise import touched
-from .geometry import Window, balance, column_tiles, tasks, window
+from .geometry import Window, balance, column_tiles, planes_and_parts, tasks, window
 from .micro import Tile
 from .template import Params, kernel
 
@@ -50,13 +50,13 @@ class Pool(_Pool):
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = pool_window(region)
-        return [{"width": target.registers - 4, "chunk": balance(g.oh, g.oh, g.n * g.in_blocks, 1, threads)}]
+        return [{"width": target.registers - 4, "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows=True)}]
 
     def emit(self, k: Kernel) -> None:
         g, b, rows = pool_window(k.region), k.b, k.params["chunk"]
         chunks = -(-g.oh // rows)
         with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
-            plane, part = b.let("plane", t.floordiv(task, chunks)), b.let("part", t.floormod(task, chunks))
+            plane, part = planes_and_parts(b, task, g, chunks)
             with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
                 taps = g.rows(b, oy)
                 for width, x, repeat in column_tiles(g, k.params["width"], 1):

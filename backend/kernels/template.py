@@ -43,6 +43,7 @@ class Template(Protocol):
 
 
 TEMPLATES: dict[type[Op], list[Template]] = {}
+CHAINS: list[Template] = []
 _loaded = False
 
 
@@ -56,6 +57,12 @@ def kernel(*ops: type[Op]) -> Callable[[type], type]:
         return cls
 
     return register
+
+
+def chain_kernel(cls: type) -> type:
+    """Class decorator: register a template for chains, regions of several anchors (`Region.stages`)."""
+    CHAINS.append(cls())
+    return cls
 
 
 def load_built_in() -> None:
@@ -74,9 +81,15 @@ def templates_for(op: Op) -> Iterator[Template]:
         yield from TEMPLATES.get(cls, ())
 
 
+def chain_templates() -> list[Template]:
+    """Templates registered for chains."""
+    load_built_in()
+    return CHAINS
+
+
 def template_named(name: str, op: Op) -> Template:
-    """The template that the schedule stage chose."""
-    for template in templates_for(op):
+    """The template that the schedule or the chain stage chose for a region with this (first) anchor."""
+    for template in (*templates_for(op), *chain_templates()):
         if template.name == name:
             return template
     known = ", ".join(t.name for t in templates_for(op)) or "none"

@@ -122,7 +122,8 @@ class Winograd:
             total = g.n * -(-g.oh // m) * -(-g.ow // m)
             for wanted in (28, 56, 112):
                 chunks = max(1, round(total / wanted))
-                if chunks > 1:
+                # few weights: threads divide tiles, as other kernels divide rows; many: they divide channels, each to read its own once
+                if chunks > 1 or (total >= threads and (m + 2) ** 2 * g.o <= 8 * g.n * g.h * g.w):
                     chunks = -(-chunks // threads) * threads
                 tiles = -(-total // chunks)
                 widths = (2, 1) if tiles <= max_rows(target, 1) else (2,)
