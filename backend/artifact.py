@@ -47,7 +47,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call of a host function, as `profile` reports it. `bytes` counts operands and result once."""
+    """One kernel call of a host function, as `profile` reports it. `bytes` counts operands and result once.
+
+    chosen: `tuned` (measured before), `model` (lowest modelled cost), `only` (nothing to choose), `stale` (`model`, against an outdated entry).
+    """
 
     op: str
     kernel: str
@@ -57,6 +60,7 @@ class Step:
     bytes: int
     shape: tuple[int, ...]
     loc: str
+    chosen: str = ""
 
 
 @dataclass(frozen=True)

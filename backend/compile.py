@@ -11,14 +11,17 @@ from ..ir.ops import Reshape
 from ..ir.types import FLOATS
 from .artifact import Entry, Manifest, Port
 from .emit import Emitter
+from .kernels.toom_cook import POINTS
 from .link import link
 from .lower import Observer, lower
 from .native import function_object, versions
 from .peak import peak_functions
 from .runtime import CompiledModel
+from .schedule import WINOGRAD
 from .target import Target, resolve
 from .tile import Fused
 from .tir import TIR_DTYPE
+from .tuning.database import Tuned, find
 
 REQUIRE = ("f32",)
 
@@ -30,31 +33,41 @@ def compile(
     batch: int | Sequence[int] | None = None,
     require: str | None = None,
     observe: Observer | None = None,
+    tuned: Tuned = None,
+    winograd: int = WINOGRAD,
 ) -> CompiledModel:
     """Native code for a graph.
 
     target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, or a `Target`.
     threads: how many threads each call uses, fixed here.
-    batch: one batch size or several, each with its own code and all with the same weights. None is 1, or the traced size where the batch is static.
+    batch: one batch size or several, each with its own code and all with the same weights (but for those that
+    Winograd transforms otherwise for another batch). None is 1, or the traced size where the batch is static.
     require: `"f32"` makes an operator that computes in another float type an error.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
+    tuned: choices of kernels measured by `tune`: a `Database` or the path of one, None for the one that ships with Tersor for this processor
+    (where there is one), False for none. What a database does not know, the cost model chooses; `profile()` says which did.
+    winograd: the largest m for which a 3x3 convolution may use Winograd's F(m x m, 3x3): 0 none (the least memory), 2, 4 (as precise as a direct
+    convolution), 6 (somewhat faster on large maps, ten times the rounding error).
 
-    Raises `TersorError` for an unknown target, a batch the graph cannot take or constants that hold nan, and `UnsupportedError` for what
-    has no kernel.
+    Raises `TersorError` for an unknown target, a batch the graph cannot take, constants that hold nan or a damaged database, and
+    `UnsupportedError` for what has no kernel.
     """
     if not isinstance(graph, Graph):
         raise TersorError(f"compile takes a Graph, got {type(graph).__name__}: a torch.nn.Module becomes one by trace(module, example_inputs)")
     target = resolve(target)
-    sizes = _batches(graph, batch)
+    sizes = batch_sizes(graph, batch)
     if threads < 1:
         raise TersorError(f"threads must be at least 1, got {threads}")
     if require is not None and require not in REQUIRE:
         raise TersorError(f"unknown require={require!r}; valid: {', '.join(REQUIRE)}")
+    if winograd not in (0, *POINTS):
+        raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, POINTS))}")
     _check_elements(graph.verify())
+    database = find(tuned, target) or False
 
     def lowered() -> Iterator[tuple[int | None, Graph]]:
         for n in sizes:
-            result = lower(graph if n is None else graph.at(n), target, threads, observe)
+            result = lower(graph if n is None else graph.at(n), target, threads, observe, database, winograd=winograd)
             if require == "f32":
                 _require_f32(result)
             yield n, result
@@ -80,7 +93,8 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
     return CompiledModel(manifest, emitter.weights.blob(), lambda name: function_object(module[name]), lambda: link(module, target))
 
 
-def _batches(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:
+def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:
+    """The batch sizes to compile for; None stands for a graph whose sizes are all fixed."""
     if batch is None:
         return [1 if graph.batched else None]
     sizes: list[int | None] = [*batch] if isinstance(batch, Sequence) and not isinstance(batch, str) else [batch]

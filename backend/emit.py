@@ -131,6 +131,14 @@ class Emitter:
             self.functions[var] = b.function()
         return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
 
+    def mark(self) -> tuple[dict[Any, Any], dict[str, Any]]:
+        """The functions so far, for `undo`."""
+        return dict(self.functions), dict(self._kernels)
+
+    def undo(self, mark: tuple[dict[Any, Any], dict[str, Any]]) -> None:
+        """Forget the functions added since a mark."""
+        self.functions, self._kernels = mark
+
     def build(self) -> Any:
         """The TVM module, compiled for the target."""
         module = tvm.IRModule(self.functions)
@@ -160,7 +168,7 @@ def _step(op: Fused, kernel: str) -> Step:
     anchor = op.body.ops[0]
     moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
     names = "+".join(o.name.split(".")[-1] for o in op.body.ops)
-    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc))
+    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen)
 
 
 def kernel_key(op: Fused) -> str:

@@ -28,7 +28,7 @@ def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Targ
     scheduled: list[Graph] = []
 
     def observe(stage: str, lowered: Graph) -> None:
-        if stage == "schedule":
+        if stage == "chain":
             scheduled.append(lowered.clone())
 
     lower(graph if batch is None else graph.at(batch), target, threads, observe)
@@ -36,7 +36,7 @@ def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Targ
     kernels = [op for op in all_results.ops if isinstance(op, Fused)]
     names = [f"kernel_{i}" for i in range(len(kernels))]
     all_results.set_outputs([op.out for op in kernels], names)
-    model = build([(batch, resume(all_results, "schedule", target, threads))], target, threads)
+    model = build([(batch, resume(all_results, "chain", target, threads))], target, threads)
     results = model(*arrays)
     if len(kernels) == 1:
         results = (results,)

@@ -5,6 +5,8 @@
     fuse       each operator and the elementwise ops behind it in one region
     layout     maps blocked by the vector width, packs where plain and blocked meet
     schedule   a kernel template and its parameters for each region
+    chain      neighbouring regions in one kernel, where that is faster
+    chain      neighbouring kernels in one, where the map between them is better kept in cache
     plan       a place in the arena for each result
 
 Every stage gives a graph that can be printed, parsed in a fresh process, and resumed to the same bits.
@@ -13,17 +15,20 @@ Every stage gives a graph that can be printed, parsed in a fresh process, and re
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from ..ir.verify import verify
 from ..passes import transform
+from .chain import chain
 from .fuse import fuse
 from .layout import layout
 from .legalize import legalize
 from .plan import plan
-from .schedule import schedule
+from .schedule import WINOGRAD, schedule
 from .target import Target
+from .tuning.database import Tuned, find
 
 Stage = Callable[[Graph, Target, int], Graph]
 Observer = Callable[[str, Graph], None]
@@ -34,27 +39,50 @@ STAGES: dict[str, Stage] = {
     "fuse": lambda graph, target, threads: fuse(graph),
     "layout": lambda graph, target, threads: layout(graph, target.lanes),
     "schedule": schedule,
+    "chain": chain,
     "plan": plan,
 }
 
 
-def lower(graph: Graph, target: Target, threads: int = 1, observe: Observer | None = None) -> Graph:
-    """Lower a copy of a graph; `observe(stage, graph)` sees it after each stage."""
-    return _run(graph, list(STAGES), target, threads, observe)
+def lower(
+    graph: Graph,
+    target: Target,
+    threads: int = 1,
+    observe: Observer | None = None,
+    tuned: Tuned = None,
+    until: str | None = None,
+    winograd: int = WINOGRAD,
+) -> Graph:
+    """Lower a copy of a graph; `observe(stage, graph)` sees it after each stage.
+
+    tuned, winograd: as for `compile`. until: the last stage to run.
+    """
+    names = list(STAGES)
+    return _run(graph, names[: names.index(until) + 1] if until else names, target, threads, observe, tuned, winograd)
 
 
-def resume(graph: Graph, stage: str, target: Target, threads: int = 1, observe: Observer | None = None) -> Graph:
+def resume(
+    graph: Graph,
+    stage: str,
+    target: Target,
+    threads: int = 1,
+    observe: Observer | None = None,
+    tuned: Tuned = None,
+    winograd: int = WINOGRAD,
+) -> Graph:
     """Continue with the stages behind `stage`, from a graph as it was after that one. Target and threads must be those of its beginning."""
     names = list(STAGES)
     if stage not in STAGES:
         raise TersorError(f"unknown stage {stage!r}; stages: {', '.join(names)}")
-    return _run(graph, names[names.index(stage) + 1 :], target, threads, observe)
+    return _run(graph, names[names.index(stage) + 1 :], target, threads, observe, tuned, winograd)
 
 
-def _run(graph: Graph, stages: list[str], target: Target, threads: int, observe: Observer | None) -> Graph:
+def _run(graph: Graph, stages: list[str], target: Target, threads: int, observe: Observer | None, tuned: Tuned, winograd: int) -> Graph:
     graph = graph.clone()
+    database = find(tuned, target)
+    run = STAGES | {"schedule": partial(schedule, tuned=database, winograd=winograd), "chain": partial(chain, tuned=database)}
     for name in stages:
-        graph = STAGES[name](graph, target, threads)
+        graph = run[name](graph, target, threads)
         verify(graph, constants=False)
         if observe is not None:
             observe(name, graph)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from ctypes import byref
@@ -15,6 +16,7 @@ import numpy as np
 
 from .artifact import Entry, Port
 from .native import AnyValue, Arguments, aligned, runtime
+from .target import cache_size
 
 if TYPE_CHECKING:
     from .runtime import CompiledModel
@@ -56,7 +58,7 @@ class Row:
     """One kernel call.
 
     time: median in ms, fastest: the shortest; share: of all kernels; gflops, peak: GFLOP/s and their part of the FMA peak;
-    gbs: GB/s of operands and result.
+    gbs: GB/s of operands and result. chosen: what chose template and params (see `Step`).
     """
 
     step: int
@@ -73,6 +75,7 @@ class Row:
     peak: float
     gbs: float
     loc: str
+    chosen: str
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,14 @@ class Profile:
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Header and lines of the table."""
-        header = ["step", "ops", "kernel", "template", "shape", "ms", "share", "GFLOP/s", "of peak", "GB/s", "source"]
+        header = ["step", "ops", "kernel", "template", "chosen", "shape", "ms", "share", "GFLOP/s", "of peak", "GB/s", "source"]
         return header, [
             [
                 str(r.step),
                 r.op,
                 r.kernel,
                 r.template + (f" {{{' '.join(f'{k}={v}' for k, v in r.params.items())}}}" if r.params else ""),
+                r.chosen,
                 "x".join(map(str, r.shape)),
                 f"{r.time:.4f}",
                 f"{r.share:.1%}",
@@ -110,7 +114,7 @@ class Profile:
     def __str__(self) -> str:
         header, lines = self.cells()
         widths = [max(map(len, column)) for column in zip(header, *lines)]
-        left = ("ops", "kernel", "template", "shape", "source")
+        left = ("ops", "kernel", "template", "chosen", "shape", "source")
         text = [header, ["-" * w for w in widths], *lines]
         table = ["  ".join(c.ljust(w) if h in left else c.rjust(w) for h, c, w in zip(header, line, widths)).rstrip() for line in text]
         return "\n".join([*table, self.summary])
@@ -156,23 +160,31 @@ def benchmark(model: CompiledModel, repeat: int, warmup: int, inputs: Inputs, ba
     return Benchmark(median, times[0], p90, (p90 - times[0]) / median, len(times), entry.batch, model.threads, model.target.name, about)
 
 
-def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None) -> Profile:
-    """Time each step inside whole runs: medians over the rounds, the cost of an empty call subtracted."""
+def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None, cold: bool) -> Profile:
+    """Time each step inside whole runs: medians over the rounds, the cost of an empty call subtracted. cold: caches are emptied before each step."""
     entry, given = _inputs(model, inputs, batch)
     arrays = model.arrays(given, entry)
     outputs = [empty(p) for p in entry.outputs]
     with model.program(entry).session(arrays, outputs) as run:
         count = len(entry.steps)
         run(0, count)
-        idle = statistics.median(_timed(lambda: run(0, 0)) for _ in range(100))
-        whole = statistics.median(_timed(lambda: run(0, count)) for _ in range(max(rounds, 1)))
-        times = [[_timed(lambda i=i: run(i, i + 1)) for i in range(count)] for _ in range(max(rounds, 1))]  # type: ignore[misc]
+        flush = Flush(model.threads) if cold else None
+
+        def timed(first: int, last: int) -> float:
+            if flush is not None:
+                flush()
+            return _timed(lambda: run(first, last))
+
+        idle = statistics.median(timed(0, 0) for _ in range(20 if cold else 100))
+        whole = statistics.median(timed(0, count) for _ in range(max(rounds, 1)))
+        times = [[timed(i, i + 1) for i in range(count)] for _ in range(max(rounds, 1))]
     medians, fastest = ([max(of(column) - idle, 1e-6) for column in zip(*times)] for of in (statistics.median, min))
     total, peak = sum(medians), peak_gflops(model) * model.threads
     rows = []
     for i, (s, ms) in enumerate(zip(entry.steps, medians)):
         gflops, gbs = 2 * s.macs / ms / 1e6, s.bytes / ms / 1e6
-        rows.append(Row(i, s.op, s.kernel, s.template, s.params, s.shape, ms, fastest[i], ms / total, s.macs, gflops, gflops / peak, gbs, s.loc))
+        made = (i, s.op, s.kernel, s.template, s.params, s.shape)
+        rows.append(Row(*made, ms, fastest[i], ms / total, s.macs, gflops, gflops / peak, gbs, s.loc, s.chosen))
     return Profile(tuple(rows), peak, total, max(whole - idle, 0.0), entry.batch, model.threads, model.target.name)
 
 
@@ -193,6 +205,22 @@ def peak_gflops(model: CompiledModel) -> float:
     while (ms := run(rounds)) < 1e3 * _PEAK_SECONDS:
         rounds *= 2
     return max(peak.flops * rounds / t / 1e6 for t in (ms, *(run(rounds) for _ in range(20))))
+
+
+class Flush:
+    """Called, it reads twice as much as the last level of cache holds, in as many threads as the model uses: what was in the caches is out."""
+
+    def __init__(self, threads: int):
+        size = 2 * cache_size(3)
+        self._parts = [np.ones(size // 8) for _ in range(threads)]
+
+    def __call__(self) -> None:
+        readers = [threading.Thread(target=part.sum) for part in self._parts[1:]]
+        for reader in readers:
+            reader.start()
+        self._parts[0].sum()
+        for reader in readers:
+            reader.join()
 
 
 def _inputs(model: CompiledModel, inputs: Inputs, batch: int | None) -> tuple[Entry, list[Any]]:

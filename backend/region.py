@@ -24,23 +24,46 @@ SLOW = (Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh)
 
 @dataclass(frozen=True)
 class Region:
-    """A `tile.fused` op, split into its anchor and its elementwise tail."""
+    """A `tile.fused` op, split into its anchor and its elementwise tail.
+
+    Several anchors in one region are a chain. Each with its tail is a stage, and a stage is a region too: `stages` gives it as one.
+    """
 
     op: Fused
+    stage: int | None = None
+
+    @property
+    def ops(self) -> list[Op]:
+        ops = self.op.body.ops
+        if self.stage is None:
+            return ops
+        starts = [*_anchors(ops), len(ops)]
+        return ops[starts[self.stage] : starts[self.stage + 1]]
+
+    @property
+    def stages(self) -> list[Region]:
+        """One region for each anchor; an ordinary region is its only stage."""
+        return [Region(self.op, i) for i in range(len(_anchors(self.op.body.ops)))]
 
     @property
     def anchor(self) -> Op:
-        return self.op.body.ops[0]
+        """The first anchor of a chain."""
+        return self.ops[0]
 
     @property
     def tail(self) -> list[Op]:
         """Every op when the region has no anchor of its own."""
-        ops = self.op.body.ops
+        ops = self.ops
         return ops if isinstance(ops[0], Elementwise) else ops[1:]
 
     @property
+    def result(self) -> Value:
+        outputs = self.op.body.outputs
+        return outputs[0] if self.stage is None else self.ops[-1].out
+
+    @property
     def out(self) -> Tensor:
-        return self.op.body.outputs[0].type
+        return self.result.type
 
     def array(self, arg: Value | None) -> np.ndarray | None:
         """The constant behind an argument of the region; None for a missing or computed operand."""
@@ -48,6 +71,11 @@ class Region:
             return None
         op = self.op.args[self.op.body.inputs.index(arg)].op
         return op.array if isinstance(op, Const) else None
+
+
+def _anchors(ops: list[Op]) -> list[int]:
+    """Where the stages of a region's ops begin."""
+    return [i for i, op in enumerate(ops) if i == 0 or not isinstance(op, Elementwise)]
 
 
 def operand_kind(operand: Tensor, out: Tensor) -> str:
@@ -120,7 +148,7 @@ class Kernel:
                     values[v] = self._read(v, operand_kind(v.type, out), offset, channel, image, lanes)
                 xs.append(values[v])
             values[op.out] = self.b.value(op.f(self.math, *xs))  # type: ignore[attr-defined]
-        return values[self.region.op.body.outputs[0]]
+        return values[self.region.result]
 
     def _read(self, v: Value, kind: str, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
         buffer = self.args[v]

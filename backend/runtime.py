@@ -147,9 +147,9 @@ class CompiledModel:
         """Latency of whole calls; random inputs unless given."""
         return benchmark(self, repeat, warmup, inputs, batch)
 
-    def profile(self, rounds: int = 20, inputs: Inputs = None, batch: int | None = None) -> Profile:
-        """Time of each kernel within whole runs: which template and tiles, how near to the processor's peak."""
-        return profile(self, rounds, inputs, batch)
+    def profile(self, rounds: int = 20, inputs: Inputs = None, batch: int | None = None, cold: bool = False) -> Profile:
+        """Time of each kernel within whole runs: which template and tiles, how near to the processor's peak. cold: with emptied caches."""
+        return profile(self, rounds, inputs, batch, cold)
 
     def save(self, path: str | Path) -> None:
         """Write a `.tso` file. A model compiled in this process needs a C compiler for it, to link."""

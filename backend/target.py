@@ -63,7 +63,7 @@ def _host() -> Target:
     from tvm.target import codegen
 
     cpu, triple = str(codegen.llvm_get_system_cpu()), str(codegen.llvm_get_system_triple())
-    facts = {"l1": _cache(1), "l2": _cache(2), "cores": len(os.sched_getaffinity(0))}
+    facts = {"l1": cache_size(1), "l2": cache_size(2), "cores": len(os.sched_getaffinity(0))}
     if "x86_64" not in triple:
         return _arm64(f"arm64:{cpu}", cpu, **facts)
     return _x86(f"cpu:{cpu}", cpu, present=host_features(), **facts)
@@ -114,7 +114,8 @@ def host_features() -> frozenset[str]:
     return frozenset(match[1].split()) if match else frozenset()
 
 
-def _cache(level: int) -> int:
+def cache_size(level: int) -> int:
+    """Bytes of this machine's data or unified cache of a level, of one core or shared; a guess where the system does not tell."""
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
             kind = (index / "type").read_text().strip()
@@ -123,4 +124,4 @@ def _cache(level: int) -> int:
                 return int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]
         except (OSError, ValueError, KeyError):
             continue
-    return {1: 32 << 10, 2: 512 << 10}[level]
+    return {1: 32 << 10, 2: 512 << 10, 3: 32 << 20}[level]

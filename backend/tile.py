@@ -176,14 +176,15 @@ class TileChannelGather(Blocked, ChannelGather, name="tile.channel_gather"):
 class Fused(Op, name="tile.fused"):
     """One kernel: an anchor and its elementwise tail, in sequence. Operands map one to one to the region's arguments.
 
-    The later stages write their choice here: `template` and `params` (schedule), `offset` of the result and `scratch` in the arena, in
-    bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
+    The later stages write their choice here: `template`, `params` and who chose them (schedule), `offset` of the result and `scratch` in the
+    arena, in bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
     """
 
     args: list[Value]
     body: Graph
     template: str = ""
     params: dict[str, Any] = {}  # noqa: RUF012 - never written to
+    chosen: str = ""
     offset: int = -1
     scratch: int = -1
 

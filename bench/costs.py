@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from .engines import machine, prepare
+from .engines import machine
 from .models import GMACS, build
+from .peers import prepare
 
 RUNS = 10
 #: Runs in the new process: times from before the first import of the engine to its first result.

@@ -20,7 +20,8 @@ from rich.table import Table
 
 import tersor
 
-from .engines import interleaved, opened, prepare, ratio
+from .engines import interleaved, opened, ratio
+from .peers import prepare
 from .photos import Photo, class_names, efficientnet_lite0, photographs
 
 console = Console(highlight=False, width=None if os.isatty(1) else 120)

@@ -1,7 +1,7 @@
 """Inference engines under measurement: each in a process of its own, timed in turns.
 
 A process holds one engine with one model and runs a batch of timings when it is told to, so that A B A B is possible, thread pools never
-share a process, and all engines are bound to the same processors. `python -m tersor.bench.engines` is such a process.
+share a process, and all engines are bound to the same processors. peers.py says how each runs, serve.py is the process.
 """
 
 from __future__ import annotations
@@ -20,75 +20,8 @@ from typing import Any
 
 import numpy as np
 
-Run = Callable[[np.ndarray], np.ndarray]
-
-
-# -- inside the process ------------------------------------------------------------------------
-
-
-def open_tersor(path: str, threads: int) -> Run:
-    """A .tso; its thread count is in its code."""
-    import tersor
-
-    exe = tersor.load_compiled(path)
-    return lambda x: np.asarray(exe(x))
-
-
-def open_onnxruntime(path: str, threads: int) -> Run:
-    """An .onnx on the CPU provider, all graph optimizations on."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: np.asarray(session.run(None, {name: x})[0])
-
-
-def open_torch(path: str, threads: int) -> Run:
-    """A module saved by torch.save, run eagerly in inference mode."""
-    import torch
-
-    torch.set_num_threads(threads)
-    module = torch.load(path, weights_only=False).eval()
-
-    def run(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(x)).numpy())
-
-    return run
-
-
-ENGINES: dict[str, Callable[[str, int], Run]] = {"tersor": open_tersor, "onnxruntime": open_onnxruntime, "torch": open_torch}
-
-
-def serve() -> None:
-    """Answer commands, one JSON object a line, until standard input ends. What engines print goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    first = json.loads(sys.stdin.readline())
-    os.sched_setaffinity(0, first["cpus"])
-    run = ENGINES[first["engine"]](first["path"], first["threads"])
-    x = np.load(first["input"])
-    for _ in range(3):
-        run(x)
-    answers.write("{}\n")
-    for text in sys.stdin:
-        command = json.loads(text)
-        if "runs" in command:
-            milliseconds = []
-            for _ in range(command["runs"]):
-                start = time.perf_counter()
-                run(x)
-                milliseconds.append(1e3 * (time.perf_counter() - start))
-            answers.write(json.dumps(milliseconds) + "\n")
-        else:
-            np.save(command["output"], run(np.load(command["input"])))
-            answers.write("{}\n")
-
-
-# -- outside -----------------------------------------------------------------------------------
+#: Seconds between two engines: the worker threads of the one before spin for up to 20 ms before they sleep (onnxruntime).
+REST = 0.1
 
 
 class Engine:
@@ -99,9 +32,13 @@ class Engine:
         self.folder = example.parent
         # TVM binds a pool of its own to the first cores otherwise, whatever the process is bound to
         env = os.environ | {"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0", "OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "tersor.bench.engines"]
+        command = [sys.executable, "-m", "tersor.bench.serve"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-        self._ask({"engine": name, "path": str(path), "input": str(example), "threads": threads, "cpus": list(cpus[:threads])})
+        try:
+            self._ask({"engine": name, "path": str(path), "input": str(example), "threads": threads, "cpus": list(cpus[:threads])})
+        except RuntimeError:
+            self.close()
+            raise
 
     def _ask(self, command: Mapping[str, Any]) -> Any:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -113,7 +50,10 @@ class Engine:
             answer = ""
         if not answer:
             raise RuntimeError(f"the process of {self.name} ended with code {self.process.wait()}; its message is above")
-        return json.loads(answer)
+        result = json.loads(answer)
+        if isinstance(result, dict) and "error" in result:
+            raise RuntimeError(f"{self.name} does not run: {result['error']}")
+        return result
 
     def time(self, runs: int) -> list[float]:
         """Milliseconds of each of `runs` runs."""
@@ -127,18 +67,28 @@ class Engine:
 
     def close(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
 @contextlib.contextmanager
-def opened(models: Mapping[str, Path], example: Path, threads: int) -> Iterator[list[Engine]]:
-    """The engines of `{engine: model file}`, closed at the end. The last processors are taken: the first serve most interrupts."""
+def opened(models: Mapping[str, Path], example: Path, threads: int, failures: dict[str, str] | None = None) -> Iterator[list[Engine]]:
+    """The engines of `{engine: model file}`, closed at the end. The last processors are taken: the first serve most interrupts.
+
+    An engine that does not start raises, or is left out and written to `failures`, if given, with the reason.
+    """
     cpus = sorted(os.sched_getaffinity(0), reverse=True)
     with contextlib.ExitStack() as stack:
         engines = []
         for name, path in models.items():
-            engine = Engine(name, path, example, threads, cpus)
+            try:
+                engine = Engine(name, path, example, threads, cpus)
+            except RuntimeError as error:
+                if failures is None:
+                    raise
+                failures[name] = str(error)
+                continue
             stack.callback(engine.close)
             engines.append(engine)
         yield engines
@@ -178,8 +128,7 @@ def interleaved(
     for r in range(rounds):
         for i in range(len(engines)):
             engine = engines[(i + r) % len(engines)]
-            # the spinning threads of the engine before it come to rest
-            time.sleep(0.02)
+            time.sleep(REST)
             medians[engine.name].append(statistics.median(engine.time(runs[engine.name])))
         progress(r + 1)
     return {name: Latency(times) for name, times in medians.items()}
@@ -189,42 +138,6 @@ def ratio(ours: Latency, peer: Latency) -> Ratio:
     """ours / peer."""
     each = [a / b for a, b in zip(ours.rounds, peer.rounds)]
     return Ratio(statistics.median(each), min(each), max(each))
-
-
-# -- models for the engines --------------------------------------------------------------------
-
-
-def prepare(module: Any, x: np.ndarray, folder: Path, threads: int) -> dict[str, Path]:
-    """Files that the three engines open, for a torch module at the input `x`."""
-    import torch
-
-    import tersor
-
-    example = torch.from_numpy(x)
-    models = {"tersor": folder / f"model_{threads}.tso", "onnxruntime": folder / "model.onnx", "torch": folder / "model.pt"}
-    if not models["onnxruntime"].exists():
-        torch.save(module, models["torch"])
-        export_onnx(module, example, models["onnxruntime"])
-    graph = tersor.trace(module, (example,))
-    tersor.compile(graph, threads=threads, batch=len(x)).save(models["tersor"])
-    return models
-
-
-def export_onnx(module: Any, example: Any, path: Path) -> None:
-    """Torch's own exporter: batch norms folded, opset 17."""
-    import logging
-    import warnings
-
-    import torch
-
-    with warnings.catch_warnings():
-        # the exporter that is not deprecated needs onnxscript, and gives the same graph for these networks
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            torch.onnx.export(module, (example,), str(path), opset_version=17, dynamo=False)
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 def machine() -> dict[str, Any]:
@@ -261,7 +174,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head + ("+" if changed else "")
-
-
-if __name__ == "__main__":
-    serve()

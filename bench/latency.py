@@ -1,8 +1,12 @@
-"""Latency of seven networks beside torch and onnxruntime: batch 1, 224x224, interleaved, each engine in its own process.
+"""Latency of networks beside every other engine that is installed: interleaved, each engine in its own process, on the same cores.
 
-    python -m tersor.bench.latency [--networks resnet18 vgg16] [--threads 1 2] [--rounds 15] [--out bench/results]
+    python -m tersor.bench.latency [--networks resnet18 vgg16] [--engines onnxruntime openvino] [--threads 1 2] [--batch 1] [--size 224]
+                                   [--rounds 15] [--keep] [--out bench/results]
 
-writes latency.json (every round of every engine, the machine, the versions), latency.md and latency.png. Needs `pip install tersor[bench]`.
+writes latency.json (every round of every engine, results against float64 torch, the machine, the versions), latency.md and latency.png.
+Engines that are not installed or refuse a network are named with the reason. `make peers` installs them all.
+--networks takes the seven networks that are the default and the others of `--list`.
+--keep adds to the records of an earlier run on the same machine with the same versions, and replaces those of the same network, batch and threads.
 """
 
 from __future__ import annotations
@@ -18,133 +22,155 @@ from typing import Any
 
 import numpy as np
 
-from .engines import Engine, interleaved, machine, opened, prepare, ratio
+from .engines import Engine, commit, interleaved, machine, opened, ratio
+from .latency_report import draw, markdown
 from .models import GMACS, build
+from .more_models import MORE
+from .peers import ADAPTERS, Source
 
-PEERS = ("onnxruntime", "torch")
-COLUMNS = (
-    "network",
-    "GMACs",
-    "tersor, ms",
-    "onnxruntime, ms",
-    "torch, ms",
-    "tersor / onnxruntime",
-    "tersor / torch",
-    "tersor, GFLOP/s",
-    "error, tersor",
-    "error, onnxruntime",
-)
+#: One image in, one tensor out.
+OTHERS = tuple(name for name in MORE if name not in ("two_input", "detector"))
+#: Below this SQNR an engine computes something else. MNN's Winograd is at 49 dB on some networks.
+SAME_DB = 30
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=list(GMACS), choices=list(GMACS), metavar="NAME")
+    parser.add_argument("--networks", "--models", nargs="+", default=list(GMACS), choices=[*GMACS, *OTHERS], metavar="NAME")
+    parser.add_argument("--engines", nargs="+", default=list(ADAPTERS), choices=list(ADAPTERS), metavar="NAME", help=", ".join(ADAPTERS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--size", type=int, default=224, help="height and width of the images")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.25, help="of one engine in one round")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--keep", action="store_true", help="keep the other records of the JSON file")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--list", action="store_true", help="print the names of networks and engines and stop")
     args = parser.parse_args()
-    results = []
-    for name in args.networks:
-        results += measure_network(name, args.threads, args.rounds, args.seconds)
-    report = {"machine": machine(), "rounds": args.rounds, "seconds_per_round": args.seconds, "results": results}
+    if args.list:
+        print("networks:", *GMACS, *OTHERS, "\nengines:", *ADAPTERS)
+        return
+    engines = ["tersor", *(e for e in args.engines if e != "tersor")]
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "latency.json").write_text(json.dumps(report, indent=1) + "\n")
+    path = args.out / "latency.json"
+    about = machine() | {"packages": versions(engines)}
+    results = kept(path, about) if args.keep and path.exists() else []
+    for name in args.networks:
+        new = measure_network(name, engines, args.threads, (args.batch, 3, args.size, args.size), args.rounds, args.seconds)
+        results = [r for r in results if key(r) not in map(key, new)] + new
+        # after each network: what was measured stays when a later one fails
+        report = {"machine": about, "results": sorted(results, key=place)}
+        path.write_text(json.dumps(report, indent=1) + "\n")
     text = markdown(report)
     (args.out / "latency.md").write_text(text)
     draw(report, args.out / "latency.png")
     print(text)
 
 
-def measure_network(name: str, threads: Sequence[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """One record per thread count: latencies, ratios, and each engine's error against float64 torch."""
+def versions(engines: Sequence[str]) -> dict[str, str]:
+    """Of what is installed; what is not stands in the failures of each record."""
+    found = machine()["packages"]
+    for name in engines:
+        found |= ADAPTERS[name].installed()
+    return dict(found)
+
+
+def kept(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of an earlier run, if they may stand in one table with new ones."""
+    report = json.loads(path.read_text())
+    for fact in ("processor", "cores", "packages"):
+        if report["machine"][fact] != about[fact]:
+            raise SystemExit(f"{path} was measured with another {fact} ({report['machine'][fact]}; now {about[fact]}): leave --keep out")
+    return list(report["results"])
+
+
+def key(record: dict[str, Any]) -> tuple[Any, ...]:
+    return record["network"], tuple(record["shape"]), record["threads"]
+
+
+def place(record: dict[str, Any]) -> tuple[Any, ...]:
+    """Order in the report: the seven networks first, as they are listed."""
+    return record["shape"], record["threads"], [*GMACS, *OTHERS].index(record["network"])
+
+
+def measure_network(
+    name: str, engines: Sequence[str], threads: Sequence[int], shape: tuple[int, ...], rounds: int, seconds: float
+) -> list[dict[str, Any]]:
+    """One record per thread count: latencies, ratios, each engine's SQNR against float64 torch, and why engines are missing."""
     import torch
 
     module = build(name)
-    x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     with torch.no_grad():
         exact = module.double()(torch.from_numpy(x).double()).numpy()
     module.float()
     records = []
     with tempfile.TemporaryDirectory() as folder:
-        example = Path(folder) / "x.npy"
+        source = Source(module, x, Path(folder))
+        example = source.folder / "x.npy"
         np.save(example, x)
+        gmacs = source.graph.at(len(x)).macs() / 1e9
         for count in threads:
-            models = prepare(module, x, Path(folder), count)
-            with opened(models, example, count) as engines:
-                records.append(measure(name, engines, count, x, exact, rounds, seconds))
+            models, failures = prepared(source, engines, count)
+            with opened(models, example, count, failures) as running:
+                sqnrs = compared(running, x, exact, failures)
+                times = measure(name, [e for e in running if e.name in sqnrs], count, rounds, seconds)
+            record = {"network": name, "shape": list(shape), "threads": count, "gmacs": gmacs, "commit": commit()}
+            records.append(record | times | {"sqnr_db": sqnrs, "failures": failures})
     return records
 
 
-def measure(name: str, engines: Sequence[Engine], threads: int, x: np.ndarray, exact: np.ndarray, rounds: int, seconds: float) -> dict[str, Any]:
-    errors = {e.name: float(np.abs(e(x) - exact).max() / np.abs(exact).max()) for e in engines}
+def prepared(source: Source, engines: Sequence[str], threads: int) -> tuple[dict[str, Path], dict[str, str]]:
+    """The file that each engine opens, and the reasons of those that have none."""
+    models, failures = {}, {}
+    for name in engines:
+        try:
+            ADAPTERS[name].require()
+            models[name] = ADAPTERS[name].prepare(source, threads)
+        except Exception as error:  # any kind: a converter may raise what it likes, and the table says so
+            failures[name] = f"{type(error).__name__}: {error}"
+    return models, failures
+
+
+def compared(engines: Sequence[Engine], x: np.ndarray, exact: np.ndarray, failures: dict[str, str]) -> dict[str, float]:
+    """SQNR of each engine in dB. One that computes another function is a failure, however fast."""
+    result = {}
+    for engine in engines:
+        try:
+            result[engine.name] = sqnr(engine(x), exact)
+            if result[engine.name] < SAME_DB:
+                raise ValueError(f"another function: SQNR {result.pop(engine.name):.0f} dB against float64 torch")
+        except (ValueError, RuntimeError) as error:
+            failures[engine.name] = str(error)
+    return result
+
+
+def measure(name: str, engines: Sequence[Engine], threads: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """Times in ms of each engine, and ours as a multiple of each peer's."""
 
     def show(done: int) -> None:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{name}, {threads} threads: round {done} of {rounds} " + ("\n" if done == rounds else ""))
 
     times = interleaved(engines, rounds, seconds, show)
-    ours = times["tersor"]
+    peers = [e for e in times if e != "tersor"] if "tersor" in times else []
     return {
-        "network": name,
-        "threads": threads,
-        "gmacs": GMACS[name],
+        "rounds": rounds,
+        "seconds_per_round": seconds,
         "median_ms": {e: t.median for e, t in times.items()},
         "rounds_ms": {e: t.rounds for e, t in times.items()},
-        "gflops": {e: 2 * GMACS[name] / t.median * 1e3 for e, t in times.items()},
-        "ratio": {peer: asdict(ratio(ours, times[peer])) for peer in PEERS},
-        "error": errors,
+        "ratio": {e: asdict(ratio(times["tersor"], times[e])) for e in peers},
+        "best": min(peers, key=lambda e: times[e].median, default=None),
     }
 
 
-def markdown(report: dict[str, Any]) -> str:
-    """The tables: times, ratios with their spread over the rounds, errors."""
-    m = report["machine"]
-    versions = ", ".join(f"{p} {v}" for p, v in m["packages"].items())
-    lines = [
-        "# Latency, batch 1, 224x224",
-        "",
-        f"{m['processor']}, {m['cores']} cores, {' '.join(m['features'])}; {versions}; commit {m['commit'] or 'unknown'}, {m['date']}.",
-        f"Medians of {report['rounds']} interleaved rounds of {report['seconds_per_round']} s per engine, each in its own process on the same cores.",
-        "A ratio below 1 means that Tersor is faster; in brackets the lowest and the highest round.",
-        "Errors: max|y - y64| / max|y64| against float64 torch.",
-    ]
-    for threads in sorted({r["threads"] for r in report["results"]}):
-        rows = [r for r in report["results"] if r["threads"] == threads]
-        lines += [
-            "",
-            f"## {threads} thread{'s' if threads > 1 else ''}",
-            "",
-            f"| {' | '.join(COLUMNS)} |",
-            "|---" + "|--:" * (len(COLUMNS) - 1) + "|",
-        ]
-        for r in rows:
-            ms = [f"{r['median_ms'][e]:.2f}" for e in ("tersor", *PEERS)]
-            ratios = [f"{q['median']:.2f} ({q['low']:.2f} to {q['high']:.2f})" for q in (r["ratio"][p] for p in PEERS)]
-            errors = [f"{r['error'][e]:.1e}" for e in ("tersor", "onnxruntime")]
-            lines.append("| " + " | ".join([r["network"], f"{r['gmacs']:.3f}", *ms, *ratios, f"{r['gflops']['tersor']:.0f}", *errors]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def draw(report: dict[str, Any], path: Path) -> None:
-    """Bars: time as a multiple of onnxruntime's, one panel per thread count, whiskers from the lowest to the highest round."""
-    from matplotlib.figure import Figure
-
-    counts = sorted({r["threads"] for r in report["results"]})
-    figure = Figure(figsize=(10, 3.2 * len(counts)), layout="constrained")
-    for axis, threads in zip(figure.subplots(len(counts), 1, squeeze=False)[:, 0], counts):
-        rows = [r for r in report["results"] if r["threads"] == threads]
-        for k, engine in enumerate(("tersor", *PEERS)):
-            ratios = [[a / b for a, b in zip(r["rounds_ms"][engine], r["rounds_ms"]["onnxruntime"])] for r in rows]
-            middle = [float(np.median(q)) for q in ratios]
-            whiskers = [[m - min(q) for m, q in zip(middle, ratios)], [max(q) - m for m, q in zip(middle, ratios)]]
-            axis.bar([i + 0.27 * (k - 1) for i in range(len(rows))], middle, 0.25, yerr=whiskers, label=engine, capsize=2)
-        axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(rows)), [r["network"] for r in rows])
-        axis.set_ylabel("time / onnxruntime's")
-        axis.set_title(f"{threads} thread{'s' if threads > 1 else ''}", loc="left")
-        axis.legend()
-    figure.savefig(path, dpi=120)
+def sqnr(y: np.ndarray, y64: np.ndarray) -> float:
+    """10 log10(sum y64^2 / sum (y - y64)^2), in dB; raises where the shapes differ: the engine computes something else."""
+    if y.size != y64.size or len(y) != len(y64):
+        raise ValueError(f"a result of shape {y.shape}, expected {y64.shape}")
+    noise = float(((y.reshape(y64.shape) - y64) ** 2).sum())
+    return float(10 * np.log10((y64**2).sum() / noise)) if noise else float("inf")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from .sources import COMPILED, GRAPHS, example, import_module, read_calibration,
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
 Imports = Annotated[list[str] | None, typer.Option("--import", "-I", help="A module or file.py to import first, for its passes, ops and kernels.")]
+Tuned = Annotated[str | None, typer.Option("--tuned", help="A database of `tersor tune`, or `none`; without it the shipped one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -91,6 +92,8 @@ def compile(
     threads: Annotated[int, typer.Option(help="Threads of one call, fixed in the code.")] = 1,
     batch: Annotated[str | None, typer.Option(help="Batch sizes in one artifact: 1,8. Without it 1, or the graph's where that is fixed.")] = None,
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before; lowering itself begins with `default`.")] = "default",
+    tuned: Tuned = None,
+    winograd: Annotated[int, typer.Option(help="Largest m of Winograd's F(m x m, 3x3): 0 none, 2, 4 or 6 (less precise).")] = 4,
     weights: Weights = None,
     imports: Imports = None,
     as_json: Json = False,
@@ -103,7 +106,14 @@ def compile(
 
     graph = read_graph(source, weights)
     with show.working(f"compiling {source} for {target}"):
-        model = compile_graph(transform(graph, pipeline), target=target, threads=threads, batch=batches_of(batch))
+        options: dict[str, Any] = {
+            "target": target,
+            "threads": threads,
+            "batch": batches_of(batch),
+            "tuned": database_of(tuned),
+            "winograd": winograd,
+        }
+        model = compile_graph(transform(graph, pipeline), **options)
         model.save(output)
     size = Path(output).stat().st_size
     if as_json:
@@ -125,6 +135,11 @@ def check_suffix(path: str, valid: tuple[str, ...]) -> None:
         raise TersorError(f"cannot write {path}: expected a name that ends in {' or '.join(valid)}")
     if not Path(path).resolve().parent.is_dir():
         raise TersorError(f"cannot write {path}: there is no folder {Path(path).parent}")
+
+
+def database_of(text: str | None) -> str | bool | None:
+    """What `--tuned` gives to `compile`: `none` is no database."""
+    return False if text == "none" else text
 
 
 def batches_of(text: str | None) -> list[int] | None:

@@ -10,7 +10,7 @@ import typer
 
 from ..ir.errors import TersorError
 from . import show
-from .build import Imports, Json, Weights, load_imports
+from .build import Imports, Json, Tuned, Weights, database_of, load_imports
 from .sources import COMPILED, leaves, random_array, read_graph, read_inputs
 
 if TYPE_CHECKING:
@@ -65,13 +65,14 @@ def bench(
     batch: Batch = None,
     target: Target = "cpu",
     threads: Threads = 1,
+    tuned: Tuned = None,
     weights: Weights = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
     """Time whole calls of a compiled model, or of a graph compiled here."""
     load_imports(imports)
-    model = compiled(source, batch, target, threads, weights)
+    model = compiled(source, batch, target, threads, tuned, weights)
     with show.working("timing"):
         result = model.benchmark(repeat=repeat, batch=batch)
     if as_json:
@@ -87,13 +88,14 @@ def profile(
     top: Annotated[int, typer.Option(help="Show only so many of the slowest kernels; 0 shows all in order.")] = 0,
     target: Target = "cpu",
     threads: Threads = 1,
+    tuned: Tuned = None,
     weights: Weights = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
     """Time of every kernel: its template and tiles, how near it comes to the processor's peak, the source line."""
     load_imports(imports)
-    model = compiled(source, batch, target, threads, weights)
+    model = compiled(source, batch, target, threads, tuned, weights)
     with show.working("profiling"):
         result = model.profile(rounds=rounds, batch=batch)
     if as_json:
@@ -101,7 +103,7 @@ def profile(
         return
     header, lines = result.cells()
     order = sorted(range(len(lines)), key=lambda i: -result.rows[i].time)[:top] if top else range(len(lines))
-    show.table(header, [lines[i] for i in order], left=5)
+    show.table(header, [lines[i] for i in order], left=6)
     show.line(result.summary)
 
 
@@ -109,7 +111,7 @@ def is_compiled(source: str) -> bool:
     return Path(source).suffix == COMPILED
 
 
-def compiled(source: str, batch: int | None, target: str, threads: int, weights: str | None) -> CompiledModel:
+def compiled(source: str, batch: int | None, target: str, threads: int, tuned: str | None, weights: str | None) -> CompiledModel:
     """The model of a .tso, or of a graph compiled now."""
     from .. import compile, load_compiled
 
@@ -117,7 +119,7 @@ def compiled(source: str, batch: int | None, target: str, threads: int, weights:
         return load_compiled(source)
     graph = read_graph(source, weights)
     with show.working(f"compiling {source} for {target}"):
-        return compile(graph, target=target, threads=threads, batch=batch)
+        return compile(graph, target=target, threads=threads, batch=batch, tuned=database_of(tuned))
 
 
 def write_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:

@@ -14,9 +14,12 @@ from .errors import TersorError, VerifyError
 from .types import Layout, Tensor, elem_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
 
     from .graph import Graph
+    from .ties import Kept, Tie
 
 OPS: dict[str, type[Op]] = {}
 
@@ -158,6 +161,17 @@ class Op:
     def macs(self) -> int:
         """Multiply-accumulates; 0 for what is not a product sum."""
         return 0
+
+    def ties(self) -> Iterable[Tie]:
+        """Which positions of operands and result are removed together; an axis that no tie names is a barrier, by default every axis."""
+        return ()
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        """This op after removal: `operands` by field name are the narrowed ones, `kept(value, axis)` says what stays of the old ones.
+
+        Ops whose attributes count positions override it; `ties` promises that what may be removed can be.
+        """
+        return self.rebuilt(**operands)
 
     # -- what all share ------------------------------------------------------------------------
 

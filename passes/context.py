@@ -1,4 +1,4 @@
-"""What a pass may need besides the graph: batches, a loss, a teacher, an accuracy function, a seed, a progress bar."""
+"""What a pass may need besides the graph: batches, a loss, a teacher, accuracy and latency functions, a seed, a progress bar."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Context:
     evaluate: Callable[[Graph], float] | None = None
     teacher: Any = None
     seed: int = 0
+    latency: Callable[[Graph], float] | None = None
     progress: Progress | None = None
     #: collects refused matches when the caller asks why something was not rewritten
     why: Trace | None = None
@@ -41,6 +42,8 @@ class Context:
     position: int = 0
     #: how often each pattern of the running pass was applied
     rewrites: Counter[str] = field(default_factory=Counter)
+    #: what the running pass says of each layer, for the ledger
+    layers: list[Any] = field(default_factory=list)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -76,6 +79,15 @@ class Context:
         if self.evaluate is None:
             raise TersorError(f"pass {who.name!r} needs an accuracy function: transform(graph, pipeline, evaluate=f) where f(graph) gives a float")
         return self.evaluate
+
+    def need_latency(self, who: Pass) -> Callable[[Graph], float]:
+        """The function that measures latency; an error that says how to give it when there is none."""
+        if self.latency is None:
+            raise TersorError(
+                f"pass {who.name!r} needs to measure latency: transform(graph, pipeline, latency=f) where f(graph) gives a time, "
+                "f = lambda g: tersor.compile(g).benchmark().median"
+            )
+        return self.latency
 
     def need_teacher(self, who: Pass) -> Any:
         """The teacher; an error that says how to give it when there is none."""

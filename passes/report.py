@@ -24,6 +24,7 @@ class Row:
     seconds: of the pass alone. ops: without constants. parameters, nbytes: elements and bytes of all constants. macs: at the graph's own batch.
     rewrites: applications by pattern. error: max|y - y'| / max|y| of a checked numeric pass against its own input.
     sqnr: dB of the outputs against those of the first row in float64. accuracy: what `evaluate` gave.
+    layers: what the pass says of each layer, as dataclasses.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Row:
     error: float | None = None
     sqnr: float | None = None
     accuracy: float | None = None
+    layers: list[Any] = field(default_factory=list)
 
 
 def measure(graph: Graph, name: str, keeps: str = "", seconds: float = 0.0, **more: Any) -> Row:

@@ -27,6 +27,7 @@ def transform(
     evaluate: Callable[[Graph], float] | None = None,
     teacher: Any = None,
     seed: int = 0,
+    latency: Callable[[Graph], float] | None = None,
     check: bool = False,
     instruments: Sequence[Instrument] = (),
     progress: Progress | bool | None = None,
@@ -37,6 +38,7 @@ def transform(
     pipeline: `"fold-bn,prune{ratio=0.5}"`, a preset's name, `"@file"`, a `Path`, a `Pass`, a registered `@rewrite`, or a list of these.
     calibration: batches for passes that look at activations; a batch is what the graph is called with.
     train, teacher: data and graph for passes that train. evaluate: accuracy of a graph, measured before the first pass and after each inexact one.
+    latency: time of one run of a graph on the target, for passes with a budget of it.
     check: test what each pass declares (exact, numeric, lossy) on the first calibration batch or random inputs; a breach is an error.
     progress: True for a bar on a terminal, or a function (what, done, total). why: collects refused matches.
 
@@ -45,7 +47,7 @@ def transform(
     passes = Pipeline.of(pipeline)
     given = batches(calibration)
     with open_progress(progress) as show:
-        ctx = Context(given, train, evaluate, teacher, seed, show, why)
+        ctx = Context(given, train, evaluate, teacher, seed, latency, show, why)
         run = _Run(graph, ctx, len(passes), check, tuple(instruments))
         for pass_ in passes:
             run.step(pass_)
@@ -71,6 +73,7 @@ class _Run:
         ctx, graph = self.ctx, self.graph
         ctx.position += 1
         ctx.rewrites = Counter()
+        ctx.layers = []
         step = Step(pass_, ctx.position, self.total, graph, ctx)
         for instrument in self.instruments:
             instrument.before(step)
@@ -115,4 +118,5 @@ class _Run:
             error=finding.error,
             sqnr=finding.sqnr,
             accuracy=accuracy,
+            layers=self.ctx.layers,
         )

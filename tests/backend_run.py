@@ -14,6 +14,7 @@ import torch
 import tvm
 
 from tersor.backend.artifact import Step
+from tersor.backend.chain import chain
 from tersor.backend.emit import Emitter
 from tersor.backend.fuse import fuse
 from tersor.backend.layout import layout
@@ -53,7 +54,7 @@ def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = T
     """The graph after every stage up to `plan`. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
     facts = resolve(target)
     graph = legalize(graph.clone(), facts) if legal else graph.clone()
-    return plan(schedule(layout(fuse(graph), facts.lanes), facts, threads), facts, threads)
+    return plan(chain(schedule(layout(fuse(graph), facts.lanes), facts, threads), facts, threads), facts, threads)
 
 
 class Compiled:

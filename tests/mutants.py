@@ -173,6 +173,48 @@ MUTANTS = (
         "order[user]",
         "tests/backend/test_plan.py",
     ),
+    Mutant(
+        "groups stay of one size when channels go",
+        "ir/ops/conv.py",
+        "        if self.groups > 1:\n            yield per_group(self.w, 0, self.groups)",
+        "        if self.groups > 2:\n            yield per_group(self.w, 0, self.groups)",
+        "tests/passes/prune/test_topologies.py",
+    ),
+    Mutant(
+        "a depthwise channel goes with its own outputs",
+        "ir/ops/conv.py",
+        "yield Tie(self.w, 0, outputs, self.x, 1, outputs // (len(outputs) // self.groups))",
+        "yield Tie(self.w, 0, outputs, self.x, 1, outputs % self.groups)",
+        "tests/passes/prune/test_topologies.py",
+    ),
+    Mutant(
+        "constants of removed channels go into the next bias",
+        "passes/prune/remove.py",
+        "copy = _with_bias(op, copy, kept, bias_of(op, contributions))",
+        "copy = _with_bias(op, copy, kept, None)",
+        "tests/passes/prune/test_topologies.py",
+    ),
+    Mutant(
+        "LASSO sees filters of norm 1",
+        "passes/prune/select.py",
+        "a / np.outer(norm, norm), b / norm,",
+        "a, b,",
+        "tests/passes/prune/test_select.py",
+    ),
+    Mutant(
+        "the last layer of a branch makes up for what the other term lost",
+        "passes/reconstruct/rows.py",
+        "y += responses(missing, channel_axis(target), image, pixel)",
+        "y -= responses(missing, channel_axis(target), image, pixel)",
+        "tests/passes/reconstruct/test_reconstruct.py",
+    ),
+    Mutant(
+        "least squares has an intercept",
+        "passes/reconstruct/moments.py",
+        "return xy - np.outer(x, self.y) / max(self.rows, 1)",
+        "return xy + np.outer(x, self.y) * 0",
+        "tests/passes/reconstruct/test_reconstruct.py",
+    ),
 )
 
 

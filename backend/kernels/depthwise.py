@@ -61,7 +61,8 @@ class Depthwise(ConvTemplate):
             block = b.let("block", t.floormod(plane, g.in_blocks))
             image = b.let("image", t.floordiv(plane, g.in_blocks))
             with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
-                depthwise_row(k, g, k.params["width"], oy, lambda iy: (plane * g.h + iy) * g.w, (plane * g.oh + oy) * g.ow, block, image)
+                result = b.let("result", (plane * g.oh + oy) * (g.ow * g.lanes))
+                depthwise_row(k, g, k.params["width"], oy, lambda iy: (plane * g.h + iy) * (g.w * g.lanes), result, block, image)
 
 
 def columns_in_registers(g: Window, target: Target) -> int:
@@ -76,7 +77,7 @@ def depthwise_cycles(g: Window) -> float:
 def depthwise_row(k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr) -> None:
     """One output row of a channel block, in tiles of at most `width` columns.
 
-    source: the first pixel of an input row in the anchor's operand; result: that of the output row in k.out, in pixels.
+    source: where an input row begins in the anchor's operand, in elements; result: where the output row begins in k.out.
     """
     taps = g.rows(k.b, oy)
     for columns, x, repeat in column_tiles(g, width, 1):
@@ -94,13 +95,13 @@ def _tile(
     tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))
     with b.loop("r", *taps) as r:
         weights = [b.let("w", b.load(k.args[op.w], ((block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
-        row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + ox * g.sw - g.left)
+        row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
         for column, pairs in touched(g, width, static_x):
-            value = b.let("x", b.load(k.args[op.x], (row + column) * lanes, lanes))
+            value = b.let("x", b.load(k.args[op.x], row + column * lanes, lanes))
             for i, s in pairs:
                 acc: Buffer = tile.acc[i][0]
                 b.store(acc, 0, b.load(acc, 0, lanes) + value * weights[s], lanes)
-    k.finish_rows(width, partial(tile.value, j=0), (result + ox) * lanes, lanes, block * lanes, image, lanes)
+    k.finish_rows(width, partial(tile.value, j=0), result + ox * lanes, lanes, block * lanes, image, lanes)
 
 
 def touched(g: Window, width: int, static_x: int | None) -> list[tuple[int, list[tuple[int, int]]]]:

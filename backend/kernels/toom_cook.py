@@ -42,7 +42,8 @@ def transform_weights(w: np.ndarray, m: int) -> np.ndarray:
     """(O, C, 3, 3) -> (a * a, C, O): G g G^T in float64, rounded once."""
     g = matrices(m)[1]
     o, c = w.shape[:2]
-    return np.einsum("xr,ocrs,ys->xyco", g, w.astype(np.float64), g, optimize=True).reshape((m + 2) ** 2, c, o).astype(np.float32)
+    result: np.ndarray = np.einsum("xr,ocrs,ys->xyco", g, w.astype(np.float64), g, optimize=True).reshape((m + 2) ** 2, c, o).astype(np.float32)
+    return result
 
 
 def transform_input(b: Builder, m: int, xs: Sequence[Expr]) -> list[Expr]:

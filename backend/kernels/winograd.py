@@ -28,7 +28,7 @@ from .conv import Channels, conv_window, padded_bias
 from .geometry import Window
 from .micro import Tile, ahead, cover, max_rows, runs
 from .template import Params, kernel
-from .toom_cook import transform_input, transform_output, transform_weights
+from .toom_cook import POINTS, transform_input, transform_output, transform_weights
 
 #: Floats between the planes of V and of M, beyond what they need: equal distances of powers of two would put all a^2 streams in one set of L1.
 PAD = 16
@@ -118,7 +118,7 @@ class Winograd:
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
         result = []
-        for m in (2, 4):
+        for m in POINTS:
             total = g.n * -(-g.oh // m) * -(-g.ow // m)
             for wanted in (28, 56, 112):
                 chunks = max(1, round(total / wanted))

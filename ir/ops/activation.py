@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..op import Value
+from ..ties import Tie, free, same, same_but
 from ..types import Tensor
 from .check import floats
 from .elementwise import NumericUnary, Unary
@@ -68,6 +70,10 @@ class Prelu(Unary, name="nn.prelu"):
     def evaluate(self, *xs: Any) -> torch.Tensor:
         x, w = xs
         return super().evaluate(x, w.reshape(-1, *[1] * (x.dim() - 2)) if x.dim() > 1 else w)
+
+    def ties(self) -> Iterable[Tie]:
+        per_channel = self.x.type.rank > 1 and self.w.shape[0] == self.x.shape[1]
+        return [*same_but(self.x, self.out), same(self.w, 0, self.x, 1) if per_channel else free(self.w, 0)]
 
 
 class Sigmoid(Unary, name="nn.sigmoid"):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..op import Op, Value
+from ..ties import Kept, Tie, computed, per_group, same
 from ..types import Tensor
 from .check import at_least, floats, has_shape, out_size, rank
 
@@ -68,6 +72,25 @@ class Conv2d(Conv, name="nn.conv2d"):
             return F.conv2d(x, w, b, self.stride, (top, left), self.dilation, self.groups)
         return F.conv2d(F.pad(x, (left, right, top, bottom)), w, b, self.stride, 0, self.dilation, self.groups)
 
+    def ties(self) -> Iterator[Tie]:
+        """Input channels with the second axis of w, output channels with its first; a depthwise channel with its own outputs."""
+        yield same(self.x, 0, self.out, 0)
+        if not computed(self.w):
+            return
+        yield same(self.w, 0, self.out, 1)
+        if self.b is not None:
+            yield same(self.b, 0, self.out, 1)
+        channels, outputs = np.arange(self.x.shape[1]), np.arange(self.w.shape[0])
+        if self.depthwise:
+            yield Tie(self.w, 0, outputs, self.x, 1, outputs // (len(outputs) // self.groups))
+            return
+        yield Tie(self.x, 1, channels, self.w, 1, channels % self.w.shape[1])
+        if self.groups > 1:
+            yield per_group(self.w, 0, self.groups)
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        return self.rebuilt(**operands, groups=int(kept(self.x, 1).sum()) if self.depthwise else self.groups)
+
 
 class ConvTranspose2d(Op, name="nn.conv_transpose2d"):
     """The gradient of conv2d by its input: x (N, C, H, W), w (C, O/groups, kh, kw), b (O,).
@@ -111,3 +134,27 @@ class ConvTranspose2d(Op, name="nn.conv_transpose2d"):
 
     def macs(self) -> int:
         return math.prod(self.x.shape) * math.prod(self.w.shape[1:])
+
+    @property
+    def depthwise(self) -> bool:
+        """One input channel per group."""
+        return self.groups > 1 and self.groups == self.x.shape[1]
+
+    def ties(self) -> Iterator[Tie]:
+        """As for conv2d, with the axes of w exchanged."""
+        yield same(self.x, 0, self.out, 0)
+        if not computed(self.w):
+            return
+        outputs = np.arange(self.out.shape[1])
+        if self.b is not None:
+            yield same(self.b, 0, self.out, 1)
+        yield same(self.x, 1, self.w, 0)
+        if self.depthwise:
+            yield Tie(self.out, 1, outputs, self.w, 0, outputs // self.w.shape[1])
+            return
+        yield Tie(self.out, 1, outputs, self.w, 1, outputs % self.w.shape[1])
+        if self.groups > 1:
+            yield per_group(self.x, 1, self.groups)
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        return self.rebuilt(**operands, groups=int(kept(self.x, 1).sum()) if self.depthwise else self.groups)

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..op import Op, Value
+from ..ties import Tie
 from ..types import NUMPY, Tensor
 from .check import broadcast_type, exactly, floats, plain
 from .namespace import Math, TorchMath
+from .tied import broadcast_ties
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +32,9 @@ class Elementwise(Op):
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = self.f(torch_math(), *xs)
         return y
+
+    def ties(self) -> Iterable[Tie]:
+        return broadcast_ties(self.operands, self.out)
 
 
 class Unary(Elementwise):

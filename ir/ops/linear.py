@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..op import Op, Value
+from ..ties import Tie, computed, same, same_but
 from ..types import Tensor
 from .check import broadcast, floats, has_shape, rank
+from .tied import broadcast_ties
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +46,16 @@ class Linear(Dense, name="nn.linear"):
         x, w, b = xs
         return F.linear(x, w, b)
 
+    def ties(self) -> Iterator[Tie]:
+        """Columns of w with the last axis of x, rows with the last of the result."""
+        last = self.x.type.rank - 1
+        yield from same_but(self.x, self.out, last)
+        if computed(self.w):
+            yield same(self.w, 1, self.x, last)
+            yield same(self.w, 0, self.out, last)
+            if self.b is not None:
+                yield same(self.b, 0, self.out, last)
+
 
 class Matmul(Op, name="nn.matmul"):
     """a (..., M, K) @ b (..., K, N) -> (..., M, N); leading dimensions broadcast."""
@@ -62,6 +75,15 @@ class Matmul(Op, name="nn.matmul"):
 
         a, b = xs
         return torch.matmul(a, b)
+
+    def ties(self) -> Iterator[Tie]:
+        """Rows of a, columns of b, leading axes; K only where b is constant, for then what a removed position added can be."""
+        ra, rb, ro = self.a.type.rank, self.b.type.rank, self.out.type.rank
+        yield from broadcast_ties((self.a, self.b), self.out, trailing=2)
+        yield same(self.a, ra - 2, self.out, ro - 2)
+        yield same(self.b, rb - 1, self.out, ro - 1)
+        if computed(self.b) and rb == 2:
+            yield same(self.a, ra - 1, self.b, 0)
 
     def macs(self) -> int:
         return math.prod(self.out.shape) * self.a.shape[-1]

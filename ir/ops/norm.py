@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..op import Op, Value
+from ..ties import Kept, Tie, same, same_but
 from ..types import Tensor
 from .check import floats, has_shape
 
@@ -39,6 +43,11 @@ class BatchNorm(Op, name="nn.batch_norm"):
         shape = (-1, *[1] * (x.dim() - 2))
         return torch.addcmul((beta - mean * k).reshape(shape), x, k.reshape(shape))
 
+    def ties(self) -> Iterator[Tie]:
+        yield from same_but(self.x, self.out)
+        for v in (self.gamma, self.beta, self.mean, self.var):
+            yield same(v, 0, self.x, 1)
+
 
 class LayerNorm(Op, name="nn.layer_norm"):
     """Mean 0 and variance 1 over the last `axes` axes, then gamma and beta of that shape (1607.06450)."""
@@ -62,6 +71,10 @@ class LayerNorm(Op, name="nn.layer_norm"):
 
         x, gamma, beta = xs
         return F.layer_norm(x, x.shape[-self.axes :], gamma, beta, self.eps)
+
+    def ties(self) -> Iterator[Tie]:
+        """The normalized axes are barred: their mean and variance count every position."""
+        return same_but(self.x, self.out, *range(self.x.type.rank - self.axes, self.x.type.rank))
 
 
 class GroupNorm(Op, name="nn.group_norm"):
@@ -89,3 +102,17 @@ class GroupNorm(Op, name="nn.group_norm"):
 
         x, gamma, beta = xs
         return torch.group_norm(x, self.groups, gamma, beta, self.eps)
+
+    def ties(self) -> Iterator[Tie]:
+        """The channels of a group go together, for its mean and variance count them all; pixels are barred."""
+        yield same(self.x, 0, self.out, 0)
+        yield same(self.x, 1, self.out, 1)
+        for v in (self.gamma, self.beta):
+            if v is not None:
+                yield same(v, 0, self.x, 1)
+        every = np.arange(self.x.shape[1])
+        size = len(every) // self.groups
+        yield Tie(self.x, 1, every, self.x, 1, every // size * size)
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        return self.rebuilt(**operands, groups=int(kept(self.x, 1).sum()) * self.groups // self.x.shape[1])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..op import Op, Value
+from ..ties import Tie, same_but
 from ..types import Tensor
 from .check import at_least, floats, out_size, plain, rank
 
@@ -52,6 +54,9 @@ class Pool2d(Op):
         b = max(0, (oh - 1) * self.stride[0] + dilation[0] * (self.kernel[0] - 1) + 1 - t - h)
         r = max(0, (ow - 1) * self.stride[1] + dilation[1] * (self.kernel[1] - 1) + 1 - le - w)
         return F.pad(x, (le, r, t, b), value=value) if any((t, b, le, r)) else x
+
+    def ties(self) -> Iterable[Tie]:
+        return same_but(self.x, self.out, 2, 3)
 
 
 class MaxPool2d(Pool2d, name="nn.max_pool2d"):
@@ -117,6 +122,9 @@ class AdaptivePool2d(Op):
         n, c, _, _ = rank(self, "x", 4, "(N, C, H, W)")
         h, w = at_least(self, "size", 2, 1)
         return Tensor((n, c, h, w), elem)
+
+    def ties(self) -> Iterable[Tie]:
+        return same_but(self.x, self.out, 2, 3)
 
 
 class AdaptiveAvgPool2d(AdaptivePool2d, name="nn.adaptive_avg_pool2d"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..op import Op, Value
+from ..ties import Tie, same, same_but
 from ..types import Elem, Tensor
 from .check import axis_in_range, floats, plain
 
@@ -26,6 +28,15 @@ class Reduce(Op):
         if self.keepdim:
             return tuple(1 if i in self.axes else s for i, s in enumerate(self.x.shape))
         return tuple(s for i, s in enumerate(self.x.shape) if i not in self.axes)
+
+    def ties(self) -> Iterable[Tie]:
+        return _left(self.x, self.axes, self.keepdim, self.out)
+
+
+def _left(x: Value, reduced: tuple[int, ...], keepdim: bool, out: Value) -> list[Tie]:
+    """The axes that a reduction leaves; the reduced ones are barred, since every position counts."""
+    left = [axis for axis in range(x.type.rank) if axis not in reduced]
+    return [same(x, axis, out, axis if keepdim else i) for i, axis in enumerate(left)]
 
 
 def _summed(op: Op) -> Elem:
@@ -100,6 +111,9 @@ class ArgReduce(Op):
         shape = self.x.shape
         return Tensor((*shape[: self.axis], *((1,) if self.keepdim else ()), *shape[self.axis + 1 :]), "i64")
 
+    def ties(self) -> Iterable[Tie]:
+        return _left(self.x, (self.axis,), self.keepdim, self.out)
+
 
 class ArgMax(ArgReduce, name="nn.arg_max"):
     def evaluate(self, *xs: Any) -> torch.Tensor:
@@ -122,6 +136,9 @@ class AlongAxis(Op):
     def infer(self) -> Tensor:
         axis_in_range(self, self.axis, self.x.type.rank)
         return Tensor(self.x.shape, floats(self, "x"))
+
+    def ties(self) -> Iterable[Tie]:
+        return same_but(self.x, self.out, self.axis)
 
 
 class Softmax(AlongAxis, name="nn.softmax"):

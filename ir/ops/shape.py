@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..op import Const, Op, Value
+from ..ties import Kept, Tie, free, positions, same, same_but
 from ..types import Tensor
 from .check import axis_in_range, exactly, plain
 
@@ -34,6 +36,40 @@ class Reshape(Op, name="nn.reshape"):
         y: torch.Tensor = xs[0].reshape(self.shape)
         return y
 
+    def ties(self) -> Iterator[Tie]:
+        """Runs of axes with one product map to each other: one axis to one; several to one by the first that is not barred; one to several
+        by the last, so that a split into groups keeps the groups. Several to several is barred."""
+        x, y = self.x, self.out
+        for ins, outs in _runs(x.shape, y.shape):
+            if len(ins) == len(outs) == 1:
+                yield same(x, ins[0], y, outs[0])
+            elif len(outs) == 1:
+                for axis in ins:
+                    yield Tie(x, axis, _along(x.shape, ins, axis), y, outs[0], np.arange(y.shape[outs[0]]), choice=outs[0])
+            elif len(ins) == 1:
+                yield Tie(x, ins[0], np.arange(x.shape[ins[0]]), y, outs[-1], _along(y.shape, outs, outs[-1]))
+        yield from (free(v, axis) for v in (x, y) for axis, size in enumerate(v.shape) if size == 1)
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        sizes = [s if s == -1 or (k := kept(self.out, i)).all() else int(k.sum()) for i, s in enumerate(self.shape)]
+        return self.rebuilt(**operands, shape=tuple(sizes))
+
+
+def _runs(a: tuple[int, ...], b: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+    """Shortest runs of axes of two shapes with equal products; axes of size 1 belong to none."""
+    left, right = [i for i, s in enumerate(a) if s != 1], [i for i, s in enumerate(b) if s != 1]
+    while left and right:
+        ins, outs = [left.pop(0)], [right.pop(0)]
+        while (m := math.prod(a[i] for i in ins)) != (n := math.prod(b[i] for i in outs)):
+            (ins if m < n else outs).append((left if m < n else right).pop(0))
+        yield ins, outs
+
+
+def _along(shape: tuple[int, ...], run: list[int], axis: int) -> np.ndarray:
+    """For each position of the flattened run of axes, the position along one of them."""
+    inner = math.prod(shape[i] for i in run if i > axis)
+    return np.arange(math.prod(shape[i] for i in run)) // inner % shape[axis]
+
 
 class Transpose(Op, name="nn.transpose"):
     """y.shape[i] = x.shape[perm[i]]"""
@@ -50,6 +86,9 @@ class Transpose(Op, name="nn.transpose"):
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0].permute(self.perm)
         return y
+
+    def ties(self) -> Iterator[Tie]:
+        return (same(self.x, p, self.out, i) for i, p in enumerate(self.perm))
 
 
 class Expand(Op, name="nn.expand"):
@@ -69,6 +108,20 @@ class Expand(Op, name="nn.expand"):
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0].expand(self.shape)
         return y
+
+    def ties(self) -> Iterator[Tie]:
+        lead = self.out.type.rank - self.x.type.rank
+        for axis, size in enumerate(self.out.shape):
+            if axis >= lead and self.x.shape[axis - lead] == size:
+                yield same(self.x, axis - lead, self.out, axis)
+            else:
+                yield free(self.out, axis)
+                if axis >= lead:
+                    yield free(self.x, axis - lead)
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        sizes = [s if s == -1 or (k := kept(self.out, i)).all() else int(k.sum()) for i, s in enumerate(self.shape)]
+        return self.rebuilt(**operands, shape=tuple(sizes))
 
 
 class Concat(Op, name="nn.concat"):
@@ -95,6 +148,14 @@ class Concat(Op, name="nn.concat"):
 
         return torch.cat(xs[0], self.axis)
 
+    def ties(self) -> Iterator[Tie]:
+        offset = 0
+        for v in self.xs:
+            yield from same_but(v, self.out, self.axis)
+            every = np.arange(v.shape[self.axis])
+            yield Tie(v, self.axis, every, self.out, self.axis, every + offset)
+            offset += len(every)
+
 
 class Slice(Op, name="nn.slice"):
     """x[start:stop:step] along `axis`; 0 <= start < stop <= size, step >= 1."""
@@ -117,6 +178,20 @@ class Slice(Op, name="nn.slice"):
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0][(slice(None),) * self.axis + (slice(self.start, self.stop, self.step),)]
         return y
+
+    def ties(self) -> Iterator[Tie]:
+        yield from same_but(self.x, self.out, self.axis)
+        taken = np.arange(self.start, self.stop, self.step)
+        yield Tie(self.x, self.axis, taken, self.out, self.axis, np.arange(len(taken)))
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        """A slice where what is left of it still lies evenly, else an index_select."""
+        taken = np.arange(self.start, self.stop, self.step)[kept(self.out, self.axis)]
+        places = positions(kept(self.x, self.axis))[taken]
+        steps = set(np.diff(places).tolist()) or {1}
+        if len(steps) > 1:
+            return IndexSelect(operands.get("x", self.x), Const(places, loc=self.loc), self.axis, loc=self.loc)
+        return self.rebuilt(**operands, start=int(places[0]), stop=int(places[-1]) + 1, step=steps.pop())
 
 
 class IndexSelect(Op, name="nn.index_select"):
@@ -141,6 +216,17 @@ class IndexSelect(Op, name="nn.index_select"):
         x, index = xs
         y: torch.Tensor = x.index_select(self.axis, index)
         return y
+
+    def ties(self) -> Iterator[Tie]:
+        yield from same_but(self.x, self.out, self.axis)
+        if isinstance(self.index.op, Const):
+            yield Tie(self.x, self.axis, self.index.op.array, self.out, self.axis, np.arange(self.index.shape[0]))
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        if isinstance(self.index.op, Const) and not (kept(self.x, self.axis).all() and kept(self.out, self.axis).all()):
+            places = positions(kept(self.x, self.axis))[self.index.op.array[kept(self.out, self.axis)]]
+            operands = operands | {"index": Const(places, loc=self.index.op.loc)}
+        return self.rebuilt(**operands)
 
 
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
@@ -187,6 +273,21 @@ class Pad(Op, name="nn.pad"):
             if lo or hi:
                 x = x.index_select(axis, torch.tensor(self.sources(x.shape[axis], lo, hi), device=x.device))
         return x
+
+    def ties(self) -> Iterator[Tie]:
+        """Positions shifted by the padding; what a constant fills may be removed too. Other modes copy, and are barred where they pad."""
+        for axis, (lo, hi) in enumerate(zip(self.pads[::2], self.pads[1::2])):
+            if self.mode == "constant" or not (lo or hi):
+                taken = np.arange(max(0, -lo), self.x.shape[axis] + min(0, hi))
+                yield Tie(self.x, axis, taken, self.out, axis, taken + lo)
+
+    def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
+        pads = list(self.pads)
+        for axis, (lo, hi) in enumerate(zip(self.pads[::2], self.pads[1::2])):
+            x, y = kept(self.x, axis), kept(self.out, axis)
+            pads[2 * axis] = int(y[:lo].sum()) if lo > 0 else -int(x[: max(0, -lo)].sum())
+            pads[2 * axis + 1] = int(y[len(y) - hi :].sum()) if hi > 0 else -int(x[len(x) + hi :].sum())
+        return self.rebuilt(**operands, pads=tuple(pads))
 
     def sources(self, size: int, lo: int, hi: int) -> list[int]:
         """Which element of an axis of length `size` each element of the result reads, for the modes that copy."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..op import Op, Value
+from ..ties import Tie, per_group, same, same_but
 from ..types import Tensor
 from .check import at_least, floats, plain, rank
 
@@ -48,6 +52,9 @@ class Upsample(Op, name="nn.upsample"):
             y = torch.ops.aten.upsample_bilinear2d(xs[0], self.size, self.align_corners, sh, sw)
         return y
 
+    def ties(self) -> Iterable[Tie]:
+        return same_but(self.x, self.out, 2, 3)
+
 
 class PixelShuffle(Op, name="nn.pixel_shuffle"):
     """(N, C*f*f, H, W) -> (N, C, H*f, W*f) (1609.05158)"""
@@ -67,6 +74,10 @@ class PixelShuffle(Op, name="nn.pixel_shuffle"):
         import torch.nn.functional as F
 
         return F.pixel_shuffle(xs[0], self.factor)
+
+    def ties(self) -> Iterable[Tie]:
+        every = np.arange(self.x.shape[1])
+        return [same(self.x, 0, self.out, 0), Tie(self.x, 1, every, self.out, 1, every // self.factor**2)]
 
 
 class PixelUnshuffle(Op, name="nn.pixel_unshuffle"):
@@ -88,6 +99,10 @@ class PixelUnshuffle(Op, name="nn.pixel_unshuffle"):
 
         return F.pixel_unshuffle(xs[0], self.factor)
 
+    def ties(self) -> Iterable[Tie]:
+        every = np.arange(self.out.shape[1])
+        return [same(self.x, 0, self.out, 0), Tie(self.x, 1, every // self.factor**2, self.out, 1, every)]
+
 
 class ChannelShuffle(Op, name="nn.channel_shuffle"):
     """Channel g*C/groups + i goes to i*groups + g (ShuffleNet, 1707.01083)."""
@@ -105,3 +120,10 @@ class ChannelShuffle(Op, name="nn.channel_shuffle"):
         x: torch.Tensor = xs[0]
         n, c, *rest = x.shape
         return x.reshape(n, self.groups, c // self.groups, *rest).transpose(1, 2).reshape(x.shape)
+
+    def ties(self) -> Iterable[Tie]:
+        """Channels to their new places; groups stay of one size."""
+        every = np.arange(self.x.shape[1])
+        size = len(every) // self.groups
+        moved = Tie(self.x, 1, every, self.out, 1, every % size * self.groups + every // size)
+        return [*same_but(self.x, self.out, 1), moved, per_group(self.x, 1, self.groups)]

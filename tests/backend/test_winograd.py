@@ -11,6 +11,7 @@ from conv_graphs import conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tersor
 from tersor.backend import schedule as schedule_module
 from tersor.backend.kernels.template import templates_for
 from tersor.backend.kernels.toom_cook import POINTS, matrices, transform_weights
@@ -109,3 +110,17 @@ def test_any_geometry(data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         force(patch, **params)
         check(graph, threads=draw(st.sampled_from([1, 2])), legal=False, tolerance=LIMITS[m])
+
+
+@pytest.mark.parametrize(("winograd", "templates"), [(0, {"direct"}), (2, {"winograd"}), (4, {"winograd"})])
+def test_compile_keeps_to_the_largest_tile(winograd: int, templates: set[str]) -> None:
+    graph = conv_graph(1, 64, 64, (28, 28), (3, 3), padding=SAME)
+    exe = tersor.compile(graph, winograd=winograd, tuned=False)
+    steps = [s for s in exe.entry(1).steps if s.macs]
+    assert {s.template for s in steps} <= templates | {"gemm"}
+    assert all(s.params.get("m", 0) <= winograd for s in steps)
+
+
+def test_compile_refuses_other_tiles() -> None:
+    with pytest.raises(tersor.TersorError, match=r"unknown winograd=3; valid: 0 \(none\), 2, 4, 6"):
+        tersor.compile(conv_graph(1, 16, 16, (8, 8), (3, 3)), winograd=3)

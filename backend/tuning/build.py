@@ -1,0 +1,242 @@
+"""Candidates of several regions, built as one native module: each a host function of one step, over shared inputs, results and arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ctypes import byref
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tvm import ir as tir_ir
+from tvm import tirx as t
+from tvm.ir import PrimType
+from tvm_ffi import structural_equal
+
+from ...ir.graph import Graph
+from ...ir.op import Const, Value
+from ..emit import Emitter
+from ..kernels.geometry import tasks
+from ..kernels.template import Params, Template
+from ..native import AnyValue, Arguments, SafeCall, aligned, function_object, runtime
+from ..plan import ALIGN, plan
+from ..target import Target, cache_size
+from ..tile import Fused
+from ..tir import Builder, const
+
+FLUSH = "flush"
+_CHAINS = 8
+
+
+@dataclass
+class Task:
+    """A distinct region: how often the network has it, and what may compute it, the cost model's favourite first."""
+
+    key: str
+    op: Fused
+    options: list[tuple[Template, Params]]
+    count: int = 1
+
+    @property
+    def nbytes(self) -> int:
+        """About what its candidates hold in memory together."""
+        constants = sum(v.type.nbytes for v in self.op.args if isinstance(v.op, Const))
+        return 2 * constants * len(self.options) + sum(v.type.nbytes for v in (*self.op.args, self.op.out))
+
+
+@dataclass
+class Candidate:
+    """A template and parameters for a task.
+
+    Its code is `run`, unless it equals that of an earlier one, `same`, or `problem` says why there is none.
+    """
+
+    task: Task
+    template: Template
+    params: Params
+    run: Callable[[], None] | None = None
+    idle: Callable[[], None] | None = None
+    same: Candidate | None = None
+    problem: str = ""
+    error: float = 0.0
+    samples: list[float] = field(default_factory=list)
+    functions: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def kernel(self) -> Any:
+        """The function of its kernel, beside the host function that calls it."""
+        return next(iter(self.functions.values()))
+
+    def __str__(self) -> str:
+        return f"{self.template.name} {' '.join(f'{k}={v}' for k, v in self.params.items())}".rstrip()
+
+
+@dataclass
+class Group:
+    """Tasks built together. `inputs` and `outputs` by task; `flush(array)` reads an array on all threads; `sweep(arrays)` empties the caches of all
+    but these: one thread's lie in its own cache, those of several in the cache they share, for no thread owns a part of them."""
+
+    candidates: list[Candidate]
+    inputs: dict[str, list[np.ndarray]]
+    outputs: dict[str, np.ndarray]
+    flush: Callable[[np.ndarray], None]
+    sweep: Callable[[Sequence[np.ndarray]], None]
+    arena: np.ndarray
+
+
+def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Group:
+    """Native code of every candidate of the tasks. What a template cannot emit is noted in its candidate and does not stop the others."""
+    candidates = [Candidate(task, *option) for task in group for option in task.options]
+    emitter = Emitter(target, threads)
+    arenas = [ALIGN]
+    for i, candidate in enumerate(candidates):
+        twins = [c for c in candidates[:i] if c.task is candidate.task and c.same is None and not c.problem]
+        try:
+            arenas.append(_emit(emitter, candidate, f"c{i}", twins))
+        except Exception as error:
+            candidate.problem = _said(error)
+    module = _compile(emitter, _flush_functions(target, threads), candidates)
+    weights, arena = emitter.weights.blob(), aligned(max(arenas))
+    rng = np.random.default_rng(seed)
+    inputs = {task.key: [_random(v, rng) for v in task.op.args if not isinstance(v.op, Const)] for task in group}
+    outputs = {task.key: _empty(task.op.out) for task in group}
+    for i, candidate in enumerate(candidates):
+        if not candidate.problem and candidate.same is None:
+            key = candidate.task.key
+            candidate.run, candidate.idle = _calls(module(f"c{i}"), [*inputs[key], outputs[key], weights, arena])
+    flush = _flush(module(FLUSH), threads, target.lanes)
+    # memory that was never written is one page of zeros, which does not empty a cache
+    other = np.full((2 * cache_size(3) + threads * 4 * target.l2) // 4, 1.0, np.float32)
+    runtime().threads.expect(threads)
+    runtime().threads.use(threads)
+    spill = other[: threads * 2 * target.l2 // 4]
+
+    def sweep(arrays: Sequence[np.ndarray]) -> None:
+        flush(other)
+        for array in arrays:
+            flush(array)
+        if threads > 1:
+            flush(spill)
+
+    return Group(candidates, inputs, outputs, flush, sweep, arena)
+
+
+def region_graph(op: Fused, template: str, params: Params) -> Graph:
+    """A graph of one region: its constants, the other operands as inputs."""
+    graph = Graph("region")
+    args = [graph.add(v.op.rebuilt()) if isinstance(v.op, Const) else graph.add_input(v.type, f"x{i}") for i, v in enumerate(op.args)]
+    graph.set_outputs([graph.add(Fused(args, op.body, template, params, loc=op.loc))])
+    return graph
+
+
+def _emit(emitter: Emitter, candidate: Candidate, name: str, twins: list[Candidate]) -> int:
+    """Add a candidate's host function and kernel; returns the bytes of its arena. Code equal to that of one of the `twins` is taken back."""
+    mark = emitter.mark()
+    try:
+        graph = plan(region_graph(candidate.task.op, candidate.template.name, candidate.params), emitter.target, emitter.threads)
+        _, arena = emitter.add(graph, name)
+    except Exception:
+        emitter.undo(mark)
+        raise
+    candidate.functions = {var: f for var, f in emitter.functions.items() if var not in mark[0]}
+    candidate.same = next((twin for twin in twins if structural_equal(twin.kernel, candidate.kernel)), None)
+    if candidate.same is not None:
+        emitter.undo(mark)
+    return arena
+
+
+def _compile(emitter: Emitter, extra: dict[Any, Any], candidates: list[Candidate]) -> Callable[[str], SafeCall]:
+    """The functions of the module. One kernel that does not compile must not stop the others: then each is built alone."""
+    emitter.functions.update(extra)
+    try:
+        module = emitter.build()
+        return lambda name: function_object(module[name])
+    except Exception:
+        modules: dict[str, Any] = {}
+        for functions in (extra, *(c.functions for c in candidates if c.functions and c.same is None)):
+            alone = Emitter(emitter.target, emitter.threads, functions=dict(functions))
+            names = [var.name_hint for var, f in functions.items() if f.attrs and "global_symbol" in f.attrs]
+            try:
+                modules |= dict.fromkeys(names, alone.build())
+            except Exception as error:
+                for c in candidates:
+                    if c.functions is functions:
+                        c.problem = _said(error)
+        return lambda name: function_object(modules[name][name])
+
+
+def _said(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _calls(function: SafeCall, arrays: Sequence[np.ndarray]) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Calls of a host function of one step on these arrays: with the step, and with none."""
+    needed = runtime()
+
+    def call(steps: int) -> Callable[[], None]:
+        arguments = Arguments([(a.dtype, a.size) for a in arrays], 2)
+        for i, array in enumerate(arrays):
+            arguments.point(i, array.ctypes.data)
+        arguments.integer(1, steps)
+        # the arrays are held as long as the call is
+        return lambda held=arrays: needed.check(function(None, arguments.array, arguments.count, byref(AnyValue())))  # type: ignore[misc]
+
+    return call(1), call(0)
+
+
+def _random(v: Value, rng: np.random.Generator) -> np.ndarray:
+    """Normal floats; zeros for integers and bools, which are valid as indices too."""
+    array = _empty(v)
+    if v.type.is_float:
+        array[...] = rng.standard_normal(v.shape)
+    else:
+        array.fill(0)
+    return array
+
+
+def _empty(v: Value) -> np.ndarray:
+    return aligned(v.type.size * v.type.dtype.itemsize).view(v.type.dtype).reshape(v.shape)
+
+
+# -- reading memory on all threads ---------------------------------------------------------------
+
+
+def _flush_functions(target: Target, threads: int) -> dict[Any, Any]:
+    """`flush(x, out, count)`: each thread reads its `count` rounds of x, so that its own caches hold nothing else afterwards."""
+    lanes, b = target.lanes, Builder("flush_kernel")
+    x = b.param("x", "float32", 1 << 30)
+    out = b.param("out", "float32", threads * _CHAINS * lanes)
+    count = t.Var("count", "int32")
+    b.params.append(count)
+    with b.loop("task", 0, threads, tasks(threads, threads)) as task:
+        chains = [b.local(lanes) for _ in range(_CHAINS)]
+        for acc in chains:
+            b.store(acc, 0, const(0.0, lanes=lanes), lanes)
+        with b.loop("i", 0, count) as i:
+            at = b.let("at", (task * count + i) * (_CHAINS * lanes))
+            for j, acc in enumerate(chains):
+                b.store(acc, 0, b.load(acc, 0, lanes) + b.load(x, at + j * lanes, lanes), lanes)
+        for j, acc in enumerate(chains):
+            b.store(out, (task * _CHAINS + j) * lanes, b.load(acc, 0, lanes), lanes)
+    kernel = tir_ir.GlobalVar(b.name)
+    ports = [t.decl_buffer((t.Var("size", "int64"),), "float32", "x", data_alignment=ALIGN)]
+    ports.append(t.decl_buffer((threads * _CHAINS * lanes,), "float32", "out", data_alignment=ALIGN))
+    call = t.Evaluate(tir_ir.Call(kernel, [*(p.data for p in ports), count], ret_ty=PrimType("int32")))
+    main = t.PrimFunc([*ports, count], call).with_attr("global_symbol", FLUSH).with_attr("s_tir", True)
+    return {kernel: b.function(), tir_ir.GlobalVar(FLUSH): main}
+
+
+def _flush(function: SafeCall, threads: int, lanes: int) -> Callable[[np.ndarray], None]:
+    out = aligned(4 * threads * _CHAINS * lanes).view(np.float32)
+    needed = runtime()
+
+    def flush(array: np.ndarray) -> None:
+        size = array.nbytes // 4
+        arguments = Arguments([(np.dtype(np.float32), size), (out.dtype, out.size)], 1)
+        arguments.point(0, array.ctypes.data)
+        arguments.point(1, out.ctypes.data)
+        arguments.integer(0, size // (threads * _CHAINS * lanes))
+        needed.check(function(None, arguments.array, arguments.count, byref(AnyValue())))
+
+    return flush

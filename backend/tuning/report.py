@@ -1,0 +1,152 @@
+"""What tuning found: for each region the cost model's choice, the tuned one, and what the model's costs against it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .build import Task
+from .database import Database, Entry
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A region. count: how often the network has it; macs: of one. model, tuned: the choices; ms: None where not measured.
+
+    loss: time of the model's choice over that of the tuned one, less one.
+    """
+
+    key: str
+    count: int
+    macs: int
+    candidates: int
+    model: str
+    tuned: str
+    model_ms: float | None
+    tuned_ms: float | None
+
+    @property
+    def loss(self) -> float | None:
+        return self.model_ms / self.tuned_ms - 1 if self.model_ms is not None and self.tuned_ms else None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A candidate that did not build, or computed something else than the interpreter."""
+
+    key: str
+    template: str
+    params: dict[str, Any]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {shown(self.template, self.params)}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Result of `tune`. rows: regions that leave a choice; measured, left: how many were measured now, and how many the cap kept from it."""
+
+    rows: tuple[Comparison, ...]
+    problems: tuple[Problem, ...]
+    database: Database
+    target: str
+    threads: int
+    seconds: float
+    measured: int
+    left: int
+
+    @property
+    def model_ms(self) -> float:
+        """Time of these regions in the network as the model would choose; those with both times."""
+        return sum(r.count * r.model_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None)
+
+    @property
+    def tuned_ms(self) -> float:
+        """The same with the tuned choices."""
+        return sum(r.count * r.tuned_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None)
+
+    @property
+    def loss(self) -> float:
+        """Of the model's choices against the tuned ones, over these regions together."""
+        return self.model_ms / self.tuned_ms - 1 if self.tuned_ms else 0.0
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Header and lines of the table; the costliest regions by the model first."""
+        header = ["region", "model", "tuned", "times", "candidates", "model, ms", "tuned, ms", "loss"]
+        return header, [
+            [
+                r.key,
+                r.model,
+                "the same" if r.tuned == r.model else r.tuned,
+                str(r.count),
+                str(r.candidates),
+                "" if r.model_ms is None else f"{r.model_ms:.4f}",
+                "" if r.tuned_ms is None else f"{r.tuned_ms:.4f}",
+                "" if r.loss is None else f"{r.loss:.1%}",
+            ]
+            for r in self.rows
+        ]
+
+    @property
+    def complaints(self) -> list[str]:
+        """A line for each kind of problem: the first of it in full, and how many more there are."""
+        kinds: dict[tuple[str, str], list[Problem]] = {}
+        for p in self.problems:
+            kinds.setdefault((p.template, p.message.partition(": error")[0]), []).append(p)
+        return [str(own[0]) + (f" (and {len(own) - 1} more)" if len(own) > 1 else "") for own in kinds.values()]
+
+    @property
+    def summary(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        made = f"{self.measured} measured now in {self.seconds:.0f} s" if self.measured else "none measured now"
+        left = f", {self.left} not in the database" if self.left else ""
+        return (
+            f"{len(self.rows)} distinct regions with a choice, {made}{left}; cold kernel times in the network: {self.model_ms:.3f} ms by the "
+            f"model, {self.tuned_ms:.3f} ms tuned, loss {self.loss:.1%} ({threads}, {self.target})"
+        )
+
+    def __str__(self) -> str:
+        header, lines = self.cells()
+        widths = [max(map(len, column)) for column in zip(header, *lines)]
+        table = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip() for line in (header, *lines)]
+        return "\n".join([*table, *self.complaints, self.summary])
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Everything but the database as a JSON object, written to a file if one is named."""
+        data = {
+            "target": self.target,
+            "threads": self.threads,
+            "seconds": self.seconds,
+            "measured": self.measured,
+            "left": self.left,
+            "model_ms": self.model_ms,
+            "tuned_ms": self.tuned_ms,
+            "loss": self.loss,
+            "rows": [asdict(r) | {"loss": r.loss} for r in self.rows],
+            "problems": [asdict(p) for p in self.problems],
+        }
+        text = json.dumps(data, indent=1)
+        if path is not None:
+            Path(path).write_text(text + "\n")
+        return text
+
+
+def shown(template: str, params: dict[str, Any]) -> str:
+    """`direct {chunk=7}`"""
+    return template + (f" {{{' '.join(f'{k}={v}' for k, v in params.items())}}}" if params else "")
+
+
+def compared(tasks: Sequence[Task], entries: dict[str, Entry]) -> list[Comparison]:
+    """A row for each task; the first of its options is the model's choice."""
+    rows = []
+    for task in tasks:
+        (template, params), entry = task.options[0], entries.get(task.key)
+        model = entry.of(template.name, params) if entry is not None else None
+        tuned = shown(entry.template, entry.params) if entry is not None else ""
+        times = (model.ms if model is not None else None, entry.ms if entry is not None else None)
+        rows.append(Comparison(task.key, task.count, task.op.macs(), len(task.options), shown(template.name, params), tuned, *times))
+    return rows

@@ -1,0 +1,193 @@
+"""tune: every template and parameter choice of each distinct region of a graph, measured on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...ir.errors import TersorError
+from ...ir.graph import Graph
+from ...passes.context import Progress, open_progress
+from ..lower import lower
+from ..native import versions
+from ..region import Region
+from ..runtime import require_host
+from ..schedule import candidates, modelled
+from ..target import Target, resolve
+from ..tile import Fused
+from .build import Candidate, Group, Task, build
+from .database import Database, Entry, Timing, plain
+from .key import shape_key
+from .report import Problem, Tuning, compared
+from .timing import STAGES, check, race, ranked, score
+
+#: Kernels and bytes that are built and measured together: enough to share what a build costs, few enough to stop between groups.
+KERNELS, BYTES = 24, 1 << 30
+
+
+def tune(
+    graph: Graph,
+    target: str | Target = "cpu",
+    threads: int = 1,
+    batch: int | Sequence[int] | None = None,
+    db: Database | str | Path | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    again: bool = False,
+    progress: Progress | bool | None = None,
+) -> Tuning:
+    """Measure what may compute each region of a graph, on cold data, and keep the fastest.
+
+    target, threads, batch: as for `compile`; the target must be this machine.
+    db: where results go: a `Database`, or a file that is read if there is one and written after each group of kernels. None: the result alone.
+    seconds: stop between two groups of kernels after so long; the regions with most time by the cost model come first.
+    seed: of the operands and of the order of the calls in each round.
+    again: measure regions that the database has already, too.
+    progress: True for a bar on a terminal, or a function (what, done, total).
+
+    Every kernel's result is compared with the interpreter's: one that is wrong, or does not build, never wins and is in `problems`.
+    `compile(graph, tuned=result.database)` or `tuned="file.json"` uses the choices. Raises `TersorError` for a target that is not this machine,
+    and for a damaged database.
+    """
+    from ..compile import batch_sizes
+
+    started = time.monotonic()
+    if not isinstance(graph, Graph):
+        raise TersorError(f"tune takes a Graph, got {type(graph).__name__}: a torch.nn.Module becomes one by trace(module, example_inputs)")
+    target = resolve(target)
+    require_host(target, "a kernel to be tuned")
+    if threads < 1:
+        raise TersorError(f"threads must be at least 1, got {threads}")
+    database = open_database(db)
+    every = tasks_of([graph if n is None else graph.at(n) for n in batch_sizes(graph, batch)], target, threads)
+    known = database.section(target, threads)
+    open_tasks = [task for task in every if again or not _complete(known.get(task.key), task)]
+    problems: list[Problem] = []
+    rng, done = np.random.default_rng(seed), 0
+    with open_progress(progress) as show:
+        for group in groups(open_tasks):
+            if seconds is not None and done and time.monotonic() - started > seconds:
+                break
+            problems += measure(group, target, threads, seed, rng, database, _ticks(show, done, len(group), len(open_tasks)))
+            done += len(group)
+            if database.path is not None:
+                database.save()
+    rows = compared(every, database.section(target, threads))
+    left = len(open_tasks) - done
+    return Tuning(tuple(rows), tuple(problems), database, target.name, threads, time.monotonic() - started, done, left)
+
+
+def compare(
+    graph: Graph,
+    target: str | Target = "cpu",
+    threads: int = 1,
+    batch: int | Sequence[int] | None = None,
+    db: Database | str | Path | None = None,
+) -> Tuning:
+    """The report of `tune` from what a database holds (None: the shipped one), without measuring anything."""
+    from ..compile import batch_sizes
+    from .database import find
+
+    target = resolve(target)
+    database = find(db, target) or Database()
+    every = tasks_of([graph if n is None else graph.at(n) for n in batch_sizes(graph, batch)], target, threads)
+    known = database.section(target, threads)
+    left = sum(task.key not in known for task in every)
+    return Tuning(tuple(compared(every, known)), (), database, target.name, threads, 0.0, 0, left)
+
+
+def open_database(db: Database | str | Path | None) -> Database:
+    """A database to add to: a file that does not exist yet is an empty one."""
+    if isinstance(db, Database):
+        return db
+    if db is None:
+        return Database()
+    path = Path(db)
+    if not path.resolve().parent.is_dir():
+        raise TersorError(f"cannot write {path}: there is no folder {path.parent}")
+    return Database.load(path) if path.exists() else Database(path)
+
+
+def tasks_of(graphs: Sequence[Graph], target: Target, threads: int) -> list[Task]:
+    """Distinct regions that leave a choice, the costliest by the model first; each one's options begin with the model's favourite."""
+    tasks: dict[str, Task] = {}
+    costs: dict[str, float] = {}
+    single: set[str] = set()
+    for graph in graphs:
+        for op in lower(graph, target, threads, until="layout").ops:
+            if not isinstance(op, Fused):
+                continue
+            key = shape_key(op)
+            if key in tasks:
+                tasks[key].count += 1
+            elif key not in single:
+                region = Region(op)
+                options = candidates(region, target, threads)
+                if len(options) < 2:
+                    single.add(key)
+                    continue
+                best = modelled(region, target, options)
+                options.sort(key=lambda o: (o[0].name, o[1]) != (best.template, best.params))
+                tasks[key] = Task(key, op, options)
+                costs[key] = options[0][0].cost(region, target, options[0][1])
+    return sorted(tasks.values(), key=lambda task: -costs[task.key] * task.count)
+
+
+def groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Tasks in order, as many at a time as `KERNELS` and `BYTES` allow."""
+    group: list[Task] = []
+    for task in tasks:
+        full = sum(len(t.options) for t in group) + len(task.options) > KERNELS or sum(t.nbytes for t in group) + task.nbytes > BYTES
+        if group and full:
+            yield group
+            group = []
+        group.append(task)
+    if group:
+        yield group
+
+
+def measure(
+    tasks: Sequence[Task], target: Target, threads: int, seed: int, rng: np.random.Generator, database: Database, tick: Callable[[float], None]
+) -> list[Problem]:
+    """Build a group, check and time its candidates, and put the results into the database; returns what went wrong."""
+    group: Group = build(tasks, target, threads, seed)
+    check(group)
+    rounds, total = 0, sum(n for n, _ in STAGES)
+
+    def count() -> None:
+        nonlocal rounds
+        rounds += 1
+        tick(rounds / total)
+
+    race(group, rng, count)
+    made = versions()
+    for task in tasks:
+        order = ranked(c for c in group.candidates if c.task is task)
+        if order:
+            order += [c for c in group.candidates if c.task is task and c.same in order]
+            timings = [_timing(c, c.same or c) for c in order]
+            database.add(target, threads, task.key, Entry(timings[0].template, timings[0].params, made, tuple(timings)))
+    return [Problem(c.task.key, c.template.name, c.params, c.problem) for c in group.candidates if c.problem]
+
+
+def _timing(candidate: Candidate, measured: Candidate) -> Timing:
+    """What the database keeps; candidates of equal code share what one of them took."""
+    return Timing(candidate.template.name, plain(candidate.params), score(measured), len(measured.samples), measured.error)
+
+
+def _complete(entry: Entry | None, task: Task) -> bool:
+    """Whether an entry has a time for every candidate there is now."""
+    return entry is not None and all(entry.of(template.name, params) for template, params in task.options)
+
+
+def _ticks(show: Progress | None, done: int, count: int, total: int) -> Callable[[float], None]:
+    """Progress within a group, in regions."""
+
+    def tick(part: float) -> None:
+        if show is not None:
+            show("tuning", int(100 * (done + part * count)), 100 * total)
+
+    return tick

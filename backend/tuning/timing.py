@@ -1,0 +1,129 @@
+"""Cold timings in interleaved rounds: clear losers leave early (successive halving), wrong results before any round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from ...ir.evaluate import evaluate, to_numpy, to_torch
+from ...ir.op import Const
+from ..tile import Fused, unpack_torch
+from .build import Candidate, Group, Task
+
+#: Rounds of each stage, and how much slower than the best of its region a candidate may be to enter the next.
+STAGES = ((5, 1.25), (10, 1.08), (15, 1.0))
+#: Candidates this close to the fastest count as equal: the cost model's favourite among them wins, so that repeated runs agree.
+EQUAL = 1.02
+#: Largest max|y - y64| / max|y64| of a kernel against the interpreter in float64, by element type; what is not here must be equal.
+LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 5e-2}
+#: Multiply-adds from which the interpreter computes in the region's own precision: float64 would hold the operands a second time.
+LARGE = 1 << 32
+
+
+def check(group: Group) -> None:
+    """Run every candidate once and compare; one that is wrong gets a `problem` and is not timed."""
+    for task in dict.fromkeys(c.task.key for c in group.candidates):
+        own = [c for c in group.candidates if c.task.key == task]
+        wanted = _reference(own[0].task, group.inputs[task])
+        out = group.outputs[task]
+        for candidate in own:
+            if candidate.run is None:
+                continue
+            # what a kernel does not write, or reads before it wrote it, shows
+            out.view(np.uint8).fill(0xFF)
+            group.arena.fill(0xFF)
+            candidate.run()
+            candidate.error = _error(_live(own[0].task.op, out), wanted)
+            limit = LIMITS.get(str(own[0].task.op.out.type.elem), 0.0)
+            if not candidate.error <= limit:
+                candidate.problem = f"wrong: error {candidate.error:.1e} against the interpreter, at most {limit:.0e} is right"
+
+
+def race(group: Group, rng: np.random.Generator, tick: Callable[[], None] = lambda: None) -> None:
+    """Time the candidates that are right. Each round calls every one still in the race once, in an order of its own."""
+    alive = [c for c in group.candidates if c.run is not None and not c.problem]
+    idle = _idle(alive[0]) if alive else 0.0
+    for rounds, keep in STAGES:
+        for _ in range(rounds):
+            for i in rng.permutation(len(alive)):
+                alive[i].samples.append(max(_cold(group, alive[i]) - idle, 1e-6))
+            tick()
+        best = {key: min(score(c) for c in own) for key, own in _by_task(alive).items()}
+        favourites = [own[0] for own in _by_task(alive).values()]
+        alive = [c for c in alive if score(c) <= keep * best[c.task.key] or c in favourites]
+
+
+def score(candidate: Candidate) -> float:
+    """First quartile of the samples, in ms: what a neighbour on the machine adds is noise on one side only."""
+    return float(np.quantile(candidate.samples, 0.25))
+
+
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Timed candidates of one region, the winner first, then by time. Only those with all rounds may win."""
+    timed = [c for c in candidates if c.samples and not c.problem]
+    most = max((len(c.samples) for c in timed), default=0)
+    finalists = [c for c in timed if len(c.samples) == most]
+    fastest = min((score(c) for c in finalists), default=0.0)
+    winner = next((c for c in finalists if score(c) <= EQUAL * fastest), None)
+    return sorted(timed, key=lambda c: (c is not winner, score(c)))
+
+
+def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    result: dict[str, list[Candidate]] = {}
+    for c in candidates:
+        result.setdefault(c.task.key, []).append(c)
+    return result
+
+
+def _cold(group: Group, candidate: Candidate) -> float:
+    """Milliseconds of one call with the weights in no cache, and the operands where the kernel before left them."""
+    assert candidate.run is not None
+    group.sweep(group.inputs[candidate.task.key])
+    start = time.perf_counter_ns()
+    candidate.run()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _idle(candidate: Candidate) -> float:
+    """Milliseconds of a call that does nothing."""
+    assert candidate.idle is not None
+    times = []
+    for _ in range(100):
+        start = time.perf_counter_ns()
+        candidate.idle()
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return float(np.median(times))
+
+
+def _reference(task: Task, inputs: list[np.ndarray]) -> np.ndarray:
+    """The region's result by the interpreter."""
+    import torch
+
+    given = iter(inputs)
+    arrays = [to_torch(v.op.array if isinstance(v.op, Const) else next(given)) for v in task.op.args]
+    wide = torch.float64 if task.op.out.type.is_float and task.op.macs() < LARGE else None
+    (result,) = evaluate(task.op.body, arrays, dtype=wide)
+    return _logical(task.op, result)
+
+
+def _live(op: Fused, out: np.ndarray) -> np.ndarray:
+    return _logical(op, to_torch(out))
+
+
+def _logical(op: Fused, result: object) -> np.ndarray:
+    """Without the lanes of a blocked map that hold nothing."""
+    layout = op.out.type.layout
+    return to_numpy(unpack_torch(result, layout.channels) if layout is not None else result)  # type: ignore[arg-type]
+
+
+def _error(got: np.ndarray, wanted: np.ndarray) -> float:
+    """max|y - y64| / max|y64|; nan where one is finite and the other is not."""
+    if got.dtype.kind != "f":
+        return 0.0 if np.array_equal(got, wanted) else float("inf")
+    finite = np.isfinite(wanted)
+    if not np.array_equal(finite, np.isfinite(got)):
+        return float("nan")
+    scale = max(float(np.abs(wanted[finite]).max(initial=0.0)), 1e-30)
+    return float(np.abs(got[finite] - wanted[finite]).max(initial=0.0)) / scale

@@ -1,0 +1,132 @@
+"""What the accuracy benchmark runs: one `Run` per row of its JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from .dependency_graph import Variant
+
+NETWORKS = ("resnet20", "vgg", "mobilenet")
+METHODS = ("lasso", "l1", "bn-gamma", "random", "first-k")
+#: Shares of multiply-accumulates that are left.
+SHARES = (0.5, 0.25)
+SEEDS = (0, 1, 2)
+LITE0 = "efficientnet-lite0"
+LITE0_SHARES = (0.8, 0.65)
+
+#: Label -> pipeline of LASSO; each differs from that of the curves, `fold-bn,prune-channels{macs=...}`, by what its label says.
+ABLATION: dict[str, str] = {
+    "no reconstruction": "fold-bn,prune-channels{{macs={macs} reconstruct=false}}",
+    "no reconstruction, batch norms recalibrated": "prune-channels{{macs={macs} reconstruct=false}},recalibrate-bn,fold-bn",
+    "batch norms kept while pruning": "prune-channels{{macs={macs}}},fold-bn",
+    "batch norms kept while pruning, then recalibrated": "prune-channels{{macs={macs}}},recalibrate-bn,fold-bn",
+    "each branch's own target": "fold-bn,prune-channels{{macs={macs} residual_target=false}}",
+    "l1, each branch's own target": "fold-bn,prune-channels{{macs={macs} method=l1 residual_target=false}}",
+    "random, each branch's own target": "fold-bn,prune-channels{{macs={macs} method=random residual_target=false}}",
+    "inputs of branches sampled": "fold-bn,prune-channels{{macs={macs} sample_inputs=true}}",
+    "residual streams pruned too": "fold-bn,prune-channels{{macs={macs} streams=true}}",
+    "same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform}}",
+    "l1, same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform method=l1}}",
+    "random, same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform method=random}}",
+    "256 images": "fold-bn,prune-channels{{macs={macs} samples=256}}",
+    "4096 images": "fold-bn,prune-channels{{macs={macs} samples=4096}}",
+}
+#: Label -> which channels Torch-Pruning takes; "branches" leaves the residual stream its width, as prune-channels does.
+PEER: dict[str, Variant] = {
+    "magnitude": Variant(),
+    "magnitude, one ranking": Variant(one_ranking=True),
+    "magnitude, branches": Variant(branches=True),
+    "magnitude, branches, one ranking": Variant(branches=True, one_ranking=True),
+    "taylor with labels, branches, one ranking": Variant("taylor", branches=True, one_ranking=True),
+}
+REPAIRS = ("none", "batch norms recalibrated", "least squares")
+
+
+@dataclass(frozen=True)
+class Run:
+    """group: the table it stands in. macs: the share wanted, None where the passes decide. pipeline: empty for what is not made by our passes.
+    variant, repair: of Torch-Pruning. images: for calibration; the pass may use fewer."""
+
+    network: str
+    group: str
+    label: str
+    macs: float | None
+    seed: int
+    pipeline: str = ""
+    variant: Variant | None = None
+    repair: str = ""
+    images: int = field(default=1024)
+
+    @property
+    def key(self) -> str:
+        return "/".join([self.network, self.group, self.label, "-" if self.macs is None else f"{self.macs:g}", str(self.seed)])
+
+    @property
+    def file(self) -> str:
+        """A name for its compiled network, another one when the run is defined differently."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16] + ".tso"
+
+
+def runs(shares: Sequence[float] = SHARES, seeds: Sequence[int] = SEEDS) -> Iterator[Run]:
+    """All runs, in an order in which an interrupted benchmark is of use: every table for the first seed, then the next."""
+    for network in NETWORKS:
+        yield Run(network, "original", "original", 1.0, 0, "default")
+    for seed in seeds:
+        for network in NETWORKS:
+            yield from curves(network, shares, seed)
+            if network == "resnet20":
+                yield from ablations(network, shares, seed)
+                yield from separables(network, seed)
+            yield from peers(network, shares, seed)
+            for macs in shares:
+                yield Run(network, "scratch", "trained at that size", macs, seed, "default")
+    yield Run(LITE0, "original", "original", 1.0, 0, "default", images=240)
+    for seed in seeds:
+        for macs in LITE0_SHARES:
+            for label, more in (
+                ("lasso", ""),
+                ("lasso, no reconstruction", " reconstruct=false"),
+                ("l1", " method=l1"),
+                ("random", " method=random"),
+            ):
+                yield Run(LITE0, "imagenet", label, macs, seed, f"default,prune-channels{{macs={macs:g}{more}}}", images=240)
+
+
+def curves(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:
+    """Every method of prune-channels with the same repair and data."""
+    for macs in shares:
+        for method in METHODS:
+            prune = f"prune-channels{{macs={macs:g} method={method}}}"
+            # the gammas are gone once the norms are folded
+            yield Run(network, "curve", method, macs, seed, f"{prune},fold-bn" if method == "bn-gamma" else f"fold-bn,{prune}")
+
+
+def ablations(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:
+    for macs in shares:
+        for label, pipeline in ABLATION.items():
+            images = 4096 if "samples=4096" in pipeline else 1024
+            yield Run(network, "ablation", label, macs, seed, pipeline.format(macs=f"{macs:g}"), images=images)
+
+
+def separables(network: str, seed: int) -> Iterator[Run]:
+    """Depthwise-separable conversion; without repair there is nothing that a seed changes."""
+    for rank in (1, 2, 3):
+        if seed == 0:
+            yield Run(
+                network, "separable", f"rank {rank}, weights alone", None, 0, f"fold-bn,to-depthwise-separable{{rank={rank} reconstruct=false}}"
+            )
+        yield Run(network, "separable", f"rank {rank}, least squares", None, seed, f"fold-bn,to-depthwise-separable{{rank={rank}}}")
+
+
+def peers(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:
+    """Torch-Pruning with each repair; the variants of residual branches only where there are branches."""
+    for macs in shares:
+        for label, variant in PEER.items():
+            if variant.branches and network != "resnet20":
+                if "taylor" not in label:
+                    continue
+                label, variant = "taylor with labels, one ranking", Variant("taylor", one_ranking=True)
+            for repair in REPAIRS if label == "magnitude" else REPAIRS[-1:]:
+                yield Run(network, "torch-pruning", f"{label}; {repair}", macs, seed, variant=variant, repair=repair)

@@ -1,0 +1,110 @@
+"""The kernel report: tables and the roofline plot of what kernels.py measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .layers import Goal
+
+Record = dict[str, Any]
+SPEED = ("ms", "GFLOP/s", "GB/s", "of bound")
+COLD = tuple(f"cold: {column}" for column in SPEED)
+LAYER_COLUMNS = ("layer", "kernel", *SPEED, *COLD, "goal", "reached")
+KERNEL_COLUMNS = ("kernel", "shape", "calls", "share", *SPEED, *COLD, "first at")
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """kernels.md: the machine, all layers, all distinct kernels of the networks."""
+    return "\n".join(["# Kernels", "", *about(report), *layer_tables(report), *network_tables(report)]) + "\n"
+
+
+def about(report: dict[str, Any]) -> list[str]:
+    m = report["machine"]
+    warm, cold = zip(*report["copy_gbs"].values())
+    return [
+        f"{m['processor']}, {' '.join(m['features'])}; {m['date']}, commit {m['commit'] or 'unknown'}.",
+        f"One thread, medians of {report['rounds']} runs.",
+        "",
+        f"FMA peak of this run {report['peak_gflops']:.0f} GFLOP/s; copies read and write together {min(warm):.0f} to {max(warm):.0f} GB/s "
+        f"with warm caches and {min(cold):.0f} to {max(cold):.0f} GB/s with cold ones, by size.",
+        "A kernel's bound is max(multiply-adds / peak, bytes / bandwidth of a copy of as many bytes). Multiply-adds are those of the direct",
+        "convolution: Winograd does fewer and passes it. Cold: a buffer of twice the last level of cache is read before each call.",
+    ]
+
+
+def layer_tables(report: dict[str, Any], level: str = "##") -> list[str]:
+    """One table per group of layers."""
+    lines: list[str] = []
+    for group in dict.fromkeys(r["group"] for r in report["layers"]):
+        rows = [r for r in report["layers"] if r["group"] == group]
+        lines += ["", f"{level} {group}", "", *head(LAYER_COLUMNS, 2)]
+        lines += [line([r["name"], r["template"] + params(r), *speed(r, "warm"), *speed(r, "cold"), *goal(r)]) for r in rows]
+    return lines
+
+
+def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0) -> list[str]:
+    """The distinct kernels of each network with at least `share` of its time."""
+    lines: list[str] = []
+    for name, kernels in report["networks"].items():
+        lines += ["", f"{level} {name}", "", *head(KERNEL_COLUMNS, 2)]
+        for r in (r for r in kernels if r["share"] >= share):
+            place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]
+            lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), str(r["loc"])]))
+    return lines
+
+
+def head(columns: Sequence[str], left: int) -> list[str]:
+    return [line(columns), "|---" * left + "|--:" * (len(columns) - left) + "|"]
+
+
+def line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def params(r: Record) -> str:
+    return f" {' '.join(f'{k}={v}' for k, v in r['params'].items())}" if r["params"] else ""
+
+
+def speed(r: Record, state: str) -> list[str]:
+    s = r[state]
+    return [f"{s['ms']:.3f}", f"{s['gflops']:.0f}" if r["macs"] else "", f"{s['gbs']:.0f}", f"{s['of_bound']:.0%}"]
+
+
+def goal(r: Record) -> list[str]:
+    """What it is meant to reach, and what it reached; a goal that is missed is bold."""
+    if not r["goal"]:
+        return ["", ""]
+    unit, least = r["goal"]
+    text = {"peak": f"{r['reached']:.0%}", "gflops": f"{r['reached']:.0f}", "direct": f"{r['reached']:.2f}x"}[unit]
+    return [str(Goal(unit, least)), text if r["met"] else f"**{text}**"]
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """GFLOP/s over multiply-adds' intensity, on logarithmic axes, with cold caches and with warm ones; lines: the peak, and copies by size."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    records = [r for r in report["layers"] if r["macs"]]
+    groups = list(dict.fromkeys(r["group"] for r in records))
+    peak = report["peak_gflops"]
+    for axis, state in zip(figure.subplots(1, 2, sharey=True), ("warm", "cold")):
+        for k, group in enumerate(groups):
+            rows = [r for r in records if r["group"] == group]
+            axis.scatter(
+                [2 * r["macs"] / r["bytes"] for r in rows], [r[state]["gflops"] for r in rows], s=24, marker="osD^vP*X"[k % 8], label=group, zorder=3
+            )
+        speeds = [c[state == "cold"] for c in report["copy_gbs"].values()]
+        intensity = [0.3, 1000.0]
+        for gbs, style in ((max(speeds), "-"), (min(speeds), "--")):
+            knee = peak / gbs
+            axis.plot([intensity[0], knee, intensity[1]], [gbs * intensity[0], peak, peak], style, color="black", linewidth=0.9)
+            axis.annotate(f"{gbs:.0f} GB/s", (intensity[0], gbs * intensity[0]), fontsize="small", va="bottom")
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("FLOP of the direct convolution / byte of operands and result")
+        axis.set_title(f"{state} caches; FMA peak {peak:.0f} GFLOP/s", loc="left")
+    figure.axes[0].set_ylabel("GFLOP/s")
+    figure.axes[0].legend(fontsize="small", loc="lower right")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,102 @@
+"""docs/performance.md, made from what latency.py and kernels.py wrote.
+
+python -m tersor.bench.performance [--results bench/results] [--out docs/performance.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from . import kernels_report, latency_report
+
+ROOT = Path(__file__).parents[1]
+#: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
+SHARE = 0.05
+
+INTRODUCTION = """\
+# Performance
+
+This page is generated from the JSON files in `bench/results` and holds no figure of its own: `make bench` measures, writes them and this page.
+Figures of another machine say little about yours; [measure on your own](#on-your-own-machine).
+
+## Networks beside other engines
+
+Seven networks with random weights. A comparison that is lost stays in the table, and an engine that does not run is named with its reason.
+"""
+
+KERNELS = """\
+## Kernels against the machine
+
+Layers by themselves, each as one compiled module without the layout changes at its borders, and then the kernels with the largest shares of each
+network; all of them are in [kernels.md]({results}/kernels.md).
+"""
+
+OWN_MACHINE = """\
+## On your own machine
+
+```
+make peers    # the other engines, and the converter of LiteRT in an environment of its own
+make bench    # latency of the seven networks, all kernels, this page
+```
+
+On an idle machine that takes about half an hour. Parts of it, in an environment with `pip install -c constraints.txt -e .[bench]`:
+
+```
+python -m tersor.bench.latency --networks resnet18 --engines onnxruntime openvino --threads 1 --rounds 7
+python -m tersor.bench.latency --networks densenet121 unet --batch 4 --out more
+python -m tersor.bench.kernels --groups depthwise pointwise --networks
+```
+
+How each engine is run is in `bench/peers.py`. Two things matter on a shared machine: other processes, which the interleaved rounds cannot hide
+altogether, and the frequency, which the FMA peak of the same run shows. One kernel alone:
+
+```python
+import torch
+
+import tersor
+
+layer = torch.nn.Sequential(torch.nn.Conv2d(64, 64, 3, padding=1), torch.nn.ReLU()).eval()
+exe = tersor.compile(tersor.trace(layer, (torch.randn(1, 64, 28, 28),)))
+print(exe.profile(rounds=20))  # caches as the kernels before leave them
+print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
+```
+"""
+
+
+def page(results: Path, out: Path) -> str:
+    """The text of the page at `out`, from latency.json and kernels.json in `results`."""
+    latency, kernels = (json.loads((results / f"{name}.json").read_text()) for name in ("latency", "kernels"))
+    link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
+    lines = [
+        INTRODUCTION,
+        *latency_report.about(latency),
+        *latency_report.tables(latency, level="###"),
+        "",
+        f"![Time of each engine as a multiple of the best peer's]({link}/latency.png)",
+        "",
+        KERNELS.format(results=link),
+        *kernels_report.about(kernels),
+        "",
+        f"![Kernels under the roofline]({link}/kernels.png)",
+        *kernels_report.layer_tables(kernels, level="###"),
+        *kernels_report.network_tables(kernels, level="###", share=SHARE),
+        "",
+        OWN_MACHINE,
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=ROOT / "bench/results")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/performance.md")
+    args = parser.parse_args()
+    args.out.write_text(page(args.results, args.out))
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

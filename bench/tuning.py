@@ -1,0 +1,89 @@
+"""What the cost model loses against tuned choices: per region from the database, and for whole networks measured here.
+
+    python -m tersor.bench.tuning [--networks resnet18 vgg16] [--threads 1 2] [--db FILE] [--out bench/results/tuning.json]
+
+Without --db the shipped database is used; regions that it does not have are named. Whole networks are compiled with the database and with the
+cost model alone, and called in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tersor
+from tersor.backend.tuning.search import compare
+
+from .engines import machine
+from .models import GMACS
+from .tune_seven import traced
+
+#: What the defaults may lose against tuned choices.
+ALLOWED = 0.15
+
+
+def measure(name: str, threads: int, db: Path | None, rounds: int) -> dict[str, Any]:
+    """One network: loss of its regions, and times of whole calls in ms with both ways of choosing."""
+    graph = traced(name)
+    regions = compare(graph, threads=threads, db=db)
+    models = {"tuned": tersor.compile(graph, threads=threads, tuned=db), "model": tersor.compile(graph, threads=threads, tuned=False)}
+    x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    times: dict[str, list[float]] = {key: [] for key in models}
+    for i in range(rounds + 3):
+        for key in sorted(models, reverse=bool(i % 2)):
+            start = time.perf_counter()
+            models[key](x)
+            if i >= 3:
+                times[key].append(1e3 * (time.perf_counter() - start))
+    median = {key: float(np.median(t)) for key, t in times.items()}
+    ratios = [a / b for a, b in zip(times["model"], times["tuned"])]
+    return {
+        "network": name,
+        "threads": threads,
+        "median_ms": median,
+        "loss": float(np.median(ratios)) - 1,
+        "loss_quartiles": [float(np.quantile(ratios, q)) - 1 for q in (0.25, 0.75)],
+        "regions_loss": regions.loss,
+        "regions": json.loads(regions.to_json())["rows"],
+        "unknown": [r.key for r in regions.rows if r.tuned_ms is None or r.model_ms is None],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(GMACS), choices=list(GMACS), metavar="NAME")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--db", type=Path)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    rows = []
+    print(f"{'network':14} threads   model, ms   tuned, ms    loss   of the regions, cold    worst region")
+    for name in args.networks:
+        for threads in args.threads:
+            row = measure(name, threads, args.db, args.rounds)
+            rows.append(row)
+            ms = row["median_ms"]
+            known = [r for r in row["regions"] if r["loss"] is not None]
+            worst = max(known, key=lambda r: r["loss"]) if known else {"loss": 0.0, "key": "none measured"}
+            print(
+                f"{name:14} {threads:7} {ms['model']:11.3f} {ms['tuned']:11.3f} {row['loss']:7.1%} {row['regions_loss']:14.1%}"
+                f"            {worst['loss']:.0%} {worst['key']}",
+                flush=True,
+            )
+            for key in row["unknown"]:
+                print(f"{'':14} not in the database: {key}")
+    above = [f"{r['network']} ({r['threads']} threads)" for r in rows if r["loss"] > ALLOWED]
+    print(f"loss above {ALLOWED:.0%}: {', '.join(above) or 'none'}; the largest {max(r['loss'] for r in rows):.1%}")
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps({"machine": machine(), "allowed": ALLOWED, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Channel pruning: which channels, their removal, and the repair of what is left."""

@@ -1,0 +1,145 @@
+"""prune-channels: whole channels removed, the layers that read them repaired on calibration data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from ...ir.errors import TersorError
+from ...ir.graph import Graph
+from ..base import LayerPass, register_pass
+from ..context import Context
+from ..coupling import Coupling, explain
+from .carry import Pruning, Settings, sensitivities
+from .plan import Plan, by_sensitivity, uniform, within
+from .select import Method
+from .spaces import Choice, Cost, Counts, Space, spaces_of
+
+#: Shares of a space at which its sensitivity is measured.
+SHARES = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+
+
+@register_pass
+@dataclass(frozen=True)
+class PruneChannels(LayerPass):
+    """Remove channels, and refit by least squares the layers that read them.
+
+    conv(x; C channels)  ->  conv(x; C' channels),   W' = argmin |Y - X'W'|^2,   Y the response of the network as it was
+
+    Channels that must go together (sums, concatenations, groups, gates) do; what a removed channel still contributed goes into the next
+    bias. One of `ratio` (share of channels removed), `macs` (share of multiply-accumulates left) or `latency` (share of the measured
+    latency left) says how much.
+
+    method: which channels stay: lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1), l1 (norm of the filters), bn-gamma (|gamma| of batch
+    norms), random, first-k.
+    per_layer: sensitivity (least reconstruction error for the MACs saved) or uniform (the same share everywhere).
+    round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
+    streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
+    some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
+    sum stays right. reconstruct: refit at all.
+    samples: images used. positions: responses per image at least; more where a layer has many unknowns.
+
+    He, Zhang and Sun, 1707.06168; Li et al., 1608.08710; Liu et al., 1708.06519.
+    """
+
+    name = "prune-channels"
+    keeps = "lossy"
+
+    ratio: float | None = None
+    macs: float | None = None
+    latency: float | None = None
+    method: Method = "lasso"
+    per_layer: Literal["sensitivity", "uniform"] = "sensitivity"
+    round_to: int = 1
+    exclude: tuple[str, ...] = ()
+    streams: bool = False
+    sample_inputs: bool = False
+    residual_target: bool = True
+    reconstruct: bool = True
+    samples: int = 1024
+    positions: int = 10
+
+    def run(self, graph: Graph, ctx: Context) -> Graph:
+        self._check()
+        coupling = Coupling(graph)
+        if ctx.why is not None:
+            for e in explain(coupling):
+                for blocker in e.blockers:
+                    ctx.why.add(self.name, e.layer, str(blocker))
+        choice = Choice(self.exclude, self.streams, self.sample_inputs, self.round_to)
+        spaces = spaces_of(coupling, choice)
+        if not spaces:
+            raise TersorError("no channel of the graph can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
+        settings = Settings(self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name)
+        plan = self._plan(ctx, coupling, spaces, settings)
+        tighter = 1.0
+        while True:
+            pruning = Pruning(coupling, spaces, self._counts(plan, tighter, ctx, coupling, spaces, settings), settings, ctx)
+            if self.reconstruct or self.method == "lasso":
+                pruning.carry(ctx.need_calibration(self))
+            else:
+                pruning.choose_all()
+            small = pruning.result()
+            if self.macs is None or small.macs() <= self.macs * graph.macs():
+                break
+            # sets that differ in size cost what they cost only once they are chosen
+            tighter *= 0.999 * self.macs * graph.macs() / small.macs()
+        ctx.record(Counter({"channel sets removed": int(pruning.gone.sum())}))
+        return small
+
+    def _check(self) -> None:
+        meaning = {"ratio": "the share of channels to remove", "macs": "the share of MACs to leave", "latency": "the share of latency to leave"}
+        given = {name: value for name in meaning if (value := getattr(self, name)) is not None}
+        if len(given) != 1:
+            got = " and ".join(f"{name}={value:g}" for name, value in given.items()) or "none"
+            raise TersorError(f"expected one of ratio=, macs= and latency=, got {got}: prune-channels{{macs=0.5}}")
+        for name, value in given.items():
+            if not 0 < value < 1:
+                raise TersorError(f"{name} is {meaning[name]}, above 0 and below 1; got {value:g}")
+        for name in ("round_to", "samples", "positions"):
+            if getattr(self, name) < 1:
+                raise TersorError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def _plan(self, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Plan:
+        """How spaces shrink as pruning gets stronger."""
+        fixed = self._fixed(spaces)
+        if self.per_layer == "uniform":
+            return uniform(spaces, fixed)
+        errors = sensitivities(coupling, spaces, SHARES, settings, ctx, ctx.need_calibration(self))
+        return by_sensitivity(spaces, Cost(coupling, spaces), SHARES, errors, fixed)
+
+    def _counts(self, plan: Plan, tighter: float, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Counts:
+        """How many sets of each space stay. tighter: what the budget is multiplied with."""
+        if self.latency is not None:
+            measure = ctx.need_latency(self)
+            before = measure(coupling.graph)
+            return within(plan, lambda keep: measure(sized(coupling, spaces, keep, settings)) / before, self.latency, f"latency={self.latency:g}", 32)
+        cost, whole = Cost(coupling, spaces), coupling.graph.macs()
+        even = all(s.even for s in spaces)
+
+        def left(keep: Counts) -> float:
+            return (cost(keep) if even else sized(coupling, spaces, keep, settings).macs()) / whole
+
+        if self.macs is not None:
+            return within(plan, left, self.macs * tighter, f"macs={self.macs:g}")
+        assert self.ratio is not None
+        same = uniform(spaces, self._fixed(spaces))(self.ratio)
+        # by sensitivity, a ratio saves the MACs that it would save with the same share everywhere
+        return same if self.per_layer == "uniform" else within(plan, left, left(same), f"ratio={self.ratio:g}")
+
+    def _fixed(self, spaces: list[Space]) -> Counts | None:
+        """Counts by `layers`, whose options give a ratio of their own; -1 for the others."""
+        if not self.layers:
+            return None
+        own = [self.at(s.producers[0]).ratio for s in spaces]
+        return np.array([s.keep(1 - r) if r is not None and r != self.ratio else -1 for s, r in zip(spaces, own)], np.int64)
+
+
+def sized(coupling: Coupling, spaces: list[Space], keep: Counts, settings: Settings) -> Graph:
+    """A network of the planned size; which channels it has does not matter for what it costs."""
+    pruning = Pruning(coupling, spaces, keep, replace(settings, method="random"), Context())
+    pruning.choose_all()
+    return pruning.result()

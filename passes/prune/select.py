@@ -1,0 +1,151 @@
+"""Which channel sets of a space stay: LASSO on a reader's response, or a score of each set alone.
+
+Every method gives an order, best first; how many stay is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ...ir.errors import TersorError
+from ...ir.op import Const
+from ...ir.ops import BatchNorm
+from ...ir.ties import Index, Mask
+from ..coupling import Coupling, inputs_of, outputs_of, source, weight
+from ..reconstruct.moments import F64, Moments
+from ..reconstruct.rows import Fitted, weights_of
+from .constants import array_of
+from .spaces import Space
+
+Method = Literal["lasso", "l1", "bn-gamma", "random", "first-k"]
+
+
+def by_score(method: Method, coupling: Coupling, space: Space, rng: np.random.Generator) -> Index:
+    """The sets of a space in the order of a score that looks at no data."""
+    sets = space.sets
+    match method:
+        case "random":
+            return rng.permutation(sets)
+        case "first-k":
+            return sets[np.argsort(_first_channel(coupling, space))]
+        case "bn-gamma":
+            score = _gammas(coupling, space)
+        case _:
+            score = _norms(coupling, space)
+    return sets[np.argsort(-score, kind="stable")]
+
+
+def _first_channel(coupling: Coupling, space: Space) -> Index:
+    """For each set, the first channel of the first layer that holds it."""
+    first = np.full(coupling.count, np.iinfo(np.int64).max)
+    axes = [inputs_of(r) for r in space.readers] if space.sampled else [outputs_of(p) for p in space.producers]
+    for labels in (coupling.sets(*axis) for axis in reversed(axes) if axis is not None):
+        first[labels[::-1]] = np.arange(len(labels))[::-1]
+    return first[space.sets]
+
+
+def _norms(coupling: Coupling, space: Space) -> F64:
+    """L1 norms of the filters (Li et al., 1608.08710), each layer's relative to their mean; of a reader's slices where its inputs are sampled."""
+    score = np.zeros(coupling.count)
+    for layer in space.readers if space.sampled else space.producers:
+        axis_of = inputs_of(layer) if space.sampled else outputs_of(layer)
+        assert axis_of is not None
+        value, axis = axis_of
+        if value is layer.out:
+            # a transposed convolution keeps its output channels in two axes of the weights
+            continue
+        norms = np.abs(np.moveaxis(array_of(value), axis, 0)).reshape(value.shape[axis], -1).sum(axis=1)
+        np.add.at(score, coupling.sets(value, axis), norms / (norms.mean() or 1))
+    return score[space.sets]
+
+
+def _gammas(coupling: Coupling, space: Space) -> F64:
+    """|gamma| of the batch norms on the channels (Liu et al., 1708.06519), each norm's relative to their mean."""
+    score = np.zeros(coupling.count)
+    found = np.zeros(coupling.count, np.bool_)
+    for op in coupling.graph.find(BatchNorm):
+        assert isinstance(op, BatchNorm)
+        labels = coupling.sets(op.gamma, 0)
+        if isinstance(op.gamma.op, Const) and len(labels):
+            gamma = np.abs(op.gamma.op.array.astype(np.float64))
+            np.add.at(score, labels, gamma / (gamma.mean() or 1))
+            found[labels] = True
+    if not found[space.sets].all():
+        raise TersorError(
+            f"method=bn-gamma finds no batch norm on the channels of {space.name}; prune before fold-bn, exclude the layer, or use another method"
+        )
+    return score[space.sets]
+
+
+# -- LASSO -------------------------------------------------------------------------------------
+
+
+def channel_products(judge: Fitted, moments: Sequence[Moments], weights: Sequence[F64]) -> tuple[F64, F64]:
+    """Z'Z (C, C) and Z'Y (C,) of the channels' contributions Z_i = X_i W_i' to a response, centred; summed over groups.
+
+    Both follow from the moments of the patches: Z_i'Z_j = sum over taps of (X'X * WW')[i, j]. weights: (k, m) of each group.
+    """
+    total = source(judge)[0].shape[source(judge)[1]]
+    channels = total // len(moments)
+    zz, zy = np.zeros((total, total)), np.zeros(total)
+    for g, (m, w) in enumerate(zip(moments, weights)):
+        taps = len(w) // channels
+        mine = slice(g * channels, (g + 1) * channels)
+        covariance = m.covariance()
+        # by blocks of rows, for the products are as large as the covariance
+        step = max(taps, 512 // taps * taps)
+        for start in range(0, len(w), step):
+            rows = slice(start, min(start + step, len(w)))
+            block = covariance[rows] * (w[rows] @ w.T)
+            c = slice(g * channels + rows.start // taps, g * channels + rows.stop // taps)
+            zz[c, mine] = block.reshape(-1, taps, channels, taps).sum(axis=(1, 3))
+        zy[mine] = (m.cross() * w).reshape(channels, -1).sum(axis=1)
+    return zz, zy
+
+
+def lasso_order(judge: Fitted, moments: Sequence[Moments], labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
+    """`sets` in the order in which min 1/2N |Y - sum_i b_i Z_i|^2 + lambda |b|_1 takes them in as lambda falls, until `keep` are in.
+
+    Z_i is the contribution of a set's channels to the judge's response, with |W_i| = 1 (He et al., 1707.06168, equation 2).
+    labels: the set of each input channel of the judge. lost: channels that are gone already; those of no set in `sets` stay, with weight 1.
+    """
+    weights = weights_of(judge, array_of(weight(judge)))
+    zz, zy = channel_products(judge, moments, weights)
+    place = {int(s): i for i, s in enumerate(sets)}
+    column = np.array([place.get(int(label), -1) for label in labels])
+    fixed = (column < 0) & ~lost
+    zy = zy - zz[:, fixed].sum(axis=1)
+    member = np.zeros((len(labels), len(sets)))
+    member[np.flatnonzero(column >= 0), column[column >= 0]] = 1
+    a, b = member.T @ zz @ member, member.T @ zy
+    channels = len(labels) // len(moments)
+    norm = np.sqrt(member.T @ np.concatenate([(w * w).reshape(channels, -1).sum(axis=1) for w in weights]))
+    norm[norm == 0] = 1
+    return sets[_path_order(a / np.outer(norm, norm), b / norm, moments[0].rows, keep)]
+
+
+def _path_order(gram: F64, xy: F64, rows: int, keep: int) -> Index:
+    """Columns by their (last) entry into the LASSO path, which is followed until `keep` are in; the others by their correlation."""
+    from sklearn.linear_model import lars_path_gram
+
+    gram = gram + np.eye(len(gram)) * (np.trace(gram) / len(gram) * 1e-8)
+    active: list[int] = []
+    steps = 2 * keep
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # collinear channels are left out, which is what is asked
+            _, _, coefs = lars_path_gram(xy, gram, n_samples=rows, max_iter=steps, method="lasso", alpha_min=0)
+        for nonzero in coefs.T != 0:
+            active = [i for i in active if nonzero[i]] + [int(i) for i in np.flatnonzero(nonzero) if i not in active]
+            if len(active) >= keep:
+                break
+        if len(active) >= keep or coefs.shape[1] <= steps or steps > 8 * len(gram):
+            break
+        active, steps = [], 2 * steps
+    active = active[:keep]
+    left = np.array([i for i in np.argsort(-np.abs(xy), kind="stable") if i not in set(active)], np.int64)
+    return np.concatenate([np.array(active, np.int64), left])

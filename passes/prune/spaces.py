@@ -1,0 +1,194 @@
+"""What a pruning decides on: spaces of interchangeable channel sets, and what the layers around them cost."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from ...ir.errors import TersorError
+from ...ir.op import Const
+from ...ir.ops import Add, Conv2d, Sub
+from ...ir.ties import Index, Mask
+from ..coupling import Coupling, Layer, inputs_of, layers_of, outputs_of
+from ..reconstruct.moments import F64
+from ..reconstruct.replay import residual_order
+
+Counts: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Sets of which some are to stay: the output channels of one layer, or of several that share them.
+
+    producers make the channels, readers sum over them, in the order in which they are run. judge is the reader whose response decides.
+    With `sampled` the channels stay for others, and only the one reader does without some.
+    unit: sets come in multiples of it, so that channels come in multiples of `round_to`.
+    weights: what each set costs, their mean 1; sets differ where slices and shuffles tie unlike channels.
+    """
+
+    sets: Index
+    producers: tuple[Layer, ...]
+    readers: tuple[Layer, ...]
+    judge: Layer | None
+    unit: int
+    weights: F64
+    sampled: bool = False
+
+    @property
+    def even(self) -> bool:
+        """All sets cost the same."""
+        return bool(np.allclose(self.weights, 1))
+
+    def stay(self, order: Index, keep: int) -> Index:
+        """The first sets of an order that cost no more than `keep` average ones, at least one."""
+        if self.even:
+            return order[:keep]
+        weight = dict(zip(self.sets.tolist(), self.weights.tolist()))
+        spent = np.cumsum([weight[int(s)] for s in order])
+        return order[: max(1, int(np.searchsorted(spent, keep * (1 + 1e-9), side="right")))]
+
+    @property
+    def name(self) -> str:
+        layer = self.readers[0] if self.sampled else self.producers[0]
+        return f"{'inputs of ' * self.sampled}{layer.name} [{layer.loc}]"
+
+    def keep(self, share: float) -> int:
+        """How many sets stay of a share, a multiple of the unit, at least one unit."""
+        size = len(self.sets)
+        return min(size, max(self.unit, round(share * size / self.unit) * self.unit))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """exclude: patterns of module paths whose output channels stay. streams: channels that run through residual sums may go too.
+    sample_inputs: layers that read such channels do without some of them."""
+
+    exclude: tuple[str, ...] = ()
+    streams: bool = False
+    sample_inputs: bool = False
+    round_to: int = 1
+
+
+def spaces_of(coupling: Coupling, choice: Choice) -> list[Space]:
+    """All spaces of a graph that may be pruned, in the order of their first reader."""
+    graph = coupling.graph
+    order = {op: i for i, op in enumerate(residual_order(graph))}
+    layers = sorted(layers_of(graph), key=order.__getitem__)
+    _check_patterns(choice.exclude, layers)
+    may_go = coupling.removable.copy()
+    stream = _in_streams(coupling)
+    for layer in layers:
+        if any(fnmatch.fnmatchcase(layer.loc.path, p) for p in choice.exclude):
+            may_go[coupling.sets(*outputs_of(layer))] = False
+    free = may_go if choice.streams else may_go & ~stream
+    spaces = []
+    for members in _joined([coupling.sets(*outputs_of(layer)) for layer in layers], free):
+        producers = tuple(layer for layer in layers if np.isin(coupling.sets(*outputs_of(layer)), members).any())
+        readers = tuple(layer for layer in layers if np.isin(_input_sets(coupling, layer), members).any())
+        unit = _unit(coupling, producers, len(members), choice.round_to)
+        spaces.append(Space(members, producers, readers, _judge(readers), unit, _weights(coupling, members, layers)))
+    if choice.sample_inputs:
+        spaces += [s for layer in layers if (s := _sampled(coupling, layer, free, stream, choice.round_to)) is not None]
+    end = len(order)
+    return sorted(spaces, key=lambda s: min((order[r] for r in s.readers), default=end))
+
+
+def _input_sets(coupling: Coupling, layer: Layer) -> Index:
+    axis = inputs_of(layer)
+    return np.zeros(0, np.int64) if axis is None else coupling.sets(*axis)
+
+
+def _joined(outputs: Sequence[Index], free: Mask) -> list[Index]:
+    """Free sets, joined where one layer makes them."""
+    space = np.full(len(free), -1)
+    count = 0
+    for labels in outputs:
+        mine = np.unique(labels[free[labels]]) if len(labels) else labels
+        if not len(mine):
+            continue
+        known = np.unique(space[mine][space[mine] >= 0])
+        space[np.isin(space, known) & (space >= 0)] = count
+        space[mine] = count
+        count += 1
+    return [members for i in range(count) if len(members := np.flatnonzero(space == i)) > 1]
+
+
+def _in_streams(coupling: Coupling) -> Mask:
+    """Sets that run through a sum or difference of two computed values."""
+    stream = np.zeros(coupling.count, np.bool_)
+    for op in coupling.graph.ops:
+        if isinstance(op, Add | Sub) and not any(isinstance(v.op, Const) for v in op.operands):
+            for axis in range(op.out.type.rank):
+                stream[coupling.sets(op.out, axis)] = True
+    return stream
+
+
+def _weights(coupling: Coupling, members: Index, layers: Sequence[Layer]) -> F64:
+    """MACs that go with each set alone, relative to their mean."""
+    cost = np.zeros(coupling.count)
+    for layer in layers:
+        for labels in (coupling.sets(*outputs_of(layer)), _input_sets(coupling, layer)):
+            if len(labels):
+                np.add.at(cost, labels, layer.macs() / len(labels))
+    mine: F64 = cost[members]
+    return mine / mine.mean() if mine.mean() > 0 else np.ones(len(mine))
+
+
+def _judge(readers: Sequence[Layer]) -> Layer | None:
+    """The first reader that weighs: a squeeze in front of a convolution does not."""
+    most = max((r.macs() for r in readers), default=0)
+    return next((r for r in readers if 4 * r.macs() >= most), None)
+
+
+def _unit(coupling: Coupling, producers: Sequence[Layer], sets: int, round_to: int) -> int:
+    channels = len(coupling.sets(*outputs_of(producers[0])))
+    per_set = channels // sets if sets and channels % sets == 0 else 1
+    return min(round_to // math.gcd(round_to, max(per_set, 1)), sets)
+
+
+def _sampled(coupling: Coupling, layer: Layer, free: Mask, stream: Mask, round_to: int) -> Space | None:
+    """The inputs of a convolution that reads a residual stream which keeps its width."""
+    labels = _input_sets(coupling, layer)
+    if not isinstance(layer, Conv2d) or layer.groups > 1 or not len(labels) or len(np.unique(labels)) != len(labels):
+        return None
+    if not (stream[labels] & ~free[labels]).all():
+        return None
+    return Space(labels, (layer,), (layer,), layer, min(round_to, len(labels)), np.ones(len(labels)), sampled=True)
+
+
+def _check_patterns(patterns: Sequence[str], layers: Sequence[Layer]) -> None:
+    paths = sorted({layer.loc.path for layer in layers})
+    for pattern in patterns:
+        if not fnmatch.filter(paths, pattern):
+            shown = ", ".join(paths[:12]) + (", …" if len(paths) > 12 else "")
+            raise TersorError(f"exclude={pattern!r} matches no layer; layers: {shown or 'none'}")
+
+
+class Cost:
+    """Multiply-accumulates of the graph as a function of how many sets of each space stay: each layer's own, times the share of its
+    outputs and of its inputs that is left."""
+
+    def __init__(self, coupling: Coupling, spaces: Sequence[Space]):
+        self.sizes = np.array([len(s.sets) for s in spaces])
+        layers = layers_of(coupling.graph)
+        self.macs = np.array([float(layer.macs()) for layer in layers])
+        self.rest = coupling.graph.macs() - self.macs.sum()
+        self.out, self.into = np.zeros((2, len(layers), len(spaces)))
+        for i, layer in enumerate(layers):
+            made, read = coupling.sets(*outputs_of(layer)), _input_sets(coupling, layer)
+            for j, space in enumerate(spaces):
+                if space.sampled:
+                    self.into[i, j] = float(layer is space.readers[0])
+                else:
+                    self.out[i, j] = np.isin(made, space.sets).mean() if len(made) else 0
+                    self.into[i, j] = np.isin(read, space.sets).mean() if len(read) else 0
+
+    def __call__(self, keep: Counts) -> float:
+        """MACs when `keep[j]` sets of space j stay."""
+        gone = 1 - keep / self.sizes
+        return float(self.rest + (self.macs * (1 - self.out @ gone) * (1 - self.into @ gone)).sum())

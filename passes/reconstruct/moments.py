@@ -1,0 +1,93 @@
+"""Least squares from second moments, which are gathered batch by batch: memory depends on the layer, not on the number of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """y ~ x @ w + b: w (k, m), b (m,); error is what is left of the variance of y, 0 to 1."""
+
+    w: F64
+    b: F64
+    error: float
+
+
+class Moments:
+    """Counts, sums and products of rows x (n, k) and y (n, m), in float64."""
+
+    def __init__(self, k: int, m: int):
+        self.rows = 0
+        self.x = np.zeros(k)
+        self.y = np.zeros(m)
+        # upper triangle only, in the order that BLAS adds to in place
+        self._xx: F64 = np.zeros((k, k), order="F")
+        self._xy = np.zeros((k, m))
+        self._yy = 0.0
+
+    def add(self, x: F64, y: F64) -> None:
+        from scipy.linalg.blas import dsyrk
+
+        x, y = np.ascontiguousarray(x, np.float64), np.asarray(y, np.float64)
+        self.rows += len(x)
+        self.x += x.sum(axis=0)
+        self.y += y.sum(axis=0)
+        self._xx = dsyrk(1.0, x.T, beta=1.0, c=self._xx, overwrite_c=1)
+        self._xy += x.T @ y
+        self._yy += float((y * y).sum())
+
+    # -- centred: what an intercept leaves ------------------------------------------------------
+
+    def covariance(self, keep: Index | None = None) -> F64:
+        """Centred x'x of the kept columns (ascending), (k, k)."""
+        upper = np.triu(self._xx) if keep is None else np.triu(self._xx[np.ix_(keep, keep)])
+        full: F64 = upper + np.triu(upper, 1).T
+        x = self.x if keep is None else self.x[keep]
+        full -= np.outer(x, x) / max(self.rows, 1)
+        return full
+
+    def cross(self, keep: Index | None = None) -> F64:
+        """Centred x'y of the kept columns, (k, m)."""
+        xy, x = (self._xy, self.x) if keep is None else (self._xy[keep], self.x[keep])
+        return xy - np.outer(x, self.y) / max(self.rows, 1)
+
+    @property
+    def variance(self) -> float:
+        """Centred sum of squares of y."""
+        return max(self._yy - float(self.y @ self.y) / max(self.rows, 1), 0.0)
+
+    # -- solutions -----------------------------------------------------------------------------
+
+    def solve(self, keep: Index | None = None, prior: F64 | None = None, ridge: float = 1e-4) -> Fit:
+        """min |y - x w - b|^2 + sum_i ridge_i |w_i - prior_i|^2 over the kept columns of x; the other rows of w are left out.
+
+        ridge_i is `ridge` times the sum of squares of column i, so that the scale of a column does not matter. prior: (kept, m), zero when
+        left out. With fewer rows than kept columns the ridge alone decides what the rows do not.
+        """
+        from scipy.linalg import cho_factor, cho_solve
+
+        g, xy = self.covariance(keep), self.cross(keep)
+        scale = np.diag(g)
+        penalty = ridge * (scale + max(float(scale.mean()) if len(scale) else 0.0, 1e-30) * 1e-3)
+        right = xy if prior is None else xy + penalty[:, None] * prior
+        a = g.copy()
+        a[np.diag_indices_from(a)] += penalty
+        w: F64 = cho_solve(cho_factor(a, overwrite_a=True, check_finite=False), right, check_finite=False)
+        return self._fit(w, g, xy, keep)
+
+    def fit_of(self, w: F64, keep: Index | None = None) -> Fit:
+        """The best intercept and the error of given weights."""
+        return self._fit(w, self.covariance(keep), self.cross(keep), keep)
+
+    def _fit(self, w: F64, g: F64, xy: F64, keep: Index | None) -> Fit:
+        x = self.x if keep is None else self.x[keep]
+        left = self.variance - 2 * float((w * xy).sum()) + float((w * (g @ w)).sum())
+        n = max(self.rows, 1)
+        return Fit(w, (self.y - x @ w) / n, max(left, 0.0) / self.variance if self.variance > 0 else 0.0)

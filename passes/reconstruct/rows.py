@@ -1,0 +1,142 @@
+"""Rows of least-squares problems: patches of a layer's input and its responses, at sampled pixels of every calibration image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...ir.op import Op
+from ...ir.ops import Conv2d, Linear, Matmul
+from ...ir.ties import Mask
+from ..coupling import source
+from .moments import F64, Fit, Index, Moments
+
+if TYPE_CHECKING:
+    import torch
+
+    from .replay import Replay
+
+#: Layers that are linear in their weights with the weights' own layout.
+Fitted = Conv2d | Linear | Matmul
+
+
+def weights_of(layer: Fitted, array: np.ndarray) -> list[F64]:
+    """The weights of each group as (k, m): y = x @ w."""
+    if isinstance(layer, Matmul):
+        return [array.astype(np.float64)]
+    groups = layer.groups if isinstance(layer, Conv2d) else 1
+    return [part.reshape(len(part), -1).T.astype(np.float64) for part in np.split(array, groups)]
+
+
+def array_of_weights(layer: Fitted, parts: Sequence[F64], shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `weights_of`; `shape` is that of the array."""
+    return parts[0].reshape(shape) if isinstance(layer, Matmul) else np.concatenate([p.T for p in parts]).reshape(shape)
+
+
+def pixels(layer: Fitted) -> int:
+    """Responses per image: pixels of a convolution, middle axes of a product."""
+    shape = layer.out.shape
+    return math.prod(shape[2:]) if isinstance(layer, Conv2d) else math.prod(shape[1:-1])
+
+
+def sample(rng: np.random.Generator, images: int, pixels: int, count: int) -> tuple[Index, Index]:
+    """(image, pixel) of `count` distinct pixels of each image, all pixels where there are no more."""
+    every = np.tile(np.arange(pixels), (images, 1))
+    chosen = every if count >= pixels else np.argsort(rng.random((images, pixels)), axis=1)[:, :count]
+    return np.repeat(np.arange(images), chosen.shape[1]), chosen.reshape(-1)
+
+
+def patches(layer: Fitted, x: torch.Tensor, image: Index, pixel: Index) -> list[np.ndarray]:
+    """What the layer multiplies at the pixels, one array (rows, k) per group."""
+    import torch
+    import torch.nn.functional as F
+
+    n, p = torch.from_numpy(image), torch.from_numpy(pixel)
+    if not isinstance(layer, Conv2d):
+        return [x.reshape(x.shape[0], -1, x.shape[-1])[n, p].numpy()]
+    top, bottom, left, right = layer.padding
+    kh, kw = layer.kernel
+    width = (x.shape[3] + left + right - layer.dilation[1] * (kw - 1) - 1) // layer.stride[1] + 1
+    x = F.pad(x, (left, right, top, bottom)) if any(layer.padding) else x
+    rows = (p // width * layer.stride[0])[:, None] + torch.arange(kh) * layer.dilation[0]
+    columns = (p % width * layer.stride[1])[:, None] + torch.arange(kw) * layer.dilation[1]
+    taken = x[n[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return [part.reshape(len(n), -1).numpy() for part in taken.chunk(layer.groups, 1)]
+
+
+def responses(y: torch.Tensor, channel: int, image: Index, pixel: Index) -> np.ndarray:
+    """The values (rows, channels) at the pixels; `channel` is the axis of the channels."""
+    import torch
+
+    flat = y.movedim(channel, -1).reshape(y.shape[0], -1, y.shape[channel])
+    rows: np.ndarray = flat[torch.from_numpy(image), torch.from_numpy(pixel)].numpy()
+    return rows
+
+
+def channel_axis(layer: Op) -> int:
+    """Axis of a layer's result that holds its channels."""
+    return 1 if isinstance(layer, Conv2d) else layer.out.type.rank - 1
+
+
+def gather(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, per_image: int, residual: bool = True) -> list[Moments]:
+    """Moments of a layer's patches in the network as it is now and of `target`'s responses in the network as it was, one for each group.
+
+    reader: `target` itself, or an unattached layer that is to stand in its place; it may read other unattached ops. `per_image` pixels
+    are drawn of each image. residual: where the response is added to something else, what that has lost is added to the target.
+    """
+    groups = reader.groups if isinstance(reader, Conv2d) else 1
+    moments: list[Moments] = []
+    for i in range(replay.chunks):
+        x = replay.now(source(reader)[0], i)
+        image, pixel = sample(rng, len(x), pixels(reader), per_image)
+        y = responses(replay.then(target.out, i), channel_axis(target), image, pixel).astype(np.float64)
+        if residual and (missing := replay.missing(target, i)) is not None:
+            y += responses(missing, channel_axis(target), image, pixel)
+        parts = patches(reader, x, image, pixel)
+        ys = np.split(y, groups, axis=1)
+        moments = moments or [Moments(a.shape[1], b.shape[1]) for a, b in zip(parts, ys)]
+        for m, a, b in zip(moments, parts, ys):
+            m.add(a, b)
+    return moments
+
+
+@dataclass(frozen=True)
+class Refit:
+    """New weights of a layer in its own layout, its bias (O,), and what is left of the variance of the responses."""
+
+    w: np.ndarray
+    b: np.ndarray
+    error: float
+    rows: int
+    unknowns: int
+
+
+def refit(layer: Fitted, moments: Sequence[Moments], prior: np.ndarray, kept: Mask | None = None, ridge: float = 1e-4) -> Refit:
+    """min |Y - X W - b|^2, with a ridge towards `prior` (the layer's weights, in its layout): He et al., 1707.06168, equation 5.
+
+    kept: the input channels (C,) that the layer may read; the weights of the others are zero.
+    """
+    fits: list[Fit] = []
+    unknowns = 0
+    for m, w, columns in zip(moments, weights_of(layer, prior), _columns(layer, moments, kept), strict=True):
+        fit = m.solve(columns, w[columns], ridge)
+        whole = np.zeros_like(w)
+        whole[columns] = fit.w
+        fits.append(Fit(whole, fit.b, fit.error))
+        unknowns = max(unknowns, len(columns))
+    total = sum(m.variance for m in moments)
+    error = sum(f.error * m.variance for f, m in zip(fits, moments)) / total if total else 0.0
+    w = array_of_weights(layer, [f.w for f in fits], prior.shape)
+    return Refit(w, np.concatenate([f.b for f in fits]), error, moments[0].rows, unknowns)
+
+
+def _columns(layer: Fitted, moments: Sequence[Moments], kept: Mask | None) -> list[Index]:
+    """For each group, the columns of its patches that belong to kept channels."""
+    if kept is None:
+        return [np.arange(len(m.x)) for m in moments]
+    taps = math.prod(layer.kernel) if isinstance(layer, Conv2d) else 1
+    return [np.flatnonzero(np.repeat(part, taps)) for part in np.split(kept, len(moments))]

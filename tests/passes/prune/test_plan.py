@@ -1,0 +1,68 @@
+"""How many channels stay: shares, rounding, sensitivities, budgets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from prune_cases import trained
+from torch import nn
+
+import tersor
+from tersor.passes.coupling import Coupling
+from tersor.passes.prune.plan import by_sensitivity, uniform, within
+from tersor.passes.prune.remove import remove_channels
+from tersor.passes.prune.spaces import Choice, Cost, Space, spaces_of
+
+
+def setting(round_to: int = 1) -> tuple[Coupling, list[Space], Cost]:
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=16), nn.ReLU(), nn.Conv2d(16, 12, 1), nn.ReLU(), nn.Conv2d(12, 5, 3)
+    )
+    coupling = Coupling(tersor.trace(trained(module, (2, 3, 12, 12)), (torch.randn(1, 3, 12, 12),)))
+    spaces = spaces_of(coupling, Choice(round_to=round_to))
+    return coupling, spaces, Cost(coupling, spaces)
+
+
+def test_the_cost_is_that_of_the_pruned_graph() -> None:
+    coupling, spaces, cost = setting()
+    assert [len(s.sets) for s in spaces] == [16, 12]
+    for keep in ([16, 12], [5, 12], [3, 7]):
+        gone = np.concatenate([s.sets[k:] for s, k in zip(spaces, keep)])
+        assert cost(np.array(keep)) == remove_channels(coupling.graph, coupling, gone).macs()
+
+
+def test_counts_are_multiples() -> None:
+    _, spaces, _ = setting(round_to=8)
+    plan = uniform(spaces)
+    assert [plan(s).tolist() for s in (0, 0.3, 0.6, 1)] == [[16, 12], [8, 8], [8, 8], [8, 8]]
+    assert uniform(setting()[1])(1.0).tolist() == [1, 1]
+
+
+def test_what_is_fixed_stays() -> None:
+    _, spaces, cost = setting()
+    fixed = np.array([-1, 9])
+    assert uniform(spaces, fixed)(0.5).tolist() == [8, 9]
+    flat = [np.array([1, 0.1])] * 2
+    assert by_sensitivity(spaces, cost, [0.0, 0.5], flat, fixed)(1.0)[1] == 9
+
+
+def test_the_insensitive_space_shrinks_first() -> None:
+    _, spaces, cost = setting()
+    shares = [0, 0.25, 0.5, 0.75]
+    sturdy, frail = np.array([1, 0.01, 0.005, 0.002]), np.array([1, 0.9, 0.6, 0.3])
+    budget = cost(np.array([16, 12])) * 0.85
+    for errors, index in (((sturdy, frail), 0), ((frail, sturdy), 1)):
+        keep = within(by_sensitivity(spaces, cost, shares, errors), cost, budget, "macs=0.85")
+        sizes = np.array([16, 12])
+        assert cost(keep) <= budget
+        assert keep[index] < sizes[index] and keep[1 - index] == sizes[1 - index]
+
+
+def test_a_budget_is_met_with_as_little_as_needed() -> None:
+    _, spaces, cost = setting()
+    whole = cost(np.array([16, 12]))
+    keep = within(uniform(spaces), cost, 0.5 * whole, "macs=0.5")
+    assert 0.4 * whole < cost(keep) <= 0.5 * whole
+    with pytest.raises(tersor.TersorError, match=r"macs=0.001 cannot be reached: .* is wanted, the least that pruning can leave here is"):
+        within(uniform(spaces), cost, 0.001 * whole, "macs=0.001")

@@ -1,0 +1,106 @@
+"""Kernels against the roofline: what is measured, what the report makes of it, and the page that is made of the committed results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tersor
+from tersor.backend import schedule
+from tersor.bench import kernels, performance
+from tersor.bench.kernels import finished, without
+from tersor.bench.kernels_report import layer_tables, network_tables
+from tersor.bench.layers import LAYERS, Goal, Layer
+
+ROOT = Path(tersor.__file__).parent
+
+
+def test_layers_are_distinct_and_covered() -> None:
+    assert len({layer.name + layer.group for layer in LAYERS}) == len(LAYERS)
+    assert {layer.group for layer in LAYERS} == {"pointwise", "3x3", "stem", "depthwise", "strided", "odd", "dense", "pool"}
+    for layer in LAYERS:
+        # every comparison with the direct kernel has one
+        if layer.goal and layer.goal.unit == "direct":
+            assert any(other.name == f"{layer.name}, without winograd" for other in LAYERS)
+
+
+def test_goals_of_depthwise_go_by_the_size_of_the_result() -> None:
+    goals = {(x.size, x.stride): x.goal for x in LAYERS if x.group == "depthwise"}
+    assert goals[112, 2] == Goal("gflops", 80) and goals[56, 2] == Goal("gflops", 70) and goals[7, 1] == Goal("gflops", 40) and goals[7, 2] is None
+
+
+def test_a_template_can_be_left_out() -> None:
+    layer = Layer("3x3", 32, 32, 28, 3)
+    graph = tersor.trace(layer.module(), (layer.input(),))
+
+    def templates() -> set[str]:
+        return {s.template for s in tersor.compile(graph, tuned=False).entry(1).steps}
+
+    every = schedule.candidates
+    chosen = next(iter(templates() & {"winograd", "direct", "gemm"}))
+    with without(chosen):
+        assert chosen not in templates()
+    assert schedule.candidates is every
+
+
+def test_measure_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "copy_gbs", lambda nbytes, cold: 5.0 if cold else 20.0)
+    r = kernels.measure_layer(Layer("pointwise", 64, 32, 14, goal=Goal("peak", 0.92)), rounds=3)
+    assert r["macs"] == 64 * 32 * 14 * 14 and r["template"] in ("gemm", "direct")
+    # input, weights, bias and result once
+    assert r["bytes"] == pytest.approx(4 * (14 * 14 * (64 + 32) + 64 * 32 + 32), rel=0.02)
+    assert r["warm"]["ms"] > 0 and r["cold"]["ms"] > 0 and r["peak_gflops"] > 1
+    report = finished({"layers": [r], "networks": {}})
+    compute, memory = 2 * r["macs"] / report["peak_gflops"] / 1e6, r["bytes"] / 5.0 / 1e6
+    assert r["cold"]["of_bound"] == pytest.approx(max(compute, memory) / r["cold"]["ms"])
+    assert r["reached"] == pytest.approx(r["warm"]["gflops"] / report["peak_gflops"]) and r["met"] == (r["reached"] >= 0.92)
+
+
+def kernel(warm: float, cold: float, **more: Any) -> dict[str, Any]:
+    """10^8 multiply-adds on 1 MB."""
+    times = {state: {"ms": ms, "copy_gbs": 10.0} for state, ms in (("warm", warm), ("cold", cold))}
+    return {"template": "winograd", "params": {"m": 4}, "chosen": "model", "macs": 10**8, "bytes": 10**6, "peak_gflops": 100.0, **times, **more}
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(kernels, "copy_gbs", lambda nbytes, cold: 10.0 if cold else 30.0)
+    layers = [
+        kernel(1.0, 2.0, group="3x3", name="a", goal=["direct", 2.7]),
+        kernel(4.0, 5.0, group="3x3", name="a, without winograd", goal=["peak", 0.5]),
+        kernel(2.0, 4.0, group="pool", name="p", goal=None) | {"macs": 0},
+    ]
+    about = {"op": "conv2d", "shape": [1, 2], "loc": "features.0", "calls": 2}
+    machine = {"processor": "P", "features": ["avx2"], "date": "today", "commit": "abc"}
+    net = [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)]
+    return finished({"machine": machine, "rounds": 3, "layers": layers, "networks": {"net": net}})
+
+
+def test_report(report: dict[str, Any]) -> None:
+    text = "\n".join(layer_tables(report))
+    # 0.2 GFLOP in 1 ms with a peak of 100 GFLOP/s: twice the bound of the direct convolution; the gain over it is 5 / 2
+    assert "| a | winograd m=4 | 1.000 | 200 | 1 | 200% | 2.000 | 100 | 0 | 100% | 2.7x direct, cold | **2.50x** |" in text
+    assert "| a, without winograd | winograd m=4 | 4.000 | 50 | 0 | 50% | 5.000 | 40 | 0 | 40% | 50% of peak | 50% |" in text
+    # 1 MB at 10 GB/s is 0.1 ms
+    assert "| p | winograd m=4 | 2.000 |  | 0 | 5% | 4.000 |  | 0 | 2% |  |  |" in text
+    assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
+
+
+def test_run(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(kernels, "measure_layer", lambda layer, rounds: kernel(1.0, 2.0, group=layer.group, name=layer.name, goal=None))
+    monkeypatch.setattr(sys, "argv", ["kernels", "--groups", "stem", "--networks", "--out", str(tmp_path)])
+    kernels.main()
+    saved = json.loads((tmp_path / "kernels.json").read_text())
+    assert {r["group"] for r in saved["layers"]} == {"stem"} and saved["networks"] == {} and saved["peak_gflops"] == 100.0
+    assert "FMA peak of this run 100 GFLOP/s; copies read and write together 30 to 30 GB/s" in (tmp_path / "kernels.md").read_text()
+    assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_is_made_of_the_committed_results() -> None:
+    page = ROOT / "docs/performance.md"
+    assert page.read_text() == performance.page(ROOT / "bench/results", page), "run python -m tersor.bench.performance"
