@@ -49,7 +49,7 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
     for row in rows:
         run = row["run"]
         found.setdefault((run["network"], run["group"], run["label"], run["macs"]), []).append(row)
-    return [Group(*key, members) for key, members in found.items()]
+    return [Group(*key, members) for key, members in found.items()]  # type: ignore[call-arg]
 
 
 def markdown(rows: Sequence[Row]) -> str:
