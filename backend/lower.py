@@ -6,7 +6,6 @@
     layout     maps blocked by the vector width, packs where plain and blocked meet
     schedule   a kernel template and its parameters for each region
     chain      neighbouring regions in one kernel, where that is faster
-    chain      neighbouring kernels in one, where the map between them is better kept in cache
     plan       a place in the arena for each result
 
 Every stage gives a graph that can be printed, parsed in a fresh process, and resumed to the same bits.

@@ -117,7 +117,7 @@ def execute(run: Run, train: bool = False) -> dict[str, Any]:
     """What a run measures: share of MACs, parameters, and top-1 or agreement."""
     if run.network == LITE0:
         return execute_lite0(run)
-    calibration = list(fashion_mnist("train").sample(run.images, run.seed).split(64))  # type: ignore[no-untyped-call]
+    calibration = list(torch.split(fashion_mnist("train").sample(run.images, run.seed), 64))
     original = traced(run.network)
     graph = made(run, original, calibration, train)
     return sizes(graph, original) | {"top1": compiled_top1(graph, fashion_mnist("t10k"), compiled_file(run))}
@@ -212,7 +212,7 @@ def lite0(images: int, seed: int) -> tuple[Graph, list[torch.Tensor], np.ndarray
     module, found = efficientnet_lite0(), crops()
     graph = tersor.trace(module, (torch.zeros(1, 3, 224, 224),))
     order = np.random.default_rng(seed).permutation(len(found.calibration))[:images]
-    calibration = list(torch.from_numpy(found.calibration[order]).split(16))  # type: ignore[no-untyped-call]
+    calibration = list(torch.split(torch.from_numpy(found.calibration[order]), 16))
     evaluation = np.concatenate([found.evaluation, *(p.pixels for p in photographs())])
     exe = tersor.compile(tersor.transform(graph, "default"), batch=1)
     return graph, calibration, evaluation, np.concatenate([exe(x[None]) for x in evaluation])

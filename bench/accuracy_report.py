@@ -49,7 +49,7 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
     for row in rows:
         run = row["run"]
         found.setdefault((run["network"], run["group"], run["label"], run["macs"]), []).append(row)
-    return [Group(*key, members) for key, members in found.items()]  # type: ignore[call-arg]
+    return [Group(network, group, label, macs, members) for (network, group, label, macs), members in found.items()]
 
 
 def markdown(rows: Sequence[Row]) -> str:

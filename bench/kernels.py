@@ -33,6 +33,8 @@ from .kernels_report import draw, markdown
 from .layers import LAYERS, Layer
 from .models import GMACS, build
 
+#: Places in the source are told from here.
+ROOT = Path(__file__).parents[1]
 #: Layout changes at the borders of a one-layer module: no part of its kernel.
 BORDER = ("pack", "unpack")
 #: Bytes of the smallest and largest copy.
@@ -101,7 +103,13 @@ def measure_network(name: str, rounds: int) -> list[dict[str, Any]]:
     for steps in calls.values():
         row = warm.rows[steps[0]]
         times = {state: statistics.mean(p.rows[i].time for i in steps) for state, p in (("warm", warm), ("cold", cold))}
-        about = {"op": row.op, "shape": list(row.shape), "loc": row.loc, "calls": len(steps), "share": sum(warm.rows[i].share for i in steps)}
+        about = {
+            "op": row.op,
+            "shape": list(row.shape),
+            "loc": row.loc.replace(f"{ROOT}/", ""),
+            "calls": len(steps),
+            "share": sum(warm.rows[i].share for i in steps),
+        }
         peak = max(warm.peak_gflops, cold.peak_gflops)
         found.append(about | record(row.template, row.params, row.chosen, row.macs, size(row), **times, peak=peak))
     return sorted(found, key=lambda r: -float(r["share"]))

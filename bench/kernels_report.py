@@ -77,7 +77,7 @@ def goal(r: Record) -> list[str]:
     if not r["goal"]:
         return ["", ""]
     unit, least = r["goal"]
-    text = {"peak": f"{r['reached']:.0%}", "gflops": f"{r['reached']:.0f}", "direct": f"{r['reached']:.2f}x"}[unit]
+    text = {"peak": f"{r['reached']:.1%}", "gflops": f"{r['reached']:.0f}", "direct": f"{r['reached']:.2f}x"}[unit]
     return [str(Goal(unit, least)), text if r["met"] else f"**{text}**"]
 
 

@@ -84,7 +84,7 @@ def test_report(report: dict[str, Any]) -> None:
     text = "\n".join(layer_tables(report))
     # 0.2 GFLOP in 1 ms with a peak of 100 GFLOP/s: twice the bound of the direct convolution; the gain over it is 5 / 2
     assert "| a | winograd m=4 | 1.000 | 200 | 1 | 200% | 2.000 | 100 | 0 | 100% | 2.7x direct, cold | **2.50x** |" in text
-    assert "| a, without winograd | winograd m=4 | 4.000 | 50 | 0 | 50% | 5.000 | 40 | 0 | 40% | 50% of peak | 50% |" in text
+    assert "| a, without winograd | winograd m=4 | 4.000 | 50 | 0 | 50% | 5.000 | 40 | 0 | 40% | 50% of peak | 50.0% |" in text
     # 1 MB at 10 GB/s is 0.1 ms
     assert "| p | winograd m=4 | 2.000 |  | 0 | 5% | 4.000 |  | 0 | 2% |  |  |" in text
     assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
