@@ -96,8 +96,9 @@ def test_two_steps_of_training() -> None:
     train.save(recipe, module, top1)
     found = train.restored(recipe)
     assert found is not None and found[1] == pytest.approx(top1, abs=0.005)
-    with torch.no_grad():
-        assert torch.equal(found[0](x), y)
+    # the tensors, not logits: the trained module is channels-last, which rounds otherwise
+    was, now = module.state_dict(), found[0].state_dict()
+    assert was.keys() == now.keys() and all(torch.equal(was[k], now[k]) for k in was) and not found[0].training
     with pytest.raises(SystemExit, match="was made by another recipe"):
         train.restored(Recipe("vgg", 0.25, epochs=1, batch=16, bf16=False))
 
@@ -118,6 +119,7 @@ def test_batches_are_shifted_and_mirrored_images() -> None:
 # -- Torch-Pruning -----------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*Give more images")
 @pytest.mark.parametrize("variant", [Variant(), Variant(branches=True, one_ranking=True), Variant("taylor", branches=True)])
 def test_torch_pruning_and_repair_agree_on_the_channels(variant: Variant) -> None:
     pytest.importorskip("torch_pruning", reason="Torch-Pruning is not installed: pip install torch-pruning")
@@ -125,8 +127,7 @@ def test_torch_pruning_and_repair_agree_on_the_channels(variant: Variant) -> Non
     removed = dependency_graph.prune(module, 0.4, variant, images)
     assert count_macs(removed.module) <= 0.4 * count_macs(module)
     graph = tersor.transform(accuracy.trace(module), "fold-bn")
-    with pytest.warns(UserWarning, match="Give more images"):
-        small = dependency_graph.repaired(graph, removed, [images.normalized()], 0)
+    small = dependency_graph.repaired(graph, removed, [images.normalized()], 0)
     theirs = tersor.transform(accuracy.trace(removed.module), "fold-bn")
     assert {op.loc.path: op.w.shape for op in small.find(Conv2d)} == {op.loc.path: op.w.shape for op in theirs.find(Conv2d)}
     stream = next(op for op in small.find(Conv2d) if op.loc.path == "features.0.0")
@@ -144,38 +145,38 @@ def test_runs_are_distinct() -> None:
 def test_harness_on_random_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(accuracy, "fashion_mnist", lambda part: noise(128))
-    train.save(Recipe("vgg"), build("vgg"), 0.0)
+    train.save(Recipe("mobilenet"), build("mobilenet"), 0.0)
     asked = [
-        Run("vgg", "original", "original", 1.0, 0, "default"),
-        Run("vgg", "curve", "l1", 0.5, 0, "fold-bn,prune-channels{macs=0.5 method=l1}", images=64),
-        Run("vgg", "scratch", "trained at that size", 0.5, 0, "default"),
+        Run("mobilenet", "original", "original", 1.0, 0, "default"),
+        Run("mobilenet", "curve", "l1", 0.5, 0, "fold-bn,prune-channels{macs=0.5 method=l1 per_layer=uniform}", images=4),
+        Run("mobilenet", "scratch", "trained at that size", 0.5, 0, "default"),
     ]
     monkeypatch.setattr(accuracy, "runs", lambda macs, seeds: asked)
-    monkeypatch.setattr(sys, "argv", ["accuracy", "--networks", "vgg", "--out", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--networks", "mobilenet", "--out", str(tmp_path)])
     accuracy.main()
     rows = {r["key"]: r for r in json.loads((tmp_path / "accuracy.json").read_text())["rows"]}
     original, pruned, scratch = (rows[r.key] for r in asked)
     images = noise(100)  # whole batches of the 128
     with torch.no_grad():
-        y = build("vgg").eval()(noise(128).normalized())[:100]
+        y = build("mobilenet").eval()(noise(128).normalized())[:100]
     assert original["top1"] == pytest.approx(100 * float((y.argmax(1) == noise(128).labels[: len(images)]).double().mean()))
     assert original["share"] == 1 and 0.4 < pruned["share"] <= 0.5
     assert any("Give more images" in w for w in pruned["warnings"])
-    assert scratch["failed"] == "SystemExit: not trained: python -m tersor.bench.train vgg --macs 0.5 --seed 0"
+    assert scratch["failed"] == "SystemExit: not trained: python -m tersor.bench.train mobilenet --macs 0.5 --seed 0"
 
     # what is there is not run again, what failed is; another definition of a run makes it another run
     capsys.readouterr()
     accuracy.main()
     out = capsys.readouterr().out
-    assert "vgg/scratch" in out and "vgg/curve" not in out and "vgg/original" not in out
+    assert "mobilenet/scratch" in out and "mobilenet/curve" not in out and "mobilenet/original" not in out
 
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--latency", "--rounds", "2"])
     accuracy.main()
     rows = {r["key"]: r for r in json.loads((tmp_path / "accuracy.json").read_text())["rows"]}
     assert rows[asked[0].key]["faster"] == 1 and rows[asked[1].key]["ms"] > 0 and "ms" not in rows[asked[2].key]
     text = (tmp_path / "accuracy.md").read_text()
-    assert "| trained at that size | 50% | failed: SystemExit: not trained: python -m tersor.bench.train vgg --macs 0.5 --seed 0 |" in text
-    assert (tmp_path / "accuracy-vgg.png").read_bytes().startswith(b"\x89PNG")
+    assert "| trained at that size | 50% | failed: SystemExit: not trained: python -m tersor.bench.train mobilenet --macs 0.5 --seed 0 |" in text
+    assert (tmp_path / "accuracy-mobilenet.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_report_is_mean_and_spread_over_seeds() -> None:
