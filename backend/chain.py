@@ -17,7 +17,7 @@ from ..ir.op import Value
 from .kernels.inverted_residual import beyond_l2
 from .kernels.template import template_named
 from .region import Region
-from .schedule import Choice, candidates, modelled
+from .schedule import Choice, candidates, choose
 from .target import Target
 from .tile import Fused
 from .tuning.database import Database
@@ -70,18 +70,17 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
     if len(region.stages) != length:
         # a region of elementwise ops alone is no stage of a chain
         return None
-    options = candidates(region, target, threads)
-    if not options:
+    if not candidates(region, target, threads):
         return None
-    entry = tuned.section(target, threads).get(shape_key(merged)) if tuned is not None else None
+    key = shape_key(merged)
+    entry = tuned.section(target, threads).get(key) if tuned is not None else None
     if entry is not None and entry.template == SEPARATE:
         return None
-    for template, params in options:
-        if entry is not None and entry.template == template.name and entry.params == params:
-            return Link(tuple(ops), Choice(template.name, params, "tuned"), float("inf"))
+    choice = choose(region, target, threads, tuned, key)
+    if choice.chosen == "tuned":
+        return Link(tuple(ops), choice, float("inf"))
     if threads > THREADS:
         return None
-    choice = modelled(region, target, options)
     saves = separate_cost(ops, target, threads) - WORTH * template_named(choice.template, region.anchor).cost(region, target, choice.params)
     return Link(tuple(ops), choice, saves) if saves > 0 else None
 

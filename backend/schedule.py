@@ -78,13 +78,18 @@ def choose(region: Region, target: Target, threads: int, tuned: Database | None 
 
 def allowed(template: str, params: Params, winograd: int) -> bool:
     """Whether a choice keeps to the precision and memory asked for."""
-    return template != "winograd" or params["m"] <= winograd
+    return template != "winograd" or params.get("m", 0) <= winograd
+
+
+def offered(region: Region) -> list[Template]:
+    """Templates registered for such a region: for its anchor, or for chains."""
+    return list(dict.fromkeys(templates_for(region.anchor) if len(region.stages) == 1 else chain_templates()))
 
 
 def candidates(region: Region, target: Target, threads: int, winograd: int = WINOGRAD) -> list[tuple[Template, Params]]:
     """Every template that accepts the region with each of its parameter choices; of equal ones the first."""
     result: list[tuple[Template, Params]] = []
-    for template in dict.fromkeys(templates_for(region.anchor) if len(region.stages) == 1 else chain_templates()):
+    for template in offered(region):
         if template.accepts(region, target):
             seen: list[Params] = []
             for params in template.candidates(region, target, threads):
@@ -105,7 +110,7 @@ def modelled(region: Region, target: Target, options: list[tuple[Template, Param
 
 def _checked(region: Region, target: Target, options: list[tuple[Template, Params]], entry: Entry, where: str) -> Params | None:
     """The parameters of an entry, checked; None when its template does not accept the region."""
-    known = {t.name: t for t in templates_for(region.anchor)}
+    known = {t.name: t for t in offered(region)}
     if entry.template not in known:
         raise TersorError(
             f"{where} names template {entry.template!r}, which is not registered for {region.anchor.name}; valid: {', '.join(known)}. "

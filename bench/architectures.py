@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import functools
 import json
 import sys
 import time
@@ -23,13 +22,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 import tersor
 
+from .bandwidth import copy_gbs
 from .models import SEVEN, build
 from .more_models import MORE, NOT_IMAGES
 from .others import TRAINED, TRANSFORMERS, Model
@@ -155,7 +154,7 @@ def check(name: str, target: str = "cpu", threads: int = 1) -> Row:
 def slow_kernels(exe: Any) -> list[dict[str, Any]]:
     """Kernels that take `SHARE` of a run at batch 1 and are below `ROOFLINE`, equal ones together, the longest first."""
     profile = exe.profile(rounds=5, batch=1)
-    bandwidth = copy_bandwidth() * exe.threads
+    bandwidth = copy_gbs(2**27) * exe.threads
     total = sum(r.fastest for r in profile.rows)
     kernels: dict[str, dict[str, Any]] = {}
     for r in profile.rows:
@@ -167,19 +166,6 @@ def slow_kernels(exe: Any) -> list[dict[str, Any]]:
         entry["least_ms"] += max(2 * r.macs / profile.peak_gflops / 1e6, r.gbs * r.time / bandwidth)
     slow = [{**e, "share": e["ms"] / total, "roofline": e["least_ms"] / e["ms"]} for e in kernels.values()]
     return sorted((e for e in slow if e["share"] > SHARE and e["roofline"] < ROOFLINE), key=lambda e: -e["ms"])
-
-
-@functools.cache
-def copy_bandwidth() -> float:
-    """GB/s read and written by one thread that copies 64 MB."""
-    source = np.ones(2**24, np.float32)
-    target = np.empty_like(source)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        np.copyto(target, source)
-        times.append(time.perf_counter() - start)
-    return 2 * source.nbytes / min(times) / 1e9
 
 
 def random_like(example: tuple[torch.Tensor, ...], batch: int, seed: int) -> tuple[torch.Tensor, ...]:

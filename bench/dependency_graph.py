@@ -63,7 +63,7 @@ def prune(module: nn.Module, macs: float, variant: Variant, labelled: Images | N
 
 def remove(module: nn.Module, ratio: float, variant: Variant, labelled: Images | None) -> Removed:
     """One run of its pruner at a ratio of channels, in one step."""
-    import torch_pruning as tp  # type: ignore[import-untyped]
+    import torch_pruning as tp
 
     small = copy.deepcopy(module).eval()
     names = {m: name for name, m in small.named_modules()}

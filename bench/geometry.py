@@ -13,10 +13,8 @@ Channels 1 to 300, kernels 1 to 7, strides, dilations, groups, asymmetric paddin
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
-import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +25,8 @@ import torch
 
 import tersor
 from tersor.backend.target import resolve
+
+from .bandwidth import copy_gbs
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def measure(g: Geometry, seed: int) -> dict[str, Any]:
     profile = exe.profile(rounds=7)
     step = max(profile.rows, key=lambda row: row.macs)
     flops = 2 * g.macs(resolve("cpu").lanes)
-    least = max(flops / profile.peak_gflops / 1e6, g.nbytes / copy_bandwidth(g.nbytes) / 1e6)
+    least = max(flops / profile.peak_gflops / 1e6, g.nbytes / copy_gbs(g.nbytes) / 1e6)
     return asdict(g) | {
         "template": step.template,
         "error": error,
@@ -111,24 +111,6 @@ def measure(g: Geometry, seed: int) -> dict[str, Any]:
         "vector_gflops": flops / step.time / 1e6,
         "of_roofline": least / step.time,
     }
-
-
-def copy_bandwidth(nbytes: int) -> float:
-    """GB/s, read and written together, of one thread that copies half as many bytes (the next power of two)."""
-    return _copy_bandwidth(max(12, math.ceil(math.log2(nbytes / 2))))
-
-
-@functools.cache
-def _copy_bandwidth(log2: int) -> float:
-    source = np.ones(2**log2, np.uint8)
-    target = np.empty_like(source)
-    times = []
-    for _ in range(9):
-        start = time.perf_counter()
-        for _ in range(repeat := max(1, 2**22 // source.nbytes)):
-            np.copyto(target, source)
-        times.append((time.perf_counter() - start) / repeat)
-    return 2 * source.nbytes / min(times) / 1e9
 
 
 def main() -> None:

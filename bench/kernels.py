@@ -12,22 +12,17 @@ also with warm and with cold caches. Multiply-adds are those of the direct convo
 from __future__ import annotations
 
 import argparse
-import contextlib
-import functools
 import json
 import math
 import statistics
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import tersor
-from tersor.backend import schedule
-from tersor.backend.measure import Flush, Profile
+from tersor.backend.measure import Profile
+from tersor.backend.schedule import WINOGRAD
 
+from .bandwidth import SIZES, copy_gbs
 from .engines import machine
 from .kernels_report import draw, markdown
 from .layers import LAYERS, Layer
@@ -37,8 +32,6 @@ from .models import GMACS, build
 ROOT = Path(__file__).parents[1]
 #: Layout changes at the borders of a one-layer module: no part of its kernel.
 BORDER = ("pack", "unpack")
-#: Bytes of the smallest and largest copy.
-SIZES = (2**16, 2**29)
 
 
 def main() -> None:
@@ -70,9 +63,8 @@ def profiles(exe: tersor.CompiledModel, rounds: int) -> tuple[Profile, Profile]:
 
 def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
     """One layer by itself: its kernels together, without the layout changes around them."""
-    with without(layer.without):
-        graph = tersor.trace(layer.module(), (layer.input(),))
-        exe = tersor.compile(graph, batch=layer.batch, tuned=False if layer.without else None)
+    graph = tersor.trace(layer.module(), (layer.input(),))
+    exe = tersor.compile(graph, batch=layer.batch, winograd=WINOGRAD if layer.winograd else 0)
     warm, cold = profiles(exe, rounds)
     chosen = [i for i, r in enumerate(warm.rows) if r.op not in BORDER]
     rows = [warm.rows[i] for i in chosen]
@@ -152,39 +144,6 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
             r["reached"], r["met"] = reached, reached >= least
     copies = {str(2**k): [copy_gbs(2**k, cold) for cold in (False, True)] for k in range(SIZES[0].bit_length() - 1, SIZES[1].bit_length(), 2)}
     return {"peak_gflops": peak, "copy_gbs": copies} | report
-
-
-@contextlib.contextmanager
-def without(template: str) -> Iterator[None]:
-    """Inside, the schedule does not know a template. The empty name changes nothing."""
-    every = schedule.candidates
-    wanted: Callable[..., Any] = lambda *args: [c for c in every(*args) if c[0].name != template]  # noqa: E731
-    schedule.candidates = wanted
-    try:
-        yield
-    finally:
-        schedule.candidates = every
-
-
-def copy_gbs(nbytes: float, cold: bool) -> float:
-    """GB/s read and written by copying between two arrays of `nbytes` together, rounded to a power of two."""
-    return _copy_gbs(min(max(2 ** round(math.log2(max(nbytes, 1))), SIZES[0]), SIZES[1]), cold)
-
-
-@functools.cache
-def _copy_gbs(nbytes: int, cold: bool) -> float:
-    source = np.ones(nbytes // 8, np.float32)
-    target = np.ones_like(source)
-    flush = Flush(1) if cold else None
-    times = []
-    for _ in range(15):
-        if flush is not None:
-            flush()
-        start = time.perf_counter_ns()
-        np.copyto(target, source)
-        times.append(time.perf_counter_ns() - start)
-    # warm, the first copies only warm the caches
-    return nbytes / (statistics.median(times) if cold else min(times))
 
 
 if __name__ == "__main__":

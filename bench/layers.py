@@ -25,7 +25,7 @@ class Goal:
 class Layer:
     """A convolution with ReLU, or with `kind` dense, max_pool or mean another layer. `size`: height and width of the input; padding keeps it.
 
-    without: a kernel template that may not be chosen, to measure the other.
+    winograd: whether Winograd may be chosen; without, the direct kernel is measured.
     """
 
     group: str
@@ -39,7 +39,7 @@ class Layer:
     batch: int = 1
     padding: int | None = None
     kind: str = "conv"
-    without: str = ""
+    winograd: bool = True
     goal: Goal | None = None
 
     @property
@@ -54,7 +54,7 @@ class Layer:
             parts.append(f"{self.kernel}x{self.kernel}")
         facts = {"stride": self.stride, "groups": self.groups, "dilation": self.dilation, "batch": self.batch}
         parts += [f"{k} {v}" for k, v in facts.items() if v != 1 and not (k == "groups" and v == self.cin)]
-        return ", ".join([" ".join(parts[:2]), *parts[2:]]) + (f", without {self.without}" if self.without else "")
+        return ", ".join([" ".join(parts[:2]), *parts[2:], *(() if self.winograd else ("without winograd",))])
 
     def module(self) -> nn.Module:
         """With random weights, in evaluation mode."""
@@ -101,9 +101,9 @@ def square() -> Iterator[Layer]:
         (14, 512, 2.4),
     ]:
         yield Layer("3x3", channels, channels, size, 3, goal=Goal("direct", direct))
-        yield Layer("3x3", channels, channels, size, 3, without="winograd", goal=OF_PEAK)
+        yield Layer("3x3", channels, channels, size, 3, winograd=False, goal=OF_PEAK)
     yield Layer("3x3", 512, 512, 7, 3)
-    yield Layer("3x3", 512, 512, 7, 3, without="winograd", goal=OF_PEAK)
+    yield Layer("3x3", 512, 512, 7, 3, winograd=False, goal=OF_PEAK)
 
 
 def stems() -> Iterator[Layer]:

@@ -30,7 +30,7 @@ class Gemm(ConvTemplate):
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
         g = conv_window(region)
-        return (g.groups == 1 or not g.groups == g.c == g.o) and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+        return not g.depthwise and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tvm import tirx as t
@@ -40,6 +42,11 @@ class Window:
     def pointwise(self) -> bool:
         """Output pixel i reads input pixel i and nothing else."""
         return (self.kh, self.kw, self.sh, self.sw, self.top, self.left) == (1, 1, 1, 1, 0, 0) and (self.h, self.w) == (self.oh, self.ow)
+
+    @property
+    def depthwise(self) -> bool:
+        """Every channel is convolved by itself."""
+        return 1 < self.groups == self.c == self.o
 
     @property
     def light(self) -> bool:
@@ -111,6 +118,21 @@ def column_tiles(g: Window, biggest: int, vectors: int) -> list[tuple[int, int, 
 def tasks(threads: int, count: int) -> str:
     """Kind of an outermost loop over `count` tasks."""
     return "parallel" if threads > 1 and count > 1 else "serial"
+
+
+@contextmanager
+def workers(b: Builder, threads: int) -> Iterator[Expr]:
+    """A loop over threads, for kernels that give each its own scratch: the thread's number, 0 where there is only one."""
+    if threads == 1:
+        yield 0
+    else:
+        with b.loop("worker", 0, threads, "parallel") as worker:
+            yield worker
+
+
+def share(worker: Expr, count: Expr, threads: int) -> tuple[Expr, Expr]:
+    """First and one past the last of `count` pieces of work that fall to a worker."""
+    return (0, count) if threads == 1 else (t.floordiv(worker * count, threads), t.floordiv((worker + 1) * count, threads))
 
 
 def chunk_lengths(first: int, size: int, unit: int = 1) -> list[int]:

@@ -11,8 +11,6 @@ Threads take consecutive steps; the rows that two of them need are expanded twic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,7 +26,7 @@ from ..tir import Buffer, Expr
 from .conv import Channels, ConvTemplate, conv_window
 from .conv_gemm import Gemm
 from .depthwise import Depthwise, columns_in_registers, depthwise_cycles, depthwise_row
-from .geometry import Window
+from .geometry import Window, share, workers
 from .micro import Tile, cover, max_rows, runs, tile_cycles
 from .template import Params, chain_kernel
 
@@ -91,15 +89,11 @@ def split(region: Region) -> tuple[Region | None, Region, Region | None] | None:
     stages = region.stages
     if len(stages) not in (2, 3) or not all(isinstance(s.anchor, TileConv2d) for s in stages):
         return None
-    deep = [i for i, s in enumerate(stages) if is_depthwise(conv_window(s))]
+    deep = [i for i, s in enumerate(stages) if conv_window(s).depthwise]
     if len(deep) != 1 or (len(stages) == 3 and deep != [1]):
         return None
     at = deep[0]
     return (stages[0] if at else None, stages[at], stages[-1] if at < len(stages) - 1 else None)
-
-
-def is_depthwise(g: Window) -> bool:
-    return g.groups == g.c == g.o and g.groups > 1
 
 
 class Rows(ConvTemplate):
@@ -142,7 +136,7 @@ class Rows(ConvTemplate):
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         packed: dict[Value, np.ndarray] = {}
         for stage in region.stages:
-            template = Depthwise() if is_depthwise(conv_window(stage)) else Gemm()
+            template = Depthwise() if conv_window(stage).depthwise else Gemm()
             packed |= template.pack(stage, target, params)
         return packed
 
@@ -208,9 +202,8 @@ class _Code:
         stages = split(k.region)
         assert stages is not None
         self.expand, self.depthwise, self.project = (None if s is None else self._kernel(s) for s in stages)
-        with self._workers():
-            total = p.depthwise.n * p.steps
-            start, stop = (0, total) if p.threads == 1 else (t.floordiv((self.worker + i) * total, p.threads) for i in (0, 1))
+        with workers(b, p.threads) as self.worker:
+            start, stop = share(self.worker, p.depthwise.n * p.steps, p.threads)
             with b.loop("step", start, stop) as step:
                 self.image, part = b.let("image", t.floordiv(step, p.steps)), b.let("part", t.floormod(step, p.steps))
                 first = b.let("first", part * p.rows)
@@ -230,14 +223,6 @@ class _Code:
         out = k.out if stage == last else scratch
         assert x is not None and out is not None
         return replace(k, region=stage, args={**k.args, _anchor(stage).x: x}, out=out)
-
-    @contextmanager
-    def _workers(self) -> Iterator[None]:
-        if self.p.threads == 1:
-            yield
-        else:
-            with self.k.b.loop("worker", 0, self.p.threads, "parallel") as self.worker:
-                yield
 
     def _new_rows(self, part: Expr, fresh: Expr) -> tuple[Expr, Expr]:
         """Rows of the expanded map that a step reads and the step before it did not. fresh: no step came before."""

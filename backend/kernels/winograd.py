@@ -10,8 +10,7 @@ Threads share out chunks, each with its own scratch; where chunks are fewer than
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,14 +18,15 @@ from typing import Any
 import numpy as np
 from tvm import tirx as t
 
+from ...ir.errors import TersorError
 from ...ir.op import Value
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
 from .conv import Channels, conv_window, padded_bias
-from .geometry import Window
-from .micro import Tile, ahead, cover, max_rows, runs
+from .geometry import Window, share, workers
+from .micro import Tile, cover, max_rows, runs
 from .template import Params, kernel
 from .toom_cook import POINTS, transform_input, transform_output, transform_weights
 
@@ -101,7 +101,9 @@ class Plan:
         return v * (1 if self.by_channels else self.threads) + self.threads * sum(own)
 
 
-def make_plan(region: Region, target: Target, params: Params, threads: int) -> Plan:
+def make_plan(region: Region, params: Params, threads: int) -> Plan:
+    if params["m"] not in POINTS:
+        raise TersorError(f"there is no F({params['m']}x{params['m']}, 3x3); valid output tiles: {', '.join(map(str, POINTS))}")
     return Plan(conv_window(region), params["m"], params["tiles"], params["groups"], params["vectors"], threads)
 
 
@@ -131,7 +133,7 @@ class Winograd:
         return result
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
-        p = make_plan(region, target, params, 1)
+        p = make_plan(region, params, 1)
         g, a2, product = p.g, p.a**2, 0.0
         tiles = cover(p.tiles, max_rows(target, p.vectors), p.vectors)
         for vectors, _, groups, passes in p.passes:
@@ -148,7 +150,7 @@ class Winograd:
         op: Any = region.anchor
         w = region.array(op.w)
         assert w is not None
-        p = make_plan(region, target, params, 1)
+        p = make_plan(region, params, 1)
         lanes, u = p.g.lanes, transform_weights(w, p.m)
         full = np.zeros((*u.shape[:2], p.g.out_blocks * lanes), np.float32)
         full[..., : p.g.o] = u
@@ -163,10 +165,10 @@ class Winograd:
         return packed
 
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        return 4 * make_plan(region, target, params, threads).scratch
+        return 4 * make_plan(region, params, threads).scratch
 
     def emit(self, k: Kernel) -> None:
-        _Code(k, make_plan(k.region, k.target, k.params, k.threads)).emit()
+        _Code(k, make_plan(k.region, k.params, k.threads)).emit()
 
 
 @dataclass
@@ -182,13 +184,13 @@ class _Code:
         if p.by_channels:
             for chunk in range(p.chunks):
                 first, count = chunk * p.tiles, min(p.tiles, p.total - chunk * p.tiles)
-                with self._workers():
+                with workers(b, threads) as self.worker:
                     self._inputs(first, count, self._share(p.g.in_blocks))
-                with self._workers():
+                with workers(b, threads) as self.worker:
                     self._products(first, count)
             return
         full, rest = divmod(p.total, p.tiles)
-        with self._workers():
+        with workers(b, threads) as self.worker:
             start, stop = self._share(p.chunks)
             with b.loop("chunk", start, t.min(stop, full) if rest else stop) as chunk:
                 first = b.let("first", chunk * p.tiles)
@@ -199,19 +201,9 @@ class _Code:
                     self._inputs(full * p.tiles, rest, (0, p.g.in_blocks))
                     self._products(full * p.tiles, rest)
 
-    @contextmanager
-    def _workers(self) -> Iterator[None]:
-        if self.p.threads == 1:
-            yield
-        else:
-            with self.k.b.loop("worker", 0, self.p.threads, "parallel") as self.worker:
-                yield
-            self.worker = 0
-
     def _share(self, count: int) -> tuple[Expr, Expr]:
-        """This worker's part of `count` pieces of work, where threads divide them."""
-        n = self.p.threads
-        return (0, count) if n == 1 else (t.floordiv(self.worker * count, n), t.floordiv((self.worker + 1) * count, n))
+        """This worker's part of `count` pieces of work."""
+        return share(self.worker, count, self.p.threads)
 
     def _place(self, part: str) -> Expr:
         """Where this worker's V, M or S begins in the scratch."""
@@ -320,14 +312,7 @@ class _Code:
                 v = b.let("v", self._place("v") + xi * p.v_plane + (first + i * height) * p.depth)
                 tile = Tile(b, height, vectors, lanes)
                 tile.start(None)
-                full, rest = divmod(p.g.c, lanes)
-                with b.loop("kb", 0, full) as kb:
-                    fetch = ahead(b, w, u + (p.g.c + kb * lanes) * vectors * lanes, lanes * vectors * lanes, number + i, len(tiles))
-                    at, base = b.let("at", v + kb * (height * lanes)), b.let("base", u + kb * (lanes * vectors * lanes))
-                    tile.channels(scratch, [(r, at + r * lanes) for r in range(height)], w, base, lanes, ahead=fetch)
-                if rest:
-                    at = v + full * (height * lanes)
-                    tile.channels(scratch, [(r, at + r * lanes) for r in range(height)], w, u + full * (lanes * vectors * lanes), rest)
+                tile.blocks(scratch, v, height * lanes, w, u, p.g.c, turn=(number + i, len(tiles)))
                 for j in range(vectors):
                     to = b.let("to", self._place("m") + xi * p.m_plane + ((ob + j) * count + first + i * height) * lanes)
                     for r in range(height):
