@@ -4,8 +4,7 @@
     =>  tile.fused { conv2d 1x1; clip; depthwise; clip; conv2d 1x1; add }
 
 A region means its ops in sequence, so chaining is exact. Every map inside has one reader, and a template for chains must accept the whole.
-Chained or separate: as measured, where the database has an entry for the chain, else by the lower modelled cost; with several threads separate
-(rows between their shares would be computed twice, and MobileNetV2 was slower so).
+Chained or separate: as measured, where the database has an entry for the chain, else by the lower modelled cost.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from .tile import Fused
 from .tuning.database import Database
 from .tuning.key import shape_key
 
-#: Threads for which chains are made at most, unless a database asks for one.
-THREADS = 1
 #: Regions of a chain at most.
 LONGEST = 3
 #: Cycles for which threads wait when a kernel begins.
@@ -79,8 +76,6 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
     choice = choose(region, target, threads, tuned, key)
     if choice.chosen == "tuned":
         return Link(tuple(ops), choice, float("inf"))
-    if threads > THREADS:
-        return None
     saves = separate_cost(ops, target, threads) - WORTH * template_named(choice.template, region.anchor).cost(region, target, choice.params)
     return Link(tuple(ops), choice, saves) if saves > 0 else None
 
