@@ -204,9 +204,23 @@ MUTANTS = (
     Mutant(
         "the last layer of a branch makes up for what the other term lost",
         "passes/reconstruct/rows.py",
-        "y += responses(missing, channel_axis(target), image, pixel)",
-        "y -= responses(missing, channel_axis(target), image, pixel)",
+        "y += responses(missing, axis, image, pixel)",
+        "y -= responses(missing, axis, image, pixel)",
         "tests/passes/reconstruct/test_reconstruct.py",
+    ),
+    Mutant(
+        "errors that a ReLU cuts off do not count",
+        "passes/reconstruct/clamp.py",
+        "np.where(wanted < low, np.minimum(now, low), np.maximum(now, high))",
+        "np.where(wanted < low, low, high)",
+        "tests/passes/reconstruct/test_clamp.py",
+    ),
+    Mutant(
+        "curvature is of each output relative to its own spread",
+        "passes/prune/curvature.py",
+        "/ (y.detach().std() + 1e-12)",
+        "",
+        "tests/passes/prune/test_curvature.py",
     ),
     Mutant(
         "least squares has an intercept",

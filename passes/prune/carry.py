@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +15,10 @@ from ...ir.ops import Add, Conv2d, ConvTranspose2d, Matmul
 from ...ir.ties import Index, Mask
 from ..context import Batch, Context
 from ..coupling import Coupling, Layer, inputs_of, source, weight
-from ..reconstruct.moments import Moments
-from ..reconstruct.replay import Replay, summand
-from ..reconstruct.rows import Fitted, gather, refit, weights_of
+from ..reconstruct.clamp import clamp_after, refit_clamped
+from ..reconstruct.moments import F64, Moments
+from ..reconstruct.replay import Replay
+from ..reconstruct.rows import Fitted, Rows, draw, gather, moments_of, refit, weights_of
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
 from .select import Method, by_score, lasso_order
@@ -26,10 +27,13 @@ from .spaces import Counts, Space
 #: Ridge of a refit, relative to each column's sum of squares: it helps with few images and costs nothing with many.
 RIDGE = 1e-3
 
+#: Least-squares problems that a refit for what a ReLU lets through consists of.
+SWEEPS = 5
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What the walk needs of the options of `prune-channels`."""
+    """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through."""
 
     method: Method
     samples: int
@@ -37,6 +41,7 @@ class Settings:
     reconstruct: bool
     residual_target: bool
     name: str
+    clamped: bool = True
 
     def per_image(self, layer: Fitted, images: int, share: float = 1.0) -> int:
         """Responses per image: twice as many rows as unknowns where the map has them."""
@@ -44,15 +49,24 @@ class Settings:
         return max(self.positions, math.ceil(2 * unknowns / images))
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Rows, chunk by chunk, and their moments."""
+
+    rows: list[Rows]
+    moments: list[Moments]
+
+
 @dataclass
 class Pruning:
-    """Which sets are gone, and the weights of the layers that were refitted, so far."""
+    """Which sets are gone, and the weights of the layers that were refitted, so far. matter: of `curvature`, for method=lasso."""
 
     coupling: Coupling
     spaces: Sequence[Space]
     keep: Counts
     settings: Settings
     ctx: Context
+    matter: Mapping[Op, F64] = field(default_factory=dict)
     weights: dict[Op, Weights] = field(default_factory=dict)
     sampled: dict[Op, Index] = field(default_factory=dict)
 
@@ -71,10 +85,10 @@ class Pruning:
         for layer in replay:
             due = [(s, k) for s, k in waiting if s.readers and s.readers[0] is layer]
             waiting = [w for w in waiting if w not in due]
-            moments = self._decide(replay, layer, due)
+            drawn = self._decide(replay, layer, due)
             lost = self.lost(layer)
             if lost.any():
-                self._repair(replay, layer, lost, moments)
+                self._repair(replay, layer, lost, drawn)
         for space, k in waiting:
             self._drop(space, by_score("l1", self.coupling, space, self.rng), k)
 
@@ -105,9 +119,9 @@ class Pruning:
 
     # -- decisions -----------------------------------------------------------------------------
 
-    def _decide(self, replay: Replay, layer: Layer, due: Sequence[tuple[Space, int]]) -> list[Moments] | None:
-        """Choose among the spaces that the layer is the first to read; the moments of its own response where they were gathered."""
-        own: list[Moments] | None = None
+    def _decide(self, replay: Replay, layer: Layer, due: Sequence[tuple[Space, int]]) -> Drawn | None:
+        """Choose among the spaces that the layer is the first to read; the rows of its own response where they were drawn."""
+        own: Drawn | None = None
         judges = dict.fromkeys(s.judge for s, _ in due)
         for judge in judges:
             mine = [(s, k) for s, k in due if s.judge is judge]
@@ -116,20 +130,21 @@ class Pruning:
                 for space, k in mine:
                     self._drop(space, by_score(method, self.coupling, space, self.rng), k)
                 continue
-            moments = self.moments(replay, judge)
-            own = moments if judge is layer else own
+            drawn = self.drawn(replay, judge)
+            own = drawn if judge is layer else own
             value, axis = source(judge)
             labels = self.coupling.sets(value, axis)
             sets = np.concatenate([s.sets for s, _ in mine])
-            order = lasso_order(judge, moments, labels, sets, self.lost(judge), sum(k for _, k in mine))
+            order = lasso_order(judge, drawn.moments, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine))
             for space, k in mine:
                 self._drop(space, order[np.isin(order, space.sets)], k)
         return own
 
-    def moments(self, replay: Replay, layer: Fitted) -> list[Moments]:
-        """Second moments of a layer's patches now and its responses then."""
+    def drawn(self, replay: Replay, layer: Fitted) -> Drawn:
+        """Rows of a layer's patches now and its responses then, and their moments."""
         per_image = self.settings.per_image(layer, replay.images)
-        return gather(replay, layer, layer, self.rng, per_image, self.settings.residual_target)
+        rows = list(draw(replay, layer, layer, self.rng, per_image, self.settings.residual_target))
+        return Drawn(rows, moments_of(rows))
 
     def _drop(self, space: Space, order: Index, keep: int) -> None:
         """Let all but the first `keep` sets of an order go."""
@@ -148,17 +163,20 @@ class Pruning:
 
     # -- repair --------------------------------------------------------------------------------
 
-    def _repair(self, replay: Replay, layer: Layer, lost: Mask, moments: list[Moments] | None) -> None:
+    def _repair(self, replay: Replay, layer: Layer, lost: Mask, drawn: Drawn | None) -> None:
         value = weight(layer)
         if self.settings.reconstruct and isinstance(layer, Fitted) and isinstance(value.op, Const) and inputs_of(layer) is not None:
-            moments = moments or self.moments(replay, layer)
-            solved = refit(layer, moments, value.op.array, ~lost, ridge=RIDGE)
+            drawn = drawn or self.drawn(replay, layer)
+            solved = refit(layer, drawn.moments, value.op.array, ~lost, ridge=RIDGE)
             if solved.rows <= solved.unknowns:
                 warnings.warn(
                     f"{self.settings.name}: {layer.name} [{layer.loc}] has {solved.unknowns} unknowns and only {solved.rows} responses in the "
                     "calibration data; a ridge holds it near its old weights. Give more images",
                     stacklevel=2,
                 )
+            clamp = clamp_after(layer) if self.settings.clamped else None
+            if clamp is not None and (not clamp.summed or (self.settings.residual_target and drawn.rows[0].other is not None)):
+                solved = refit_clamped(layer, drawn.rows, drawn.moments, clamp, value.op.array, solved, ~lost, RIDGE, SWEEPS)
             w, b = solved.w, solved.b
             self.weights[layer] = Weights(w, b)
         else:
@@ -199,45 +217,35 @@ def _without(layer: Layer, w: np.ndarray, lost: Mask) -> np.ndarray:
 
 
 def sensitivities(
-    coupling: Coupling, spaces: Sequence[Space], shares: Sequence[float], settings: Settings, ctx: Context, calibration: Sequence[Batch]
+    coupling: Coupling,
+    spaces: Sequence[Space],
+    shares: Sequence[float],
+    settings: Settings,
+    ctx: Context,
+    calibration: Sequence[Batch],
+    matter: Mapping[Op, F64],
 ) -> list[np.ndarray]:
-    """For each space, the relative error of its judge's response when shares of it stay and the judge is refitted, all else as it was.
-
-    Where the response is added to something else, the error is relative to the sum: that is what the network goes on with.
-    """
+    """For each space, how much the squared error of the outputs grows (`curvature`) when shares of it stay and its readers are refitted, all
+    else as it was. The order in which its sets go is that of its judge."""
     errors = [np.zeros(len(shares)) for _ in spaces]
+    orders: dict[int, Index] = {}
     replay = Replay(coupling.graph, calibration, ctx, f"{settings.name}: sensitivity", settings.samples)
-    walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx)
+    walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx, matter)
     for layer in replay:
-        mine = [(i, s) for i, s in enumerate(spaces) if s.judge is layer]
+        mine = [(i, s) for i, s in enumerate(spaces) if s.judge is layer or (i in orders and layer in s.readers)]
         if not mine or not isinstance(layer, Fitted) or not isinstance(weight(layer).op, Const):
             continue
-        moments = walk.moments(replay, layer)
-        of_sum = _share_of_sum(replay, layer)
+        moments = gather(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images))
         w = array_of(weight(layer))
         labels = coupling.sets(*source(layer))
         for i, space in mine:
-            if settings.method == "lasso":
+            if i not in orders and settings.method == "lasso":
                 most = space.keep(shares[-1])
-                order = lasso_order(layer, moments, labels, space.sets, np.zeros(len(labels), np.bool_), most)
-            else:
-                order = by_score(settings.method, coupling, space, walk.rng)
+                orders[i] = lasso_order(layer, moments, matter[layer], labels, space.sets, np.zeros(len(labels), np.bool_), most)
+            elif i not in orders:
+                orders[i] = by_score(settings.method, coupling, space, walk.rng)
             for j, share in enumerate(shares):
-                kept = ~np.isin(labels, order[space.keep(share) if share else 0 :])
-                errors[i][j] = of_sum * (refit(layer, moments, w, kept).error if kept.any() else 1.0)
+                kept = ~np.isin(labels, orders[i][space.keep(share) if share else 0 :])
+                left = refit(layer, moments, w, kept).left if kept.any() else np.concatenate([m.variances for m in moments])
+                errors[i][j] += float(left @ matter[layer]) / moments[0].rows
     return errors
-
-
-def _share_of_sum(replay: Replay, layer: Layer) -> float:
-    """Variance of a layer's response relative to that of the sum it goes into; 1 where it goes into none."""
-    found = summand(layer)
-    if found is None:
-        return 1.0
-    term = layer.out if found[1] is None else layer.out.users[0].out
-    (total,) = (v.out for v in term.users)
-    variances = np.zeros(2)
-    for i in range(replay.chunks):
-        for j, value in enumerate((term, total)):
-            y = replay.then(value, i)
-            variances[j] += float(y.double().var(dim=0, correction=0).sum() * len(y))
-    return float(variances[0] / variances[1]) if variances[1] > 0 else 1.0

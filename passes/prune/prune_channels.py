@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,10 +11,13 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
+from ...ir.op import Op
 from ..base import LayerPass, register_pass
 from ..context import Context
 from ..coupling import Coupling, explain
+from ..reconstruct.moments import F64
 from .carry import Pruning, Settings, sensitivities
+from .curvature import curvature
 from .plan import Plan, by_sensitivity, uniform, within
 from .select import Method
 from .spaces import Choice, Cost, Counts, Space, spaces_of
@@ -35,11 +39,11 @@ class PruneChannels(LayerPass):
 
     method: which channels stay: lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1), l1 (norm of the filters), bn-gamma (|gamma| of batch
     norms), random, first-k.
-    per_layer: sensitivity (least reconstruction error for the MACs saved) or uniform (the same share everywhere).
+    per_layer: sensitivity (least error of the network's outputs, to first order, for the MACs saved) or uniform (the same share everywhere).
     round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
     streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
     some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
-    sum stays right. reconstruct: refit at all.
+    sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
 
     He, Zhang and Sun, 1707.06168; Li et al., 1608.08710; Liu et al., 1708.06519.
@@ -59,6 +63,7 @@ class PruneChannels(LayerPass):
     sample_inputs: bool = False
     residual_target: bool = True
     reconstruct: bool = True
+    clamped: bool = True
     samples: int = 1024
     positions: int = 10
 
@@ -73,11 +78,13 @@ class PruneChannels(LayerPass):
         spaces = spaces_of(coupling, choice)
         if not spaces:
             raise TersorError("no channel of the graph can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
-        settings = Settings(self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name)
-        plan = self._plan(ctx, coupling, spaces, settings)
+        settings = Settings(self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped)
+        by_data = self.method == "lasso" or self.per_layer == "sensitivity"
+        matter = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}
+        plan = self._plan(ctx, coupling, spaces, settings, matter)
         tighter = 1.0
         while True:
-            pruning = Pruning(coupling, spaces, self._counts(plan, tighter, ctx, coupling, spaces, settings), settings, ctx)
+            pruning = Pruning(coupling, spaces, self._counts(plan, tighter, ctx, coupling, spaces, settings), settings, ctx, matter)
             if self.reconstruct or self.method == "lasso":
                 pruning.carry(ctx.need_calibration(self))
             else:
@@ -103,12 +110,12 @@ class PruneChannels(LayerPass):
             if getattr(self, name) < 1:
                 raise TersorError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    def _plan(self, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Plan:
+    def _plan(self, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings, matter: Mapping[Op, F64]) -> Plan:
         """How spaces shrink as pruning gets stronger."""
         fixed = self._fixed(spaces)
         if self.per_layer == "uniform":
             return uniform(spaces, fixed)
-        errors = sensitivities(coupling, spaces, SHARES, settings, ctx, ctx.need_calibration(self))
+        errors = sensitivities(coupling, spaces, SHARES, settings, ctx, ctx.need_calibration(self), matter)
         return by_sensitivity(spaces, Cost(coupling, spaces), SHARES, errors, fixed)
 
     def _counts(self, plan: Plan, tighter: float, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Counts:

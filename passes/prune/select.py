@@ -84,15 +84,16 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
 # -- LASSO -------------------------------------------------------------------------------------
 
 
-def channel_products(judge: Fitted, moments: Sequence[Moments], weights: Sequence[F64]) -> tuple[F64, F64]:
-    """Z'Z (C, C) and Z'Y (C,) of the channels' contributions Z_i = X_i W_i' to a response, centred; summed over groups.
+def channel_products(judge: Fitted, moments: Sequence[Moments], weights: Sequence[F64], matter: F64) -> tuple[F64, F64]:
+    """Z'DZ (C, C) and Z'DY (C,) of the channels' contributions Z_i = X_i W_i' to a response, centred; summed over groups.
 
-    Both follow from the moments of the patches: Z_i'Z_j = sum over taps of (X'X * WW')[i, j]. weights: (k, m) of each group.
+    Both follow from the moments of the patches: Z_i'DZ_j = sum over taps of (X'X * WDW')[i, j]. weights: (k, m) of each group. matter: the
+    diagonal of D (O,), how much each output channel matters.
     """
     total = source(judge)[0].shape[source(judge)[1]]
     channels = total // len(moments)
     zz, zy = np.zeros((total, total)), np.zeros(total)
-    for g, (m, w) in enumerate(zip(moments, weights)):
+    for g, (m, w, d) in enumerate(zip(moments, weights, np.split(matter, len(moments)))):
         taps = len(w) // channels
         mine = slice(g * channels, (g + 1) * channels)
         covariance = m.covariance()
@@ -100,21 +101,22 @@ def channel_products(judge: Fitted, moments: Sequence[Moments], weights: Sequenc
         step = max(taps, 512 // taps * taps)
         for start in range(0, len(w), step):
             rows = slice(start, min(start + step, len(w)))
-            block = covariance[rows] * (w[rows] @ w.T)
+            block = covariance[rows] * ((w[rows] * d) @ w.T)
             c = slice(g * channels + rows.start // taps, g * channels + rows.stop // taps)
             zz[c, mine] = block.reshape(-1, taps, channels, taps).sum(axis=(1, 3))
-        zy[mine] = (m.cross() * w).reshape(channels, -1).sum(axis=1)
+        zy[mine] = (m.cross() * w * d).reshape(channels, -1).sum(axis=1)
     return zz, zy
 
 
-def lasso_order(judge: Fitted, moments: Sequence[Moments], labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
+def lasso_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
     """`sets` in the order in which min 1/2N |Y - sum_i b_i Z_i|^2 + lambda |b|_1 takes them in as lambda falls, until `keep` are in.
 
-    Z_i is the contribution of a set's channels to the judge's response, with |W_i| = 1 (He et al., 1707.06168, equation 2).
+    Z_i is the contribution of a set's channels to the judge's response, with |W_i| = 1 (He et al., 1707.06168, equation 2). matter (O,):
+    what the squared error of each channel of the response is multiplied with (only its proportions count).
     labels: the set of each input channel of the judge. lost: channels that are gone already; those of no set in `sets` stay, with weight 1.
     """
     weights = weights_of(judge, array_of(weight(judge)))
-    zz, zy = channel_products(judge, moments, weights)
+    zz, zy = channel_products(judge, moments, weights, matter / matter.mean() if matter.any() else np.ones_like(matter))
     place = {int(s): i for i, s in enumerate(sets)}
     column = np.array([place.get(int(label), -1) for label in labels])
     fixed = (column < 0) & ~lost

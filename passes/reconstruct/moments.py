@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +10,17 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Index = NDArray[np.int64]
+#: From x'y (k, m) and the sum of y (m,), not centred, to weights and bias.
+Solver = Callable[[F64, F64], tuple[F64, F64]]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """y ~ x @ w + b: w (k, m), b (m,); error is what is left of the variance of y, 0 to 1."""
+    """y ~ x @ w + b: w (k, m), b (m,); left (m,): the sum of squares that is left of each output; error: of all, as a share, 0 to 1."""
 
     w: F64
     b: F64
+    left: F64
     error: float
 
 
@@ -30,7 +34,7 @@ class Moments:
         # upper triangle only, in the order that BLAS adds to in place
         self._xx: F64 = np.zeros((k, k), order="F")
         self._xy = np.zeros((k, m))
-        self._yy = 0.0
+        self._yy = np.zeros(m)
 
     def add(self, x: F64, y: F64) -> None:
         from scipy.linalg.blas import dsyrk
@@ -41,7 +45,7 @@ class Moments:
         self.y += y.sum(axis=0)
         self._xx = dsyrk(1.0, x.T, beta=1.0, c=self._xx, overwrite_c=1)
         self._xy += x.T @ y
-        self._yy += float((y * y).sum())
+        self._yy += (y * y).sum(axis=0)
 
     # -- centred: what an intercept leaves ------------------------------------------------------
 
@@ -61,7 +65,12 @@ class Moments:
     @property
     def variance(self) -> float:
         """Centred sum of squares of y."""
-        return max(self._yy - float(self.y @ self.y) / max(self.rows, 1), 0.0)
+        return float(self.variances.sum())
+
+    @property
+    def variances(self) -> F64:
+        """Centred sum of squares of each output, (m,)."""
+        return np.maximum(self._yy - self.y * self.y / max(self.rows, 1), 0.0)
 
     # -- solutions -----------------------------------------------------------------------------
 
@@ -71,23 +80,29 @@ class Moments:
         ridge_i is `ridge` times the sum of squares of column i, so that the scale of a column does not matter. prior: (kept, m), zero when
         left out. With fewer rows than kept columns the ridge alone decides what the rows do not.
         """
+        xy = self._xy if keep is None else self._xy[keep]
+        w, _ = self.solver(keep, prior, ridge)(xy, self.y)
+        return self.fit_of(w, keep)
+
+    def solver(self, keep: Index | None = None, prior: F64 | None = None, ridge: float = 1e-4) -> Solver:
+        """`solve` for other responses to the same rows."""
         from scipy.linalg import cho_factor, cho_solve
 
-        g, xy = self.covariance(keep), self.cross(keep)
-        scale = np.diag(g)
+        a, x = self.covariance(keep), self.x if keep is None else self.x[keep]
+        n, scale = max(self.rows, 1), np.diag(a).copy()
         penalty = ridge * (scale + max(float(scale.mean()) if len(scale) else 0.0, 1e-30) * 1e-3)
-        right = xy if prior is None else xy + penalty[:, None] * prior
-        a = g.copy()
         a[np.diag_indices_from(a)] += penalty
-        w: F64 = cho_solve(cho_factor(a, overwrite_a=True, check_finite=False), right, check_finite=False)
-        return self._fit(w, g, xy, keep)
+        factor = cho_factor(a, overwrite_a=True, check_finite=False)
+
+        def solve(xy: F64, y: F64) -> tuple[F64, F64]:
+            right = xy - np.outer(x, y) / n
+            w: F64 = cho_solve(factor, right if prior is None else right + penalty[:, None] * prior, check_finite=False)
+            return w, (y - x @ w) / n
+
+        return solve
 
     def fit_of(self, w: F64, keep: Index | None = None) -> Fit:
         """The best intercept and the error of given weights."""
-        return self._fit(w, self.covariance(keep), self.cross(keep), keep)
-
-    def _fit(self, w: F64, g: F64, xy: F64, keep: Index | None) -> Fit:
-        x = self.x if keep is None else self.x[keep]
-        left = self.variance - 2 * float((w * xy).sum()) + float((w * (g @ w)).sum())
-        n = max(self.rows, 1)
-        return Fit(w, (self.y - x @ w) / n, max(left, 0.0) / self.variance if self.variance > 0 else 0.0)
+        g, xy, x = self.covariance(keep), self.cross(keep), self.x if keep is None else self.x[keep]
+        left = np.maximum(self.variances - 2 * (w * xy).sum(axis=0) + (w * (g @ w)).sum(axis=0), 0.0)
+        return Fit(w, (self.y - x @ w) / max(self.rows, 1), left, float(left.sum()) / self.variance if self.variance > 0 else 0.0)

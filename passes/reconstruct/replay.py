@@ -42,7 +42,7 @@ class Replay:
         self.ctx = ctx
         self.what = what
         self.put_in: dict[Op, Op] = {}
-        inputs = list(_inputs(graph, calibration, images, chunk))
+        inputs = list(inputs_in_chunks(graph, calibration, images, chunk))
         self.chunks = len(inputs)
         self.images = sum(len(x[0]) for x in inputs)
         self._old: dict[Value, Chunks] = {v: [x[i] for x in inputs] for i, v in enumerate(graph.inputs)}
@@ -107,6 +107,13 @@ class Replay:
         if lost.shape != (len(lost), *op.out.shape[1:]):
             return None
         return lost if scale is None else lost * to_torch(scale.astype(np.float32)).to(lost.dtype).reshape(-1, *[1] * (lost.dim() - 2))
+
+    def other(self, op: Op) -> Value | None:
+        """The other term of the sum that `op` goes into directly, where it is known in the network as it is now."""
+        found = summand(op)
+        if found is None or found[1] is not None or found[0] not in self._new or found[0].shape != op.out.shape:
+            return None
+        return found[0]
 
     def same(self, value: Value) -> bool:
         """Whether the two runs still agree on a value, which both know."""
@@ -214,7 +221,7 @@ def residual_order(graph: Graph) -> list[Op]:
     return list(done)
 
 
-def _inputs(graph: Graph, calibration: Sequence[Batch], images: int | None, chunk: int) -> Iterator[list[torch.Tensor]]:
+def inputs_in_chunks(graph: Graph, calibration: Sequence[Batch], images: int | None, chunk: int) -> Iterator[list[torch.Tensor]]:
     """The calibration batches as inputs of the graph, cut into chunks, up to a number of images."""
     left = images
     for batch in calibration:

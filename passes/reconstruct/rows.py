@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,34 +82,56 @@ def channel_axis(layer: Op) -> int:
     return 1 if isinstance(layer, Conv2d) else layer.out.type.rank - 1
 
 
-def gather(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, per_image: int, residual: bool = True) -> list[Moments]:
-    """Moments of a layer's patches in the network as it is now and of `target`'s responses in the network as it was, one for each group.
+@dataclass(frozen=True)
+class Rows:
+    """Patches in the network as it is now and responses in the network as it was, at the same pixels: one array (rows, k) and one
+    (rows, m) per group. other: what the response is added to now, (rows, m) per group, where that is known."""
+
+    x: list[np.ndarray]
+    y: list[F64]
+    other: list[F64] | None = None
+
+
+def draw(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, per_image: int, residual: bool = True) -> Iterator[Rows]:
+    """Rows of a layer's patches in the network as it is now and of `target`'s responses in the network as it was, chunk by chunk.
 
     reader: `target` itself, or an unattached layer that is to stand in its place; it may read other unattached ops. `per_image` pixels
     are drawn of each image. residual: where the response is added to something else, what that has lost is added to the target.
     """
     groups = reader.groups if isinstance(reader, Conv2d) else 1
-    moments: list[Moments] = []
+    axis = channel_axis(target)
     for i in range(replay.chunks):
         x = replay.now(source(reader)[0], i)
         image, pixel = sample(rng, len(x), pixels(reader), per_image)
-        y = responses(replay.then(target.out, i), channel_axis(target), image, pixel).astype(np.float64)
+        y = responses(replay.then(target.out, i), axis, image, pixel).astype(np.float64)
         if residual and (missing := replay.missing(target, i)) is not None:
-            y += responses(missing, channel_axis(target), image, pixel)
-        parts = patches(reader, x, image, pixel)
-        ys = np.split(y, groups, axis=1)
-        moments = moments or [Moments(a.shape[1], b.shape[1]) for a, b in zip(parts, ys)]
-        for m, a, b in zip(moments, parts, ys):
+            y += responses(missing, axis, image, pixel)
+        other = None if (value := replay.other(target)) is None else np.split(responses(replay.now(value, i), axis, image, pixel), groups, axis=1)
+        yield Rows(patches(reader, x, image, pixel), np.split(y, groups, axis=1), other)
+
+
+def moments_of(drawn: Iterable[Rows]) -> list[Moments]:
+    """Second moments of rows, one for each group."""
+    moments: list[Moments] = []
+    for rows in drawn:
+        moments = moments or [Moments(a.shape[1], b.shape[1]) for a, b in zip(rows.x, rows.y)]
+        for m, a, b in zip(moments, rows.x, rows.y):
             m.add(a, b)
     return moments
 
 
+def gather(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, per_image: int, residual: bool = True) -> list[Moments]:
+    """Second moments of `draw`'s rows, which are not kept."""
+    return moments_of(draw(replay, reader, target, rng, per_image, residual))
+
+
 @dataclass(frozen=True)
 class Refit:
-    """New weights of a layer in its own layout, its bias (O,), and what is left of the variance of the responses."""
+    """New weights of a layer in its own layout, its bias (O,), the sum of squares that is left of each response (O,), and of all as a share."""
 
     w: np.ndarray
     b: np.ndarray
+    left: F64
     error: float
     rows: int
     unknowns: int
@@ -122,19 +144,20 @@ def refit(layer: Fitted, moments: Sequence[Moments], prior: np.ndarray, kept: Ma
     """
     fits: list[Fit] = []
     unknowns = 0
-    for m, w, columns in zip(moments, weights_of(layer, prior), _columns(layer, moments, kept), strict=True):
+    for m, w, columns in zip(moments, weights_of(layer, prior), columns_of(layer, moments, kept), strict=True):
         fit = m.solve(columns, w[columns], ridge)
         whole = np.zeros_like(w)
         whole[columns] = fit.w
-        fits.append(Fit(whole, fit.b, fit.error))
+        fits.append(Fit(whole, fit.b, fit.left, fit.error))
         unknowns = max(unknowns, len(columns))
     total = sum(m.variance for m in moments)
-    error = sum(f.error * m.variance for f, m in zip(fits, moments)) / total if total else 0.0
+    left = np.concatenate([f.left for f in fits])
+    error = float(left.sum()) / total if total else 0.0
     w = array_of_weights(layer, [f.w for f in fits], prior.shape)
-    return Refit(w, np.concatenate([f.b for f in fits]), error, moments[0].rows, unknowns)
+    return Refit(w, np.concatenate([f.b for f in fits]), left, error, moments[0].rows, unknowns)
 
 
-def _columns(layer: Fitted, moments: Sequence[Moments], kept: Mask | None) -> list[Index]:
+def columns_of(layer: Fitted, moments: Sequence[Moments], kept: Mask | None) -> list[Index]:
     """For each group, the columns of its patches that belong to kept channels."""
     if kept is None:
         return [np.arange(len(m.x)) for m in moments]

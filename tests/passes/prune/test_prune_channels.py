@@ -20,6 +20,7 @@ from tersor.ir.ops import Conv2d, IndexSelect
 from tersor.passes.context import Context
 from tersor.passes.coupling import Coupling
 from tersor.passes.prune.carry import Pruning, Settings
+from tersor.passes.prune.curvature import curvature
 from tersor.passes.prune.spaces import Choice, spaces_of
 from tersor.passes.reconstruct import Replay
 
@@ -137,6 +138,12 @@ def test_lasso_beats_random() -> None:
     assert lasso < min(others)
 
 
+def test_what_a_relu_cuts_off_does_not_count() -> None:
+    unseen = F.interpolate(torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(9)), size=(12, 12), mode="bilinear")
+    clamped, linear = (error(prune(f"macs=0.5 per_layer=uniform clamped={c}", calibration=images(256)), unseen) for c in ("true", "false"))
+    assert clamped < linear
+
+
 def test_the_corrected_target_keeps_the_sum() -> None:
     kept, lost = (error(prune(f"macs=0.5 per_layer=uniform residual_target={r}")) for r in ("true", "false"))
     assert kept < lost
@@ -150,7 +157,8 @@ def test_the_network_is_the_one_that_was_carried_forward(options: str) -> None:
     spaces = spaces_of(coupling, Choice(streams="streams" in options, sample_inputs="sample" in options))
     method = "l1" if "l1" in options else "lasso"
     keep = np.array([s.keep(0.6) for s in spaces])
-    walk = Pruning(coupling, spaces, keep, Settings(method, 64, 10, "reconstruct" not in options, True, "test"), Context())  # type: ignore[arg-type]
+    matter = curvature(g, images(), 48, np.random.default_rng(0))
+    walk = Pruning(coupling, spaces, keep, Settings(method, 64, 10, "reconstruct" not in options, True, "test"), Context(), matter)  # type: ignore[arg-type]
     seen: list[torch.Tensor] = []
     plain = Replay.__iter__
 

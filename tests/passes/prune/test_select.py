@@ -50,12 +50,13 @@ def problem(groups: int = 1, channels: int = 6) -> tuple[Conv2d, list[Moments], 
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_products_of_contributions(groups: int) -> None:
+@pytest.mark.parametrize("matter", [np.ones(4), np.array([0.0, 1.0, 2.0, 5.0])])
+def test_products_of_contributions(groups: int, matter: np.ndarray) -> None:
     conv, moments, z, y = problem(groups)
-    zz, zy = channel_products(conv, moments, weights_of(conv, conv.w.op.array))  # type: ignore[union-attr]
-    flat = np.array([(one - one.mean(0)).ravel() for one in z])
+    zz, zy = channel_products(conv, moments, weights_of(conv, conv.w.op.array), matter)  # type: ignore[union-attr]
+    flat = np.array([((one - one.mean(0)) * np.sqrt(matter)).ravel() for one in z])
     np.testing.assert_allclose(zz, flat @ flat.T, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(zy, flat @ (y - y.mean(0)).ravel(), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(zy, flat @ ((y - y.mean(0)) * np.sqrt(matter)).ravel(), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 4, 5])
@@ -74,7 +75,7 @@ def test_lasso_keeps_what_scikit_learn_keeps(keep: int) -> None:
         high, low = (middle, low) if count < keep else (high, middle)
     assert count == keep
     expected = np.flatnonzero(Lasso(alpha=middle, fit_intercept=False, tol=1e-10, max_iter=100000).fit(flat, target).coef_)
-    order = lasso_order(conv, moments, np.arange(6), np.arange(6), np.zeros(6, bool), keep)
+    order = lasso_order(conv, moments, np.ones(4), np.arange(6), np.arange(6), np.zeros(6, bool), keep)
     assert sorted(order[:keep]) == expected.tolist()
     assert sorted(order) == list(range(6))
 
@@ -83,7 +84,7 @@ def test_sets_share_a_weight_and_the_rest_is_fixed() -> None:
     """Channels 0 and 1 are one set, 2 and 3 another; 4 stays whatever happens, 5 is gone."""
     conv, moments, z, y = problem()
     labels, lost = np.array([7, 7, 3, 3, 9, 9]), np.array([False] * 5 + [True])
-    order = lasso_order(conv, moments, labels, np.array([3, 7]), lost, 1)
+    order = lasso_order(conv, moments, np.ones(4), labels, np.array([3, 7]), lost, 1)
     w = conv.w.op.array.astype(np.float64)  # type: ignore[union-attr]
     left = y - z[4]
     left = left - left.mean(0)
