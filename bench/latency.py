@@ -1,9 +1,10 @@
 """Latency of networks beside every other engine that is installed: interleaved, each engine in its own process, on the same cores.
 
     python -m tersor.bench.latency [--networks resnet18 vgg16] [--engines onnxruntime openvino] [--threads 1 2] [--batch 1] [--size 224]
-                                   [--rounds 15] [--keep] [--out bench/results]
+                                   [--rounds 15] [--keep] [--out bench/results] [--name latency]
 
-writes latency.json (every round of every engine, results against float64 torch, the machine, the versions), latency.md and latency.png.
+writes latency.json (every round of every engine, results against float64 torch, the machine, the versions), latency.md and latency.png;
+--name gives them another name.
 Engines that are not installed or refuse a network are named with the reason. `make peers` installs them all.
 --networks takes the seven networks that are the default and the others of `--list`.
 --keep adds to the records of an earlier run on the same machine with the same versions, and replaces those of the same network, batch and threads.
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.25, help="of one engine in one round")
     parser.add_argument("--keep", action="store_true", help="keep the other records of the JSON file")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--name", default="latency", help="of the files that are written, without .json")
     parser.add_argument("--list", action="store_true", help="print the names of networks and engines and stop")
     args = parser.parse_args()
     if args.list:
@@ -53,7 +55,7 @@ def main() -> None:
         return
     engines = ["tersor", *(e for e in args.engines if e != "tersor")]
     args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / "latency.json"
+    path = args.out / f"{args.name}.json"
     about = machine() | {"packages": versions(engines)}
     results = kept(path, about) if args.keep and path.exists() else []
     for name in args.networks:
@@ -63,8 +65,8 @@ def main() -> None:
         report = {"machine": about, "results": sorted(results, key=place)}
         path.write_text(json.dumps(report, indent=1) + "\n")
     text = markdown(report)
-    (args.out / "latency.md").write_text(text)
-    draw(report, args.out / "latency.png")
+    path.with_suffix(".md").write_text(text)
+    draw(report, path.with_suffix(".png"))
     print(text)
 
 

@@ -115,7 +115,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_yscale("log", base=2)
         axis.set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
-        axis.set_xticks(range(len(shown)), [r["network"] for r in shown])
+        axis.set_xticks(range(len(shown)), [r["network"].replace("_", "\n") for r in shown])
         axis.set_ylabel("time / best peer's")
         axis.set_title(title, loc="left")
         axis.legend(fontsize="small", ncols=2, loc="upper right", bbox_to_anchor=(1.28, 1.0))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .models import Classifier, InvertedResidual, Residual, conv_bn, scaled
+from .odd_models import ODD
 
 Activation = Callable[[], nn.Module]
 
@@ -349,6 +350,7 @@ MORE: dict[str, Callable[[], nn.Module]] = {
     "inception_v3": inception_v3,
     "two_input": TwoInput,
     "detector": Detector,
+    **ODD,
 }
 
 #: Inputs of the networks that take something else than one image, batch 4.

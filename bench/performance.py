@@ -1,4 +1,4 @@
-"""docs/performance.md, made from what latency.py and kernels.py wrote.
+"""docs/performance.md, made from what latency.py, precision.py and kernels.py wrote.
 
 python -m tersor.bench.performance [--results bench/results] [--out docs/performance.md]
 """
@@ -10,11 +10,12 @@ import json
 import os
 from pathlib import Path
 
-from . import kernels_report, latency_report
+from . import kernels_report, latency_report, precision_report
 
 ROOT = Path(__file__).parents[1]
 #: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
 SHARE = 0.05
+SOURCES = ("latency", "other_geometry", "precision", "kernels")
 
 INTRODUCTION = """\
 # Performance
@@ -25,6 +26,21 @@ Figures of another machine say little about yours; [measure on your own](#on-you
 ## Networks beside other engines
 
 Seven networks with random weights. A comparison that is lost stays in the table, and an engine that does not run is named with its reason.
+"""
+
+OTHER_GEOMETRY = """\
+## Other geometry
+
+Batches of four, and networks with other convolutions than the seven have: grouped (regnet_y_400mf), depthwise 5x5 (mobilenet_v3_large,
+efficientnet_b0) and 7x7 (convnext_tiny), 1x7 and 7x1 (inception_v3), transposed (unet), dilated (dilated_resnet18), odd channel counts
+(odd_resnet18), and a batch norm before each convolution (densenet121). ncnn takes no batch: its time is that of its images one after another.
+"""
+
+PRECISION = """\
+## Precision
+
+Trained networks, and networks with random weights, on real images. `compile(winograd=...)` is the setting; where no 3x3 convolution is of a kind
+that Winograd takes, it changes nothing. The figures of every image are in [precision.json]({results}/precision.json).
 """
 
 KERNELS = """\
@@ -39,14 +55,14 @@ OWN_MACHINE = """\
 
 ```
 make peers    # the other engines, and the converter of LiteRT in an environment of its own
-make bench    # latency of the seven networks, all kernels, this page
+make bench    # latency of the seven networks and of others, precision, all kernels, this page
 ```
 
-On an idle machine that takes about half an hour. Parts of it, in an environment with `pip install -c constraints.txt -e .[bench]`:
+On an idle machine that takes about an hour. Parts of it, in an environment with `pip install -c constraints.txt -e .[bench]`:
 
 ```
 python -m tersor.bench.latency --networks resnet18 --engines onnxruntime openvino --threads 1 --rounds 7
-python -m tersor.bench.latency --networks densenet121 unet --batch 4 --out more
+python -m tersor.bench.latency --networks densenet121 unet --batch 4 --name more
 python -m tersor.bench.kernels --groups depthwise pointwise --networks
 ```
 
@@ -67,8 +83,8 @@ print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
 
 
 def page(results: Path, out: Path) -> str:
-    """The text of the page at `out`, from latency.json and kernels.json in `results`."""
-    latency, kernels = (json.loads((results / f"{name}.json").read_text()) for name in ("latency", "kernels"))
+    """The text of the page at `out`, from the JSON files SOURCES in `results`."""
+    latency, other, precision, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
     link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
     lines = [
         INTRODUCTION,
@@ -76,6 +92,15 @@ def page(results: Path, out: Path) -> str:
         *latency_report.tables(latency, level="###"),
         "",
         f"![Time of each engine as a multiple of the best peer's]({link}/latency.png)",
+        "",
+        OTHER_GEOMETRY,
+        *latency_report.about(other),
+        *latency_report.tables(other, level="###"),
+        "",
+        f"![Time of each engine as a multiple of the best peer's]({link}/other_geometry.png)",
+        "",
+        PRECISION.format(results=link),
+        *precision_report.tables(precision),
         "",
         KERNELS.format(results=link),
         *kernels_report.about(kernels),

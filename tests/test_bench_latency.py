@@ -65,6 +65,9 @@ def test_report(records: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPa
     assert "| resnet18 | 101 | 110 | 111 |  |" in text
     assert text in capsys.readouterr().out
     assert (out / "latency.png").read_bytes().startswith(b"\x89PNG")
+    run(monkeypatch, "--networks", "unet", "--name", "more", "--out", str(out))
+    assert json.loads((out / "more.json").read_text())["results"] == [records["unet"]] and (out / "more.md").exists() and (out / "more.png").exists()
+    assert json.loads((out / "latency.json").read_text()) == saved
 
 
 def test_records_of_an_earlier_run_are_kept_or_refused(records: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def test_further_networks_are_of_the_published_size(name: str) -> None:
     assert gmacs(name) == pytest.approx(PUBLISHED[name], rel=0.03)
 
 
+def test_networks_of_odd_geometry_are_what_they_say() -> None:
+    with torch.device("meta"):
+        dilated, odd = (MORE[name]() for name in ("dilated_resnet18", "odd_resnet18"))
+        assert dilated.get_submodule("features")(torch.empty(1, 3, 224, 224)).shape == (1, 512, 28, 28)
+    assert {m.dilation for m in dilated.modules() if isinstance(m, torch.nn.Conv2d)} == {(1, 1), (2, 2), (4, 4)}
+    assert all(m.weight.shape[0] % 2 for m in odd.modules() if isinstance(m, torch.nn.Conv2d))
+
+
 def test_weights_depend_on_the_seed_only() -> None:
     first, again, other = build("shufflenetv2", 3), build("shufflenetv2", 3), build("shufflenetv2", 4)
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))

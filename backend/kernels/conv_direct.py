@@ -1,6 +1,6 @@
-"""Direct convolution on blocked maps: a register tile of output columns, borders trimmed, no padded copy.
+"""Direct convolution on blocked maps: a register tile of output columns (of narrow maps, whole rows), borders trimmed, no padded copy.
 
-Loops: (image, row chunk, output group) > output row > column tile > input block > kernel row > kernel column > channel.
+Loops: (image, row chunk, output group) > output rows > column tile > input block > kernel row > kernel column > channel.
 Columns whose taps fall outside the map are left out tap by tap at compile time; kernel rows by a run-time range. The input is blocked
 (NCHW<n>c) or plain planes (the first layer). With groups, an output vector reads the range of input channels its lanes need, with zero
 weights where a lane does not need one; of the blocks at its ends only the channels inside are walked.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from tvm import tirx as t
@@ -26,6 +27,10 @@ from .template import Params, kernel
 #: The next plane's pixels are fetched ahead for planes up to these bytes, on maps wider than this. Larger planes outgrow the first-level TLB,
 #: narrow rows hold too little work to hide it.
 PLANE, NARROW = 256 << 10, 8
+#: Up to so many multiply-adds, LLVM writes a loop over channels out.
+STRAIGHT = 200
+#: Kernel columns [first, last), and the output columns of a tile that all of them touch.
+Run = tuple[int, int, list[int]]
 
 
 def tile_columns(target: Target, vectors: int) -> int:
@@ -49,13 +54,7 @@ class Direct(ConvTemplate):
         return [{"chunk": chunk} for chunk in chunk_lengths(best, g.oh)]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
-        g = conv_window(region)
-        channels, total = Channels(g), 0.0
-        overhead = 1.2 if channels.ragged else 1.0
-        for vectors, _, count in channels.vectors:
-            for m in cover(g.ow, tile_columns(target, vectors), vectors):
-                total += count * g.n * g.oh * (overhead * max(m * vectors, 9) / 2 * channels.length * g.kh * g.kw + 16 + 6 * g.kh)
-        return total
+        return direct_cycles(conv_window(region), target)
 
     def emit(self, k: Kernel) -> None:
         g = conv_window(k.region)
@@ -63,6 +62,28 @@ class Direct(ConvTemplate):
         size = channels.length * g.kh * g.kw * g.lanes
         for vectors, first, count in channels.vectors:
             _Group(k, g, channels, vectors, first, count, first * size).emit()
+
+
+def direct_cycles(g: Window, target: Target) -> float:
+    """Modelled cycles of one thread."""
+    return sum(count * g.n * map_cycles(g, target, vectors, tile_height(g, target, vectors)) for vectors, _, count in Channels(g).vectors)
+
+
+def tile_height(g: Window, target: Target, vectors: int) -> int:
+    """Output rows of one tile: several whole ones where a row alone is too short to fill the pipelines."""
+    return min(range(1, max(1, tile_columns(target, vectors) // g.ow) + 1), key=lambda height: map_cycles(g, target, vectors, height))
+
+
+def map_cycles(g: Window, target: Target, vectors: int, height: int) -> float:
+    """Modelled cycles of one output group of one image, as many of its rows as possible in tiles of `height`."""
+    channels, (first, stop) = Channels(g), g.whole_rows
+    depth = channels.length * g.kh * g.kw * (1.2 if channels.ragged else 1.0)
+
+    def tile(pixels: int) -> float:
+        return max(pixels * vectors, 9) / 2 * depth + 16 + 6 * g.kh
+
+    tall = max(0, stop - first) // height if height > 1 else 0
+    return tall * tile(height * g.ow) + (g.oh - tall * height) * sum(map(tile, cover(g.ow, tile_columns(target, vectors), vectors)))
 
 
 @dataclass
@@ -91,16 +112,42 @@ class _Group:
             self.weights = b.let("panel", self.panel + group * size)
             self.out_block = b.let("out_block", self.first + group * self.vectors)
             self.channel = b.let("channel", self.channels.first(self.out_block))
-            with b.loop("oy", chunk * rows, t.min(g.oh, (chunk + 1) * rows)) as oy:
-                taps = g.rows(b, oy)
-                layout = column_tiles(g, tile_columns(k.target, self.vectors), self.vectors)
-                row_tiles, number = sum(repeat for _, _, repeat in layout), 0
-                self.tiles = row_tiles * min(rows, g.oh)
-                for width, x, repeat in layout:
-                    with b.range("tile", 0, repeat) as i:
-                        self.number = b.let("number", (oy - chunk * rows) * row_tiles + number + i)
-                        number += repeat
-                        self._tile(width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
+            start, stop = b.let("start", chunk * rows), b.let("stop", t.min(g.oh, (chunk + 1) * rows))
+            height = tile_height(g, k.target, self.vectors)
+            if height > 1:
+                self._tall(start, stop, height, min(rows, g.oh))
+                return
+            with b.loop("oy", start, stop) as oy:
+                self._row(oy, oy - start, min(rows, g.oh))
+
+    def _tall(self, start: Expr, stop: Expr, height: int, rows: int) -> None:
+        """Output rows [start, stop): those without borders above or below in tiles of `height` whole rows, then the others one by one."""
+        b, (first, last) = self.k.b, self.g.whole_rows
+        begin = b.let("begin", t.max(start, first))
+        count = b.let("count", t.max(0, t.floordiv(t.min(stop, last) - begin, height)))
+        self.tiles = max(1, rows // height)
+        with b.loop("tall", 0, count) as tall:
+            self.number = tall
+            self._tile(height * self.g.ow, b.let("oy", begin + tall * height), 0, 0, (0, self.g.kh))
+        with b.loop("rest", start, stop - count * height) as rest:
+            self._row(b.let("oy", t.Select(rest < begin, rest, rest + count * height)), rest - start, rows)
+
+    def _row(self, oy: Expr, row: Expr, rows: int) -> None:
+        """An output row, the `row`th of about `rows` in the chunk."""
+        g, b = self.g, self.k.b
+        taps = g.rows(b, oy)
+        layout = column_tiles(g, tile_columns(self.k.target, self.vectors), self.vectors)
+        row_tiles, number = sum(repeat for _, _, repeat in layout), 0
+        self.tiles = row_tiles * rows
+        for width, x, repeat in layout:
+            with b.range("tile", 0, repeat) as i:
+                self.number = b.let("number", row * row_tiles + number + i)
+                number += repeat
+                self._tile(width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
+
+    def _place(self, i: int) -> int:
+        """Pixels from that of a tile's first output pixel to that of its `i`th, in the input. Tall tiles go on in the next row."""
+        return i // self.g.ow * self.g.sh * self.g.w + i % self.g.ow * self.g.sw
 
     def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
@@ -128,20 +175,52 @@ class _Group:
         self, tile: Tile, weights: Expr, channel: Expr, depth: Expr, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]
     ) -> None:
         """One input block: kernel rows, runs of kernel columns that touch the same output columns, channels."""
-        g, b = self.g, self.k.b
-        plane = t.floordiv(channel, g.block_in) if g.block_in else 0
+        g, b, panel = self.g, self.k.b, tile.vectors * tile.lanes
+        if not g.block_in:
+            self._planes(tile, weights, oy, ox, static_x, taps)
+            return
         lane = b.let("lane", t.floormod(channel, g.block_in)) if self.channels.ragged else 0
-        with b.loop("r", *taps) as r:
-            row = b.let("row", ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
-            if g.block_in and g.ow > NARROW and g.h * g.w * g.block_in * 4 <= PLANE:
-                # the next plane lies a whole map away, where the hardware does not look
-                for column in sorted({i * g.sw + s * g.dw for i in range(tile.rows) for s in range(g.kw)}):
-                    b.prefetch(self.k.args[self.k.anchor.x], (row + g.h * g.w + column) * g.block_in)
-            for first, last, columns in self._runs(tile.rows, static_x):
-                with b.range("s", first, last) as s:
-                    at = b.let("at", row + s * g.dw)
-                    base = b.let("base", weights + (r * g.kw + s) * (depth * tile.vectors * tile.lanes))
-                    self._channels(tile, at, base, lane, depth, columns)
+        rows = self._ahead()
+        for number, runs in enumerate(self._apart(self._runs(tile.rows, static_x), tile.vectors, depth)):
+            with b.loop("r", *taps) as r:
+                row = self._pixel(t.floordiv(channel, g.block_in), oy, ox, r)
+                if rows and number == 0:
+                    for column in sorted({self._place(i) + s * g.dw for i in range(tile.rows) for s in range(g.kw)}):
+                        b.prefetch(self.k.args[self.k.anchor.x], (row + rows * g.w + column) * g.block_in)
+                for first, last, columns in runs:
+                    with b.range("s", first, last) as s:
+                        at = b.let("at", row + s * g.dw)
+                        base = b.let("base", weights + (r * g.kw + s) * (depth * panel))
+                        self._channels(tile, at, base, lane, depth, columns)
+
+    def _ahead(self) -> int:
+        """How many rows below a tile's pixels those lie that are fetched ahead: the next plane's, which lie a whole map away, where the hardware
+        does not look; of large planes those of the next output row, where nothing has read them before (it has rows of its own, or no other
+        output group came first). 0: none."""
+        g = self.g
+        if g.ow <= NARROW:
+            return 0
+        if g.h * g.w * g.block_in * 4 <= PLANE:
+            return g.h
+        return g.sh if g.kh <= g.sh or self.count == 1 else 0
+
+    def _planes(self, tile: Tile, weights: Expr, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+        """All input channels, as planes. Kernel rows and columns are one loop: LLVM unrolls a loop over two columns of a few channels and then
+        spills the tile."""
+        g, b = self.g, self.k.b
+        for first, last, columns in self._runs(tile.rows, static_x):
+            count = last - first
+            with b.loop("tap", taps[0] * count, taps[1] * count) as tap:
+                r, s = b.let("r", t.floordiv(tap, count)), b.let("s", first + t.floormod(tap, count))
+                at = b.let("at", self._pixel(0, oy, ox, r) + s * g.dw)
+                base = b.let("base", weights + (r * g.kw + s) * (g.c * tile.vectors * tile.lanes))
+                self._channels(tile, at, base, 0, g.c, columns)
+
+    def _pixel(self, plane: Expr, oy: Expr, ox: Expr, r: Expr) -> Expr:
+        """The pixel, counted from the first of x, that kernel row r and column 0 read for the output pixel (oy, ox)."""
+        g = self.g
+        row = ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w
+        return self.k.b.let("row", row + ox * g.sw - g.left)
 
     def _channels(self, tile: Tile, at: Expr, base: Expr, lane: Expr, depth: Expr, columns: list[int]) -> None:
         g, b = self.g, self.k.b
@@ -151,15 +230,22 @@ class _Group:
         floats = self.channels.step * tile.vectors * tile.lanes
         following = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
         fetch = ahead(b, w, base + following, floats, self.number, self.tiles)
-        tile.channels(x, [(i, first + i * (g.sw * along)) for i in columns], w, base, depth, across, ahead=fetch)
+        tile.channels(x, [(i, first + self._place(i) * along) for i in columns], w, base, depth, across, ahead=fetch)
 
-    def _runs(self, width: int, static_x: int | None) -> list[tuple[int, int, list[int]]]:
+    @staticmethod
+    def _apart(runs: list[Run], vectors: int, depth: Expr) -> list[list[Run]]:
+        """The runs that share a loop over kernel rows: all, unless two single columns in a row would be one straight piece of code. The
+        pixels that they have in common LLVM would keep alive, and spill."""
+        straight = [last - first == 1 and isinstance(depth, int) and len(columns) * vectors * depth <= STRAIGHT for first, last, columns in runs]
+        return [[run] for run in runs] if any(a and b for a, b in pairwise(straight)) else [runs]
+
+    def _runs(self, width: int, static_x: int | None) -> list[Run]:
         """Kernel columns [first, last) that touch the same output columns of the tile. They stay serial loops: unrolled, neighbouring taps would
         share broadcasts, which LLVM keeps alive and spills."""
         g = self.g
         if static_x is None:
             return [(0, g.kw, list(range(width)))]
-        result: list[tuple[int, int, list[int]]] = []
+        result: list[Run] = []
         for s in range(g.kw):
             columns = g.columns(static_x, s, width)
             if not columns:

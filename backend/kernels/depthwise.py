@@ -20,8 +20,12 @@ from ..tile import TileConv2d
 from ..tir import Buffer, Expr
 from .conv import ConvTemplate, conv_window, padded_bias
 from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
-from .micro import Tile
+from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
+
+#: From this many multiply-adds for each vector of the input on, the rows that the next output row needs are fetched ahead. With fewer, loads are
+#: what takes the time, and fetching adds to them.
+BUSY = 3
 
 
 @kernel(TileConv2d)
@@ -62,7 +66,7 @@ class Depthwise(ConvTemplate):
             image = b.let("image", t.floordiv(plane, g.in_blocks))
             with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
                 result = b.let("result", (plane * g.oh + oy) * (g.ow * g.lanes))
-                depthwise_row(k, g, k.params["width"], oy, lambda iy: (plane * g.h + iy) * (g.w * g.lanes), result, block, image)
+                depthwise_row(k, g, k.params["width"], oy, lambda iy: (plane * g.h + iy) * (g.w * g.lanes), result, block, image, stream=True)
 
 
 def columns_in_registers(g: Window, target: Target) -> int:
@@ -74,26 +78,37 @@ def depthwise_cycles(g: Window) -> float:
     return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh * g.kw / 2 + 3))
 
 
-def depthwise_row(k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr) -> None:
+def depthwise_row(
+    k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, stream: bool = False
+) -> None:
     """One output row of a channel block, in tiles of at most `width` columns.
 
     source: where an input row begins in the anchor's operand, in elements; result: where the output row begins in k.out.
+    stream: input rows lie one behind the other in memory, and the next output row comes next.
     """
-    taps = g.rows(k.b, oy)
-    for columns, x, repeat in column_tiles(g, width, 1):
-        with k.b.range("tile", 0, repeat) as i:
-            ox = k.b.let("ox", x + i * columns)
-            _tile(k, g, columns, oy, ox, x if repeat == 1 else None, taps, source, result, block, image)
+    b, taps, layout, number = k.b, g.rows(k.b, oy), column_tiles(g, width, 1), 0
+    lines = -(-g.sh * g.w * g.lanes // LINE) if stream and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
+    each = -(-lines // (g.kh * sum(repeat for _, _, repeat in layout)))
+    new = b.let("new", source(oy * g.sh - g.top + (g.kh - 1) * g.dh + 1)) if lines else 0
+    for columns, x, repeat in layout:
+        with b.range("tile", 0, repeat) as i:
+            ox = b.let("ox", x + i * columns)
+            ahead = Ahead(k.args[k.anchor.x], b.let("ahead", new + (number + i) * (g.kh * each * LINE)), each) if lines else None
+            _tile(k, g, columns, oy, ox, x if repeat == 1 else None, taps, source, result, block, image, ahead)
+        number += repeat
 
 
 def _tile(
     k: Kernel, g: Window, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr],
-    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr,
+    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, ahead: Ahead | None,
 ) -> None:  # fmt: skip
     b, lanes, op = k.b, g.lanes, k.anchor
     tile = Tile(b, width, 1, lanes)
     tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))
     with b.loop("r", *taps) as r:
+        if ahead is not None:
+            for line in range(ahead.lines):
+                b.prefetch(ahead.buffer, ahead.at + (r * ahead.lines + line) * LINE)
         weights = [b.let("w", b.load(k.args[op.w], ((block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
         row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
         for column, pairs in touched(g, width, static_x):

@@ -62,9 +62,14 @@ class Window:
         return -(-self.c // self.block_in) if self.block_in else self.c
 
     def columns(self, x: int, s: int, count: int, width: int | None = None) -> list[int]:
-        """Of output columns x .. x + count - 1, those (counted from x) whose tap s lies inside the map."""
+        """Of output columns x .. x + count - 1, those (counted from x) whose tap s lies inside the map. Behind a row follows the next one."""
         w = self.w if width is None else width
-        return [i for i in range(count) if 0 <= (x + i) * self.sw - self.left + s * self.dw < w]
+        return [i for i in range(count) if 0 <= (x + i) % self.ow * self.sw - self.left + s * self.dw < w]
+
+    @property
+    def whole_rows(self) -> tuple[int, int]:
+        """First and one past the last of the output rows all whose taps lie inside the map (none where the first is not the smaller)."""
+        return -(-self.top // self.sh), min(self.oh, (self.h - 1 + self.top - (self.kh - 1) * self.dh) // self.sh + 1)
 
     def rows(self, b: Builder, oy: Expr) -> tuple[Expr, Expr]:
         """First and one past the last kernel row that lies inside the map for output row oy."""

@@ -19,9 +19,9 @@ DEEP = 8
 
 @dataclass(frozen=True)
 class Ahead:
-    """Cache lines of weights to ask for, spread over a loop that multiplies others."""
+    """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others."""
 
-    w: Buffer
+    buffer: Buffer
     at: Expr
     lines: int
 
@@ -78,7 +78,7 @@ class Tile:
                 c = outer * u + inner
                 for line in range(lines):
                     if ahead is not None and line * u // lines == inner:
-                        self.b.prefetch(ahead.w, ahead.at + (outer * lines + line) * LINE)
+                        self.b.prefetch(ahead.buffer, ahead.at + (outer * lines + line) * LINE)
                 self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
 
     def blocks(

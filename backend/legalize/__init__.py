@@ -42,7 +42,7 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
         *pooling.RULES,
         *computed.RULES,
         *spatial.rules(target.lanes),
-        *groups.rules(target.lanes),
+        *groups.rules(target),
         *matrices.RULES,
         *shapes.RULES,
         *rows.RULES,

@@ -21,7 +21,7 @@ from ..reconstruct.replay import Replay
 from ..reconstruct.rows import Fitted, Rows, draw, gather, moments_of, refit, weights_of
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
-from .select import Method, by_score, lasso_order
+from .select import BY_RESPONSE, Method, by_response, by_score
 from .spaces import Counts, Space
 
 #: Ridge of a refit, relative to each column's sum of squares: it helps with few images and costs nothing with many.
@@ -125,8 +125,8 @@ class Pruning:
         judges = dict.fromkeys(s.judge for s, _ in due)
         for judge in judges:
             mine = [(s, k) for s, k in due if s.judge is judge]
-            if self.settings.method != "lasso" or judge is None or not isinstance(judge, Fitted):
-                method: Method = "l1" if self.settings.method == "lasso" else self.settings.method
+            if self.settings.method not in BY_RESPONSE or judge is None or not isinstance(judge, Fitted):
+                method: Method = "l1" if self.settings.method in BY_RESPONSE else self.settings.method
                 for space, k in mine:
                     self._drop(space, by_score(method, self.coupling, space, self.rng), k)
                 continue
@@ -135,7 +135,9 @@ class Pruning:
             value, axis = source(judge)
             labels = self.coupling.sets(value, axis)
             sets = np.concatenate([s.sets for s, _ in mine])
-            order = lasso_order(judge, drawn.moments, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine))
+            order = by_response(
+                self.settings.method, judge, drawn.moments, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine)
+            )
             for space, k in mine:
                 self._drop(space, order[np.isin(order, space.sets)], k)
         return own
@@ -239,9 +241,9 @@ def sensitivities(
         w = array_of(weight(layer))
         labels = coupling.sets(*source(layer))
         for i, space in mine:
-            if i not in orders and settings.method == "lasso":
-                most = space.keep(shares[-1])
-                orders[i] = lasso_order(layer, moments, matter[layer], labels, space.sets, np.zeros(len(labels), np.bool_), most)
+            if i not in orders and settings.method in BY_RESPONSE:
+                none = np.zeros(len(labels), np.bool_)
+                orders[i] = by_response(settings.method, layer, moments, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
             for j, share in enumerate(shares):

@@ -19,7 +19,7 @@ from ..reconstruct.moments import F64
 from .carry import Pruning, Settings, sensitivities
 from .curvature import curvature
 from .plan import Plan, by_sensitivity, uniform, within
-from .select import Method
+from .select import BY_RESPONSE, Method
 from .spaces import Choice, Cost, Counts, Space, spaces_of
 
 #: Shares of a space at which its sensitivity is measured.
@@ -37,8 +37,8 @@ class PruneChannels(LayerPass):
     bias. One of `ratio` (share of channels removed), `macs` (share of multiply-accumulates left) or `latency` (share of the measured
     latency left) says how much.
 
-    method: which channels stay: lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1), l1 (norm of the filters), bn-gamma (|gamma| of batch
-    norms), random, first-k.
+    method: which channels stay: lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1), obs (those go one by one whose loss costs least when
+    the others are refitted), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random, first-k.
     per_layer: sensitivity (least error of the network's outputs, to first order, for the MACs saved) or uniform (the same share everywhere).
     round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
     streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
@@ -46,7 +46,7 @@ class PruneChannels(LayerPass):
     sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
 
-    He, Zhang and Sun, 1707.06168; Li et al., 1608.08710; Liu et al., 1708.06519.
+    He, Zhang and Sun, 1707.06168; Hassibi and Stork, NIPS 1992; Li et al., 1608.08710; Liu et al., 1708.06519.
     """
 
     name = "prune-channels"
@@ -60,7 +60,7 @@ class PruneChannels(LayerPass):
     round_to: int = 1
     exclude: tuple[str, ...] = ()
     streams: bool = False
-    sample_inputs: bool = False
+    sample_inputs: bool = True
     residual_target: bool = True
     reconstruct: bool = True
     clamped: bool = True
@@ -79,13 +79,13 @@ class PruneChannels(LayerPass):
         if not spaces:
             raise TersorError("no channel of the graph can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
         settings = Settings(self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped)
-        by_data = self.method == "lasso" or self.per_layer == "sensitivity"
+        by_data = self.method in BY_RESPONSE or self.per_layer == "sensitivity"
         matter = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}
         plan = self._plan(ctx, coupling, spaces, settings, matter)
         tighter = 1.0
         while True:
             pruning = Pruning(coupling, spaces, self._counts(plan, tighter, ctx, coupling, spaces, settings), settings, ctx, matter)
-            if self.reconstruct or self.method == "lasso":
+            if self.reconstruct or self.method in BY_RESPONSE:
                 pruning.carry(ctx.need_calibration(self))
             else:
                 pruning.choose_all()

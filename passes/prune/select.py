@@ -20,8 +20,11 @@ from ..reconstruct.moments import F64, Moments
 from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
 from .spaces import Space
+from .surgeon import elimination_order
 
-Method = Literal["lasso", "l1", "bn-gamma", "random", "first-k"]
+Method = Literal["lasso", "obs", "l1", "bn-gamma", "random", "first-k"]
+#: Methods that look at a reader's response.
+BY_RESPONSE = ("lasso", "obs")
 
 
 def by_score(method: Method, coupling: Coupling, space: Space, rng: np.random.Generator) -> Index:
@@ -79,6 +82,13 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
             f"method=bn-gamma finds no batch norm on the channels of {space.name}; prune before fold-bn, exclude the layer, or use another method"
         )
     return score[space.sets]
+
+
+def by_response(method: Method, judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
+    """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`."""
+    if method == "lasso":
+        return lasso_order(judge, moments, matter, labels, sets, lost, keep)
+    return elimination_order(judge, moments, matter, labels, sets, lost)
 
 
 # -- LASSO -------------------------------------------------------------------------------------

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tersor.backend import schedule as schedule_module
+from tersor.backend.kernels.conv_direct import map_cycles, tile_height
+from tersor.backend.kernels.geometry import Window
 from tersor.backend.kernels.template import templates_for
+from tersor.backend.target import resolve
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const
 from tersor.ir.ops import Conv2d, Mul, Sigmoid
@@ -36,6 +39,11 @@ GEOMETRIES = {
     "pointwise": conv_graph(3, 40, 72, (7, 9), (1, 1), residual=True),
     "pointwise_stride2": conv_graph(1, 64, 24, (14, 14), (1, 1), stride=(2, 2), bias=False),
     "wide_row": conv_graph(1, 16, 80, (2, 200), (3, 3), padding=(1, 1, 1, 1)),
+    "narrow": conv_graph(2, 20, 8, (23, 3), (3, 3), padding=(1, 3, 1, 1), residual=True),
+    "narrow_dilated": conv_graph(1, 17, 16, (29, 7), (5, 5), stride=(1, 2), padding=(3, 4, 1, 0), dilation=(2, 1)),
+    "narrow_planes": conv_graph(2, 4, 8, (19, 4), (5, 2), padding=(2, 1, 0, 0)),
+    "short_last_tile": conv_graph(1, 20, 32, (6, 56), (4, 4), padding=(1, 0, 0, 2)),
+    "large_planes": conv_graph(1, 20, 16, (70, 66), (2, 1), stride=(3, 3)),
     "one_pixel": conv_graph(1, 64, 100, (1, 1), (3, 3), padding=(1, 1, 1, 1)),
 }
 
@@ -45,7 +53,7 @@ TEMPLATES = [
     (name, template)
     for name in GEOMETRIES
     for template in ("direct", "gemm")
-    if (name, template) not in (("first_layer", "gemm"), ("one_channel", "gemm"))
+    if (name, template) not in (("first_layer", "gemm"), ("one_channel", "gemm"), ("narrow_planes", "gemm"))
 ]
 
 
@@ -62,6 +70,7 @@ GROUPED = {
     "few_per_group": conv_graph(1, 32, 32, (9, 9), (3, 3), padding=(1, 1, 1, 1), groups=8),
     "unaligned": conv_graph(2, 30, 42, (7, 11), (3, 3), stride=(2, 1), padding=(1, 1, 1, 1), groups=6),
     "widening": conv_graph(1, 18, 54, (8, 8), (3, 2), groups=18),
+    "unaligned_narrow": conv_graph(1, 21, 39, (17, 4), (3, 3), padding=(1, 1, 1, 1), groups=3),
     "narrowing": conv_graph(1, 60, 12, (8, 8), (1, 1), groups=3),
 }
 
@@ -89,9 +98,19 @@ def test_depthwise(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("name", ["3x3", "first_layer", "pointwise", "pointwise_stride2", "wide_row"])
+@pytest.mark.parametrize("name", ["3x3", "first_layer", "narrow", "pointwise", "pointwise_stride2", "wide_row"])
 def test_threads(name: str, threads: int) -> None:
     check(GEOMETRIES[name], threads=threads, legal=False)
+
+
+@pytest.mark.parametrize(("width", "vectors", "tall"), [(4, 1, True), (4, 2, True), (1, 1, True), (7, 2, False), (56, 1, False)])
+def test_tiles_of_narrow_maps_are_tall(width: int, vectors: int, tall: bool) -> None:
+    """Rows too short for the pipelines are computed several at a time, those that cross no border above or below; 7x7 maps and wider as ever."""
+    g = Window(1, 32, 40, width, 16 * vectors, 40, width, 3, 3, 1, 1, 1, 1, block_in=16, lanes=16)
+    assert g.whole_rows == (1, 39)
+    height = tile_height(g, resolve("cpu:x86-64-v4"), vectors)
+    assert (height > 1) == tall and (height * width * vectors < 32 or not tall)
+    assert tall == (map_cycles(g, resolve("cpu:x86-64-v4"), vectors, height) < map_cycles(g, resolve("cpu:x86-64-v4"), vectors, 1))
 
 
 @st.composite

@@ -1,0 +1,78 @@
+"""Backward elimination, against refits of every candidate written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from prune_cases import trained
+from torch import nn
+
+import tersor
+from tersor.ir.ops import Conv2d
+from tersor.passes.prune import surgeon
+from tersor.passes.prune.surgeon import elimination_order
+from tersor.passes.reconstruct.moments import Moments
+from tersor.passes.reconstruct.rows import patches, sample
+
+RNG = np.random.default_rng(0)
+CHANNELS = 6
+
+
+def problem(groups: int) -> tuple[Conv2d, list[np.ndarray], list[np.ndarray]]:
+    """A convolution, its patches and wanted responses by group; channels 0 and 1 say nearly the same."""
+    module = trained(nn.Conv2d(CHANNELS, 4, 3, groups=groups), (4, CHANNELS, 8, 8))
+    (conv,) = tersor.trace(module, (torch.randn(2, CHANNELS, 8, 8),)).find(Conv2d)
+    assert isinstance(conv, Conv2d)
+    x = torch.randn(20, CHANNELS, 8, 8) * torch.linspace(0.5, 2, CHANNELS).reshape(1, -1, 1, 1) + 1
+    x[:, 1] = 0.9 * x[:, 0] + 0.1 * x[:, 1]
+    image, pixel = sample(RNG, 20, 36, 20)
+    parts = [p.astype(np.float64) for p in patches(conv, x, image, pixel)]
+    with torch.no_grad():
+        y = module(x).flatten(2).numpy()[image, :, pixel].astype(np.float64)
+    return conv, parts, np.split(y + 0.2 * RNG.standard_normal(y.shape), groups, axis=1)
+
+
+def left(parts: list[np.ndarray], ys: list[np.ndarray], matter: np.ndarray, kept: np.ndarray) -> float:
+    """Weighted squared error of the best linear fit to the kept channels."""
+    total, per_group = 0.0, CHANNELS // len(parts)
+    for g, (x, y, d) in enumerate(zip(parts, ys, np.split(matter, len(parts)))):
+        mine = kept[g * per_group : (g + 1) * per_group]
+        a = np.hstack([x[:, np.repeat(mine, 9)], np.ones((len(x), 1))])
+        total += float((((y - a @ np.linalg.lstsq(a, y, rcond=None)[0]) ** 2) @ d).sum())
+    return total
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], [7, 8, 9, 7, 8, 9], [5, 5, 6, 6, 7, 8]])
+def test_each_step_costs_the_least(groups: int, labels: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surgeon, "RIDGE", 1e-10)
+    conv, parts, ys = problem(groups)
+    moments = []
+    for x, y in zip(parts, ys):
+        moments.append(Moments(x.shape[1], y.shape[1]))
+        moments[-1].add(x, y)
+    matter = np.array([1.0, 5.0, 0.2, 2.0])
+    of, sets = np.array(labels), np.unique(labels)
+    order = elimination_order(conv, moments, matter, of, sets, np.zeros(CHANNELS, bool))
+    kept = np.ones(CHANNELS, bool)
+    for went in order[:0:-1]:
+        cost = {int(s): left(parts, ys, matter, kept & (of != s)) for s in np.unique(of[kept])}
+        assert went == min(cost, key=cost.__getitem__)
+        kept &= of != went
+    assert sorted(order) == sets.tolist()
+
+
+def test_channels_that_are_gone_and_those_that_stay() -> None:
+    """Channel 0 is gone, so its double, channel 1, is worth keeping; channels of no set stay whatever happens."""
+    conv, parts, ys = problem(1)
+    moments = [Moments(9 * CHANNELS, 4)]
+    moments[0].add(parts[0], ys[0])
+    labels = np.array([3, 4, 5, 6, 99, 99])
+    gone = np.array([True] + [False] * 5)
+    order = elimination_order(conv, moments, np.ones(4), labels, np.array([4, 5, 6]), gone)
+    kept = ~gone
+    for went in order[:0:-1]:
+        cost = {int(s): left(parts, ys, np.ones(4), kept & (labels != s)) for s in np.unique(labels[kept]) if s != 99}
+        assert went == min(cost, key=cost.__getitem__)
+        kept &= labels != went
