@@ -2,12 +2,13 @@
 
 The Optimal Brain Surgeon (Hassibi and Stork, 1992), for the squared error of a layer's response, which is quadratic in its weights, so that
 nothing is approximated. With H = (X'X + ridge)^-1 and W the refitted weights, leaving out the rows s of W costs tr(W_s' H_ss^-1 W_s D); what
-stays is refitted by W -= H_:s H_ss^-1 W_s and H -= H_:s H_ss^-1 H_s:.
+stays, r, is refitted by W_r -= H_rs H_ss^-1 W_s and H_rr -= H_rs H_ss^-1 H_sr.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,54 +25,72 @@ RIDGE = 1e-3
 AT_A_TIME = 1 / 32
 
 
+@dataclass
+class Problem:
+    """One group of the judge. h: (X'X + ridge)^-1 (k, k); w: the refitted weights (k, m); d: what each response counts (m,); owner: the set of
+    each row (k,)."""
+
+    h: F64
+    w: F64
+    d: F64
+    owner: Index
+
+    @classmethod
+    def of(cls, m: Moments, prior: F64, d: F64, owner: Index, columns: Index) -> Problem:
+        """The refit to the given columns of the patches; prior (k, m), owner (k,): of all."""
+        from scipy.linalg import inv
+
+        a = m.covariance(columns)
+        scale = np.diag(a)
+        penalty = RIDGE * (scale + max(float(scale.mean()), 1e-30) * 1e-3)
+        right = m.cross(columns) + penalty[:, None] * prior[columns]
+        a[np.diag_indices_from(a)] += penalty
+        h: F64 = inv(a, overwrite_a=True, check_finite=False)
+        return cls(h, h @ right, d, owner[columns])
+
+    def costs(self, sets: Index) -> F64:
+        """What leaving out each set would cost if the others were refitted."""
+        order = np.argsort(self.owner, kind="stable")
+        first, last = (np.searchsorted(self.owner[order], sets, side=side) for side in ("left", "right"))
+        cost = np.zeros(len(sets))
+        for size in np.unique(last - first):
+            mine = np.flatnonzero(last - first == size)
+            rows = order[first[mine][:, None] + np.arange(size)]
+            w = self.w[rows]
+            refitted = np.linalg.solve(self.h[rows[:, :, None], rows[:, None, :]], w) if size else w
+            cost[mine] = np.einsum("sij,sij,j->s", w, refitted, self.d)
+        return cost
+
+    def eliminate(self, sets: Index) -> None:
+        """Leave the sets out and refit the rest."""
+        out = np.isin(self.owner, sets)
+        if not out.any():
+            return
+        stay = ~out
+        k = np.linalg.solve(self.h[np.ix_(out, out)], np.hstack([self.h[np.ix_(out, stay)], self.w[out]]))
+        across = self.h[np.ix_(stay, out)]
+        rest = int(stay.sum())
+        self.h = self.h[np.ix_(stay, stay)] - across @ k[:, :rest]
+        self.w = self.w[stay] - across @ k[:, rest:]
+        self.owner = self.owner[stay]
+
+
 def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask) -> Index:
     """`sets`, those that are eliminated last first; arguments as of `lasso_order`."""
     taps = len(moments[0].x) * len(moments) // len(labels)
-    of_group = len(labels) // len(moments)
-    problems: list[tuple[F64, F64, F64, dict[int, Index]]] = []
-    parts = zip(moments, weights_of(judge, array_of(weight(judge))), np.split(matter / (matter.mean() or 1), len(moments)))
-    for g, (m, w, d) in enumerate(parts):
-        mine, gone = labels[g * of_group : (g + 1) * of_group], lost[g * of_group : (g + 1) * of_group]
-        columns = np.flatnonzero(np.repeat(~gone, taps))
-        owner = np.repeat(mine, taps)[columns]
-        rows = {int(s): np.flatnonzero(owner == s) for s in np.intersect1d(owner, sets)}
-        if len(columns):
-            h, fitted = _inverse(m, columns, w[columns])
-            problems.append((h, fitted, d, rows))
-    left, gone_last = [int(s) for s in sets], []
-    while left:
-        cost = np.array([sum(_cost(h, w, d, rows[s]) for h, w, d, rows in problems if s in rows) for s in left])
-        for i in sorted(np.argsort(cost, kind="stable")[: max(1, int(len(left) * AT_A_TIME))].tolist(), key=cost.__getitem__):
-            gone_last.append(left[i])
-            for h, w, _, rows in problems:
-                if left[i] in rows:
-                    _eliminate(h, w, rows[left[i]])
-        left = [s for s in left if s not in set(gone_last)]
-    return np.array(gone_last[::-1], np.int64)
-
-
-def _inverse(m: Moments, columns: Index, prior: F64) -> tuple[F64, F64]:
-    """H and the weights of the refit."""
-    from scipy.linalg import inv
-
-    a = m.covariance(columns)
-    scale = np.diag(a)
-    penalty = RIDGE * (scale + max(float(scale.mean()), 1e-30) * 1e-3)
-    right = m.cross(columns) + penalty[:, None] * prior
-    a[np.diag_indices_from(a)] += penalty
-    h: F64 = inv(a, overwrite_a=True, check_finite=False)
-    return h, h @ right
-
-
-def _cost(h: F64, w: F64, d: F64, s: Index) -> float:
-    """What leaving out rows s costs when the others are refitted."""
-    if len(s) == 1:
-        return float((w[s[0]] ** 2) @ d / h[s[0], s[0]])
-    return float(((w[s] * np.linalg.solve(h[np.ix_(s, s)], w[s])) @ d).sum())
-
-
-def _eliminate(h: F64, w: F64, s: Index) -> None:
-    """Refit all but the rows s, in place."""
-    k = np.linalg.solve(h[np.ix_(s, s)], np.hstack([h[s], w[s]]))
-    w -= h[:, s] @ k[:, len(h) :]
-    h -= h[:, s] @ k[:, : len(h)]
+    parts = zip(
+        moments,
+        weights_of(judge, array_of(weight(judge))),
+        np.split(matter / (matter.mean() or 1), len(moments)),
+        np.split(np.repeat(labels, taps), len(moments)),
+        np.split(np.repeat(~lost, taps), len(moments)),
+    )
+    problems = [Problem.of(m, w, d, owner, np.flatnonzero(there)) for m, w, d, owner, there in parts if there.any()]
+    left, gone = np.asarray(sets), np.zeros(0, np.int64)
+    while len(left):
+        order = np.argsort(sum((p.costs(left) for p in problems), np.zeros(len(left))), kind="stable")
+        out = left[order[: max(1, int(len(left) * AT_A_TIME))]]
+        for p in problems:
+            p.eliminate(out)
+        left, gone = left[~np.isin(left, out)], np.concatenate([gone, out])
+    return gone[::-1]
