@@ -248,6 +248,19 @@ def sensitivities(
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
             for j, share in enumerate(shares):
                 kept = ~np.isin(labels, orders[i][space.keep(share) if share else 0 :])
-                left = refit(layer, moments, w, kept).left if kept.any() else np.concatenate([m.variances for m in moments])
-                errors[i][j] += float(left @ matter[layer]) / moments[0].rows
+                errors[i][j] += float(_expected(layer, moments, w, kept) @ matter[layer])
     return errors
+
+
+def _expected(layer: Fitted, moments: list[Moments], w: np.ndarray, kept: Mask) -> F64:
+    """Mean squared error of each response (O,) that a refit to the kept channels can be expected to have on other images.
+
+    What is left of the rows that were fitted to says too little where unknowns are many: generalized cross-validation (Golub, Heath and Wahba,
+    1979) divides it by (1 - p/n)^2. With no more rows than unknowns nothing is known, and the response counts as lost.
+    """
+    solved = refit(layer, moments, w, kept)
+    rows, unknowns = solved.rows, solved.unknowns + 1
+    if not kept.any() or rows <= unknowns:
+        return np.concatenate([m.variances for m in moments]) / max(rows, 1)
+    expected: F64 = solved.left / rows / (1 - unknowns / rows) ** 2
+    return expected

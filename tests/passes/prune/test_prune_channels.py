@@ -295,3 +295,12 @@ def test_networks(name: str) -> None:
     assert 0.4 < small.macs() / g.macs() <= 0.7
     assert [v.shape for v in small.outputs] == [v.shape for v in g.outputs]
     small(x)
+
+
+def test_layers_that_the_data_cannot_judge_keep_their_inputs() -> None:
+    """Eight images: one response each of the last layer, which 16 channels would fit without error, and any eight of them as well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        small = tersor.transform(graph(), "fold-bn,prune-channels{macs=0.7 method=obs streams=true}", calibration=[images()[0][:8]])
+    (fc,) = small.find("nn.linear")
+    assert fc.operands[0].shape[1] == 16
