@@ -86,6 +86,8 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
 
 def by_response(method: Method, judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
     """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`."""
+    # only proportions count; where no output depends on the judge, any order is as good
+    matter = matter / matter.mean() if matter.any() else np.ones_like(matter)
     if method == "lasso":
         return lasso_order(judge, moments, matter, labels, sets, lost, keep)
     return elimination_order(judge, moments, matter, labels, sets, lost)
@@ -126,7 +128,7 @@ def lasso_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: 
     labels: the set of each input channel of the judge. lost: channels that are gone already; those of no set in `sets` stay, with weight 1.
     """
     weights = weights_of(judge, array_of(weight(judge)))
-    zz, zy = channel_products(judge, moments, weights, matter / matter.mean() if matter.any() else np.ones_like(matter))
+    zz, zy = channel_products(judge, moments, weights, matter)
     place = {int(s): i for i, s in enumerate(sets)}
     column = np.array([place.get(int(label), -1) for label in labels])
     fixed = (column < 0) & ~lost

@@ -81,7 +81,7 @@ def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, la
     parts = zip(
         moments,
         weights_of(judge, array_of(weight(judge))),
-        np.split(matter / (matter.mean() or 1), len(moments)),
+        np.split(matter, len(moments)),
         np.split(np.repeat(labels, taps), len(moments)),
         np.split(np.repeat(~lost, taps), len(moments)),
     )

@@ -80,15 +80,19 @@ class Moments:
         ridge_i is `ridge` times the sum of squares of column i, so that the scale of a column does not matter. prior: (kept, m), zero when
         left out. With fewer rows than kept columns the ridge alone decides what the rows do not.
         """
-        xy = self._xy if keep is None else self._xy[keep]
-        w, _ = self.solver(keep, prior, ridge)(xy, self.y)
-        return self.fit_of(w, keep)
+        g = self.covariance(keep)
+        w, _ = self._solver(g.copy(), keep, prior, ridge)(self._xy if keep is None else self._xy[keep], self.y)
+        return self._fit(w, g, keep)
 
     def solver(self, keep: Index | None = None, prior: F64 | None = None, ridge: float = 1e-4) -> Solver:
         """`solve` for other responses to the same rows."""
+        return self._solver(self.covariance(keep), keep, prior, ridge)
+
+    def _solver(self, a: F64, keep: Index | None, prior: F64 | None, ridge: float) -> Solver:
+        """a: the covariance, which is overwritten."""
         from scipy.linalg import cho_factor, cho_solve
 
-        a, x = self.covariance(keep), self.x if keep is None else self.x[keep]
+        x = self.x if keep is None else self.x[keep]
         n, scale = max(self.rows, 1), np.diag(a).copy()
         penalty = ridge * (scale + max(float(scale.mean()) if len(scale) else 0.0, 1e-30) * 1e-3)
         a[np.diag_indices_from(a)] += penalty
@@ -103,6 +107,9 @@ class Moments:
 
     def fit_of(self, w: F64, keep: Index | None = None) -> Fit:
         """The best intercept and the error of given weights."""
-        g, xy, x = self.covariance(keep), self.cross(keep), self.x if keep is None else self.x[keep]
+        return self._fit(w, self.covariance(keep), keep)
+
+    def _fit(self, w: F64, g: F64, keep: Index | None) -> Fit:
+        xy, x = self.cross(keep), self.x if keep is None else self.x[keep]
         left = np.maximum(self.variances - 2 * (w * xy).sum(axis=0) + (w * (g @ w)).sum(axis=0), 0.0)
         return Fit(w, (self.y - x @ w) / max(self.rows, 1), left, float(left.sum()) / self.variance if self.variance > 0 else 0.0)
