@@ -2,7 +2,7 @@
 # make test     ruff, mypy and the tests
 # make lint     ruff and mypy alone
 # make mutants  break rules on purpose, one at a time: each must turn a test red
-# make bench    latency beside other engines, precision, every kernel beside the roofline -> bench/results, docs/performance.md
+# make bench    latency beside other engines, compile time and memory, precision, every kernel beside the roofline -> bench/results, docs/performance.md
 # make peers    more engines for it: openvino, MNN, ncnn, LiteRT (3 GB)
 #
 # Each sets up what it needs in .venv, with the versions of constraints.txt.
@@ -41,6 +41,7 @@ bench: $(VENV)/.bench
 	$(LATENCY)
 	$(LATENCY) --name other_geometry --threads 1 --batch 4
 	$(LATENCY) --name other_geometry --threads 1 --keep --networks $(OTHER_GEOMETRY)
+	$(BIN)/python -m tersor.bench.costs
 	$(BIN)/python -m tersor.bench.precision
 	$(BIN)/python -m tersor.bench.kernels
 	$(BIN)/python -m tersor.bench.performance

@@ -1,4 +1,4 @@
-"""docs/performance.md, made from what latency.py, precision.py and kernels.py wrote.
+"""docs/performance.md, made from what latency.py, costs.py, precision.py and kernels.py wrote.
 
 python -m tersor.bench.performance [--results bench/results] [--out docs/performance.md]
 """
@@ -10,12 +10,12 @@ import json
 import os
 from pathlib import Path
 
-from . import kernels_report, latency_report, precision_report
+from . import costs_report, kernels_report, latency_report, precision_report
 
 ROOT = Path(__file__).parents[1]
 #: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
 SHARE = 0.05
-SOURCES = ("latency", "other_geometry", "precision", "kernels")
+SOURCES = ("latency", "other_geometry", "costs", "precision", "kernels")
 
 INTRODUCTION = """\
 # Performance
@@ -34,6 +34,13 @@ OTHER_GEOMETRY = """\
 Batches of four, and networks with other convolutions than the seven have: grouped (regnet_y_400mf), depthwise 5x5 (mobilenet_v3_large,
 efficientnet_b0) and 7x7 (convnext_tiny), 1x7 and 7x1 (inception_v3), transposed (unet), dilated (dilated_resnet18), odd channel counts
 (odd_resnet18), and a batch norm before each convolution (densenet121). ncnn takes no batch: its time is that of its images one after another.
+"""
+
+COSTS = """\
+## Compile time, first result, memory
+
+Nothing but the saved model is needed to run it: neither torch nor the compiler is imported. Winograd's transformed weights are in its file and in
+memory; `compile(winograd=0)` does without.
 """
 
 PRECISION = """\
@@ -84,7 +91,7 @@ print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
 
 def page(results: Path, out: Path) -> str:
     """The text of the page at `out`, from the JSON files SOURCES in `results`."""
-    latency, other, precision, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
+    latency, other, costs, precision, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
     link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
     lines = [
         INTRODUCTION,
@@ -98,6 +105,9 @@ def page(results: Path, out: Path) -> str:
         *latency_report.tables(other, level="###"),
         "",
         f"![Time of each engine as a multiple of the best peer's]({link}/other_geometry.png)",
+        "",
+        COSTS,
+        *costs_report.tables(costs),
         "",
         PRECISION.format(results=link),
         *precision_report.tables(precision),

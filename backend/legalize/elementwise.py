@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...ir.op import Const, Op, Value
-from ...ir.ops import Add, BatchNorm, Div, Mul, Prelu, Reshape, Sqrt, Sub
+from ...ir.ops import Add, BatchNorm, Conv2d, Div, Mul, Prelu, Reshape, Sqrt, Sub
 from ...ir.ops.elementwise import Binary
 from ...ir.rewrite import Result, rewrite
 from ..tile_moves import BroadcastPrelu
@@ -45,4 +45,15 @@ def operands_of_full_rank(op: Binary) -> Result:
     return None
 
 
-RULES = (batch_norm_of_computed, prelu_by_channel, operands_of_full_rank)
+@rewrite
+def single_tap_depthwise(conv: Conv2d) -> Result:
+    """conv2d(x, w, b; a filter of one tap for each channel) -> x * w + b,   each (1, C, 1, 1): it moves memory, and goes into a neighbour's kernel"""
+    channels = conv.x.shape[1]
+    if not (conv.groups == channels == conv.w.shape[0] and conv.kernel == conv.stride == (1, 1) and not any(conv.padding)):
+        return None
+    w = Const(conv.w.op.array.reshape(1, channels, 1, 1), loc=conv.loc) if isinstance(conv.w.op, Const) else Reshape(conv.w, (1, channels, 1, 1))
+    scaled = Mul(conv.x, w, loc=conv.loc)
+    return scaled if conv.b is None else Add(scaled, per_channel(conv.b, 4), loc=conv.loc)
+
+
+RULES = (single_tap_depthwise, batch_norm_of_computed, prelu_by_channel, operands_of_full_rank)

@@ -16,16 +16,17 @@ from ...ir.ties import Index, Mask
 from ..context import Batch, Context
 from ..coupling import Coupling, Layer, inputs_of, source, weight
 from ..reconstruct.clamp import clamp_after, refit_clamped
-from ..reconstruct.moments import F64, Moments
+from ..reconstruct.holdout import Evidence
+from ..reconstruct.moments import F64
 from ..reconstruct.replay import Replay
-from ..reconstruct.rows import Fitted, Rows, draw, gather, moments_of, refit, weights_of
+from ..reconstruct.rows import Fitted, Rows, draw, refit, weights_of
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
 from .select import BY_RESPONSE, Method, by_response, by_score
 from .spaces import Counts, Space
 
-#: Ridge of a refit, relative to each column's sum of squares: it helps with few images and costs nothing with many.
-RIDGE = 1e-3
+#: Responses of a layer per unknown, where its maps have them.
+ROWS_PER_UNKNOWN = 4
 
 #: Least-squares problems that a refit for what a ReLU lets through consists of.
 SWEEPS = 5
@@ -33,7 +34,9 @@ SWEEPS = 5
 
 @dataclass(frozen=True)
 class Settings:
-    """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through."""
+    """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through.
+
+    repaired_later: how much less errors in early layers count, for later ones are refitted."""
 
     method: Method
     samples: int
@@ -42,11 +45,12 @@ class Settings:
     residual_target: bool
     name: str
     clamped: bool = True
+    repaired_later: float = 0.0
 
-    def per_image(self, layer: Fitted, images: int, share: float = 1.0) -> int:
-        """Responses per image: twice as many rows as unknowns where the map has them."""
-        unknowns = max(len(w) for w in weights_of(layer, array_of(weight(layer)))) * share
-        return max(self.positions, math.ceil(2 * unknowns / images))
+    def per_image(self, layer: Fitted, images: int) -> int:
+        """Responses per image: `ROWS_PER_UNKNOWN` where the map has them."""
+        unknowns = max(len(w) for w in weights_of(layer, array_of(weight(layer))))
+        return max(self.positions, math.ceil(ROWS_PER_UNKNOWN * unknowns / images))
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Drawn:
     """Rows, chunk by chunk, and their moments."""
 
     rows: list[Rows]
-    moments: list[Moments]
+    evidence: Evidence
 
 
 @dataclass
@@ -135,9 +139,7 @@ class Pruning:
             value, axis = source(judge)
             labels = self.coupling.sets(value, axis)
             sets = np.concatenate([s.sets for s, _ in mine])
-            order = by_response(
-                self.settings.method, judge, drawn.moments, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine)
-            )
+            order = ordered(self.settings.method, judge, drawn.evidence, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine))
             for space, k in mine:
                 self._drop(space, order[np.isin(order, space.sets)], k)
         return own
@@ -146,7 +148,7 @@ class Pruning:
         """Rows of a layer's patches now and its responses then, and their moments."""
         per_image = self.settings.per_image(layer, replay.images)
         rows = list(draw(replay, layer, layer, self.rng, per_image, self.settings.residual_target))
-        return Drawn(rows, moments_of(rows))
+        return Drawn(rows, Evidence.of(rows))
 
     def _drop(self, space: Space, order: Index, keep: int) -> None:
         """Let all but the first `keep` sets of an order go."""
@@ -169,7 +171,8 @@ class Pruning:
         value = weight(layer)
         if self.settings.reconstruct and isinstance(layer, Fitted) and isinstance(value.op, Const) and inputs_of(layer) is not None:
             drawn = drawn or self.drawn(replay, layer)
-            solved = refit(layer, drawn.moments, value.op.array, ~lost, ridge=RIDGE)
+            moments, ridge = drawn.evidence.all, drawn.evidence.ridge(layer, value.op.array, ~lost)
+            solved = refit(layer, moments, value.op.array, ~lost, ridge)
             if solved.rows <= solved.unknowns:
                 warnings.warn(
                     f"{self.settings.name}: {layer.name} [{layer.loc}] has {solved.unknowns} unknowns and only {solved.rows} responses in the "
@@ -178,7 +181,7 @@ class Pruning:
                 )
             clamp = clamp_after(layer) if self.settings.clamped else None
             if clamp is not None and (not clamp.summed or (self.settings.residual_target and drawn.rows[0].other is not None)):
-                solved = refit_clamped(layer, drawn.rows, drawn.moments, clamp, value.op.array, solved, ~lost, RIDGE, SWEEPS)
+                solved = refit_clamped(layer, drawn.rows, moments, clamp, value.op.array, solved, ~lost, ridge, SWEEPS)
             w, b = solved.w, solved.b
             self.weights[layer] = Weights(w, b)
         else:
@@ -233,34 +236,30 @@ def sensitivities(
     orders: dict[int, Index] = {}
     replay = Replay(coupling.graph, calibration, ctx, f"{settings.name}: sensitivity", settings.samples)
     walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx, matter)
-    for layer in replay:
+    later = settings.repaired_later / len(matter) if settings.reconstruct else 0.0
+    for done, layer in enumerate(replay, 1):
         mine = [(i, s) for i, s in enumerate(spaces) if s.judge is layer or (i in orders and layer in s.readers)]
         if not mine or not isinstance(layer, Fitted) or not isinstance(weight(layer).op, Const):
             continue
-        moments = gather(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images))
+        evidence = Evidence.of(draw(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images)))
         w = array_of(weight(layer))
-        labels = coupling.sets(*source(layer))
+        labels, none = coupling.sets(*source(layer)), np.zeros(source(layer)[0].shape[source(layer)[1]], np.bool_)
         for i, space in mine:
             if i not in orders and settings.method in BY_RESPONSE:
-                none = np.zeros(len(labels), np.bool_)
-                orders[i] = by_response(settings.method, layer, moments, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
+                orders[i] = ordered(settings.method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
+            half = ~np.isin(labels, orders[i][len(space.sets) // 2 :])
+            ridge = evidence.ridge(layer, w, half)
+            counts = matter[layer] * math.exp(-later * (len(matter) - done))
             for j, share in enumerate(shares):
                 kept = ~np.isin(labels, orders[i][space.keep(share) if share else 0 :])
-                errors[i][j] += float(_expected(layer, moments, w, kept) @ matter[layer])
+                errors[i][j] += float(evidence.expected(layer, w, kept, ridge) @ counts)
     return errors
 
 
-def _expected(layer: Fitted, moments: list[Moments], w: np.ndarray, kept: Mask) -> F64:
-    """Mean squared error of each response (O,) that a refit to the kept channels can be expected to have on other images.
-
-    What is left of the rows that were fitted to says too little where unknowns are many: generalized cross-validation (Golub, Heath and Wahba,
-    1979) divides it by (1 - p/n)^2. With no more rows than unknowns nothing is known, and the response counts as lost.
-    """
-    solved = refit(layer, moments, w, kept)
-    rows, unknowns = solved.rows, solved.unknowns + 1
-    if not kept.any() or rows <= unknowns:
-        return np.concatenate([m.variances for m in moments]) / max(rows, 1)
-    expected: F64 = solved.left / rows / (1 - unknowns / rows) ** 2
-    return expected
+def ordered(method: Method, judge: Fitted, evidence: Evidence, matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
+    """`by_response`, with the ridge that fits the judge when as many sets go, spread evenly."""
+    going = sets[np.linspace(0, len(sets), len(sets) - keep, endpoint=False).astype(np.int64)]
+    ridge = evidence.ridge(judge, array_of(weight(judge)), ~(lost | np.isin(labels, going)))
+    return by_response(method, judge, evidence.all, matter, labels, sets, lost, keep, ridge)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,38 +31,74 @@ def uniform(spaces: Sequence[Space], fixed: Counts | None = None) -> Plan:
     return plan
 
 
-def by_sensitivity(spaces: Sequence[Space], cost: Cost, shares: Sequence[float], errors: Curves, fixed: Counts | None = None) -> Plan:
+@dataclass(frozen=True)
+class BySensitivity:
     """Spaces shrink step by step, each time the one that loses the least for the MACs it saves.
 
-    errors[j][i]: relative error of the response when `shares[i]` (rising, the first 0) of space j stay.
+    errors[j][i]: error when `shares[i]` (rising, the first 0) of space j stay. fixed: counts that stay as they are, where not negative.
     """
-    curves = [_monotone(np.asarray(shares), np.asarray(e)) for e in errors]
-    keep = np.array([len(s.sets) for s in spaces], np.int64)
-    if fixed is not None:
-        keep = np.where(fixed >= 0, fixed, keep)
-    steps = [keep]
-    while True:
-        now = cost(keep)
-        best, best_loss = -1, np.inf
-        for j, space in enumerate(spaces):
-            size = len(space.sets)
-            # a step of a 16th at least, so that many narrow steps do not hide what they add up to
-            less = max(space.unit, (keep[j] - max(1, size // 16)) // space.unit * space.unit)
-            if less >= keep[j] or (fixed is not None and fixed[j] >= 0):
-                continue
-            smaller = keep.copy()
-            smaller[j] = less
-            saved = now - cost(smaller)
-            if saved <= 0:
-                continue
-            loss = (curves[j](less / size) - curves[j](keep[j] / size)) / saved
-            if loss < best_loss:
-                best, best_loss, next_keep = j, loss, smaller
-        if best < 0:
-            break
-        keep = next_keep
-        steps.append(keep)
-    return lambda strength: steps[min(len(steps) - 1, round(strength * (len(steps) - 1)))]
+
+    spaces: Sequence[Space]
+    cost: Cost
+    shares: Sequence[float]
+    errors: Curves
+    fixed: Counts | None = None
+
+    def __call__(self, strength: float) -> Counts:
+        return self.steps[min(len(self.steps) - 1, round(strength * (len(self.steps) - 1)))]
+
+    @cached_property
+    def steps(self) -> list[Counts]:
+        """Counts from all to the least, by a 16th of a space at least, so that many narrow steps do not hide what they add up to."""
+        keep = np.array([len(s.sets) for s in self.spaces], np.int64)
+        if self.fixed is not None:
+            keep = np.where(self.fixed >= 0, self.fixed, keep)
+        steps = [keep]
+        while True:
+            now = self.cost(keep)
+            best, best_loss = None, np.inf
+            for j in self._open:
+                space = self.spaces[j]
+                less = max(space.unit, (keep[j] - max(1, len(space.sets) // 16)) // space.unit * space.unit)
+                smaller = keep.copy()
+                smaller[j] = less
+                if less < keep[j] and (saved := now - self.cost(smaller)) > 0 and (loss := self._lost(j, keep[j], less) / saved) < best_loss:
+                    best, best_loss = smaller, loss
+            if best is None:
+                return steps
+            keep = best
+            steps.append(keep)
+
+    def filled(self, keep: Counts, fits: Callable[[Counts], bool]) -> Counts:
+        """What is left of a budget given back, unit by unit, where it helps most for the MACs it takes."""
+        growing = set(self._open)
+        while True:
+            now = self.cost(keep)
+            grown = {}
+            for j in growing:
+                more = keep.copy()
+                more[j] += self.spaces[j].unit
+                if more[j] <= len(self.spaces[j].sets) and (taken := self.cost(more) - now) > 0:
+                    grown[j] = (self._lost(j, more[j], keep[j]) / taken, more)
+            if not grown:
+                return keep
+            best = max(grown, key=lambda j: (grown[j][0], -j))
+            if fits(grown[best][1]):
+                keep = grown[best][1]
+            else:
+                growing.remove(best)
+
+    @cached_property
+    def _open(self) -> list[int]:
+        return [j for j in range(len(self.spaces)) if self.fixed is None or self.fixed[j] < 0]
+
+    @cached_property
+    def _curves(self) -> list[Callable[[float], float]]:
+        return [_monotone(np.asarray(self.shares), np.asarray(e)) for e in self.errors]
+
+    def _lost(self, j: int, more: int, less: int) -> float:
+        size, curve = len(self.spaces[j].sets), self._curves[j]
+        return curve(less / size) - curve(more / size)
 
 
 def _monotone(shares: NDArray[np.float64], errors: NDArray[np.float64]) -> Callable[[float], float]:

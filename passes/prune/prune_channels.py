@@ -18,7 +18,7 @@ from ..coupling import Coupling, explain
 from ..reconstruct.moments import F64
 from .carry import Pruning, Settings, sensitivities
 from .curvature import curvature
-from .plan import Plan, by_sensitivity, uniform, within
+from .plan import BySensitivity, Plan, uniform, within
 from .select import BY_RESPONSE, Method
 from .spaces import Choice, Cost, Counts, Space, spaces_of
 
@@ -44,6 +44,8 @@ class PruneChannels(LayerPass):
     streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
     some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
     sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through.
+    repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative depth d (0 to 1)
+    counts exp(-repaired_later (1 - d)) times.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
 
     He, Zhang and Sun, 1707.06168; Hassibi and Stork, NIPS 1992; Li et al., 1608.08710; Liu et al., 1708.06519.
@@ -64,6 +66,7 @@ class PruneChannels(LayerPass):
     residual_target: bool = True
     reconstruct: bool = True
     clamped: bool = True
+    repaired_later: float = 1.5
     samples: int = 1024
     positions: int = 10
 
@@ -78,7 +81,7 @@ class PruneChannels(LayerPass):
         spaces = spaces_of(coupling, choice)
         if not spaces:
             raise TersorError("no channel of the graph can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
-        settings = Settings(self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped)
+        settings = Settings(self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped, self.repaired_later)
         by_data = self.method in BY_RESPONSE or self.per_layer == "sensitivity"
         matter = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}
         plan = self._plan(ctx, coupling, spaces, settings, matter)
@@ -116,7 +119,7 @@ class PruneChannels(LayerPass):
         if self.per_layer == "uniform":
             return uniform(spaces, fixed)
         errors = sensitivities(coupling, spaces, SHARES, settings, ctx, ctx.need_calibration(self), matter)
-        return by_sensitivity(spaces, Cost(coupling, spaces), SHARES, errors, fixed)
+        return BySensitivity(spaces, Cost(coupling, spaces), SHARES, errors, fixed)
 
     def _counts(self, plan: Plan, tighter: float, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Counts:
         """How many sets of each space stay. tighter: what the budget is multiplied with."""
@@ -130,12 +133,16 @@ class PruneChannels(LayerPass):
         def left(keep: Counts) -> float:
             return (cost(keep) if even else sized(coupling, spaces, keep, settings).macs()) / whole
 
+        def at(budget: float, what: str) -> Counts:
+            keep = within(plan, left, budget, what)
+            return plan.filled(keep, lambda more: left(more) <= budget) if isinstance(plan, BySensitivity) else keep
+
         if self.macs is not None:
-            return within(plan, left, self.macs * tighter, f"macs={self.macs:g}")
+            return at(self.macs * tighter, f"macs={self.macs:g}")
         assert self.ratio is not None
         same = uniform(spaces, self._fixed(spaces))(self.ratio)
         # by sensitivity, a ratio saves the MACs that it would save with the same share everywhere
-        return same if self.per_layer == "uniform" else within(plan, left, left(same), f"ratio={self.ratio:g}")
+        return same if self.per_layer == "uniform" else at(left(same), f"ratio={self.ratio:g}")
 
     def _fixed(self, spaces: list[Space]) -> Counts | None:
         """Counts by `layers`, whose options give a ratio of their own; -1 for the others."""

@@ -84,13 +84,18 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
     return score[space.sets]
 
 
-def by_response(method: Method, judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
-    """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`."""
+def by_response(
+    method: Method, judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, keep: int, ridge: float
+) -> Index:
+    """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`.
+
+    ridge: of the refits of method=obs.
+    """
     # only proportions count; where no output depends on the judge, any order is as good
     matter = matter / matter.mean() if matter.any() else np.ones_like(matter)
     if method == "lasso":
         return lasso_order(judge, moments, matter, labels, sets, lost, keep)
-    return elimination_order(judge, moments, matter, labels, sets, lost)
+    return elimination_order(judge, moments, matter, labels, sets, lost, ridge)
 
 
 # -- LASSO -------------------------------------------------------------------------------------

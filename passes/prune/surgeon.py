@@ -18,9 +18,6 @@ from ..reconstruct.moments import F64, Moments
 from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
 
-#: Ridge of the refits, relative to each column's sum of squares.
-RIDGE = 1e-3
-
 #: Sets that go at a time, as a share of those that are left: one by one where few are.
 AT_A_TIME = 1 / 32
 
@@ -36,13 +33,13 @@ class Problem:
     owner: Index
 
     @classmethod
-    def of(cls, m: Moments, prior: F64, d: F64, owner: Index, columns: Index) -> Problem:
-        """The refit to the given columns of the patches; prior (k, m), owner (k,): of all."""
+    def of(cls, m: Moments, prior: F64, d: F64, owner: Index, columns: Index, ridge: float) -> Problem:
+        """The refit to the given columns of the patches; prior (k, m), owner (k,): of all. ridge: relative to each column's sum of squares."""
         from scipy.linalg import inv
 
         a = m.covariance(columns)
         scale = np.diag(a)
-        penalty = RIDGE * (scale + max(float(scale.mean()), 1e-30) * 1e-3)
+        penalty = ridge * (scale + max(float(scale.mean()), 1e-30) * 1e-3)
         right = m.cross(columns) + penalty[:, None] * prior[columns]
         a[np.diag_indices_from(a)] += penalty
         h: F64 = inv(a, overwrite_a=True, check_finite=False)
@@ -75,8 +72,8 @@ class Problem:
         self.owner = self.owner[stay]
 
 
-def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask) -> Index:
-    """`sets`, those that are eliminated last first; arguments as of `lasso_order`."""
+def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, ridge: float) -> Index:
+    """`sets`, those that are eliminated last first; arguments as of `lasso_order`. ridge: of the refits, relative to each column's sum of squares."""
     taps = len(moments[0].x) * len(moments) // len(labels)
     parts = zip(
         moments,
@@ -85,7 +82,7 @@ def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, la
         np.split(np.repeat(labels, taps), len(moments)),
         np.split(np.repeat(~lost, taps), len(moments)),
     )
-    problems = [Problem.of(m, w, d, owner, np.flatnonzero(there)) for m, w, d, owner, there in parts if there.any()]
+    problems = [Problem.of(m, w, d, owner, np.flatnonzero(there), ridge) for m, w, d, owner, there in parts if there.any()]
     left, gone = np.asarray(sets), np.zeros(0, np.int64)
     while len(left):
         order = np.argsort(sum((p.costs(left) for p in problems), np.zeros(len(left))), kind="stable")

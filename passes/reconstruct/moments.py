@@ -47,6 +47,14 @@ class Moments:
         self._xy += x.T @ y
         self._yy += (y * y).sum(axis=0)
 
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of the rows of both."""
+        both = Moments(*self._xy.shape)
+        both.rows = self.rows + other.rows
+        for name in ("x", "y", "_xx", "_xy", "_yy"):
+            setattr(both, name, getattr(self, name) + getattr(other, name))
+        return both
+
     # -- centred: what an intercept leaves ------------------------------------------------------
 
     def covariance(self, keep: Index | None = None) -> F64:
@@ -105,9 +113,11 @@ class Moments:
 
         return solve
 
-    def fit_of(self, w: F64, keep: Index | None = None) -> Fit:
-        """The best intercept and the error of given weights."""
-        return self._fit(w, self.covariance(keep), keep)
+    def error_of(self, w: F64, b: F64, keep: Index | None = None) -> F64:
+        """Sum of squares of y - x w - b, of each output (m,)."""
+        fit = self._fit(w, self.covariance(keep), keep)
+        error: F64 = fit.left + self.rows * (fit.b - b) ** 2
+        return error
 
     def _fit(self, w: F64, g: F64, keep: Index | None) -> Fit:
         xy, x = self.cross(keep), self.x if keep is None else self.x[keep]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from .replay import Replay
 
+#: One of so many calibration images is for judging fits to the others.
+HELD_OUT = 4
+
 #: Layers that are linear in their weights with the weights' own layout.
 Fitted = Conv2d | Linear | Matmul
 
@@ -85,10 +88,12 @@ def channel_axis(layer: Op) -> int:
 @dataclass(frozen=True)
 class Rows:
     """Patches in the network as it is now and responses in the network as it was, at the same pixels: one array (rows, k) and one
-    (rows, m) per group. other: what the response is added to now, (rows, m) per group, where that is known."""
+    (rows, m) per group. other: what the response is added to now, (rows, m) per group, where that is known.
+    held (rows,): rows of the images that fits are judged on."""
 
     x: list[np.ndarray]
     y: list[F64]
+    held: Mask
     other: list[F64] | None = None
 
 
@@ -99,7 +104,7 @@ def draw(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, p
     are drawn of each image. residual: where the response is added to something else, what that has lost is added to the target.
     """
     groups = reader.groups if isinstance(reader, Conv2d) else 1
-    axis = channel_axis(target)
+    axis, seen = channel_axis(target), 0
     for i in range(replay.chunks):
         x = replay.now(source(reader)[0], i)
         image, pixel = sample(rng, len(x), pixels(reader), per_image)
@@ -107,17 +112,25 @@ def draw(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, p
         if residual and (missing := replay.missing(target, i)) is not None:
             y += responses(missing, axis, image, pixel)
         other = None if (value := replay.other(target)) is None else np.split(responses(replay.now(value, i), axis, image, pixel), groups, axis=1)
-        yield Rows(patches(reader, x, image, pixel), np.split(y, groups, axis=1), other)
+        # of fewer images than that, rows are held out
+        turn = seen + image if replay.images >= HELD_OUT else np.arange(len(image))
+        yield Rows(patches(reader, x, image, pixel), np.split(y, groups, axis=1), turn % HELD_OUT == HELD_OUT - 1, other)
+        seen += len(x)
 
 
 def moments_of(drawn: Iterable[Rows]) -> list[Moments]:
     """Second moments of rows, one for each group."""
     moments: list[Moments] = []
     for rows in drawn:
-        moments = moments or [Moments(a.shape[1], b.shape[1]) for a, b in zip(rows.x, rows.y)]
-        for m, a, b in zip(moments, rows.x, rows.y):
-            m.add(a, b)
+        add_rows(moments, rows.x, rows.y)
     return moments
+
+
+def add_rows(moments: list[Moments], x: Sequence[np.ndarray], y: Sequence[F64]) -> None:
+    """Add rows of each group; the first add what is added to."""
+    moments += [Moments(a.shape[1], b.shape[1]) for a, b in zip(x, y)][len(moments) :]
+    for m, a, b in zip(moments, x, y):
+        m.add(a, b)
 
 
 def gather(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, per_image: int, residual: bool = True) -> list[Moments]:

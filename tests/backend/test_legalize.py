@@ -83,6 +83,15 @@ def test_operands_of_maps_get_full_rank() -> None:
     stays(lambda x: Mul(x, const(3)), (3, 4, 3))
 
 
+def test_a_depthwise_convolution_of_one_tap_is_a_scale() -> None:
+    becomes(lambda x: Conv2d(x, const(4, 1, 1, 1), const(4), groups=4), "mul add", (0, 4, 5, 3))
+    becomes(lambda x: Conv2d(x, const(4, 1, 1, 1), groups=4, dilation=(2, 3)), "mul", (0, 4, 5, 3))
+    becomes(lambda x, w: Conv2d(x, w, const(4), groups=4), "reshape mul add", (0, 4, 5, 3), Tensor((4, 1, 1, 1)))
+    for other in ({"stride": (1, 2)}, {"padding": (0, 0, 1, 0)}):
+        stays(lambda x: Conv2d(x, const(4, 1, 1, 1), groups=4, **other), (2, 4, 5, 3))  # noqa: B023
+    becomes(lambda x: Conv2d(x, const(8, 1, 1, 1), groups=4), "channel_gather mul", (0, 4, 5, 3))
+
+
 # -- channels ------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import tersor
 from tersor.passes.coupling import Coupling
-from tersor.passes.prune.plan import by_sensitivity, uniform, within
+from tersor.passes.prune.plan import BySensitivity, uniform, within
 from tersor.passes.prune.remove import remove_channels
 from tersor.passes.prune.spaces import Choice, Cost, Space, spaces_of
 
@@ -44,7 +44,7 @@ def test_what_is_fixed_stays() -> None:
     fixed = np.array([-1, 9])
     assert uniform(spaces, fixed)(0.5).tolist() == [8, 9]
     flat = [np.array([1, 0.1])] * 2
-    assert by_sensitivity(spaces, cost, [0.0, 0.5], flat, fixed)(1.0)[1] == 9
+    assert BySensitivity(spaces, cost, [0.0, 0.5], flat, fixed)(1.0)[1] == 9
 
 
 def test_the_insensitive_space_shrinks_first() -> None:
@@ -53,10 +53,27 @@ def test_the_insensitive_space_shrinks_first() -> None:
     sturdy, frail = np.array([1, 0.01, 0.005, 0.002]), np.array([1, 0.9, 0.6, 0.3])
     budget = cost(np.array([16, 12])) * 0.85
     for errors, index in (((sturdy, frail), 0), ((frail, sturdy), 1)):
-        keep = within(by_sensitivity(spaces, cost, shares, errors), cost, budget, "macs=0.85")
+        keep = within(BySensitivity(spaces, cost, shares, errors), cost, budget, "macs=0.85")
         sizes = np.array([16, 12])
         assert cost(keep) <= budget
         assert keep[index] < sizes[index] and keep[1 - index] == sizes[1 - index]
+
+
+def test_what_is_left_of_a_budget_is_given_back() -> None:
+    """By the unit, where it helps most; what is fixed stays."""
+    _, spaces, cost = setting()
+    shares, errors = [0.0, 0.5], [np.array([1.0, 0.5]), np.array([10.0, 1.0])]
+    plan = BySensitivity(spaces, cost, shares, errors)
+    start, budget = np.array([8, 4]), cost(np.array([9, 7]))
+    keep = plan.filled(start, lambda k: cost(k) <= budget)
+    assert cost(keep) <= budget and keep[1] > start[1] and (keep >= start).all()
+    for j in (0, 1):
+        more = keep.copy()
+        more[j] += 1
+        assert cost(more) > budget
+    held = BySensitivity(spaces, cost, shares, errors, np.array([-1, 4]))
+    assert held.filled(start, lambda k: cost(k) <= budget)[1] == 4
+    assert plan.filled(start, lambda k: True).tolist() == [16, 12]
 
 
 def test_a_budget_is_met_with_as_little_as_needed() -> None:

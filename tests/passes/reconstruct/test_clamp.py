@@ -36,7 +36,8 @@ def test_sweeps_minimize_what_is_let_through(groups: int, clamp: tuple[float, fl
     x = [np.maximum(RNG.standard_normal((600, k)), 0) for _ in range(groups)]
     y = [p @ RNG.standard_normal((k, m)) + np.abs(RNG.standard_normal((600, m))) - 0.8 for p in x]
     other = [RNG.standard_normal((600, m)) for _ in range(groups)] if summed else None
-    drawn = [Rows([p[i : i + 200] for p in x], [q[i : i + 200] for q in y], other and [q[i : i + 200] for q in other]) for i in (0, 200, 400)]
+    parts, none = [slice(i, i + 200) for i in (0, 200, 400)], np.zeros(200, np.bool_)
+    drawn = [Rows([p[i] for p in x], [q[i] for q in y], none, other and [q[i] for q in other]) for i in parts]
     moments, prior, kept = moments_of(drawn), layer.w.op.array, np.arange(4) != 1  # type: ignore[union-attr]
     start = refit(layer, moments, prior, kept, ridge=1e-12)
 

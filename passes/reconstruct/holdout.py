@@ -1,0 +1,64 @@
+"""Fits judged on images that they were not fitted to: how strong a ridge must be, and what error is to be expected elsewhere.
+
+What is left of the rows of a fit says nothing where unknowns are many: a classifier with 1,280 inputs and 240 images can be fitted to anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ...ir.ties import Mask
+from .moments import F64, Moments
+from .rows import Fitted, Rows, add_rows, columns_of, refit, weights_of
+
+#: Ridges that are tried, relative to each column's sum of squares, weakest first: it costs nothing where rows are many.
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Second moments of a layer's rows, one for each group: of the images that fits are made to, and of those they are judged on."""
+
+    fitted: list[Moments]
+    held: list[Moments]
+
+    @classmethod
+    def of(cls, drawn: Iterable[Rows]) -> Evidence:
+        """Of rows, which are not kept."""
+        evidence = cls([], [])
+        for rows in drawn:
+            for moments, mine in ((evidence.fitted, ~rows.held), (evidence.held, rows.held)):
+                add_rows(moments, [x[mine] for x in rows.x], [y[mine] for y in rows.y])
+        return evidence
+
+    @cached_property
+    def all(self) -> list[Moments]:
+        """Of all images: for the fit that is used in the end."""
+        return [a + b for a, b in zip(self.fitted, self.held)]
+
+    def expected(self, layer: Fitted, prior: np.ndarray, kept: Mask, ridge: float) -> F64:
+        """Mean squared error of each response (O,) on the images held out, of a refit to the kept channels; arguments as of `refit`.
+
+        With no rows held out nothing is known, and the response counts as lost.
+        """
+        if not self.held[0].rows:
+            return np.concatenate([m.variances for m in self.fitted]) / max(self.fitted[0].rows, 1)
+        solved = refit(layer, self.fitted, prior, kept, ridge)
+        biases = np.split(solved.b, len(self.held))
+        parts = zip(self.held, weights_of(layer, solved.w), biases, columns_of(layer, self.held, kept), strict=True)
+        return np.concatenate([m.error_of(w[columns], b, columns) / m.rows for m, w, b, columns in parts])
+
+    def ridge(self, layer: Fitted, prior: np.ndarray, kept: Mask) -> float:
+        """The ridge with the least error on the images held out; the search ends where a stronger one is worse."""
+        best, least = RIDGES[0], np.inf
+        for ridge in RIDGES:
+            error = float(self.expected(layer, prior, kept, ridge).sum())
+            if error >= least:
+                break
+            best, least = ridge, error
+        return best
+
