@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 TITLES = {
     "curve": "prune-channels by method, the same repair and data",
-    "ablation": "Ablation of prune-channels with LASSO",
+    "ablation": "Ablation of prune-channels, method=obs",
     "torch-pruning": "Torch-Pruning at the same MACs",
     "scratch": "Trained from scratch at that size",
     "separable": "Depthwise-separable conversion",

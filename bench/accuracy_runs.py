@@ -16,25 +16,25 @@ SEEDS = (0, 1, 2)
 LITE0 = "efficientnet-lite0"
 LITE0_SHARES = (0.8, 0.65)
 
-#: Label -> pipeline of LASSO; each differs from that of the curves, `fold-bn,prune-channels{macs=...}`, by what its label says.
+#: Unlabelled images for calibration, of Fashion-MNIST's 60,000.
+IMAGES = 4096
+
+#: Label -> pipeline; each differs from that of the curves by what its label says. The method is the default, backward elimination.
 ABLATION: dict[str, str] = {
-    "no reconstruction": "fold-bn,prune-channels{{macs={macs} reconstruct=false}}",
-    "no reconstruction, batch norms recalibrated": "prune-channels{{macs={macs} reconstruct=false}},recalibrate-bn,fold-bn",
-    "batch norms kept while pruning": "prune-channels{{macs={macs}}},fold-bn",
-    "batch norms kept while pruning, then recalibrated": "prune-channels{{macs={macs}}},recalibrate-bn,fold-bn",
-    "each branch's own target": "fold-bn,prune-channels{{macs={macs} residual_target=false}}",
-    "l1, each branch's own target": "fold-bn,prune-channels{{macs={macs} method=l1 residual_target=false}}",
-    "random, each branch's own target": "fold-bn,prune-channels{{macs={macs} method=random residual_target=false}}",
-    "inputs of branches not sampled": "fold-bn,prune-channels{{macs={macs} sample_inputs=false}}",
-    "refitted to the linear response": "fold-bn,prune-channels{{macs={macs} clamped=false}}",
-    "obs, refitted to the linear response": "fold-bn,prune-channels{{macs={macs} method=obs clamped=false}}",
-    "obs, inputs of branches not sampled": "fold-bn,prune-channels{{macs={macs} method=obs sample_inputs=false}}",
-    "residual streams pruned too": "fold-bn,prune-channels{{macs={macs} streams=true}}",
-    "same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform}}",
-    "l1, same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform method=l1}}",
-    "random, same share in every layer": "fold-bn,prune-channels{{macs={macs} per_layer=uniform method=random}}",
-    "256 images": "fold-bn,prune-channels{{macs={macs} samples=256}}",
-    "4096 images": "fold-bn,prune-channels{{macs={macs} samples=4096}}",
+    "no reconstruction": "fold-bn,prune-channels{{{budget} reconstruct=false}}",
+    "no reconstruction, batch norms recalibrated": "prune-channels{{{budget} reconstruct=false}},recalibrate-bn,fold-bn",
+    "batch norms kept while pruning": "prune-channels{{{budget}}},fold-bn",
+    "batch norms kept while pruning, then recalibrated": "prune-channels{{{budget}}},recalibrate-bn,fold-bn",
+    "each branch's own target": "fold-bn,prune-channels{{{budget} residual_target=false}}",
+    "l1, each branch's own target": "fold-bn,prune-channels{{{budget} method=l1 residual_target=false}}",
+    "inputs of branches not sampled": "fold-bn,prune-channels{{{budget} sample_inputs=false}}",
+    "refitted to the linear response": "fold-bn,prune-channels{{{budget} clamped=false}}",
+    "errors of early layers count in full": "fold-bn,prune-channels{{{budget} repaired_later=0}}",
+    "residual streams pruned too": "fold-bn,prune-channels{{{budget} streams=true}}",
+    "same share in every layer": "fold-bn,prune-channels{{{budget} per_layer=uniform}}",
+    "l1, same share in every layer": "fold-bn,prune-channels{{{budget} per_layer=uniform method=l1}}",
+    "256 images": "fold-bn,prune-channels{{{budget} samples=256}}",
+    "1024 images": "fold-bn,prune-channels{{{budget} samples=1024}}",
 }
 #: Label -> which channels Torch-Pruning takes; "branches" leaves the residual stream its width, as prune-channels does.
 PEER: dict[str, Variant] = {
@@ -60,7 +60,7 @@ class Run:
     pipeline: str = ""
     variant: Variant | None = None
     repair: str = ""
-    images: int = field(default=1024)
+    images: int = field(default=IMAGES)
 
     @property
     def key(self) -> str:
@@ -88,20 +88,22 @@ def runs(shares: Sequence[float] = SHARES, seeds: Sequence[int] = SEEDS) -> Iter
     yield Run(LITE0, "original", "original", 1.0, 0, "default", images=240)
     for seed in seeds:
         for macs in LITE0_SHARES:
-            for label, more in (
-                ("lasso", ""),
-                ("lasso, no reconstruction", " reconstruct=false"),
-                ("l1", " method=l1"),
-                ("random", " method=random"),
-            ):
-                yield Run(LITE0, "imagenet", label, macs, seed, f"default,prune-channels{{macs={macs:g}{more}}}", images=240)
+            for method in ("obs", "lasso", "l1", "random"):
+                for label, more in ((method, ""), (f"{method}, no reconstruction", " reconstruct=false")):
+                    if not more or method in ("obs", "l1"):
+                        yield Run(LITE0, "imagenet", label, macs, seed, f"default,prune-channels{{macs={macs:g} method={method}{more}}}", images=240)
+
+
+def budget(macs: float) -> str:
+    """Options that every pruning shares: the budget, and all images."""
+    return f"macs={macs:g} samples={IMAGES}"
 
 
 def curves(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:
     """Every method of prune-channels with the same repair and data."""
     for macs in shares:
         for method in METHODS:
-            prune = f"prune-channels{{macs={macs:g} method={method}}}"
+            prune = f"prune-channels{{{budget(macs)} method={method}}}"
             # the gammas are gone once the norms are folded
             yield Run(network, "curve", method, macs, seed, f"{prune},fold-bn" if method == "bn-gamma" else f"fold-bn,{prune}")
 
@@ -109,8 +111,7 @@ def curves(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:
 def ablations(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:
     for macs in shares:
         for label, pipeline in ABLATION.items():
-            images = 4096 if "samples=4096" in pipeline else 1024
-            yield Run(network, "ablation", label, macs, seed, pipeline.format(macs=f"{macs:g}"), images=images)
+            yield Run(network, "ablation", label, macs, seed, pipeline.format(budget=f"macs={macs:g}" if "samples=" in pipeline else budget(macs)))
 
 
 def separables(network: str, seed: int) -> Iterator[Run]:
@@ -120,7 +121,7 @@ def separables(network: str, seed: int) -> Iterator[Run]:
             yield Run(
                 network, "separable", f"rank {rank}, weights alone", None, 0, f"fold-bn,to-depthwise-separable{{rank={rank} reconstruct=false}}"
             )
-        yield Run(network, "separable", f"rank {rank}, least squares", None, seed, f"fold-bn,to-depthwise-separable{{rank={rank}}}")
+        yield Run(network, "separable", f"rank {rank}, least squares", None, seed, f"fold-bn,to-depthwise-separable{{rank={rank} samples={IMAGES}}}")
 
 
 def peers(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:

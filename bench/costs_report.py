@@ -15,7 +15,8 @@ def tables(report: dict[str, Any]) -> list[str]:
     m, threads = report["machine"], report["threads"]
     lines = [
         f"A saved model in a fresh process that has torch installed, median of {report['rounds']} processes, engines in turns; peak memory (VmHWM) "
-        f"after {report['runs']} runs more; {threads} thread{'s' if threads > 1 else ''}; {m['processor']}, {m['date']}, commit {m['commit'] or 'unknown'}.",
+        f"after {report['runs']} runs more; {threads} thread{'s' if threads > 1 else ''}; {m['processor']}, {m['date']}, "
+        f"commit {m['commit'] or 'unknown'}.",
         "Compiling is without tracing, from a graph.",
         "",
         "| network | engine | compile, s | file, MB | load, s | first result, s | peak, MB | peak, times onnxruntime's |",

@@ -37,15 +37,15 @@ class PruneChannels(LayerPass):
     bias. One of `ratio` (share of channels removed), `macs` (share of multiply-accumulates left) or `latency` (share of the measured
     latency left) says how much.
 
-    method: which channels stay: lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1), obs (those go one by one whose loss costs least when
-    the others are refitted), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random, first-k.
+    method: which channels stay: obs (those go one by one whose loss costs least when the others are refitted), lasso (min |Y - sum_i b_i X_i
+    W_i'|^2 + lambda |b|_1), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random, first-k.
     per_layer: sensitivity (least error of the network's outputs, to first order, for the MACs saved) or uniform (the same share everywhere).
     round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
     streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
     some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
     sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through.
-    repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative depth d (0 to 1)
-    counts exp(-repaired_later (1 - d)) times.
+    repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative
+    depth d (0 to 1) counts exp(-repaired_later (1 - d)) times.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
 
     He, Zhang and Sun, 1707.06168; Hassibi and Stork, NIPS 1992; Li et al., 1608.08710; Liu et al., 1708.06519.
@@ -57,7 +57,7 @@ class PruneChannels(LayerPass):
     ratio: float | None = None
     macs: float | None = None
     latency: float | None = None
-    method: Method = "lasso"
+    method: Method = "obs"
     per_layer: Literal["sensitivity", "uniform"] = "sensitivity"
     round_to: int = 1
     exclude: tuple[str, ...] = ()
@@ -81,7 +81,9 @@ class PruneChannels(LayerPass):
         spaces = spaces_of(coupling, choice)
         if not spaces:
             raise TersorError("no channel of the graph can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
-        settings = Settings(self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped, self.repaired_later)
+        settings = Settings(
+            self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped, self.repaired_later
+        )
         by_data = self.method in BY_RESPONSE or self.per_layer == "sensitivity"
         matter = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}
         plan = self._plan(ctx, coupling, spaces, settings, matter)

@@ -61,4 +61,3 @@ class Evidence:
                 break
             best, least = ridge, error
         return best
-
