@@ -1,6 +1,6 @@
 """Accuracy against multiply-accumulates and measured latency, without fine-tuning, of every way to make a trained network smaller.
 
-python -m tersor.bench.accuracy [--networks resnet20] [--groups curve ablation] [--macs 0.5 0.25] [--seeds 0 1 2] [--train]
+python -m tersor.bench.accuracy [--networks resnet20] [--groups curve ablation] [--labels obs l1] [--macs 0.5 0.25] [--seeds 0 1 2] [--train]
 python -m tersor.bench.accuracy --latency      # times what the runs compiled; wants an idle machine
 python -m tersor.bench.accuracy --report       # only writes the tables and plots anew
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=[*NETWORKS, LITE0], default=[*NETWORKS, LITE0])
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--labels", nargs="+", metavar="LABEL", help="only rows with these labels: lasso, l1, ...")
     parser.add_argument("--macs", nargs="+", type=float, default=list(SHARES), help="shares of multiply-accumulates to leave")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--train", action="store_true", help="train the networks that are missing, some minutes each")
@@ -57,6 +58,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     results = Results(args.out / "accuracy.json")
     wanted = [r for r in runs(args.macs, args.seeds) if r.network in args.networks and (r.group in args.groups or r.group == "original")]
+    wanted = [r for r in wanted if not args.labels or r.label in args.labels]
     if args.latency:
         for network in args.networks:
             measure_latency(results, [r for r in wanted if r.network == network], args.rounds)

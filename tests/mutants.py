@@ -223,6 +223,20 @@ MUTANTS = (
         "tests/passes/prune/test_curvature.py",
     ),
     Mutant(
+        "a fit is judged on images that it was not made to",
+        "passes/reconstruct/holdout.py",
+        "parts = zip(self.held,",
+        "parts = zip(self.fitted,",
+        "tests/passes/reconstruct/test_holdout.py",
+    ),
+    Mutant(
+        "errors of early layers count less, for later ones are refitted",
+        "passes/prune/carry.py",
+        "(len(matter) - done)",
+        "done",
+        "tests/passes/prune/test_prune_channels.py",
+    ),
+    Mutant(
         "least squares has an intercept",
         "passes/reconstruct/moments.py",
         "return xy - np.outer(x, self.y) / max(self.rows, 1)",

@@ -110,7 +110,8 @@ def test_narrow_vectors(name: str, target: str) -> None:
 @given(data=st.data())
 def test_any_geometry(data: st.DataObject) -> None:
     draw = data.draw
-    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    # a depthwise convolution of one tap is a scale, and no link of a chain
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)).filter(lambda k: k != (1, 1)))
     graph = block(
         draw(st.integers(1, 3)), draw(st.integers(5, 40)), draw(st.integers(5, 70)), draw(st.integers(1, 40)),
         (draw(st.integers(5, 20)), draw(st.integers(5, 20))), kernel, (draw(st.integers(1, 3)), draw(st.integers(1, 3))),

@@ -45,7 +45,7 @@ def test_padding_that_reaches_past_the_kernel_crops() -> None:
 def test_transposed_convolution_in_groups() -> None:
     becomes(lambda x: transposed(x, 8, (3, 3), stride=(2, 2), groups=2), "conv2d channel_gather reshape transpose strided", (0, 6, 4, 5))
     becomes(
-        lambda x: transposed(x, 6, (2, 2), stride=(2, 2), groups=6), "channel_gather conv2d channel_gather reshape transpose reshape", (0, 6, 4, 5)
+        lambda x: transposed(x, 6, (2, 2), stride=(2, 2), groups=6), "channel_gather mul add channel_gather reshape transpose reshape", (0, 6, 4, 5)
     )
 
 
