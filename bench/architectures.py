@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 import sys
 import time
 import warnings
@@ -158,7 +159,7 @@ def slow_kernels(exe: Any) -> list[dict[str, Any]]:
     total = sum(r.fastest for r in profile.rows)
     kernels: dict[str, dict[str, Any]] = {}
     for r in profile.rows:
-        about = {"op": r.op, "template": r.template, "shape": list(r.shape), "loc": r.loc}
+        about = {"op": r.op, "template": r.template, "shape": list(r.shape), "loc": re.sub(r"\S*site-packages/", "", r.loc)}
         entry = kernels.setdefault(r.kernel, {**about, "calls": 0, "ms": 0.0, "least_ms": 0.0})
         entry["calls"] += 1
         entry["ms"] += r.fastest
