@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reconstruct import Moments
+from ..reconstruct.moments import penalty_of
 
 F64: TypeAlias = NDArray[np.float64]
 
@@ -85,8 +86,7 @@ def solve(gram: F64, right: F64, prior: F64) -> F64:
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    scale = np.diag(gram)
-    penalty = RIDGE * (scale + max(float(scale.mean()), 1e-30) * 1e-3)
+    penalty = penalty_of(np.diag(gram), RIDGE)
     a = gram.copy()
     a[np.diag_indices_from(a)] += penalty
     w: F64 = cho_solve(cho_factor(a, overwrite_a=True, check_finite=False), right + penalty[:, None] * prior, check_finite=False)

@@ -36,7 +36,8 @@ SWEEPS = 5
 class Settings:
     """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through.
 
-    repaired_later: how much less errors in early layers count, for later ones are refitted."""
+    repaired_later: how much less errors in early layers count, for later ones are refitted.
+    """
 
     method: Method
     samples: int
@@ -139,7 +140,9 @@ class Pruning:
             value, axis = source(judge)
             labels = self.coupling.sets(value, axis)
             sets = np.concatenate([s.sets for s, _ in mine])
-            order = ordered(self.settings.method, judge, drawn.evidence, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine))
+            order = by_response(
+                self.settings.method, judge, drawn.evidence, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine)
+            )
             for space, k in mine:
                 self._drop(space, order[np.isin(order, space.sets)], k)
         return own
@@ -243,10 +246,11 @@ def sensitivities(
             continue
         evidence = Evidence.of(draw(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images)))
         w = array_of(weight(layer))
-        labels, none = coupling.sets(*source(layer)), np.zeros(source(layer)[0].shape[source(layer)[1]], np.bool_)
+        labels = coupling.sets(*source(layer))
         for i, space in mine:
             if i not in orders and settings.method in BY_RESPONSE:
-                orders[i] = ordered(settings.method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
+                none = np.zeros(len(labels), np.bool_)
+                orders[i] = by_response(settings.method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
             half = ~np.isin(labels, orders[i][len(space.sets) // 2 :])
@@ -256,10 +260,3 @@ def sensitivities(
                 kept = ~np.isin(labels, orders[i][space.keep(share) if share else 0 :])
                 errors[i][j] += float(evidence.expected(layer, w, kept, ridge) @ counts)
     return errors
-
-
-def ordered(method: Method, judge: Fitted, evidence: Evidence, matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
-    """`by_response`, with the ridge that fits the judge when as many sets go, spread evenly."""
-    going = sets[np.linspace(0, len(sets), len(sets) - keep, endpoint=False).astype(np.int64)]
-    ridge = evidence.ridge(judge, array_of(weight(judge)), ~(lost | np.isin(labels, going)))
-    return by_response(method, judge, evidence.all, matter, labels, sets, lost, keep, ridge)

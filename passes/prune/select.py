@@ -16,6 +16,7 @@ from ...ir.op import Const
 from ...ir.ops import BatchNorm
 from ...ir.ties import Index, Mask
 from ..coupling import Coupling, inputs_of, outputs_of, source, weight
+from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64, Moments
 from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
@@ -84,18 +85,16 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
     return score[space.sets]
 
 
-def by_response(
-    method: Method, judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, keep: int, ridge: float
-) -> Index:
-    """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`.
-
-    ridge: of the refits of method=obs.
-    """
+def by_response(method: Method, judge: Fitted, evidence: Evidence, matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
+    """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`."""
     # only proportions count; where no output depends on the judge, any order is as good
     matter = matter / matter.mean() if matter.any() else np.ones_like(matter)
     if method == "lasso":
-        return lasso_order(judge, moments, matter, labels, sets, lost, keep)
-    return elimination_order(judge, moments, matter, labels, sets, lost, ridge)
+        return lasso_order(judge, evidence.all, matter, labels, sets, lost, keep)
+    # the ridge that fits the judge when as many sets go, spread evenly
+    going = sets[np.linspace(0, len(sets), len(sets) - keep, endpoint=False).astype(np.int64)]
+    ridge = evidence.ridge(judge, array_of(weight(judge)), ~(lost | np.isin(labels, going)))
+    return elimination_order(judge, evidence.all, matter, labels, sets, lost, ridge)
 
 
 # -- LASSO -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...ir.ties import Index, Mask
 from ..coupling import weight
-from ..reconstruct.moments import F64, Moments
+from ..reconstruct.moments import F64, Moments, penalty_of
 from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
 
@@ -38,8 +38,7 @@ class Problem:
         from scipy.linalg import inv
 
         a = m.covariance(columns)
-        scale = np.diag(a)
-        penalty = ridge * (scale + max(float(scale.mean()), 1e-30) * 1e-3)
+        penalty = penalty_of(np.diag(a), ridge)
         right = m.cross(columns) + penalty[:, None] * prior[columns]
         a[np.diag_indices_from(a)] += penalty
         h: F64 = inv(a, overwrite_a=True, check_finite=False)

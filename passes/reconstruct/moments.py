@@ -24,6 +24,12 @@ class Fit:
     error: float
 
 
+def penalty_of(scale: F64, ridge: float) -> F64:
+    """The ridge of each column, relative to its sum of squares `scale`; a thousandth of the mean is added, so that none is zero."""
+    penalty: F64 = ridge * (scale + max(float(scale.mean()) if len(scale) else 0.0, 1e-30) * 1e-3)
+    return penalty
+
+
 class Moments:
     """Counts, sums and products of rows x (n, k) and y (n, m), in float64."""
 
@@ -101,8 +107,7 @@ class Moments:
         from scipy.linalg import cho_factor, cho_solve
 
         x = self.x if keep is None else self.x[keep]
-        n, scale = max(self.rows, 1), np.diag(a).copy()
-        penalty = ridge * (scale + max(float(scale.mean()) if len(scale) else 0.0, 1e-30) * 1e-3)
+        n, penalty = max(self.rows, 1), penalty_of(np.diag(a), ridge)
         a[np.diag_indices_from(a)] += penalty
         factor = cho_factor(a, overwrite_a=True, check_finite=False)
 

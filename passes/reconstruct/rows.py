@@ -127,8 +127,9 @@ def moments_of(drawn: Iterable[Rows]) -> list[Moments]:
 
 
 def add_rows(moments: list[Moments], x: Sequence[np.ndarray], y: Sequence[F64]) -> None:
-    """Add rows of each group; the first add what is added to."""
-    moments += [Moments(a.shape[1], b.shape[1]) for a, b in zip(x, y)][len(moments) :]
+    """Add rows of each group; to an empty list, what they are added to is appended first."""
+    if not moments:
+        moments += [Moments(a.shape[1], b.shape[1]) for a, b in zip(x, y)]
     for m, a, b in zip(moments, x, y):
         m.add(a, b)
 

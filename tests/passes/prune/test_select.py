@@ -21,16 +21,21 @@ from tersor.passes.reconstruct.rows import patches, sample, weights_of
 RNG = np.random.default_rng(0)
 
 
-def traced(module: nn.Module, channels: int = 3, size: int = 8) -> Graph:
-    return tersor.trace(trained(module, (4, channels, size, size)), (torch.randn(2, channels, size, size),))
+def traced(module: nn.Module) -> Graph:
+    return tersor.trace(trained(module, (4, 3, 8, 8)), (torch.zeros(2, 3, 8, 8),))
 
 
 def problem(groups: int = 1, channels: int = 6) -> tuple[Conv2d, list[Moments], list[np.ndarray], np.ndarray]:
     """A convolution, its moments, and its contributions Z_i (rows, O) with its response, written out."""
-    graph = traced(nn.Conv2d(channels, 4, 3, groups=groups), channels)
+    module, generator = trained(nn.Conv2d(channels, 4, 3, groups=groups), (4, channels, 8, 8)), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        # filters of unlike size, so that it shows whether their norms are divided out
+        size = torch.tensor([0.3, 3.0, 1.0, 0.5, 2.0, 0.2]).reshape(groups, 1, -1).expand(groups, 4 // groups, -1)
+        module.weight *= size.reshape(4, -1, 1, 1)  # type: ignore[operator]
+    graph = tersor.trace(module, (torch.zeros(2, channels, 8, 8),))
     (conv,) = graph.find(Conv2d)
     assert isinstance(conv, Conv2d)
-    x = torch.randn(12, channels, 8, 8) * torch.linspace(0.2, 2, channels).reshape(1, -1, 1, 1) + 1
+    x = torch.randn(12, channels, 8, 8, generator=generator) * torch.linspace(0.2, 2, channels).reshape(1, -1, 1, 1) + 1
     x[:, 1] = 0.7 * x[:, 0] + 0.3 * x[:, 1]
     image, pixel = sample(RNG, 12, 36, 15)
     with torch.no_grad():
