@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend.compile import compile
     from .backend.kernels.template import kernel
+    from .backend.latency import transform
     from .backend.legalize import lowering
     from .backend.runtime import CompiledModel, load_compiled
     from .backend.target import Target
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .ir.save import load
     from .ir.types import Tensor
     from .passes.base import Pass, register_pass
-    from .passes.transform import transform
 
 _WHERE = {
     "CompiledModel": "backend.runtime",
@@ -49,7 +49,7 @@ _WHERE = {
     "register_pass": "passes",
     "rewrite": "ir.rewrite",
     "trace": "frontend.torch_export",
-    "transform": "passes",
+    "transform": "backend.latency",
     "tune": "backend.tuning.search",
 }
 

@@ -12,13 +12,15 @@ Row = dict[str, Any]
 
 TITLES = {
     "curve": "prune-channels by method, the same repair and data",
+    "blocks": "The same, then blocks fitted whole, without labels (block_epochs=10)",
+    "same share": "The same share of channels in every layer (per_layer=uniform)",
     "ablation": "Ablation of prune-channels, method=obs",
     "torch-pruning": "Torch-Pruning at the same MACs",
     "scratch": "Trained from scratch at that size",
     "separable": "Depthwise-separable conversion",
     "imagenet": "Pruned, ImageNet-trained",
 }
-LINES = ("curve", "torch-pruning", "scratch", "separable")
+LINES = ("curve", "blocks", "torch-pruning", "scratch", "separable")
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def draw(rows: Sequence[Row], out: Path) -> list[Path]:
                 xs, ys = [x for x, _ in known], [g.mean("top1") or 0.0 for _, g in known]
                 low = [y - min(g.values("top1")) for y, (_, g) in zip(ys, known)]
                 high = [max(g.values("top1")) - y for y, (_, g) in zip(ys, known)]
-                style = {"curve": "-o", "torch-pruning": "--s", "scratch": ":^", "separable": "D"}[group]
+                style = {"curve": "-o", "blocks": "-.*", "torch-pruning": "--s", "scratch": ":^", "separable": "D"}[group]
                 plot.errorbar(xs, ys, yerr=[low, high], fmt=style, label=label if group == "curve" else f"{group}: {label}", capsize=3, markersize=4)
             plot.set_xlabel(title)
             plot.grid(alpha=0.3)

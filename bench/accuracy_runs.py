@@ -31,8 +31,6 @@ ABLATION: dict[str, str] = {
     "refitted to the linear response": "fold-bn,prune-channels{{{budget} clamped=false}}",
     "errors of early layers count in full": "fold-bn,prune-channels{{{budget} repaired_later=0}}",
     "residual streams pruned too": "fold-bn,prune-channels{{{budget} streams=true}}",
-    "same share in every layer": "fold-bn,prune-channels{{{budget} per_layer=uniform}}",
-    "l1, same share in every layer": "fold-bn,prune-channels{{{budget} per_layer=uniform method=l1}}",
     "256 images": "fold-bn,prune-channels{{{budget} samples=256}}",
     "1024 images": "fold-bn,prune-channels{{{budget} samples=1024}}",
 }
@@ -79,7 +77,9 @@ def runs(shares: Sequence[float] = SHARES, seeds: Sequence[int] = SEEDS) -> Iter
     for seed in seeds:
         for network in NETWORKS:
             yield from curves(network, shares, seed)
+            yield from curves(network, shares, seed, "blocks", " block_epochs=10")
             if network == "resnet20":
+                yield from curves(network, shares, seed, "same share", " per_layer=uniform")
                 yield from ablations(network, shares, seed)
                 yield from separables(network, seed)
             yield from peers(network, shares, seed)
@@ -99,13 +99,13 @@ def budget(macs: float) -> str:
     return f"macs={macs:g} samples={IMAGES}"
 
 
-def curves(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:
-    """Every method of prune-channels with the same repair and data."""
+def curves(network: str, shares: Sequence[float], seed: int, group: str = "curve", more: str = "") -> Iterator[Run]:
+    """Every method of prune-channels with the same repair and data; more: options of all of them."""
     for macs in shares:
         for method in METHODS:
-            prune = f"prune-channels{{{budget(macs)} method={method}}}"
+            prune = f"prune-channels{{{budget(macs)} method={method}{more}}}"
             # the gammas are gone once the norms are folded
-            yield Run(network, "curve", method, macs, seed, f"{prune},fold-bn" if method == "bn-gamma" else f"fold-bn,{prune}")
+            yield Run(network, group, method, macs, seed, f"{prune},fold-bn" if method == "bn-gamma" else f"fold-bn,{prune}")
 
 
 def ablations(network: str, shares: Sequence[float], seed: int) -> Iterator[Run]:

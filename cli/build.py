@@ -59,8 +59,9 @@ def opt(
     load_imports(imports)
     if output is not None:
         check_suffix(output, GRAPHS)
+    from .. import transform
     from ..ir.rewrite import Trace
-    from ..passes import DumpAfterEach, Instrument, Timing, transform
+    from ..passes import DumpAfterEach, Instrument, Timing
 
     graph = read_graph(source, weights)
     instruments: list[Instrument] = []

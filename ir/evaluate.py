@@ -68,8 +68,8 @@ def evaluate(
     reads = _reads(graph)
     env: dict[Value, torch.Tensor] = {v: _as(x, dtype) for v, x in zip(graph.inputs, inputs) if v in reads}
     for op in graph.ops:
-        args = [_operand(getattr(op, f.name), env) for f in op.operand_fields]
-        results = _run(op, args, dtype)
+        args = [operand(getattr(op, f.name), env) for f in op.operand_fields]
+        results = run(op, args, dtype)
         for v, y in zip(op.outs, results):
             if observe is not None and not isinstance(op, Const):
                 observe(op, y)
@@ -93,13 +93,15 @@ def _reads(graph: Graph) -> dict[Value, int]:
     return reads
 
 
-def _operand(v: Value | list[Value] | None, env: dict[Value, torch.Tensor]) -> Any:
+def operand(v: Value | list[Value] | None, env: dict[Value, torch.Tensor]) -> Any:
+    """What stands for an operand field."""
     if isinstance(v, list):
         return [env[o] for o in v]
     return None if v is None else env[v]
 
 
-def _run(op: Op, args: list[Any], dtype: torch.dtype | None) -> tuple[torch.Tensor, ...]:
+def run(op: Op, args: list[Any], dtype: torch.dtype | None = None) -> tuple[torch.Tensor, ...]:
+    """The results of one op."""
     if dtype is not None and isinstance(op, Cast) and op.elem in FLOATS:
         # rounding to f32 on the way would spoil a float64 oracle
         return (args[0].to(dtype),)

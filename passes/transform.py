@@ -38,7 +38,8 @@ def transform(
     pipeline: `"fold-bn,prune{ratio=0.5}"`, a preset's name, `"@file"`, a `Path`, a `Pass`, a registered `@rewrite`, or a list of these.
     calibration: batches for passes that look at activations; a batch is what the graph is called with.
     train, teacher: data and graph for passes that train. evaluate: accuracy of a graph, measured before the first pass and after each inexact one.
-    latency: time of one run of a graph on the target, for passes with a budget of it.
+    latency: time of one run of a graph on the target, for passes with a budget of it; `tersor.transform` compiles for one thread of this machine
+    and times that, unless another function is given.
     check: test what each pass declares (exact, numeric, lossy) on the first calibration batch or random inputs; a breach is an error.
     progress: True for a bar on a terminal, or a function (what, done, total). why: collects refused matches.
 

@@ -195,6 +195,20 @@ MUTANTS = (
         "tests/passes/prune/test_topologies.py",
     ),
     Mutant(
+        "a block that got worse is put back",
+        "passes/reconstruct/blocks.py",
+        "        weights |= start",
+        "        start |= weights",
+        "tests/passes/reconstruct/test_blocks.py",
+    ),
+    Mutant(
+        "a block is fitted on what it is given now",
+        "passes/reconstruct/blocks.py",
+        "now = [results(block.now, dict(zip(at, x)) | weights, block.outs) for x in now]",
+        "now = target",
+        "tests/passes/reconstruct/test_blocks.py",
+    ),
+    Mutant(
         "LASSO sees filters of norm 1",
         "passes/prune/select.py",
         "a / np.outer(norm, norm), b / norm,",

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...ir.graph import Graph
-from ...ir.op import Const, Op
+from ...ir.op import Const, Op, Value
 from ...ir.ops import Add, Conv2d, ConvTranspose2d, Matmul
 from ...ir.ties import Index, Mask
 from ..context import Batch, Context
 from ..coupling import Coupling, Layer, inputs_of, source, weight
+from ..reconstruct.blocks import Then
 from ..reconstruct.clamp import clamp_after, refit_clamped
 from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64
@@ -109,6 +110,14 @@ class Pruning:
     def result(self) -> Graph:
         """The pruned network."""
         return remove_channels(self.coupling.graph, self.coupling, np.flatnonzero(self.gone), self.weights, self.sampled)
+
+    def pairs(self, result: Graph) -> dict[Value, Then]:
+        """What each value of the result was."""
+        removed = removed_positions(self.coupling, self.gone)
+        graph = self.coupling.graph
+        names = {v.name: v for v in [*graph.inputs, *(v for op in graph.ops for v in op.outs)]}
+        was = {v: names[v.name] for v in [*result.inputs, *(v for op in result.ops for v in op.outs)] if v.name in names}
+        return {v: Then(old, {axis: ~lost for axis, lost in removed.get(old, {}).items()}) for v, old in was.items()}
 
     def lost(self, layer: Layer) -> Mask:
         """The input channels that a layer does without."""

@@ -144,7 +144,7 @@ def _elementwise(op: Elementwise, xs: Sequence[F64 | None]) -> F64:
     if isinstance(op, Prelu):
         operands[1] = operands[1].reshape(-1, *[1] * (op.x.type.rank - 2))
     unknown = np.isnan(sum(operands[1:], operands[0]))
-    tensors = [to_torch(np.nan_to_num(x)).to(to_torch(np.zeros(0, v.type.dtype)).double().dtype) for x, v in zip(operands, op.operands)]
+    tensors = [to_torch(np.asarray(np.nan_to_num(x))).to(to_torch(np.zeros(0, v.type.dtype)).double().dtype) for x, v in zip(operands, op.operands)]
     numbers = np.asarray(Elementwise.evaluate(op, *tensors).numpy(), np.float64)
     if isinstance(op, Mul):
         return np.where((operands[0] == 0) | (operands[1] == 0), 0, np.where(unknown, np.nan, numbers))

@@ -15,6 +15,7 @@ from ...ir.op import Op
 from ..base import LayerPass, register_pass
 from ..context import Context
 from ..coupling import Coupling, explain
+from ..reconstruct.blocks import refit_blocks
 from ..reconstruct.moments import F64
 from .carry import Pruning, Settings, sensitivities
 from .curvature import curvature
@@ -47,6 +48,7 @@ class PruneChannels(LayerPass):
     repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative
     depth d (0 to 1) counts exp(-repaired_later (1 - d)) times.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
+    block_epochs: passes over the images by which each block of layers is then fitted whole to what it gave (`reconstruct.blocks`); 0 for none.
 
     He, Zhang and Sun, 1707.06168; Hassibi and Stork, NIPS 1992; Li et al., 1608.08710; Liu et al., 1708.06519.
     """
@@ -69,6 +71,7 @@ class PruneChannels(LayerPass):
     repaired_later: float = 1.5
     samples: int = 1024
     positions: int = 10
+    block_epochs: int = 0
 
     def run(self, graph: Graph, ctx: Context) -> Graph:
         self._check()
@@ -80,6 +83,8 @@ class PruneChannels(LayerPass):
         choice = Choice(self.exclude, self.streams, self.sample_inputs, self.round_to)
         spaces = spaces_of(coupling, choice)
         if not spaces:
+            if spaces_of(coupling, replace(choice, streams=True)):
+                raise TersorError("only channels that residual sums run through can be pruned, and these go with streams=true alone")
             raise TersorError("no channel of the graph can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
         settings = Settings(
             self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped, self.repaired_later
@@ -100,6 +105,18 @@ class PruneChannels(LayerPass):
             # sets that differ in size cost what they cost only once they are chosen
             tighter *= 0.999 * self.macs * graph.macs() / small.macs()
         ctx.record(Counter({"channel sets removed": int(pruning.gone.sum())}))
+        if self.block_epochs:
+            fitted = refit_blocks(
+                small,
+                graph,
+                pruning.pairs(small),
+                ctx.need_calibration(self),
+                ctx,
+                f"{self.name}: blocks",
+                images=self.samples,
+                epochs=self.block_epochs,
+            )
+            ctx.record(Counter({"blocks fitted": sum(f.after < f.before for f in fitted)}))
         return small
 
     def _check(self) -> None:
@@ -114,6 +131,8 @@ class PruneChannels(LayerPass):
         for name in ("round_to", "samples", "positions"):
             if getattr(self, name) < 1:
                 raise TersorError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.block_epochs < 0:
+            raise TersorError(f"block_epochs is the number of passes over the images, 0 for none; got {self.block_epochs}")
 
     def _plan(self, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings, matter: Mapping[Op, F64]) -> Plan:
         """How spaces shrink as pruning gets stronger."""

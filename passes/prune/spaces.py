@@ -86,12 +86,14 @@ def spaces_of(coupling: Coupling, choice: Choice) -> list[Space]:
         if any(fnmatch.fnmatchcase(layer.loc.path, p) for p in choice.exclude):
             may_go[coupling.sets(*outputs_of(layer))] = False
     free = may_go if choice.streams else may_go & ~stream
+    made, read = ([coupling.sets(*outputs_of(layer)) for layer in layers], [_input_sets(coupling, layer) for layer in layers])
+    members_of = _joined(made, free)
+    producers, readers = (_touching(labels, members_of, coupling.count, layers) for labels in (made, read))
+    cost = _costs(coupling.count, layers, made, read)
     spaces = []
-    for members in _joined([coupling.sets(*outputs_of(layer)) for layer in layers], free):
-        producers = tuple(layer for layer in layers if np.isin(coupling.sets(*outputs_of(layer)), members).any())
-        readers = tuple(layer for layer in layers if np.isin(_input_sets(coupling, layer), members).any())
-        unit = _unit(coupling, producers, len(members), choice.round_to)
-        spaces.append(Space(members, producers, readers, _judge(readers), unit, _weights(coupling, members, layers)))
+    for members, makers, reading in zip(members_of, producers, readers):
+        unit = _unit(coupling, makers, len(members), choice.round_to)
+        spaces.append(Space(members, makers, reading, _judge(reading), unit, _relative(cost[members])))
     if choice.sample_inputs:
         spaces += [s for layer in layers if (s := _sampled(coupling, layer, free, stream, choice.round_to)) is not None]
     end = len(order)
@@ -104,18 +106,41 @@ def _input_sets(coupling: Coupling, layer: Layer) -> Index:
 
 
 def _joined(outputs: Sequence[Index], free: Mask) -> list[Index]:
-    """Free sets, joined where one layer makes them."""
-    space = np.full(len(free), -1)
-    count = 0
-    for labels in outputs:
-        mine = np.unique(labels[free[labels]]) if len(labels) else labels
-        if not len(mine):
-            continue
-        known = np.unique(space[mine][space[mine] >= 0])
-        space[np.isin(space, known) & (space >= 0)] = count
-        space[mine] = count
-        count += 1
-    return [members for i in range(count) if len(members := np.flatnonzero(space == i)) > 1]
+    """Free sets, joined where one layer makes them; in the order of the last layers that do."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    mine = [np.unique(labels[free[labels]]) for labels in outputs]
+    sets = np.concatenate([*mine, np.zeros(0, np.int64)])
+    layer = np.repeat(np.arange(len(mine)), [len(m) for m in mine])
+    size = len(free) + len(mine)
+    pairs = coo_array((np.ones(len(sets), np.bool_), (sets, len(free) + layer)), shape=(size, size))
+    _, part = connected_components(pairs, directed=False)
+    last = np.full(size, -1)
+    last[part[sets]] = layer
+    space = last[part[: len(free)]]
+    found = np.flatnonzero(space >= 0)
+    found = found[np.argsort(space[found], kind="stable")]
+    return [members for members in np.split(found, np.flatnonzero(np.diff(space[found])) + 1) if len(members) > 1]
+
+
+def _numbers(members: Sequence[Index], count: int) -> Index:
+    """For each of `count` sets, the index of the space that it is in, -1 for none; spaces do not overlap."""
+    number = np.full(count, -1)
+    for i, sets in enumerate(members):
+        number[sets] = i
+    return number
+
+
+def _touching(labels: Sequence[Index], members: Sequence[Index], count: int, layers: Sequence[Layer]) -> list[tuple[Layer, ...]]:
+    """For each space, the layers that have sets of it among their labels."""
+    number = _numbers(members, count)
+    found: list[list[Layer]] = [[] for _ in members]
+    for layer, mine in zip(layers, labels):
+        for i in np.unique(number[mine]):
+            if i >= 0:
+                found[i].append(layer)
+    return [tuple(f) for f in found]
 
 
 def _in_streams(coupling: Coupling) -> Mask:
@@ -128,15 +153,19 @@ def _in_streams(coupling: Coupling) -> Mask:
     return stream
 
 
-def _weights(coupling: Coupling, members: Index, layers: Sequence[Layer]) -> F64:
-    """MACs that go with each set alone, relative to their mean."""
-    cost = np.zeros(coupling.count)
-    for layer in layers:
-        for labels in (coupling.sets(*outputs_of(layer)), _input_sets(coupling, layer)):
+def _costs(count: int, layers: Sequence[Layer], made: Sequence[Index], read: Sequence[Index]) -> F64:
+    """MACs that go with each set alone."""
+    cost = np.zeros(count)
+    for layer, *both in zip(layers, made, read):
+        for labels in both:
             if len(labels):
                 np.add.at(cost, labels, layer.macs() / len(labels))
-    mine: F64 = cost[members]
-    return mine / mine.mean() if mine.mean() > 0 else np.ones(len(mine))
+    return cost
+
+
+def _relative(cost: F64) -> F64:
+    """To the mean."""
+    return cost / cost.mean() if cost.mean() > 0 else np.ones(len(cost))
 
 
 def _judge(readers: Sequence[Layer]) -> Layer | None:
@@ -179,14 +208,16 @@ class Cost:
         self.macs = np.array([float(layer.macs()) for layer in layers])
         self.rest = coupling.graph.macs() - self.macs.sum()
         self.out, self.into = np.zeros((2, len(layers), len(spaces)))
+        whole = [j for j, s in enumerate(spaces) if not s.sampled]
+        number = _numbers([spaces[j].sets for j in whole], coupling.count)
         for i, layer in enumerate(layers):
-            made, read = coupling.sets(*outputs_of(layer)), _input_sets(coupling, layer)
-            for j, space in enumerate(spaces):
-                if space.sampled:
-                    self.into[i, j] = float(layer is space.readers[0])
-                else:
-                    self.out[i, j] = np.isin(made, space.sets).mean() if len(made) else 0
-                    self.into[i, j] = np.isin(read, space.sets).mean() if len(read) else 0
+            for share, labels in ((self.out, coupling.sets(*outputs_of(layer))), (self.into, _input_sets(coupling, layer))):
+                mine = number[labels]
+                share[i, whole] = np.bincount(mine[mine >= 0], minlength=len(whole)) / max(len(labels), 1)
+        place = {layer: i for i, layer in enumerate(layers)}
+        for j, space in enumerate(spaces):
+            if space.sampled:
+                self.into[place[space.readers[0]], j] = 1
 
     def __call__(self, keep: Counts) -> float:
         """MACs when `keep[j]` sets of space j stay."""

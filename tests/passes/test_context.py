@@ -38,6 +38,11 @@ def test_what_is_missing_says_how_to_give_it(what: str, given: dict[str, Any], m
         transform(network(), f"test-needs{{what={what}}}", **given)
 
 
+def test_passes_alone_know_nothing_that_measures_latency() -> None:
+    with pytest.raises(TersorError, match=r"'test-needs' \(1 of 1\): needs to measure latency: transform\(graph, pipeline, latency=f\)"):
+        transform(network(), "test-needs{what=latency}")
+
+
 def test_what_is_given_arrives() -> None:
     batch = torch.randn(2, 3, 6, 6)
     given = {"calibration": [batch], "train": [(batch, 0)], "evaluate": lambda g: 1.0, "teacher": network()}

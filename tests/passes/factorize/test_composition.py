@@ -79,16 +79,29 @@ def test_before_fold_bn_too(residual: Graph, images: torch.Tensor) -> None:
     assert loss(small, residual, images[48:]) < 0.5
 
 
-def test_pruned_then_factorized_is_one_pipeline_with_its_ledger(residual: Graph, images: torch.Tensor) -> None:
+@pytest.mark.parametrize(
+    "last",
+    [
+        "to-depthwise-separable{rank=[1, 2, 3] macs=0.6}",
+        "low-rank{rank=[0.25, 0.5, 0.75] macs=0.6}",
+        "to-fire{squeeze_ratio=[0.25, 0.5] macs=0.6}",
+        "to-inverted-residual{expansion=[0.5, 1.0] macs=0.6}",
+    ],
+)
+def test_pruned_then_factorized_is_one_pipeline_with_its_ledger(last: str, residual: Graph, images: torch.Tensor) -> None:
     text = str(residual)
-    pipeline = "fold-bn,prune-channels{macs=0.7},to-depthwise-separable{rank=[1, 2, 3] macs=0.6}"
-    small = tersor.transform(residual, pipeline, calibration=[images[:48]])
-    before, folded, pruned, separable = (row.macs for row in small.report)
-    assert before == folded and pruned <= 0.7 * before and separable <= 0.6 * pruned and separable == small.macs()
-    assert small.report["to-depthwise-separable"].sqnr is not None and small.report["to-depthwise-separable"].layers
-    assert not small.report["fold-bn"].layers
+    small = tersor.transform(residual, f"fold-bn,prune-channels{{macs=0.7}},{last}", calibration=[images[:48]], check=True)
+    assert [row.name.partition("{")[0] for row in small.report] == ["input", "fold-bn", "prune-channels", last.partition("{")[0]]
+    before, folded, pruned, factorized = small.report
+    assert before.macs == folded.macs and pruned.macs <= 0.7 * before.macs and factorized.macs <= 0.6 * pruned.macs
+    assert factorized.macs == small.macs() and factorized.nbytes == small.nbytes() < pruned.nbytes < folded.nbytes < before.nbytes
+    assert folded.error is not None and folded.error < 1e-5
+    assert pruned.sqnr is not None and factorized.sqnr is not None and pruned.sqnr > factorized.sqnr > 0
+    assert factorized.layers and not folded.layers
     assert loss(small, residual, images[48:]) < 1
     assert str(residual) == text
+    y = small(images[48:51]).numpy()
+    np.testing.assert_allclose(tersor.compile(small, batch=3)(images[48:51].numpy()), y, atol=1e-5 * np.abs(y).max())
 
 
 @pytest.mark.parametrize("batch", [1, 3])

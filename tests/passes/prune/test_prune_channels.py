@@ -264,7 +264,6 @@ def test_memory_does_not_grow_with_chunks() -> None:
             {"calibration": [torch.randn(4, 3, 10, 10)]},
             r"input 'input' of main must be f32\[batch, 3, 12, 12\], got shape \[4, 3, 10, 10\]",
         ),
-        ("latency=0.5", {}, "needs to measure latency: transform"),
         ("ratio=0.5 method=bn-gamma", {}, "prune before fold-bn"),
     ],
 )
@@ -280,6 +279,50 @@ def test_nothing_to_prune() -> None:
     single = tersor.trace(nn.Conv2d(3, 4, 3).eval(), (torch.randn(1, 3, 8, 8),))
     with pytest.raises(tersor.TersorError, match="no channel of the graph can be pruned"):
         prune("ratio=0.5", single, before="", calibration=[torch.randn(2, 3, 8, 8)])
+
+
+class AllResidual(nn.Module):
+    """x + linear(x), again and again: one stream and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 9), nn.Linear(9, 9), nn.Linear(9, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x)
+        y: torch.Tensor = self.c(x + self.b(x).relu())
+        return y
+
+
+def test_nothing_but_streams() -> None:
+    g = tersor.trace(AllResidual().eval(), (torch.randn(1, 6),))
+    with pytest.raises(tersor.TersorError, match="only channels that residual sums run through can be pruned, and these go with streams=true"):
+        prune("ratio=0.5", g, calibration=[torch.randn(32, 6)])
+    assert prune("ratio=0.5 streams=true", g, calibration=[torch.randn(32, 6)]).macs() < g.macs()
+
+
+class PowerMean(nn.Module):
+    """A parameter of no axes among the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = (x.clamp(min=1e-3) ** self.p).mean((2, 3)) ** (1 / self.p)
+        return y
+
+
+def test_parameters_without_axes() -> None:
+    """What removed channels contribute goes through the powers, whose exponents canonicalize computes."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), PowerMean(), nn.Linear(8, 4)).eval()
+    g = tersor.trace(module, (torch.randn(1, 3, 12, 12),))
+    small = prune("ratio=0.5 per_layer=uniform method=first-k reconstruct=false", g, before="canonicalize,")
+    masked = nn.Sequential(nn.Conv2d(3, 8, 3), PowerMean(), nn.Linear(8, 4)).eval()
+    masked.load_state_dict(module.state_dict())
+    with torch.no_grad():
+        masked[0].weight[4:] = 0
+        torch.testing.assert_close(small(images()[0]), masked(images()[0]), atol=1e-5, rtol=1e-4)
 
 
 def test_few_samples_are_warned_of_and_harmless() -> None:
