@@ -20,7 +20,7 @@ from ..reconstruct.clamp import clamp_after, refit_clamped
 from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64
 from ..reconstruct.replay import Replay
-from ..reconstruct.rows import Fitted, Rows, draw, refit, weights_of
+from ..reconstruct.rows import Fitted, Rows, channel_axis, draw, refit, refittable, weights_of
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
 from .select import BY_RESPONSE, Method, by_response, by_score
@@ -139,7 +139,7 @@ class Pruning:
         judges = dict.fromkeys(s.judge for s, _ in due)
         for judge in judges:
             mine = [(s, k) for s, k in due if s.judge is judge]
-            if self.settings.method not in BY_RESPONSE or judge is None or not isinstance(judge, Fitted):
+            if self.settings.method not in BY_RESPONSE or judge is None or not refittable(judge):
                 method: Method = "l1" if self.settings.method in BY_RESPONSE else self.settings.method
                 for space, k in mine:
                     self._drop(space, by_score(method, self.coupling, space, self.rng), k)
@@ -181,7 +181,9 @@ class Pruning:
 
     def _repair(self, replay: Replay, layer: Layer, lost: Mask, drawn: Drawn | None) -> None:
         value = weight(layer)
-        if self.settings.reconstruct and isinstance(layer, Fitted) and isinstance(value.op, Const) and inputs_of(layer) is not None:
+        if not isinstance(value.op, Const):
+            return
+        if self.settings.reconstruct and refittable(layer) and inputs_of(layer) is not None:
             drawn = drawn or self.drawn(replay, layer)
             moments, ridge = drawn.evidence.all, drawn.evidence.ridge(layer, value.op.array, ~lost)
             solved = refit(layer, moments, value.op.array, ~lost, ridge)
@@ -197,8 +199,13 @@ class Pruning:
             w, b = solved.w, solved.b
             self.weights[layer] = Weights(w, b)
         else:
-            w, b = _without(layer, array_of(value), lost), self._bias(layer)
-            if layer in self.sampled:
+            w = _without(layer, array_of(value), lost)
+            if self.settings.reconstruct:
+                own = None if isinstance(layer, Matmul) else layer.b
+                b = shortfall(replay, layer, w)[0] + (0 if own is None else array_of(own))
+            else:
+                b = self._bias(layer)
+            if self.settings.reconstruct or layer in self.sampled:
                 self.weights[layer] = Weights(w, b)
         new_w, new_b = (Const(a.astype(value.type.dtype), loc=layer.loc) for a in (w, b))
         replay.put(layer, Add(layer.rebuilt(b=new_w), new_b) if isinstance(layer, Matmul) else layer.rebuilt(w=new_w, b=new_b))
@@ -233,6 +240,16 @@ def _without(layer: Layer, w: np.ndarray, lost: Mask) -> np.ndarray:
     return w
 
 
+def shortfall(replay: Replay, layer: Layer, w: np.ndarray, chunks: int = 4) -> tuple[F64, F64]:
+    """Of each response (O,), the mean of what it lacks with weights `w`, which a bias can make up for, and the variance, which it cannot."""
+    axis = channel_axis(layer)
+    new = Const(w.astype(weight(layer).type.dtype))
+    changed = layer.rebuilt(b=new) if isinstance(layer, Matmul) else layer.rebuilt(w=new)
+    lacks = [replay.then(layer.out, i) - replay.now(changed.out, i) for i in range(min(chunks, replay.chunks))]
+    rows = np.concatenate([e.movedim(axis, -1).reshape(-1, e.shape[axis]).double().numpy() for e in lacks])
+    return rows.mean(axis=0), rows.var(axis=0)
+
+
 def sensitivities(
     coupling: Coupling,
     spaces: Sequence[Space],
@@ -251,7 +268,17 @@ def sensitivities(
     later = settings.repaired_later / len(matter) if settings.reconstruct else 0.0
     for done, layer in enumerate(replay, 1):
         mine = [(i, s) for i, s in enumerate(spaces) if s.judge is layer or (i in orders and layer in s.readers)]
-        if not mine or not isinstance(layer, Fitted) or not isinstance(weight(layer).op, Const):
+        if not mine:
+            continue
+        counts = matter[layer] * math.exp(-later * (len(matter) - done))
+        if not refittable(layer):
+            for i, space in mine:
+                if i not in orders:
+                    orders[i] = by_score("l1" if settings.method in BY_RESPONSE else settings.method, coupling, space, walk.rng)
+                labels = coupling.sets(*source(layer))
+                for j, share in enumerate(shares):
+                    lost = np.isin(labels, orders[i][space.keep(share) if share else 0 :])
+                    errors[i][j] += float(shortfall(replay, layer, _without(layer, array_of(weight(layer)), lost))[1] @ counts)
             continue
         evidence = Evidence.of(draw(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images)))
         w = array_of(weight(layer))
@@ -264,7 +291,6 @@ def sensitivities(
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
             half = ~np.isin(labels, orders[i][len(space.sets) // 2 :])
             ridge = evidence.ridge(layer, w, half)
-            counts = matter[layer] * math.exp(-later * (len(matter) - done))
             for j, share in enumerate(shares):
                 kept = ~np.isin(labels, orders[i][space.keep(share) if share else 0 :])
                 errors[i][j] += float(evidence.expected(layer, w, kept, ridge) @ counts)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from ...ir.op import Op
-from ...ir.ops import Conv2d, Linear, Matmul
+from ...ir.op import Const, Op
+from ...ir.ops import Conv2d, ConvTranspose2d, Linear, Matmul
 from ...ir.ties import Mask
-from ..coupling import source
+from ..coupling import source, weight
 from .moments import F64, Fit, Index, Moments
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ HELD_OUT = 4
 
 #: Layers that are linear in their weights with the weights' own layout.
 Fitted = Conv2d | Linear | Matmul
+
+
+#: Unknowns of each response, at most, of a layer that is refitted: second moments hold as many numbers squared.
+MOST_UNKNOWNS = 16384
+
+
+def refittable(layer: Op) -> TypeGuard[Fitted]:
+    """Whether a layer can be refitted: it is linear in constant weights of its own layout, and they are not too many."""
+    if not isinstance(layer, Fitted) or not isinstance((w := weight(layer)).op, Const):
+        return False
+    return (w.shape[-2] if isinstance(layer, Matmul) else math.prod(w.shape[1:])) <= MOST_UNKNOWNS
 
 
 def weights_of(layer: Fitted, array: np.ndarray) -> list[F64]:
@@ -82,7 +93,7 @@ def responses(y: torch.Tensor, channel: int, image: Index, pixel: Index) -> np.n
 
 def channel_axis(layer: Op) -> int:
     """Axis of a layer's result that holds its channels."""
-    return 1 if isinstance(layer, Conv2d) else layer.out.type.rank - 1
+    return 1 if isinstance(layer, Conv2d | ConvTranspose2d) else layer.out.type.rank - 1
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from tersor.ir import Const, Graph
 from tersor.ir.ops import Conv2d, IndexSelect
 from tersor.passes.context import Context
 from tersor.passes.coupling import Coupling
-from tersor.passes.prune.carry import Pruning, Settings
+from tersor.passes.prune.carry import Pruning, Settings, sensitivities
 from tersor.passes.prune.curvature import curvature
 from tersor.passes.prune.spaces import Choice, spaces_of
-from tersor.passes.reconstruct import Replay, holdout
+from tersor.passes.reconstruct import Replay, holdout, rows
 
 
 class Block(nn.Module):
@@ -119,6 +119,26 @@ def test_latency_is_what_is_measured() -> None:
     small = prune("latency=0.7", latency=latency)
     assert 0.6 < (small.macs() + 1e5) / (graph().macs() + 1e5) <= 0.7
     assert 3 < len(measured) < 12
+
+
+def test_readers_that_cannot_be_refitted_are_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transposed convolution, and a linear layer with more inputs than second moments are kept of."""
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.ConvTranspose2d(8, 8, 2, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(8 * 144, 10)),
+    )
+    monkeypatch.setattr(rows, "MOST_UNKNOWNS", 1000)
+    g = tersor.trace(trained(module, (16, 3, 12, 12)), (torch.randn(1, 3, 12, 12),))
+    coupling, ctx = Coupling(g), Context(images())
+    spaces = spaces_of(coupling, Choice())
+    matter = curvature(g, images(), 48, ctx.rng)
+    curves = sensitivities(coupling, spaces, (0.0, 0.5, 1.0), Settings("obs", 48, 10, True, True, "test"), ctx, images(), matter)
+    assert [s.judge.name for s in spaces if s.judge] == ["nn.conv_transpose2d", "nn.conv2d", "nn.linear"]
+    for curve in (curves[0], curves[2]):
+        assert curve[0] > curve[1] > curve[2] == 0
+    repaired, not_repaired = (prune(f"macs=0.5 per_layer=uniform reconstruct={r}", g) for r in ("true", "false"))
+    x = torch.cat(images())
+    assert (g(x) - repaired(x)).norm() < 0.9 * (g(x) - not_repaired(x)).norm()
 
 
 # -- what is left ------------------------------------------------------------------------------
