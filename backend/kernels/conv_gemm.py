@@ -22,6 +22,9 @@ from .geometry import Window, balance, chunk_lengths, tasks
 from .micro import Tile, cover, max_rows, runs, tile_cycles
 from .template import Params, kernel
 
+#: Weights up to this part of the second-level cache are few.
+FEW = 16
+
 
 @kernel(TileConv2d)
 class Gemm(ConvTemplate):
@@ -39,7 +42,10 @@ class Gemm(ConvTemplate):
         fit = max(1, target.l2 // 2 // (depth * 4) // tile)
         count = max(count for _, _, count in Channels(g).vectors)
         best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads, g.light))
-        return [{"chunk": chunk} for chunk in chunk_lengths(best, pixels, tile)]
+        heights = set(cover(pixels, tile, max(vectors for vectors, _, _ in Channels(g).vectors)))
+        few = depth * g.out_blocks * g.lanes * 4 <= target.l2 // FEW and len(heights) == 1
+        # few weights stay near by themselves: then all groups read a tile of pixels while it is in L1
+        return [{"chunk": chunk} for chunk in [*(heights if few else ()), *chunk_lengths(best, pixels, tile)]]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         g = conv_window(region)
@@ -131,10 +137,10 @@ class _Product:
         number = 0
         for height, first, repeat in runs(tiles):
             with b.range("tile", 0, repeat) as i:
-                self._tile(height, b.let("pixel", start + first + i * height), number + i, len(tiles))
+                self._tile(height, b.let("pixel", start + first + i * height), number + i, len(tiles), count)
             number += repeat
 
-    def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int) -> None:
+    def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int, count: int) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
         pixels, taps = g.oh * g.ow, g.kh * g.kw
         tile = Tile(b, height, self.vectors, lanes)
@@ -155,7 +161,9 @@ class _Product:
                     self._channels(tile, source(kb * taps + tap) + first - kb * lanes, at + tap * (depth * panel), depth)
         else:
             at = b.let("at", source(t.floordiv(channel, lanes) * taps))
-            tile.blocks(self.source, at, pixels * lanes, k.args[op.w], self.weights, length, taps, deep=True, turn=(number, tiles))
+            # a chunk of one tile finds the weights where the chunk before left them
+            turn = (number, tiles) if tiles > 1 or count == pixels else None
+            tile.blocks(self.source, at, pixels * lanes, k.args[op.w], self.weights, length, taps, turn=turn, neighbours=True)
         for j in range(self.vectors):
             offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel) * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)

@@ -13,8 +13,8 @@ from ..target import Target
 from ..tir import Buffer, Builder, Expr, const, splat
 
 LINE = 16
-#: From this many planes on, the next plane's pixels are fetched ahead: a short reduction has no time to gain from it.
-DEEP = 8
+#: Weights that one tile uses up are a stream, asked for so many floats ahead: far enough for memory, and near enough to stay in L1.
+STREAM = 2048
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,16 @@ class Tile:
         w_at: Expr,
         channels: int,
         taps: int = 1,
-        deep: bool = False,
         turn: tuple[Expr, int] | None = None,
+        neighbours: bool = False,
+        meanwhile: Callable[[Expr, int], None] | None = None,
     ) -> None:
         """`step` over all taps and channels of consecutive pixels: row i reads x[at + plane * step + i * lanes + lane], plane = block * taps + tap.
 
-        deep: whether the next plane's pixels are fetched ahead, where the reduction is long. turn: (number, tiles), this tile's number of all
-        that read the same weights; between them they fetch those behind (`ahead`).
+        turn: (number, tiles), this tile's number of all that read the same weights; between them they fetch those behind (`ahead`).
+        neighbours: whether the pixels behind these are fetched, which the next tile reads: too few in a row for the hardware to foresee.
+        meanwhile: called with the number of a block and tap and with how many there are, to ask for what comes later, a few lines at a time,
+        lest they fill the buffers that misses wait in.
         """
         b, lanes, panel = self.b, self.lanes, self.vectors * self.lanes
         full, rest = divmod(channels, lanes)
@@ -106,11 +109,15 @@ class Tile:
             self.channels(x, [(i, start + i * lanes) for i in range(self.rows)], w, base, depth, ahead=fetch)
 
         with b.loop("kt", 0, full * taps) as kt:
-            if deep and full * taps >= DEEP:
-                # it lies a whole map away, where the hardware does not look
-                for i in range(self.rows):
-                    b.prefetch(x, at + (kt + 1) * step + i * lanes)
-            fetch = ahead(b, w, w_at + (channels * taps + kt * lanes) * panel, lanes * panel, *turn) if turn else None
+            if meanwhile is not None and full:
+                meanwhile(kt, full * taps)
+            if neighbours:
+                for i in range(self.rows, 2 * self.rows):
+                    b.prefetch(x, at + kt * step + i * lanes)
+            fetch = None
+            if turn is not None:
+                following = STREAM if turn[1] == 1 else channels * taps * panel
+                fetch = ahead(b, w, w_at + kt * (lanes * panel) + following, lanes * panel, *turn)
             plane(kt, w_at + kt * (lanes * panel), lanes, fetch)
         if rest:
             with b.loop("kt", 0, taps) as kt:

@@ -3,6 +3,7 @@
     y = A^T [ (G g) * (B^T d) ]        Lavin and Gray, 1509.09308; the matrices by Toom and Cook's interpolation at 0, +-p and infinity
 
 The points come in pairs +-p, so the rows of B^T and the columns of A^T do: an even part plus or minus an odd part, each computed once.
+A part of the pairs serves a smaller tile: F(2, 3) at 0, the first pair and infinity multiplies by weights that F(4, 3) has as well.
 """
 
 from __future__ import annotations
@@ -23,19 +24,32 @@ EPSILON = 1e-12
 
 
 @functools.cache
-def matrices(m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """B^T (a, a), G (a, 3) and A^T (m, a) in float64, a = m + 2."""
-    points = [0.0, *(s * p for p in POINTS[m] for s in (1, -1))]
-    a = m + 2
-    b, g, t = np.zeros((a, a)), np.zeros((a, 3)), np.zeros((m, a))
-    for j, x in enumerate(points):
-        others = [*points[:j], *points[j + 1 :]]
-        b[j, :-1] = np.poly(others)[::-1]
-        g[j] = np.array([1, x, x * x]) / np.prod([x - p for p in others])
-        t[:, j] = [x**i for i in range(m)]
-    b[-1] = np.poly(points)[::-1]
+def matrices(m: int, part: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B^T (a, a), G (a, 3) and A^T (m, a) in float64, a = m + 2.
+
+    part: an even number below m: those of F(part, 3) at the first of m's points (`points_of`), with m's G. That differs from F(part, 3)'s own
+    by the factors of the points left out, which B^T makes up for.
+    """
+    pairs = POINTS[m]
+    used, unused = ([0.0] if i == 0 else [] for i in range(2))
+    for i, p in enumerate(pairs):
+        (used if part is None or i < part // 2 else unused).extend((p, -p))
+    n, a = len(used) - 1, len(used) + 1
+    b, g, t = np.zeros((a, a)), np.zeros((a, 3)), np.zeros((n, a))
+    for j, x in enumerate(used):
+        others = [*used[:j], *used[j + 1 :]]
+        missing = np.prod([x - p for p in unused])
+        b[j, :-1] = np.poly(others)[::-1] * missing
+        g[j] = np.array([1, x, x * x]) / (np.prod([x - p for p in others]) * missing)
+        t[:, j] = [x**i for i in range(n)]
+    b[-1] = np.poly(used)[::-1]
     g[-1, 2] = t[-1, -1] = 1
     return b, g, t
+
+
+def points_of(m: int, part: int) -> tuple[int, ...]:
+    """Which of F(m, 3)'s points a tile of `part` outputs uses: all of them for m, else the first pairs and infinity."""
+    return (*range(part + 1), m + 1)
 
 
 def transform_weights(w: np.ndarray, m: int) -> np.ndarray:
@@ -47,10 +61,11 @@ def transform_weights(w: np.ndarray, m: int) -> np.ndarray:
 
 
 def transform_input(b: Builder, m: int, xs: Sequence[Expr]) -> list[Expr]:
-    """B^T x of a = m + 2 vectors."""
-    rows = matrices(m)[0]
+    """B^T x of a = m + 2 vectors, or of fewer: those of a smaller tile at m's points."""
+    part = len(xs) - 2
+    rows = matrices(m, part)[0]
     result = [_combine(rows[0], xs)]
-    for i in range(1, m + 1, 2):
+    for i in range(1, part + 1, 2):
         same = np.isclose(rows[i], rows[i + 1], atol=EPSILON)
         even, odd = b.value(_combine(rows[i] * same, xs)), b.value(_combine(rows[i] * ~same, xs))
         result += [even + odd, even - odd]
@@ -58,10 +73,11 @@ def transform_input(b: Builder, m: int, xs: Sequence[Expr]) -> list[Expr]:
 
 
 def transform_output(b: Builder, m: int, xs: Sequence[Expr]) -> list[Expr]:
-    """A^T x of a = m + 2 vectors: m of them."""
-    columns = matrices(m)[2]
-    sums = [b.value(xs[i] + xs[i + 1]) for i in range(1, m + 1, 2)]
-    differences = [b.value(xs[i] - xs[i + 1]) for i in range(1, m + 1, 2)]
+    """A^T x of a = m + 2 vectors: m of them; of fewer, as `transform_input`."""
+    part = len(xs) - 2
+    columns = matrices(m, part)[2]
+    sums = [b.value(xs[i] + xs[i + 1]) for i in range(1, part + 1, 2)]
+    differences = [b.value(xs[i] - xs[i + 1]) for i in range(1, part + 1, 2)]
     terms = [xs[0], *(v for pair in zip(sums, differences) for v in pair), xs[-1]]
     return [_combine(_paired(row), terms) for row in columns]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tersor
 from tersor.backend import schedule as schedule_module
 from tersor.backend.kernels.template import templates_for
-from tersor.backend.kernels.toom_cook import POINTS, matrices, transform_weights
+from tersor.backend.kernels.toom_cook import POINTS, matrices, points_of, transform_weights
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const
 from tersor.ir.ops import Conv2d, Mul, Sigmoid
@@ -27,6 +27,16 @@ def test_one_dimension_is_a_correlation(m: int) -> None:
     b, g, a = matrices(m)
     d, w = rng.standard_normal(m + 2), rng.standard_normal(3)
     want = [sum(d[i + r] * w[r] for r in range(3)) for i in range(m)]
+    np.testing.assert_allclose(a @ ((g @ w) * (b @ d)), want, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("m", "part"), [(4, 2), (6, 2), (6, 4)])
+def test_a_smaller_tile_shares_weights(m: int, part: int) -> None:
+    rng = np.random.default_rng(m)
+    b, _, a = matrices(m, part)
+    g = matrices(m)[1][list(points_of(m, part))]
+    d, w = rng.standard_normal(part + 2), rng.standard_normal(3)
+    want = [sum(d[i + r] * w[r] for r in range(3)) for i in range(part)]
     np.testing.assert_allclose(a @ ((g @ w) * (b @ d)), want, rtol=0, atol=1e-13)
 
 
@@ -58,6 +68,9 @@ SAME = (1, 1, 1, 1)
 CASES: dict[str, tuple[Graph, dict[str, int]]] = {
     "one_chunk": (conv_graph(1, 32, 64, (8, 8), (3, 3), padding=SAME, residual=True), {"m": 2, "tiles": 16, "groups": 2, "vectors": 2}),
     "one_vector": (conv_graph(1, 40, 64, (14, 14), (3, 3), padding=SAME, residual=True), {"m": 4, "tiles": 16, "groups": 4, "vectors": 1}),
+    "narrow_tiles": (conv_graph(2, 24, 64, (14, 13), (3, 3), padding=SAME, residual=True), {"m": 4, "tiles": 32, "groups": 2, "vectors": 2}),
+    "lower_tiles": (conv_graph(1, 20, 32, (10, 12), (3, 3), padding=SAME), {"m": 6, "tiles": 4, "groups": 2, "vectors": 1}),
+    "one_vector_last_chunk_short": (conv_graph(1, 16, 64, (16, 20), (3, 3), padding=SAME), {"m": 4, "tiles": 17, "groups": 4, "vectors": 1}),
     "last_chunk_short": (conv_graph(1, 19, 50, (13, 17), (3, 3), padding=SAME), {"m": 4, "tiles": 7, "groups": 2, "vectors": 2}),
     "images_share_chunks": (conv_graph(3, 16, 33, (7, 5), (3, 3), padding=SAME, residual=True), {"m": 4, "tiles": 5, "groups": 1, "vectors": 2}),
     "large_tile": (conv_graph(2, 24, 48, (12, 19), (3, 3), padding=SAME), {"m": 6, "tiles": 8, "groups": 2, "vectors": 2}),
@@ -80,7 +93,7 @@ def test_kernels(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("target", TARGETS[1:])
-@pytest.mark.parametrize("name", ["one_chunk", "one_vector", "last_chunk_short", "large_tile"])
+@pytest.mark.parametrize("name", ["one_chunk", "one_vector", "narrow_tiles", "last_chunk_short", "large_tile"])
 def test_narrow_vectors(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, params = CASES[name]
     force(monkeypatch, **params)

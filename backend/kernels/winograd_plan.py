@@ -1,0 +1,180 @@
+"""The numbers of a Winograd kernel: its tiles, its planes, its passes over channels, its scratch.
+
+What is left of a map beside its m x m tiles is covered by smaller ones where all tiles are one chunk: they need some of the points only (14 =
+4 + 4 + 4 + 2 takes 22^2 = 484 products of tiles and planes, where four times 4 takes 24^2), and the planes of weights stay the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, product
+
+from ...ir.errors import TersorError
+from ..region import Region
+from ..target import Target
+from .conv import Channels, conv_window
+from .geometry import Window
+from .micro import cover, max_rows
+from .template import Params
+from .toom_cook import POINTS, points_of
+
+#: Floats between the planes of V and of M, beyond what they need: equal distances of powers of two would put all a^2 streams in one set of L1.
+PAD = 16
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Tiles of `rows` x `columns` outputs: a grid of high x wide of them in each image, whose first output pixel is (top, left)."""
+
+    rows: int
+    columns: int
+    high: int
+    wide: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Planes of V and M, numbers first to stop, that have the same tiles: those of these kinds."""
+
+    first: int
+    stop: int
+    kinds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of one Winograd kernel."""
+
+    g: Window
+    m: int
+    tiles: int
+    groups: int
+    vectors: int
+    threads: int
+
+    @property
+    def a(self) -> int:
+        return self.m + 2
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return -(-self.g.oh // self.m), -(-self.g.ow // self.m)
+
+    @property
+    def total(self) -> int:
+        """Tiles of all images."""
+        return self.g.n * self.grid[0] * self.grid[1]
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.total // self.tiles)
+
+    @property
+    def by_channels(self) -> bool:
+        """Whether threads divide channels rather than chunks."""
+        return self.chunks < self.threads
+
+    # -- tiles -----------------------------------------------------------------------------------
+
+    @cached_property
+    def kinds(self) -> list[Kind]:
+        """The m x m tiles, then those that are lower, narrower, and both."""
+        high, wide = self._strips(self.g.oh), self._strips(self.g.ow)
+        return [Kind(rows, columns, h, w, top, left) for (columns, w, left), (rows, h, top) in product(wide, high)]
+
+    def _strips(self, size: int) -> list[tuple[int, int, int]]:
+        """(outputs of a tile, tiles, first output) along one axis."""
+        full, rest = divmod(size, self.m)
+        part = rest + rest % 2
+        if self.chunks == 1 and full and 0 < part < self.m:
+            return [(self.m, full, 0), (part, 1, full * self.m)]
+        return [(self.m, -(-size // self.m), 0)]
+
+    @cached_property
+    def order(self) -> list[tuple[int, int]]:
+        """(row, column) of each plane in B^T d B, by number: those with the same tiles stand together, most tiles first."""
+        planes = [(row, column) for row in range(self.a) for column in range(self.a)]
+        return sorted(planes, key=lambda plane: (-len(self._kinds_in(*plane)), self._kinds_in(*plane)))
+
+    def _kinds_in(self, row: int, column: int) -> tuple[int, ...]:
+        """The kinds of tiles that have a plane."""
+        return tuple(i for i, k in enumerate(self.kinds) if row in points_of(self.m, k.rows) and column in points_of(self.m, k.columns))
+
+    @cached_property
+    def planes(self) -> list[Planes]:
+        result, first = [], 0
+        for kinds, same in groupby(self.order, key=lambda plane: self._kinds_in(*plane)):
+            stop = first + len(list(same))
+            result.append(Planes(first, stop, kinds))
+            first = stop
+        return result
+
+    def counts(self, count: int) -> list[int]:
+        """Tiles of each kind in a chunk of `count`."""
+        return [count] if len(self.kinds) == 1 else [self.g.n * k.high * k.wide for k in self.kinds]
+
+    def tiles_in(self, planes: Planes, count: int) -> int:
+        """Tiles that these planes have in a chunk of `count`."""
+        counts = self.counts(count)
+        return sum(counts[kind] for kind in planes.kinds)
+
+    @cached_property
+    def alike(self) -> list[Planes]:
+        """Runs of planes with equally many tiles."""
+        runs = [list(same) for _, same in groupby(self.planes, key=lambda planes: self.tiles_in(planes, self.tiles))]
+        return [Planes(run[0].first, run[-1].stop, run[0].kinds) for run in runs]
+
+    # -- channels --------------------------------------------------------------------------------
+
+    @cached_property
+    def passes(self) -> list[tuple[int, int, int, int]]:
+        """(vectors, first block, blocks in a pass, passes)."""
+        result = []
+        for vectors, first, count in Channels(self.g).vectors if self.vectors == 2 else [(1, 0, self.g.out_blocks)]:
+            groups = max(n for n in range(1, self.groups + 1) if count % n == 0)
+            result.append((vectors, first, vectors * groups, count // groups))
+        return result
+
+    def width(self, planes: Planes, vectors: int, blocks: int, target: Target) -> int:
+        """Output vectors of the register tiles: a single one only where two would not take all tiles of a plane at once."""
+        return 2 if vectors == 1 and blocks % 2 == 0 and self.tiles_in(planes, self.tiles) <= max_rows(target, 2) else vectors
+
+    def cover(self, planes: Planes, count: int, target: Target) -> tuple[int, ...]:
+        """Heights of register tiles for these planes in a chunk of `count`: the same in all passes, as they read the same V."""
+        width = max(self.width(planes, vectors, blocks, target) for vectors, _, blocks, _ in self.passes)
+        return cover(self.tiles_in(planes, count), max_rows(target, width), width)
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """Floats of a tile in one plane of V."""
+        return self.g.in_blocks * self.g.lanes
+
+    @property
+    def v_plane(self) -> int:
+        return self.tiles * self.depth + PAD
+
+    @property
+    def m_plane(self) -> int:
+        return self.tiles * max(blocks for _, _, blocks, _ in self.passes) * self.g.lanes + PAD
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Floats of V, M and S of one worker."""
+        return self.a**2 * self.v_plane, self.a**2 * self.m_plane, 2 * self.a**2 * self.g.lanes
+
+    @property
+    def scratch(self) -> int:
+        """Floats of scratch."""
+        v, *own = self.sizes
+        return v * (1 if self.by_channels else self.threads) + self.threads * sum(own)
+
+
+def make_plan(region: Region, params: Params, threads: int) -> Plan:
+    if params["m"] not in POINTS:
+        raise TersorError(f"there is no F({params['m']}x{params['m']}, 3x3); valid output tiles: {', '.join(map(str, POINTS))}")
+    return Plan(conv_window(region), params["m"], params["tiles"], params["groups"], params["vectors"], threads)
