@@ -9,7 +9,7 @@ Chained or separate: as measured, where the database has an entry for the chain,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir.graph import Graph, remapped
 from ..ir.op import Value
@@ -28,13 +28,15 @@ LONGEST = 3
 FORK = 8000
 #: How many times the modelled cost of a chain its separate kernels must cost: closer than that the model does not tell.
 WORTH = 1.05
+#: About the cycles of a measured millisecond, so that chains that share a region can be told apart by what they save.
+CYCLES = 4e6
 #: What a database's entry for a chain names as its template where separate kernels were faster.
 SEPARATE = "separate"
 
 
 @dataclass(frozen=True)
 class Link:
-    """Regions that may become one, the choice of a template for it, and what it is modelled to save in cycles of one thread."""
+    """Regions that may become one, the choice of a template for it, and what it saves in cycles of one thread: as measured, else as modelled."""
 
     ops: tuple[Fused, ...]
     choice: Choice
@@ -52,8 +54,8 @@ def chain(graph: Graph, target: Target, threads: int, tuned: Database | None = N
     return graph
 
 
-def _link(first: Fused, length: int, target: Target, threads: int, tuned: Database | None) -> Link | None:
-    """The chain of `length` regions that begins with this one, where it is worth its while."""
+def linked(first: Fused, length: int, target: Target, threads: int) -> tuple[list[Fused], Fused] | None:
+    """The `length` regions that begin with this one, and the region they would be together; None where no template takes that."""
     ops = [first]
     while len(ops) < length:
         users = list(ops[-1].out.uses)
@@ -64,18 +66,26 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
         return None
     merged = _merged(ops)
     region = Region(merged)
-    if len(region.stages) != length:
-        # a region of elementwise ops alone is no stage of a chain
+    # a region of elementwise ops alone is no stage of a chain
+    return (ops, merged) if len(region.stages) == length and candidates(region, target, threads) else None
+
+
+def _link(first: Fused, length: int, target: Target, threads: int, tuned: Database | None) -> Link | None:
+    """The chain of `length` regions that begins with this one, where it is worth its while."""
+    found = linked(first, length, target, threads)
+    if found is None:
         return None
-    if not candidates(region, target, threads):
-        return None
+    ops, merged = found
     key = shape_key(merged)
     entry = tuned.section(target, threads).get(key) if tuned is not None else None
     if entry is not None and entry.template == SEPARATE:
         return None
+    region = Region(merged)
     choice = choose(region, target, threads, tuned, key)
-    if choice.chosen == "tuned":
-        return Link(tuple(ops), choice, float("inf"))
+    if entry is not None and choice.chosen in ("tuned", "only"):
+        separate = entry.of(SEPARATE, {})
+        saves = float("inf") if separate is None else CYCLES * (separate.ms - entry.ms)
+        return Link(tuple(ops), replace(choice, chosen="tuned"), saves)
     saves = separate_cost(ops, target, threads) - WORTH * template_named(choice.template, region.anchor).cost(region, target, choice.params)
     return Link(tuple(ops), choice, saves) if saves > 0 else None
 

@@ -131,6 +131,12 @@ class Emitter:
             self.functions[var] = b.function()
         return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
 
+    def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:
+        """The kernels of an emitted graph, in the order of its regions, and then its host function `name`."""
+        used = [self._kernels[kernel_key(op)] for op in graph.ops if isinstance(op, Fused)]
+        main = [var for var in self.functions if var.name_hint == name]
+        return {var: self.functions[var] for var in (*used, *main)}
+
     def mark(self) -> tuple[dict[Any, Any], dict[str, Any]]:
         """The functions so far, for `undo`."""
         return dict(self.functions), dict(self._kernels)

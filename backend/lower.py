@@ -21,11 +21,12 @@ from ..ir.graph import Graph
 from ..ir.verify import verify
 from ..passes import transform
 from .chain import chain
+from .found import schedule_or_found
 from .fuse import fuse
 from .layout import layout
 from .legalize import legalize
 from .plan import plan
-from .schedule import WINOGRAD, schedule
+from .schedule import WINOGRAD
 from .target import Target
 from .tuning.database import Tuned, find
 
@@ -37,7 +38,7 @@ STAGES: dict[str, Stage] = {
     "legalize": lambda graph, target, threads: legalize(graph, target),
     "fuse": lambda graph, target, threads: fuse(graph),
     "layout": lambda graph, target, threads: layout(graph, target.lanes),
-    "schedule": schedule,
+    "schedule": schedule_or_found,
     "chain": chain,
     "plan": plan,
 }
@@ -79,7 +80,7 @@ def resume(
 def _run(graph: Graph, stages: list[str], target: Target, threads: int, observe: Observer | None, tuned: Tuned, winograd: int) -> Graph:
     graph = graph.clone()
     database = find(tuned, target)
-    run = STAGES | {"schedule": partial(schedule, tuned=database, winograd=winograd), "chain": partial(chain, tuned=database)}
+    run = STAGES | {"schedule": partial(schedule_or_found, tuned=database, winograd=winograd), "chain": partial(chain, tuned=database)}
     for name in stages:
         graph = run[name](graph, target, threads)
         verify(graph, constants=False)

@@ -98,7 +98,7 @@ class Profile:
                 str(r.step),
                 r.op,
                 r.kernel,
-                r.template + (f" {{{' '.join(f'{k}={v}' for k, v in r.params.items())}}}" if r.params else ""),
+                r.template + (f" {{{' '.join(f'{k}={brief(v)}' for k, v in r.params.items())}}}" if r.params else ""),
                 r.chosen,
                 "x".join(map(str, r.shape)),
                 f"{r.time:.4f}",
@@ -147,6 +147,12 @@ class Report:
         lines = [f"{e}: {sum(ops.values())} ops ({', '.join(f'{n} {k}' for k, n in sorted(ops.items()))})" for e, ops in self.precision.items()]
         arenas = ", ".join(f"{size:,} bytes" + ("" if batch is None else f" at batch {batch}") for batch, size in self.arena.items())
         return "\n".join([*lines, f"weights {self.weights:,} bytes, arena {arenas}; {self.target}, {self.threads} thread{'s' * (self.threads > 1)}"])
+
+
+def brief(value: Any) -> str:
+    """A parameter for a table; the trace of a schedule is too long for one."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{len(text)} characters"
 
 
 def benchmark(model: CompiledModel, repeat: int, warmup: int, inputs: Inputs, batch: int | None) -> Benchmark:

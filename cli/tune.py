@@ -21,6 +21,10 @@ def tune(
     db: Annotated[str | None, typer.Option("--db", help="The database to add to; made where there is none. tuned.json without it.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long; what takes most time comes first.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the operands and of the order of the calls.")] = 0,
+    search_by: Annotated[
+        str, typer.Option("--search", help="templates, or metaschedule: TVM's search too, each region in its own process.")
+    ] = "templates",
+    trials: Annotated[int, typer.Option(help="Kernels that MetaSchedule measures for each region.")] = 64,
     again: Annotated[bool, typer.Option("--again", help="Measure what the database has already, too.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure nothing: print what a database (without --db the shipped one) holds for the graph.")
@@ -32,8 +36,8 @@ def tune(
 ) -> None:
     """Measure every template and parameter choice of each distinct region on cold data, and keep the winners for `compile --tuned`."""
     load_imports(imports)
-    if compare and (again or seconds is not None):
-        raise TersorError("--compare measures nothing: leave --seconds and --again out")
+    if compare and (again or seconds is not None or search_by != "templates"):
+        raise TersorError("--compare measures nothing: leave --seconds, --again and --search out")
     from .. import transform
     from ..backend.tuning import search
 
@@ -41,11 +45,13 @@ def tune(
     if compare:
         result = search.compare(graph, target, threads, batches_of(batch), db)
     else:
-        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", seconds, seed, again, progress=True)
+        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", seconds, seed, again, True, search_by, trials)
     if as_json:
         show.emit_json(json.loads(result.to_json()))
         return
     show.table(*result.cells(), left=3)
+    for searched in result.searched:
+        show.line(str(searched))
     for line in result.complaints:
         show.note(f"warning: {line}", style="yellow")
     show.line(result.summary)

@@ -442,7 +442,7 @@ def test_tune_mistakes_are_one_line(cli: Cli, module: nn.Module) -> None:
     for arguments, message in (
         (("tune", "model.tersor"), 'error: tuned.json is no tuning database: expected {"format": 1, "targets": …}'),
         (("compile", "model.tersor", "-o", "m.tso", "--tuned", "none.json"), "error: there is no tuning database none.json: tersor tune MODEL --db"),
-        (("tune", "model.tersor", "--compare", "--again"), "error: --compare measures nothing: leave --seconds and --again out"),
+        (("tune", "model.tersor", "--compare", "--again"), "error: --compare measures nothing: leave --seconds, --again and --search out"),
     ):
         done = cli(*arguments)
         assert done.code == 1 and done.err.startswith(message) and done.err.count("\n") == 1

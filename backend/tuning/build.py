@@ -15,6 +15,7 @@ from tvm_ffi import structural_equal
 
 from ...ir.graph import Graph
 from ...ir.op import Const, Value
+from ..chain import SEPARATE
 from ..emit import Emitter
 from ..kernels.geometry import tasks
 from ..kernels.template import Params, Template
@@ -28,14 +29,25 @@ FLUSH = "flush"
 _CHAINS = 8
 
 
+@dataclass(frozen=True)
+class Separate:
+    """Stands for no chain: a kernel for each of its regions."""
+
+    name: str = SEPARATE
+
+
 @dataclass
 class Task:
-    """A distinct region: how often the network has it, and what may compute it, the cost model's favourite first."""
+    """A distinct region: how often the network has it, and what may compute it, the cost model's favourite first.
+
+    parts: of a chain, the regions that it is made of, with their choices; the option `Separate` runs them one after the other.
+    """
 
     key: str
     op: Fused
-    options: list[tuple[Template, Params]]
+    options: Sequence[tuple[Template | Separate, Params]]
     count: int = 1
+    parts: tuple[Fused, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -52,7 +64,7 @@ class Candidate:
     """
 
     task: Task
-    template: Template
+    template: Template | Separate
     params: Params
     run: Callable[[], None] | None = None
     idle: Callable[[], None] | None = None
@@ -61,10 +73,16 @@ class Candidate:
     error: float = 0.0
     samples: list[float] = field(default_factory=list)
     functions: dict[Any, Any] = field(default_factory=dict)
+    arena: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Kernels of one call."""
+        return len(self.task.parts) if isinstance(self.template, Separate) else 1
 
     @property
     def kernel(self) -> Any:
-        """The function of its kernel, beside the host function that calls it."""
+        """The function of its (first) kernel, beside the host function that calls it."""
         return next(iter(self.functions.values()))
 
     def __str__(self) -> str:
@@ -92,7 +110,8 @@ def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Gro
     for i, candidate in enumerate(candidates):
         twins = [c for c in candidates[:i] if c.task is candidate.task and c.same is None and not c.problem]
         try:
-            arenas.append(_emit(emitter, candidate, f"c{i}", twins))
+            candidate.arena = _emit(emitter, candidate, f"c{i}", twins)
+            arenas.append(candidate.arena)
         except Exception as error:
             candidate.problem = _said(error)
     module = _compile(emitter, _flush_functions(target, threads), candidates)
@@ -103,7 +122,8 @@ def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Gro
     for i, candidate in enumerate(candidates):
         if not candidate.problem and candidate.same is None:
             key = candidate.task.key
-            candidate.run, candidate.idle = _calls(module(f"c{i}"), [*inputs[key], outputs[key], weights, arena])
+            arrays = [*inputs[key], outputs[key], weights, arena]
+            candidate.run, candidate.idle = _calls(module(f"c{i}"), arrays, candidate.steps)
     flush = _flush(module(FLUSH), threads, target.lanes)
     # memory that was never written is one page of zeros, which does not empty a cache
     other = np.full((2 * cache_size(3) + threads * 4 * target.l2) // 4, 1.0, np.float32)
@@ -129,16 +149,29 @@ def region_graph(op: Fused, template: str, params: Params) -> Graph:
     return graph
 
 
+def parts_graph(task: Task) -> Graph:
+    """A graph of the separate regions of a chain, with operands as `region_graph` has them for the whole."""
+    graph = Graph("parts")
+    made = {v: graph.add(v.op.rebuilt()) if isinstance(v.op, Const) else graph.add_input(v.type, f"x{i}") for i, v in enumerate(task.op.args)}
+    for op in task.parts:
+        made[op.out] = graph.add(Fused([made[v] for v in op.args], op.body, op.template, op.params, loc=op.loc))
+    graph.set_outputs([made[task.parts[-1].out]])
+    return graph
+
+
 def _emit(emitter: Emitter, candidate: Candidate, name: str, twins: list[Candidate]) -> int:
     """Add a candidate's host function and kernel; returns the bytes of its arena. Code equal to that of one of the `twins` is taken back."""
     mark = emitter.mark()
     try:
-        graph = plan(region_graph(candidate.task.op, candidate.template.name, candidate.params), emitter.target, emitter.threads)
+        task = candidate.task
+        separate = isinstance(candidate.template, Separate)
+        graph = parts_graph(task) if separate else region_graph(task.op, candidate.template.name, candidate.params)
+        graph = plan(graph, emitter.target, emitter.threads)
         _, arena = emitter.add(graph, name)
     except Exception:
         emitter.undo(mark)
         raise
-    candidate.functions = {var: f for var, f in emitter.functions.items() if var not in mark[0]}
+    candidate.functions = emitter.functions_of(graph, name)
     candidate.same = next((twin for twin in twins if structural_equal(twin.kernel, candidate.kernel)), None)
     if candidate.same is not None:
         emitter.undo(mark)
@@ -170,8 +203,8 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _calls(function: SafeCall, arrays: Sequence[np.ndarray]) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Calls of a host function of one step on these arrays: with the step, and with none."""
+def _calls(function: SafeCall, arrays: Sequence[np.ndarray], steps: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Calls of a host function of so many steps on these arrays: with all steps, and with none."""
     needed = runtime()
 
     def call(steps: int) -> Callable[[], None]:
@@ -182,7 +215,7 @@ def _calls(function: SafeCall, arrays: Sequence[np.ndarray]) -> tuple[Callable[[
         # the arrays are held as long as the call is
         return lambda held=arrays: needed.check(function(None, arguments.array, arguments.count, byref(AnyValue())))  # type: ignore[misc]
 
-    return call(1), call(0)
+    return call(steps), call(0)
 
 
 def _random(v: Value, rng: np.random.Generator) -> np.ndarray:

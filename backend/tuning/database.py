@@ -3,6 +3,9 @@
     {"format": 1, "targets": {"x86_64 znver5, 1 thread": {"tile.conv2d 1x64x56x56 o64 k3 s1 p1 + relu": {
       "template": "winograd", "params": {…}, "versions": {…}, "candidates": [{"template": …, "params": …, "ms": …, "samples": …, "error": …}, …]}}}}
 
+An entry may have a kernel of MetaSchedule beside them, which then is what `compile` takes: {"template": …, "found": {"trace": …, "ms": …,
+"template_ms": …, …}, "candidates": […]}.
+
 It is written whole or not at all. Every candidate's time is kept, the winner's first, so that a cost model can be held against it.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +41,36 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A kernel that MetaSchedule found and that was faster than every template. trace: of its schedule, as JSON.
+
+    ms, template_ms: its time and that of the fastest template in the same race; samples, error: as of a `Timing`; made: versions, and trials, seed
+    and cost model of the search.
+    """
+
+    trace: str
+    ms: float
+    template_ms: float
+    samples: int
+    error: float
+    made: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Entry:
-    """What was measured for one region. `candidates` begin with the winner; `versions` of what made the code."""
+    """What was measured for one region. `candidates` begin with the winner of the templates; `versions` of what made the code."""
 
     template: str
     params: dict[str, Any]
     versions: dict[str, str]
     candidates: tuple[Timing, ...]
+    found: Found | None = None
 
     @property
     def ms(self) -> float:
-        return self.candidates[0].ms
+        """Of the fastest kernel. One that was found raced later, so its time is taken relative to the template's."""
+        ratio = self.found.ms / self.found.template_ms if self.found is not None else 1.0
+        return ratio * self.candidates[0].ms
 
     def of(self, template: str, params: dict[str, Any]) -> Timing | None:
         """The timing of a candidate, where it was measured."""
@@ -127,11 +149,20 @@ def _entry(data: dict[str, Any]) -> Entry:
     timings = tuple(Timing(c["template"], dict(c["params"]), float(c["ms"]), int(c["samples"]), float(c["error"])) for c in data["candidates"])
     if not timings or not timings[0].is_of(data["template"], data["params"]):
         raise ValueError("does not begin its candidates with the winner")
-    return Entry(str(data["template"]), dict(data["params"]), dict(data["versions"]), timings)
+    found = data.get("found")
+    return Entry(str(data["template"]), dict(data["params"]), dict(data["versions"]), timings, None if found is None else _found(found))
+
+
+def _found(data: dict[str, Any]) -> Found:
+    json.loads(data["trace"])
+    return Found(data["trace"], float(data["ms"]), float(data["template_ms"]), int(data["samples"]), float(data["error"]), dict(data["made"]))
 
 
 def _entry_json(entry: Entry) -> str:
-    head = json.dumps({"template": entry.template, "params": entry.params, "versions": entry.versions})[:-1]
+    data = {"template": entry.template, "params": entry.params, "versions": entry.versions}
+    if entry.found is not None:
+        data["found"] = asdict(entry.found)
+    head = json.dumps(data)[:-1]
     lines = [
         json.dumps({"template": c.template, "params": c.params, "ms": round(c.ms, 5), "samples": c.samples, "error": float(f"{c.error:.1e}")})
         for c in entry.candidates

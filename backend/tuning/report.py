@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..kernels.metaschedule import NAME
 from .build import Task
 from .database import Database, Entry
+from .metaschedule import Searched
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A region. count: how often the network has it; macs: of one. model, tuned: the choices; ms: None where not measured.
 
-    loss: time of the model's choice over that of the tuned one, less one.
+    loss: time of the model's choice over that of the tuned one, less one. chain: it competes with separate kernels, which have rows of their own.
     """
 
     key: str
@@ -27,6 +29,7 @@ class Comparison:
     tuned: str
     model_ms: float | None
     tuned_ms: float | None
+    chain: bool = False
 
     @property
     def loss(self) -> float | None:
@@ -48,7 +51,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Result of `tune`. rows: regions that leave a choice; measured, left: how many were measured now, and how many the cap kept from it."""
+    """Result of `tune`. rows: regions that leave a choice; measured, left: how many were measured now, and how many the cap kept from it.
+
+    searched: what MetaSchedule did for each region, where it was asked for.
+    """
 
     rows: tuple[Comparison, ...]
     problems: tuple[Problem, ...]
@@ -58,16 +64,17 @@ class Tuning:
     seconds: float
     measured: int
     left: int
+    searched: tuple[Searched, ...] = ()
 
     @property
     def model_ms(self) -> float:
-        """Time of these regions in the network as the model would choose; those with both times."""
-        return sum(r.count * r.model_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None)
+        """Time of these regions in the network as the model would choose; those with both times, each in a kernel of its own."""
+        return sum(r.count * r.model_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None and not r.chain)
 
     @property
     def tuned_ms(self) -> float:
         """The same with the tuned choices."""
-        return sum(r.count * r.tuned_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None)
+        return sum(r.count * r.tuned_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None and not r.chain)
 
     @property
     def loss(self) -> float:
@@ -104,16 +111,18 @@ class Tuning:
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         made = f"{self.measured} measured now in {self.seconds:.0f} s" if self.measured else "none measured now"
         left = f", {self.left} not in the database" if self.left else ""
+        chains = sum(r.chain for r in self.rows)
+        regions = f"{len(self.rows) - chains} distinct regions with a choice" + (f" and {chains} chains" if chains else "")
         return (
-            f"{len(self.rows)} distinct regions with a choice, {made}{left}; cold kernel times in the network: {self.model_ms:.3f} ms by the "
-            f"model, {self.tuned_ms:.3f} ms tuned, loss {self.loss:.1%} ({threads}, {self.target})"
+            f"{regions}, {made}{left}; cold kernel times in the network: {self.model_ms:.3f} ms by the model, {self.tuned_ms:.3f} ms tuned, "
+            f"loss {self.loss:.1%} ({threads}, {self.target})"
         )
 
     def __str__(self) -> str:
         header, lines = self.cells()
         widths = [max(map(len, column)) for column in zip(header, *lines)]
         table = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip() for line in (header, *lines)]
-        return "\n".join([*table, *self.complaints, self.summary])
+        return "\n".join([*table, *map(str, self.searched), *self.complaints, self.summary])
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Everything but the database as a JSON object, written to a file if one is named."""
@@ -128,6 +137,7 @@ class Tuning:
             "loss": self.loss,
             "rows": [asdict(r) | {"loss": r.loss} for r in self.rows],
             "problems": [asdict(p) for p in self.problems],
+            "searched": [asdict(s) for s in self.searched],
         }
         text = json.dumps(data, indent=1)
         if path is not None:
@@ -146,7 +156,9 @@ def compared(tasks: Sequence[Task], entries: dict[str, Entry]) -> list[Compariso
     for task in tasks:
         (template, params), entry = task.options[0], entries.get(task.key)
         model = entry.of(template.name, params) if entry is not None else None
-        tuned = shown(entry.template, entry.params) if entry is not None else ""
+        tuned = "" if entry is None else shown(entry.template, entry.params) if entry.found is None else NAME
         times = (model.ms if model is not None else None, entry.ms if entry is not None else None)
-        rows.append(Comparison(task.key, task.count, task.op.macs(), len(task.options), shown(template.name, params), tuned, *times))
+        rows.append(
+            Comparison(task.key, task.count, task.op.macs(), len(task.options), shown(template.name, params), tuned, *times, bool(task.parts))
+        )
     return rows

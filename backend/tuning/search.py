@@ -18,12 +18,17 @@ from ..runtime import require_host
 from ..schedule import candidates, modelled
 from ..target import Target, resolve
 from ..tile import Fused
+from . import metaschedule
 from .build import Candidate, Group, Task, build
+from .chains import chain_tasks
 from .database import Database, Entry, Timing, plain
 from .key import shape_key
+from .metaschedule import Searched
 from .report import Problem, Tuning, compared
 from .timing import STAGES, check, race, ranked, score
 
+#: Ways to search, and the kernels that MetaSchedule measures for each region unless said otherwise.
+SEARCHES, TRIALS = ("templates", "metaschedule"), 64
 #: Kernels and bytes that are built and measured together: enough to share what a build costs, few enough to stop between groups.
 KERNELS, BYTES = 24, 1 << 30
 
@@ -38,15 +43,20 @@ def tune(
     seed: int = 0,
     again: bool = False,
     progress: Progress | bool | None = None,
+    search: str = "templates",
+    trials: int = TRIALS,
 ) -> Tuning:
     """Measure what may compute each region of a graph, on cold data, and keep the fastest.
 
     target, threads, batch: as for `compile`; the target must be this machine.
     db: where results go: a `Database`, or a file that is read if there is one and written after each group of kernels. None: the result alone.
-    seconds: stop between two groups of kernels after so long; the regions with most time by the cost model come first.
-    seed: of the operands and of the order of the calls in each round.
+    seconds: stop between two groups of kernels after so long; the regions with most time by the cost model come first. A search by
+    MetaSchedule is killed then, and what it had found until then counts.
+    seed: of the operands, of the order of the calls in each round, and of MetaSchedule.
     again: measure regions that the database has already, too.
     progress: True for a bar on a terminal, or a function (what, done, total).
+    search: `"templates"`, or `"metaschedule"`: after the templates, where the database does not know them yet, TVM's MetaSchedule searches a kernel
+    for each region, one at a time, each in a process of its own. trials: how many kernels it measures for each region.
 
     Every kernel's result is compared with the interpreter's: one that is wrong, or does not build, never wins and is in `problems`.
     `compile(graph, tuned=result.database)` or `tuned="file.json"` uses the choices. Raises `TersorError` for a target that is not this machine,
@@ -61,23 +71,72 @@ def tune(
     require_host(target, "a kernel to be tuned")
     if threads < 1:
         raise TersorError(f"threads must be at least 1, got {threads}")
+    if search not in SEARCHES:
+        raise TersorError(f"unknown search={search!r}; valid: {', '.join(SEARCHES)}")
+    if trials < 1:
+        raise TersorError(f"trials must be at least 1, got {trials}")
     database = open_database(db)
-    every = tasks_of([graph if n is None else graph.at(n) for n in batch_sizes(graph, batch)], target, threads)
+    graphs = [graph if n is None else graph.at(n) for n in batch_sizes(graph, batch)]
+    every = tasks_of(graphs, target, threads)
     known = database.section(target, threads)
-    open_tasks = [task for task in every if again or not _complete(known.get(task.key), task)]
+    open_tasks = open_of(every, known, again)
     problems: list[Problem] = []
     rng, done = np.random.default_rng(seed), 0
+    stop = None if seconds is None else started + seconds
     with open_progress(progress) as show:
-        for group in groups(open_tasks):
-            if seconds is not None and done and time.monotonic() - started > seconds:
-                break
-            problems += measure(group, target, threads, seed, rng, database, _ticks(show, done, len(group), len(open_tasks)))
-            done += len(group)
-            if database.path is not None:
-                database.save()
-    rows = compared(every, database.section(target, threads))
-    left = len(open_tasks) - done
-    return Tuning(tuple(rows), tuple(problems), database, target.name, threads, time.monotonic() - started, done, left)
+
+        def measured(tasks: list[Task]) -> int:
+            """Measure tasks until `stop`, but one group at least; returns how many."""
+            count = 0
+            for group in groups(tasks):
+                if stop is not None and done + count and time.monotonic() > stop:
+                    break
+                problems.extend(measure(group, target, threads, seed, rng, database, _ticks(show, count, len(group), len(tasks))))
+                count += len(group)
+                if database.path is not None:
+                    database.save()
+            return count
+
+        done += measured(open_tasks)
+        # which kernels a chain has to beat is known now
+        chains = chain_tasks(graphs, target, threads, database)
+        open_chains = open_of(chains, database.section(target, threads), again)
+        done += measured(open_chains)
+        left = len(open_tasks) + len(open_chains) - done
+        searched: list[Searched] = []
+        if search == "metaschedule":
+            searched, missed = with_metaschedule(every, target, threads, trials, seed, stop, database, again, show)
+            left += missed
+    rows = compared([*every, *chains], database.section(target, threads))
+    took = time.monotonic() - started
+    return Tuning(tuple(rows), tuple(problems), database, target.name, threads, took, done, left, tuple(searched))
+
+
+def with_metaschedule(
+    tasks: Sequence[Task],
+    target: Target,
+    threads: int,
+    trials: int,
+    seed: int,
+    stop: float | None,
+    database: Database,
+    again: bool,
+    show: Progress | None,
+) -> tuple[list[Searched], int]:
+    """MetaSchedule for one region after the other until `stop`; returns what it did, and for how many regions there was no time."""
+    known = database.section(target, threads)
+    wanted = [task for task in tasks if (entry := known.get(task.key)) is None or again or entry.found is None]
+    searched: list[Searched] = []
+    for i, task in enumerate(wanted):
+        left = None if stop is None else stop - time.monotonic()
+        if task.key not in known or (left is not None and left <= 0):
+            return searched, len(wanted) - i
+        searched.append(metaschedule.search(task, target, threads, trials, seed, left, database))
+        if searched[-1].kept and database.path is not None:
+            database.save()
+        if show is not None:
+            show("searching", i + 1, len(wanted))
+    return searched, 0
 
 
 def compare(
@@ -93,9 +152,11 @@ def compare(
 
     target = resolve(target)
     database = find(db, target) or Database()
-    every = tasks_of([graph if n is None else graph.at(n) for n in batch_sizes(graph, batch)], target, threads)
+    graphs = [graph if n is None else graph.at(n) for n in batch_sizes(graph, batch)]
+    every = tasks_of(graphs, target, threads)
     known = database.section(target, threads)
     left = sum(task.key not in known for task in every)
+    every += [task for task in chain_tasks(graphs, target, threads, database) if task.key in known]
     return Tuning(tuple(compared(every, known)), (), database, target.name, threads, 0.0, 0, left)
 
 
@@ -169,13 +230,20 @@ def measure(
         if order:
             order += [c for c in group.candidates if c.task is task and c.same in order]
             timings = [_timing(c, c.same or c) for c in order]
-            database.add(target, threads, task.key, Entry(timings[0].template, timings[0].params, made, tuple(timings)))
+            before = database.section(target, threads).get(task.key)
+            found = before.found if before is not None else None
+            database.add(target, threads, task.key, Entry(timings[0].template, timings[0].params, made, tuple(timings), found))
     return [Problem(c.task.key, c.template.name, c.params, c.problem) for c in group.candidates if c.problem]
 
 
 def _timing(candidate: Candidate, measured: Candidate) -> Timing:
     """What the database keeps; candidates of equal code share what one of them took."""
     return Timing(candidate.template.name, plain(candidate.params), score(measured), len(measured.samples), measured.error)
+
+
+def open_of(tasks: Sequence[Task], known: dict[str, Entry], again: bool) -> list[Task]:
+    """Tasks to be measured: those that are not in the database with all their options, or all."""
+    return [task for task in tasks if again or not _complete(known.get(task.key), task)]
 
 
 def _complete(entry: Entry | None, task: Task) -> bool:

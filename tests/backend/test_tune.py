@@ -18,6 +18,7 @@ from tvm import tirx as t
 
 import tersor
 from tersor import Const, Database, Graph, Tensor, TersorError
+from tersor.backend.chain import SEPARATE
 from tersor.backend.fuse import fuse, wrap
 from tersor.backend.kernels import template
 from tersor.backend.kernels.conv_direct import Direct
@@ -208,7 +209,7 @@ def test_tuned_takes_what_it_says() -> None:
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda p: p.name)
 def test_shipped_entries_name_templates_that_exist(path: Path) -> None:
     list(template.templates_for(TileConv2d.__new__(TileConv2d)))
-    known = {made.name for templates in template.TEMPLATES.values() for made in templates}
+    known = {made.name for templates in (*template.TEMPLATES.values(), template.CHAINS) for made in templates} | {SEPARATE}
     entries = [e for section in Database.load(path).targets.values() for e in section.values()]
     assert entries and {e.template for e in entries} <= known
 

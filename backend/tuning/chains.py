@@ -1,0 +1,56 @@
+"""Chains to be measured: regions that one kernel may compute together, against a kernel for each of them.
+
+Both run with cold weights in the same race. `separate` in the database says that a chain lost; its regions keep their own entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...ir.graph import Graph
+from ..chain import LONGEST, WORTH, linked, separate_cost
+from ..kernels.template import Params, Template
+from ..lower import lower
+from ..region import Region
+from ..schedule import candidates
+from ..target import Target
+from ..tile import Fused
+from .build import Separate, Task
+from .database import Database
+from .key import shape_key
+
+#: Chains that the model takes for so many times as slow as their regions are not measured, nor options beyond that of the best one.
+HOPELESS = 1.5
+
+
+def chain_tasks(graphs: Sequence[Graph], target: Target, threads: int, tuned: Database | None) -> list[Task]:
+    """Distinct chains of graphs, those first that could save most by the model. Their regions are as the database, else the model, chooses."""
+    tasks: dict[str, Task] = {}
+    gains: dict[str, float] = {}
+    for graph in graphs:
+        for op in lower(graph, target, threads, tuned=tuned or False, until="schedule").ops:
+            for length in range(2, LONGEST + 1) if isinstance(op, Fused) else ():
+                found = linked(op, length, target, threads)  # type: ignore[arg-type]
+                if found is None:
+                    continue
+                parts, merged = found
+                key = shape_key(merged)
+                if key in tasks:
+                    tasks[key].count += 1
+                elif made := _task(key, parts, merged, target, threads):
+                    tasks[key], gains[key] = made
+    return sorted(tasks.values(), key=lambda task: -gains[task.key] * task.count)
+
+
+def _task(key: str, parts: list[Fused], merged: Fused, target: Target, threads: int) -> tuple[Task, float] | None:
+    """A chain's task, and what the chain saves by the model in cycles."""
+    region = Region(merged)
+    separate = separate_cost(parts, target, threads)
+    costs = [(template.cost(region, target, params), template, params) for template, params in candidates(region, target, threads)]
+    best = min(cost for cost, _, _ in costs)
+    if best > HOPELESS * separate:
+        return None
+    chains: list[tuple[Template | Separate, Params]] = [(t, p) for cost, t, p in sorted(costs, key=lambda c: c[0]) if cost <= HOPELESS * best]
+    apart: tuple[Template | Separate, Params] = (Separate(), {})
+    options = [*chains, apart] if WORTH * best < separate else [apart, *chains]
+    return Task(key, merged, options, parts=tuple(parts)), separate - best
