@@ -57,7 +57,9 @@ def fits_recorded() -> Iterator[list[dict[str, Any]]]:
 
     def recorded(layer: Any, *args: Any, **kwargs: Any) -> Any:
         solved = refit(layer, *args, **kwargs)
-        fits.append({"layer": f"{layer.name} [{layer.loc}]", "pixels": pixels(layer), "rows": solved.rows, "unknowns": solved.unknowns})
+        # without the machine's paths
+        where = f"{layer.name} [{layer.loc}]".replace(f"{Path(__file__).resolve().parents[1]}/", "")
+        fits.append({"layer": where, "pixels": pixels(layer), "rows": solved.rows, "unknowns": solved.unknowns})
         return solved
 
     with mock.patch.object(carry, "refit", recorded):
