@@ -47,12 +47,8 @@ NETWORKS = ("resnet18", "vgg16")
 
 
 def plans_of(network: str) -> dict[str, str]:
-    """VGG-16 has no streams to read in parts, and its first linear layer has 25,088 inputs, whose second moments take 5 GB each: the
-    convolution in front of it is left out where moments are taken."""
-    if network != "vgg16":
-        return PLANS
-    plans = {label: text for label, text in PLANS.items() if "streams" not in label}
-    return plans | {"by sensitivity": plans["by sensitivity"].replace("}", ' exclude=["features.28"]}')}
+    """VGG-16 has no streams to read in parts."""
+    return PLANS if network != "vgg16" else {label: text for label, text in PLANS.items() if "streams" not in label}
 
 
 def built(module: nn.Module, graph: Graph) -> nn.Module:

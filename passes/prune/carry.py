@@ -20,7 +20,7 @@ from ..reconstruct.clamp import clamp_after, refit_clamped
 from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64
 from ..reconstruct.replay import Replay
-from ..reconstruct.rows import Fitted, Rows, channel_axis, draw, refit, refittable, weights_of
+from ..reconstruct.rows import MOST_UNKNOWNS, Fitted, Rows, channel_axis, draw, refit, refittable, weights_of
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
 from .select import BY_RESPONSE, Method, by_response, by_score
@@ -201,6 +201,11 @@ class Pruning:
         else:
             w = _without(layer, array_of(value), lost)
             if self.settings.reconstruct:
+                warnings.warn(
+                    f"{self.settings.name}: {layer.name} [{layer.loc}] cannot be refitted (a transposed convolution, or more than {MOST_UNKNOWNS:,} "
+                    "unknowns): its weights stay, its bias makes up for the mean of what it lost",
+                    stacklevel=2,
+                )
                 own = None if isinstance(layer, Matmul) else layer.b
                 b = shortfall(replay, layer, w)[0] + (0 if own is None else array_of(own))
             else:

@@ -63,7 +63,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class BlockFit:
     """Relative squared error of a block's results on chunks held out, before and after; where it did not fall, the block stays as it was."""
 
     name: str
@@ -83,7 +83,7 @@ def refit_blocks(
     epochs: int,
     rate: float = 0.05,
     depth: int = 4,
-) -> list[Fitted]:
+) -> list[BlockFit]:
     """Fit the blocks of `graph` in place to those of `old`, in order.
 
     pairs: what values of the graph were; outputs must be among them. epochs: passes over the images for each block. rate: largest step, relative to
@@ -174,7 +174,7 @@ def trained(block: Block, graph: Graph) -> Env:
     return weights
 
 
-def fit(block: Block, weights: Env, given: Sequence[Value], x: Data, y: Data, rng: np.random.Generator, epochs: int, rate: float) -> Fitted:
+def fit(block: Block, weights: Env, given: Sequence[Value], x: Data, y: Data, rng: np.random.Generator, epochs: int, rate: float) -> BlockFit:
     """Train the weights in place; where the error on the chunks held out does not fall they are put back."""
     import torch
 
@@ -208,4 +208,4 @@ def fit(block: Block, weights: Env, given: Sequence[Value], x: Data, y: Data, rn
     after = judged()
     if not after < before:
         weights |= start
-    return Fitted(block.outs[0].name, before, min(after, before))
+    return BlockFit(block.outs[0].name, before, min(after, before))

@@ -139,6 +139,8 @@ def test_readers_that_cannot_be_refitted_are_judged_too(monkeypatch: pytest.Monk
     repaired, not_repaired = (prune(f"macs=0.5 per_layer=uniform reconstruct={r}", g) for r in ("true", "false"))
     x = torch.cat(images())
     assert (g(x) - repaired(x)).norm() < 0.9 * (g(x) - not_repaired(x)).norm()
+    with pytest.warns(UserWarning, match=r"nn.conv_transpose2d \[2\] cannot be refitted"):
+        tersor.transform(g, "prune-channels{macs=0.5 per_layer=uniform}", calibration=images())
 
 
 # -- what is left ------------------------------------------------------------------------------
