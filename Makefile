@@ -28,7 +28,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m tersor.bench.demo
 
 test: $(VENV)/.test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov=ir --cov=passes --cov-report=term:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --cov=ir --cov=passes --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

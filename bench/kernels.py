@@ -7,19 +7,22 @@ times the layers of layers.py and every distinct kernel of the seven networks, a
 
 A kernel is bound by max(multiply-adds / FMA peak, bytes / bandwidth), where the bandwidth is that of copying as many bytes between two arrays,
 also with warm and with cold caches. Multiply-adds are those of the direct convolution, so Winograd passes its bound.
+
+The rounds are divided into passes. Each measures the FMA peak beside the kernel, and a layer with Winograd beside the same without: the clock of a
+shared machine drifts by a tenth within minutes, a ratio within a pass does not. What a layer reached is the median of its passes' ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tersor
-from tersor.backend.measure import Profile
+from tersor.backend.measure import Profile, Row
 from tersor.backend.schedule import WINOGRAD
 
 from .bandwidth import SIZES, copy_gbs
@@ -32,6 +35,15 @@ from .models import GMACS, build
 ROOT = Path(__file__).parents[1]
 #: Layout changes at the borders of a one-layer module: no part of its kernel.
 BORDER = ("pack", "unpack")
+STATES = ("warm", "cold")
+#: Ends the name of a layer that is compiled without Winograd.
+WITHOUT = ", without winograd"
+
+
+#: Passes that the rounds are divided into.
+PASSES = 5
+#: What one layer or kernel took in a pass, ms with warm and with cold caches, and the FMA peak meanwhile, GFLOP/s.
+Pass = dict[str, float]
 
 
 def main() -> None:
@@ -42,7 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
-    layers = [measure_layer(layer, args.rounds) for layer in LAYERS if layer.group in args.groups]
+    layers = [r for beside in together(args.groups) for r in measure_layers(beside, args.rounds)]
     networks = {name: measure_network(name, args.rounds) for name in args.networks}
     report = finished({"machine": machine(), "rounds": args.rounds, "layers": layers, "networks": networks})
     args.out.mkdir(parents=True, exist_ok=True)
@@ -56,69 +68,82 @@ def main() -> None:
 # -- measuring ---------------------------------------------------------------------------------
 
 
-def profiles(exe: tersor.CompiledModel, rounds: int) -> tuple[Profile, Profile]:
-    """With warm caches, as far as the kernels before leave them warm, and with cold ones."""
-    return exe.profile(rounds=rounds), exe.profile(rounds=rounds, cold=True)
+def together(groups: Sequence[str]) -> list[list[Layer]]:
+    """The layers of the groups; one with Winograd and the same without are measured side by side."""
+    found: dict[tuple[str, str], list[Layer]] = {}
+    for layer in LAYERS:
+        if layer.group in groups:
+            found.setdefault((layer.group, with_winograd(layer.name)), []).append(layer)
+    return list(found.values())
 
 
-def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
-    """One layer by itself: its kernels together, without the layout changes around them."""
-    graph = tersor.trace(layer.module(), (layer.input(),))
-    exe = tersor.compile(graph, batch=layer.batch, winograd=WINOGRAD if layer.winograd else 0)
-    warm, cold = profiles(exe, rounds)
-    chosen = [i for i, r in enumerate(warm.rows) if r.op not in BORDER]
-    rows = [warm.rows[i] for i in chosen]
-    main = max(rows, key=lambda r: r.time)
+def with_winograd(name: str) -> str:
+    return name.partition(WITHOUT)[0]
+
+
+def profiles(models: Sequence[tersor.CompiledModel], rounds: int) -> list[list[tuple[Profile, Profile]]]:
+    """For each model its passes, with warm caches, as far as the kernels before leave them warm, and with cold ones; a pass of each in turn."""
+    share = max(rounds // PASSES, 1)
+    passes = [[(exe.profile(rounds=share), exe.profile(rounds=share, cold=True)) for exe in models] for _ in range(min(PASSES, rounds))]
+    return [list(of_model) for of_model in zip(*passes)]
+
+
+def measure_layers(layers: Sequence[Layer], rounds: int) -> list[dict[str, Any]]:
+    """Layers side by side, each by itself: its kernels together, without the layout changes around them."""
+    models = [tersor.compile(tersor.trace(x.module(), (x.input(),)), batch=x.batch, winograd=WINOGRAD if x.winograd else 0) for x in layers]
+    return [layer_record(layer, passes) for layer, passes in zip(layers, profiles(models, rounds))]
+
+
+def layer_record(layer: Layer, passes: Sequence[tuple[Profile, Profile]]) -> dict[str, Any]:
+    rows = passes[0][0].rows
+    steps = [i for i, r in enumerate(rows) if r.op not in BORDER]
+    main = max((rows[i] for i in steps), key=lambda r: r.time)
     about = {"group": layer.group, "name": layer.name, "goal": [layer.goal.unit, layer.goal.value] if layer.goal else None}
-    return about | record(
-        main.template,
-        main.params,
-        main.chosen,
-        macs=sum(r.macs for r in rows),
-        nbytes=sum(size(r) for r in rows),
-        warm=sum(r.time for r in rows),
-        cold=sum(cold.rows[i].time for i in chosen),
-        peak=max(warm.peak_gflops, cold.peak_gflops),
-    )
+    return about | record(main, sum(rows[i].macs for i in steps), sum(size(rows[i]) for i in steps), taken(passes, steps))
 
 
-def measure_network(name: str, rounds: int) -> list[dict[str, Any]]:
-    """The distinct kernels of a network in the order of their share; `calls` share one kernel, times are means over them."""
+def measure_network(name: str, rounds: int) -> dict[str, Any]:
+    """Whole runs, and the distinct kernels in the order of their share; `calls` share one kernel, times are means over them."""
     import torch
 
     exe = tersor.compile(tersor.trace(build(name), (torch.randn(1, 3, 224, 224),)))
-    warm, cold = profiles(exe, rounds)
+    (passes,) = profiles([exe], rounds)
+    rows = passes[0][0].rows
     calls: dict[str, list[int]] = {}
-    for i, row in enumerate(warm.rows):
+    for i, row in enumerate(rows):
         calls.setdefault(row.kernel, []).append(i)
     found = []
     for steps in calls.values():
-        row = warm.rows[steps[0]]
-        times = {state: statistics.mean(p.rows[i].time for i in steps) for state, p in (("warm", warm), ("cold", cold))}
+        row = rows[steps[0]]
         about = {
             "op": row.op,
             "shape": list(row.shape),
             "loc": row.loc.replace(f"{ROOT}/", ""),
             "calls": len(steps),
-            "share": sum(warm.rows[i].share for i in steps),
+            "share": statistics.median(sum(warm.rows[i].share for i in steps) for warm, _ in passes),
         }
-        peak = max(warm.peak_gflops, cold.peak_gflops)
-        found.append(about | record(row.template, row.params, row.chosen, row.macs, size(row), **times, peak=peak))
-    return sorted(found, key=lambda r: -float(r["share"]))
+        means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(passes, steps)]
+        found.append(about | record(row, row.macs, size(row), means))
+    runs = [{"run": warm.run, "peak": max(warm.peak_gflops, cold.peak_gflops)} for warm, cold in passes]
+    return {"macs": sum(r.macs for r in rows), "runs": runs, "kernels": sorted(found, key=lambda r: -float(r["share"]))}
 
 
-def record(template: str, params: dict[str, Any], chosen: str, macs: int, nbytes: float, warm: float, cold: float, peak: float) -> dict[str, Any]:
-    """What is known of one kernel; times in ms."""
-    return {
-        "template": template,
-        "params": params,
-        "chosen": chosen,
-        "macs": macs,
-        "bytes": round(nbytes),
-        "warm": {"ms": warm, "copy_gbs": copy_gbs(nbytes, cold=False)},
-        "cold": {"ms": cold, "copy_gbs": copy_gbs(nbytes, cold=True)},
-        "peak_gflops": peak,
-    }
+def taken(passes: Sequence[tuple[Profile, Profile]], steps: Sequence[int]) -> list[Pass]:
+    """What the steps took together."""
+    return [
+        {
+            "warm": sum(warm.rows[i].time for i in steps),
+            "cold": sum(cold.rows[i].time for i in steps),
+            "peak": max(warm.peak_gflops, cold.peak_gflops),
+        }
+        for warm, cold in passes
+    ]
+
+
+def record(row: Row, macs: int, nbytes: float, passes: list[Pass]) -> dict[str, Any]:
+    """What is known of one kernel."""
+    kernel = {"template": row.template, "params": row.params, "chosen": row.chosen}
+    return kernel | {"macs": macs, "bytes": round(nbytes), "passes": passes, "copy_gbs": {s: copy_gbs(nbytes, cold=s == "cold") for s in STATES}}
 
 
 def size(row: Any) -> float:
@@ -127,23 +152,40 @@ def size(row: Any) -> float:
 
 
 def finished(report: dict[str, Any]) -> dict[str, Any]:
-    """With the peak of the run, and each kernel's part of its bound. The peak is the highest seen: nothing but another load makes it lower."""
-    records = [*report["layers"], *(k for kernels in report["networks"].values() for k in kernels)]
-    peak = max(r.pop("peak_gflops") for r in records)
-    direct = {r["name"].partition(", without")[0]: r for r in report["layers"] if ", without" in r["name"]}
+    """With medians over the passes, each kernel's part of its bound, and what layers reached: median, lowest and highest of the passes' ratios.
+
+    `of_limit` of a network: whole runs as multiples of the time that its multiply-adds, those of direct convolutions, take at the peak.
+    """
+    records = [*report["layers"], *(k for net in report["networks"].values() for k in net["kernels"])]
     for r in records:
-        for s in (r["warm"], r["cold"]):
-            bound = max(2 * r["macs"] / peak, r["bytes"] / s["copy_gbs"]) / 1e6
-            s |= {"gflops": 2 * r["macs"] / s["ms"] / 1e6, "gbs": r["bytes"] / s["ms"] / 1e6, "of_bound": bound / s["ms"]}
+        peak = statistics.median(p["peak"] for p in r["passes"])
+        for state in STATES:
+            ms = statistics.median(p[state] for p in r["passes"])
+            bound = max(2 * r["macs"] / peak, r["bytes"] / r["copy_gbs"][state]) / 1e6
+            r[state] = {"ms": ms, "gflops": 2 * r["macs"] / ms / 1e6, "gbs": r["bytes"] / ms / 1e6, "of_bound": bound / ms}
+        r["peak_gflops"] = peak
+    direct = {with_winograd(r["name"]): r for r in report["layers"] if WITHOUT in r["name"]}
     for r in report["layers"]:
         if r["goal"]:
             unit, least = r["goal"]
-            speed = r["warm"]["gflops"]
-            gain = direct[r["name"]]["cold"]["ms"] / r["cold"]["ms"] if unit == "direct" else math.nan
-            reached = {"peak": speed / peak, "gflops": speed, "direct": gain}[unit]
-            r["reached"], r["met"] = reached, reached >= least
+            ratios = ratio(unit, r, direct.get(r["name"], r))
+            r["reached"], r["range"] = statistics.median(ratios), [min(ratios), max(ratios)]
+            r["met"] = r["reached"] >= least
+    for net in report["networks"].values():
+        limits = [p["run"] / (2 * net["macs"] / p["peak"] / 1e6) for p in net["runs"]]
+        net["ms"] = statistics.median(p["run"] for p in net["runs"])
+        net["of_limit"] = [statistics.median(limits), min(limits), max(limits)]
+    peaks = [p["peak"] for r in records for p in r["passes"]]
     copies = {str(2**k): [copy_gbs(2**k, cold) for cold in (False, True)] for k in range(SIZES[0].bit_length() - 1, SIZES[1].bit_length(), 2)}
-    return {"peak_gflops": peak, "copy_gbs": copies} | report
+    return {"peak_gflops": [min(peaks), max(peaks)], "copy_gbs": copies} | report
+
+
+def ratio(unit: str, r: dict[str, Any], direct: dict[str, Any]) -> list[float]:
+    """What a layer reached in each pass, in the unit of its goal; `direct` was measured beside it."""
+    if unit == "direct":
+        return [slow["cold"] / fast["cold"] for slow, fast in zip(direct["passes"], r["passes"])]
+    speeds = [2 * r["macs"] / p["warm"] / 1e6 for p in r["passes"]]
+    return speeds if unit == "gflops" else [speed / p["peak"] for speed, p in zip(speeds, r["passes"])]
 
 
 if __name__ == "__main__":

@@ -23,14 +23,17 @@ def markdown(report: dict[str, Any]) -> str:
 def about(report: dict[str, Any]) -> list[str]:
     m = report["machine"]
     warm, cold = zip(*report["copy_gbs"].values())
+    low, high = report["peak_gflops"]
     return [
         f"{m['processor']}, {' '.join(m['features'])}; {m['date']}, commit {m['commit'] or 'unknown'}.",
-        f"One thread, medians of {report['rounds']} runs.",
+        f"One thread, {report['rounds']} runs in passes, medians over the passes.",
         "",
-        f"FMA peak of this run {report['peak_gflops']:.0f} GFLOP/s; copies read and write together {min(warm):.0f} to {max(warm):.0f} GB/s "
+        f"FMA peak of this run {low:.0f} to {high:.0f} GFLOP/s; copies read and write together {min(warm):.0f} to {max(warm):.0f} GB/s "
         f"with warm caches and {min(cold):.0f} to {max(cold):.0f} GB/s with cold ones, by size.",
         "A kernel's bound is max(multiply-adds / peak, bytes / bandwidth of a copy of as many bytes). Multiply-adds are those of the direct",
         "convolution: Winograd does fewer and passes it. Cold: a buffer of twice the last level of cache is read before each call.",
+        "Each pass measures the FMA peak beside the kernel, and a layer without Winograd beside the same with it: what was reached is the median of",
+        "the passes' ratios, in brackets the lowest and the highest.",
     ]
 
 
@@ -47,9 +50,11 @@ def layer_tables(report: dict[str, Any], level: str = "##") -> list[str]:
 def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0) -> list[str]:
     """The distinct kernels of each network with at least `share` of its time."""
     lines: list[str] = []
-    for name, kernels in report["networks"].items():
-        lines += ["", f"{level} {name}", "", *head(KERNEL_COLUMNS, 2)]
-        for r in (r for r in kernels if r["share"] >= share):
+    for name, net in report["networks"].items():
+        limit, low, high = net["of_limit"]
+        whole = f"A whole run takes {net['ms']:.2f} ms, {limit:.2f} ({low:.2f} to {high:.2f}) times its multiply-adds at the peak."
+        lines += ["", f"{level} {name}", "", whole, "", *head(KERNEL_COLUMNS, 2)]
+        for r in (r for r in net["kernels"] if r["share"] >= share):
             place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]
             lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), str(r["loc"])]))
     return lines
@@ -77,8 +82,9 @@ def goal(r: Record) -> list[str]:
     if not r["goal"]:
         return ["", ""]
     unit, least = r["goal"]
-    text = {"peak": f"{r['reached']:.1%}", "gflops": f"{r['reached']:.0f}", "direct": f"{r['reached']:.2f}x"}[unit]
-    return [str(Goal(unit, least)), text if r["met"] else f"**{text}**"]
+    form = {"peak": "{:.1%}", "gflops": "{:.0f}", "direct": "{:.2f}x"}[unit]
+    reached, low, high = (form.format(value) for value in (r["reached"], *r["range"]))
+    return [str(Goal(unit, least)), f"{reached if r['met'] else f'**{reached}**'} ({low} to {high})"]
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
@@ -88,7 +94,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(12, 5), layout="constrained")
     records = [r for r in report["layers"] if r["macs"]]
     groups = list(dict.fromkeys(r["group"] for r in records))
-    peak = report["peak_gflops"]
+    peak = max(report["peak_gflops"])
     for axis, state in zip(figure.subplots(1, 2, sharey=True), ("warm", "cold")):
         for k, group in enumerate(groups):
             rows = [r for r in records if r["group"] == group]

@@ -23,7 +23,7 @@ from ..reconstruct.replay import Replay
 from ..reconstruct.rows import MOST_UNKNOWNS, Fitted, Rows, channel_axis, draw, refit, refittable, weights_of
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
-from .select import BY_RESPONSE, Method, by_response, by_score
+from .select import BY_RESPONSE, Method, by_response, by_score, settled
 from .spaces import Counts, Space
 
 #: Responses of a layer per unknown, where its maps have them.
@@ -152,8 +152,11 @@ class Pruning:
             order = by_response(
                 self.settings.method, judge, drawn.evidence, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine)
             )
-            for space, k in mine:
-                self._drop(space, order[np.isin(order, space.sets)], k)
+            orders = [order[np.isin(order, space.sets)] for space, _ in mine]
+            if self.settings.method == "lasso":
+                orders = settled(judge, drawn.evidence, self.matter[judge], labels, mine, orders, self.lost(judge))
+            for (space, k), best in zip(mine, orders):
+                self._drop(space, best, k)
         return own
 
     def drawn(self, replay: Replay, layer: Fitted) -> Drawn:

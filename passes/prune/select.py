@@ -20,6 +20,7 @@ from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64, Moments
 from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
+from .exchange import exchanged
 from .spaces import Space
 from .surgeon import elimination_order
 
@@ -87,14 +88,30 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
 
 def by_response(method: Method, judge: Fitted, evidence: Evidence, matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
     """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`."""
-    # only proportions count; where no output depends on the judge, any order is as good
-    matter = matter / matter.mean() if matter.any() else np.ones_like(matter)
+    matter = proportions(matter)
     if method == "lasso":
         return lasso_order(judge, evidence.all, matter, labels, sets, lost, keep)
     # the ridge that fits the judge when as many sets go, spread evenly
     going = sets[np.linspace(0, len(sets), len(sets) - keep, endpoint=False).astype(np.int64)]
     ridge = evidence.ridge(judge, array_of(weight(judge)), ~(lost | np.isin(labels, going)))
     return elimination_order(judge, evidence.all, matter, labels, sets, lost, ridge)
+
+
+def settled(
+    judge: Fitted, evidence: Evidence, matter: F64, labels: Index, spaces: Sequence[tuple[Space, int]], orders: Sequence[Index], lost: Mask
+) -> list[Index]:
+    """The orders of spaces, each with how many of its sets stay, after sets were exchanged (`exchange`); as they are where sets differ in size."""
+    if not all(space.even for space, _ in spaces):
+        return list(orders)
+    pairs = [(order, k) for (_, k), order in zip(spaces, orders)]
+    going = np.concatenate([order[k:] for order, k in pairs])
+    ridge = evidence.ridge(judge, array_of(weight(judge)), ~(lost | np.isin(labels, going)))
+    return exchanged(judge, evidence.all, proportions(matter), labels, pairs, lost, ridge)
+
+
+def proportions(matter: F64) -> F64:
+    """Of what each response counts, with mean 1; where no output depends on the judge, any choice is as good."""
+    return matter / matter.mean() if matter.any() else np.ones_like(matter)
 
 
 # -- LASSO -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ stays, r, is refitted by W_r -= H_rs H_ss^-1 W_s and H_rr -= H_rs H_ss^-1 H_sr.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,57 +22,80 @@ from .constants import array_of
 AT_A_TIME = 1 / 32
 
 
+@dataclass(frozen=True)
+class Normal:
+    """Normal equations of one group of the judge, over the channels that are there.
+
+    a: X'X + ridge (k, k); right: X'Y + ridge W0 (k, m), W0 the weights as they were; d: what each response counts (m,); owner: the set of each
+    column (k,); prior: tr(W0' ridge W0 D).
+    """
+
+    a: F64
+    right: F64
+    d: F64
+    owner: Index
+    prior: float
+
+    @classmethod
+    def of(cls, m: Moments, w: F64, d: F64, owner: Index, columns: Index, ridge: float) -> Normal:
+        """w (k, m), owner (k,): of all columns of the patches, of which `columns` are there. ridge: relative to each column's sum of squares."""
+        a, w = m.covariance(columns), w[columns]
+        penalty = penalty_of(np.diag(a), ridge)
+        a[np.diag_indices_from(a)] += penalty
+        return cls(a, m.cross(columns) + penalty[:, None] * w, d, owner[columns], float(penalty @ (w * w) @ d))
+
+    def fit(self, columns: Index) -> Problem:
+        """The fit to some of the columns."""
+        from scipy.linalg import inv
+
+        h: F64 = inv(self.a[np.ix_(columns, columns)], overwrite_a=True, check_finite=False)
+        return Problem(h, h @ self.right[columns], self.d, self.owner[columns])
+
+
 @dataclass
 class Problem:
-    """One group of the judge. h: (X'X + ridge)^-1 (k, k); w: the refitted weights (k, m); d: what each response counts (m,); owner: the set of
-    each row (k,)."""
+    """A fit. h: (X'X + ridge)^-1 (k, k); w: the refitted weights (k, m); d: what each response counts (m,); owner: the set of each row (k,)."""
 
     h: F64
     w: F64
     d: F64
     owner: Index
 
-    @classmethod
-    def of(cls, m: Moments, prior: F64, d: F64, owner: Index, columns: Index, ridge: float) -> Problem:
-        """The refit to the given columns of the patches; prior (k, m), owner (k,): of all. ridge: relative to each column's sum of squares."""
-        from scipy.linalg import inv
-
-        a = m.covariance(columns)
-        penalty = penalty_of(np.diag(a), ridge)
-        right = m.cross(columns) + penalty[:, None] * prior[columns]
-        a[np.diag_indices_from(a)] += penalty
-        h: F64 = inv(a, overwrite_a=True, check_finite=False)
-        return cls(h, h @ right, d, owner[columns])
-
     def costs(self, sets: Index) -> F64:
         """What leaving out each set would cost if the others were refitted."""
-        order = np.argsort(self.owner, kind="stable")
-        first, last = (np.searchsorted(self.owner[order], sets, side=side) for side in ("left", "right"))
         cost = np.zeros(len(sets))
-        for size in np.unique(last - first):
-            mine = np.flatnonzero(last - first == size)
-            rows = order[first[mine][:, None] + np.arange(size)]
+        for mine, rows in rows_by_size(self.owner, sets):
             w = self.w[rows]
-            refitted = np.linalg.solve(self.h[rows[:, :, None], rows[:, None, :]], w) if size else w
+            refitted = np.linalg.solve(self.h[rows[:, :, None], rows[:, None, :]], w)
             cost[mine] = np.einsum("sij,sij,j->s", w, refitted, self.d)
         return cost
 
-    def eliminate(self, sets: Index) -> None:
-        """Leave the sets out and refit the rest."""
+    def eliminate(self, sets: Index) -> Mask:
+        """Leave the sets out and refit the rest; returns which rows stayed."""
         out = np.isin(self.owner, sets)
-        if not out.any():
-            return
         stay = ~out
-        k = np.linalg.solve(self.h[np.ix_(out, out)], np.hstack([self.h[np.ix_(out, stay)], self.w[out]]))
-        across = self.h[np.ix_(stay, out)]
-        rest = int(stay.sum())
-        self.h = self.h[np.ix_(stay, stay)] - across @ k[:, :rest]
-        self.w = self.w[stay] - across @ k[:, rest:]
-        self.owner = self.owner[stay]
+        if out.any():
+            k = np.linalg.solve(self.h[np.ix_(out, out)], np.hstack([self.h[np.ix_(out, stay)], self.w[out]]))
+            across = self.h[np.ix_(stay, out)]
+            rest = int(stay.sum())
+            self.h = self.h[np.ix_(stay, stay)] - across @ k[:, :rest]
+            self.w = self.w[stay] - across @ k[:, rest:]
+            self.owner = self.owner[stay]
+        return stay
 
 
-def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, ridge: float) -> Index:
-    """`sets`, those that are eliminated last first; arguments as of `lasso_order`. ridge: of the refits, relative to each column's sum of squares."""
+def rows_by_size(owner: Index, sets: Index) -> Iterator[tuple[Index, Index]]:
+    """(which sets (s,), their rows (s, size)) of the sets with equally many rows, none without any."""
+    order = np.argsort(owner, kind="stable")
+    first, last = (np.searchsorted(owner[order], sets, side=side) for side in ("left", "right"))
+    for size in np.unique(last - first):
+        if size:
+            mine = np.flatnonzero(last - first == size)
+            yield mine, order[first[mine][:, None] + np.arange(size)]
+
+
+def normals(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, lost: Mask, ridge: float) -> list[Normal]:
+    """Of the judge's groups; arguments as of `lasso_order`."""
     taps = len(moments[0].x) * len(moments) // len(labels)
     parts = zip(
         moments,
@@ -81,12 +104,21 @@ def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, la
         np.split(np.repeat(labels, taps), len(moments)),
         np.split(np.repeat(~lost, taps), len(moments)),
     )
-    problems = [Problem.of(m, w, d, owner, np.flatnonzero(there), ridge) for m, w, d, owner, there in parts if there.any()]
+    return [Normal.of(m, w, d, owner, np.flatnonzero(there), ridge) for m, w, d, owner, there in parts if there.any()]
+
+
+def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, ridge: float) -> Index:
+    """`sets`, those that are eliminated last first; arguments as of `lasso_order`. ridge: of the refits, relative to each column's sum of squares."""
+    problems = [n.fit(np.arange(len(n.owner))) for n in normals(judge, moments, matter, labels, lost, ridge)]
     left, gone = np.asarray(sets), np.zeros(0, np.int64)
     while len(left):
-        order = np.argsort(sum((p.costs(left) for p in problems), np.zeros(len(left))), kind="stable")
-        out = left[order[: max(1, int(len(left) * AT_A_TIME))]]
+        out = cheapest(problems, left)[: max(1, int(len(left) * AT_A_TIME))]
         for p in problems:
             p.eliminate(out)
         left, gone = left[~np.isin(left, out)], np.concatenate([gone, out])
     return gone[::-1]
+
+
+def cheapest(problems: Sequence[Problem], sets: Index) -> Index:
+    """The sets, those that cost least to leave out first."""
+    return sets[np.argsort(sum((p.costs(sets) for p in problems), np.zeros(len(sets))), kind="stable")]
