@@ -44,6 +44,7 @@ bench: $(VENV)/.bench
 	$(LATENCY) --name other_geometry --threads 1 --keep --networks $(OTHER_GEOMETRY)
 	$(BIN)/python -m tersor.bench.costs
 	$(BIN)/python -m tersor.bench.precision
+	$(BIN)/python -m tersor.bench.tuning --out bench/results/tuning.json
 	$(BIN)/python -m tersor.bench.kernels
 	$(BIN)/python -m tersor.bench.performance
 

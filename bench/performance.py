@@ -1,4 +1,4 @@
-"""docs/performance.md, made from what latency.py, costs.py, precision.py and kernels.py wrote.
+"""docs/performance.md, made from what latency.py, costs.py, precision.py, tuning.py and kernels.py wrote.
 
 python -m tersor.bench.performance [--results bench/results] [--out docs/performance.md]
 """
@@ -10,12 +10,12 @@ import json
 import os
 from pathlib import Path
 
-from . import costs_report, kernels_report, latency_report, precision_report
+from . import costs_report, kernels_report, latency_report, precision_report, tuning_report
 
 ROOT = Path(__file__).parents[1]
 #: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
 SHARE = 0.05
-SOURCES = ("latency", "other_geometry", "costs", "precision", "kernels")
+SOURCES = ("latency", "other_geometry", "costs", "precision", "tuning", "kernels")
 
 INTRODUCTION = """\
 # Performance
@@ -48,6 +48,13 @@ PRECISION = """\
 
 Trained networks, and networks with random weights, on real images. `compile(winograd=...)` is the setting; where no 3x3 convolution is of a kind
 that Winograd takes, it changes nothing. The figures of every image are in [precision.json]({results}/precision.json).
+"""
+
+TUNING = """\
+## With and without the tuned database
+
+What the cost model's choices lose against those of the [database](tuning.md) that ships for this processor, `compile(tuned=False)` against
+`compile()`.
 """
 
 KERNELS = """\
@@ -91,7 +98,7 @@ print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
 
 def page(results: Path, out: Path) -> str:
     """The text of the page at `out`, from the JSON files SOURCES in `results`."""
-    latency, other, costs, precision, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
+    latency, other, costs, precision, tuning, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
     link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
     lines = [
         INTRODUCTION,
@@ -111,6 +118,9 @@ def page(results: Path, out: Path) -> str:
         "",
         PRECISION.format(results=link),
         *precision_report.tables(precision),
+        "",
+        TUNING,
+        *tuning_report.tables(tuning),
         "",
         KERNELS.format(results=link),
         *kernels_report.about(kernels),

@@ -5,8 +5,9 @@
 
 Sizes count, not weights: these are random, channels go by l1, nothing is refitted (accuracy.py has both for trained networks). "Built" is
 the torch network whose convolutions have the channel counts of the pruned one: its batch norms folded, and where a branch reads some channels of a
-stream, the first so many. All models of a network are timed in turns, each in a process of its own. --models keeps the compiled ones;
---prepare stops when they are there, so that nothing but the timing need run on a quiet machine. --keep adds to an earlier run's records.
+stream, the first so many. The cost model chooses all kernels, for the shipped database knows the original's alone. All models of a network are
+timed in turns, each in a process of its own. --models keeps the compiled ones; --prepare stops when they are there, so that nothing but the timing
+need run on a quiet machine. --keep adds to an earlier run's records.
 Writes pruned_latency.json and pruned_latency.md.
 """
 
@@ -123,7 +124,7 @@ def prepare(network: str, winograd: Sequence[int], threads: int, folder: Path, s
     for w in missing:
         records = []
         for i, ((plan, variant), graph) in enumerate(graphs.items()):
-            exe = tersor.compile(graph, threads=threads, winograd=w)
+            exe = tersor.compile(graph, threads=threads, winograd=w, tuned=False)
             path = folder / f"{network}-{threads}-{w}-{i}.tso"
             exe.save(path)
             y = graph(x).numpy()

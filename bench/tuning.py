@@ -1,9 +1,9 @@
 """What the cost model loses against tuned choices: per region from the database, and for whole networks measured here.
 
-    python -m tersor.bench.tuning [--networks resnet18 vgg16] [--threads 1 2] [--db FILE] [--out bench/results/tuning.json]
+    python -m tersor.bench.tuning [--networks resnet18 vgg16] [--threads 1 2] [--twice resnet50] [--db FILE] [--out bench/results/tuning.json]
 
 Without --db the shipped database is used; regions that it does not have are named. Whole networks are compiled with the database and with the
-cost model alone, and called in turns.
+cost model alone, and called in turns. Networks after --twice are tuned twice from nothing: how long that takes, and whether it agrees with itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import tersor
+from tersor.backend.target import resolve
 from tersor.backend.tuning.search import compare
 
 from .engines import machine
@@ -54,11 +55,29 @@ def measure(name: str, threads: int, db: Path | None, rounds: int) -> dict[str, 
     }
 
 
+def twice(name: str, threads: int) -> dict[str, Any]:
+    """A network tuned from nothing with two seeds: seconds, and what the second's choices cost against the first's, by the first's times."""
+    graph = traced(name)
+    first, second = (tersor.tune(graph, threads=threads, seed=seed) for seed in (0, 1))
+    here, there = (t.database.section(resolve("cpu"), threads) for t in (first, second))
+    pairs = [(r.count, here[r.key], there[r.key]) for r in first.rows if not r.chain and r.key in here and r.key in there]
+    timed = [(n * a.ms, n * other.ms) for n, a, b in pairs if (other := a.of(b.template, b.params)) is not None]
+    return {
+        "network": name,
+        "threads": threads,
+        "seconds": [first.seconds, second.seconds],
+        "regions": len(pairs),
+        "same": sum((a.template, a.params) == (b.template, b.params) for _, a, b in pairs),
+        "cost": sum(b for _, b in timed) / sum(a for a, _ in timed) - 1,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(GMACS), choices=list(GMACS), metavar="NAME")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--twice", nargs="*", default=["resnet50"], choices=list(GMACS), metavar="NAME")
     parser.add_argument("--db", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -80,9 +99,14 @@ def main() -> None:
                 print(f"{'':14} not in the database: {key}")
     above = [f"{r['network']} ({r['threads']} threads)" for r in rows if r["loss"] > ALLOWED]
     print(f"loss above {ALLOWED:.0%}: {', '.join(above) or 'none'}; the largest {max(r['loss'] for r in rows):.1%}")
+    again = [twice(name, max(args.threads)) for name in args.twice]
+    for t in again:
+        print(
+            f"{t['network']} twice: {t['seconds'][0]:.0f} and {t['seconds'][1]:.0f} s, {t['same']} of {t['regions']} the same, {t['cost']:.1%} more"
+        )
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"machine": machine(), "allowed": ALLOWED, "rows": rows}, indent=1) + "\n")
+        args.out.write_text(json.dumps({"machine": machine(), "allowed": ALLOWED, "rows": rows, "twice": again}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

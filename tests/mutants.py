@@ -216,6 +216,20 @@ MUTANTS = (
         "tests/passes/prune/test_select.py",
     ),
     Mutant(
+        "of the sets that do not stay, those come that gain most",
+        "passes/prune/exchange.py",
+        'np.argsort(-gain, kind="stable")',
+        'np.argsort(gain, kind="stable")',
+        "tests/passes/prune/test_exchange.py",
+    ),
+    Mutant(
+        "what a set gains is weighed by what each response counts",
+        "passes/prune/exchange.py",
+        "np.linalg.solve(schur, c[rows]), self.normal.d)",
+        "np.linalg.solve(schur, c[rows]), np.ones_like(self.normal.d))",
+        "tests/passes/prune/test_exchange.py",
+    ),
+    Mutant(
         "the last layer of a branch makes up for what the other term lost",
         "passes/reconstruct/rows.py",
         "y += responses(missing, axis, image, pixel)",
