@@ -18,8 +18,10 @@ from ..reconstruct.moments import F64, Moments
 from ..reconstruct.rows import Fitted
 from .surgeon import Normal, Problem, cheapest, normals, rows_by_size
 
-#: Sets that are exchanged at a time, at first, as a share of those that stay, and as a share of these those that are eliminated at a time.
-AT_FIRST, AT_A_TIME = 1 / 8, 1 / 4
+#: Sets that are exchanged at a time, as a share of those that stay: at first, and in the end.
+AT_FIRST, AT_LAST = 1 / 8, 1 / 64
+#: Sets that are eliminated at a time, as a share of those that are exchanged.
+AT_A_TIME = 1 / 4
 #: An exchange that lowers what is left of the error by less than this is not worth another.
 LEAST = 1e-3
 
@@ -98,7 +100,7 @@ def exchanged(
     for order, keep in orders:
         stay, out = order[:keep], order[keep:]
         batch = max(1, int(keep * AT_FIRST)) if len(stay) and len(out) else 0
-        while batch:
+        while batch >= max(1, int(keep * AT_LAST)):
             trial = [s.copy() for s in state]
             now = _exchange(trial, stay, out, batch)
             before, after = (sum(s.explained for s in of) for of in (state, trial))
