@@ -38,8 +38,6 @@ BORDER = ("pack", "unpack")
 STATES = ("warm", "cold")
 #: Ends the name of a layer that is compiled without Winograd.
 WITHOUT = ", without winograd"
-
-
 #: Passes that the rounds are divided into.
 PASSES = 5
 #: What one layer or kernel took in a pass, ms with warm and with cold caches, and the FMA peak meanwhile, GFLOP/s.
@@ -168,7 +166,7 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
     for r in report["layers"]:
         if r["goal"]:
             unit, least = r["goal"]
-            ratios = ratio(unit, r, direct.get(r["name"], r))
+            ratios = gains(r, direct[r["name"]]) if unit == "direct" else speeds(unit, r)
             r["reached"], r["range"] = statistics.median(ratios), [min(ratios), max(ratios)]
             r["met"] = r["reached"] >= least
     for net in report["networks"].values():
@@ -180,12 +178,15 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
     return {"peak_gflops": [min(peaks), max(peaks)], "copy_gbs": copies} | report
 
 
-def ratio(unit: str, r: dict[str, Any], direct: dict[str, Any]) -> list[float]:
-    """What a layer reached in each pass, in the unit of its goal; `direct` was measured beside it."""
-    if unit == "direct":
-        return [slow["cold"] / fast["cold"] for slow, fast in zip(direct["passes"], r["passes"])]
-    speeds = [2 * r["macs"] / p["warm"] / 1e6 for p in r["passes"]]
-    return speeds if unit == "gflops" else [speed / p["peak"] for speed, p in zip(speeds, r["passes"])]
+def gains(r: dict[str, Any], direct: dict[str, Any]) -> list[float]:
+    """How many times faster than the direct kernel a layer was in each pass, with cold caches."""
+    return [slow["cold"] / fast["cold"] for slow, fast in zip(direct["passes"], r["passes"])]
+
+
+def speeds(unit: str, r: dict[str, Any]) -> list[float]:
+    """What a layer reached in each pass: GFLOP/s, or their part of the peak."""
+    gflops = [2 * r["macs"] / p["warm"] / 1e6 for p in r["passes"]]
+    return gflops if unit == "gflops" else [g / p["peak"] for g, p in zip(gflops, r["passes"])]
 
 
 if __name__ == "__main__":

@@ -61,14 +61,15 @@ def twice(name: str, threads: int) -> dict[str, Any]:
     first, second = (tersor.tune(graph, threads=threads, seed=seed) for seed in (0, 1))
     here, there = (t.database.section(resolve("cpu"), threads) for t in (first, second))
     pairs = [(r.count, here[r.key], there[r.key]) for r in first.rows if not r.chain and r.key in here and r.key in there]
-    timed = [(n * a.ms, n * other.ms) for n, a, b in pairs if (other := a.of(b.template, b.params)) is not None]
+    # what the first run could not build has no time there
+    timed = [(n, a, b, other) for n, a, b in pairs if (other := a.of(b.template, b.params)) is not None]
     return {
         "network": name,
         "threads": threads,
         "seconds": [first.seconds, second.seconds],
-        "regions": len(pairs),
-        "same": sum((a.template, a.params) == (b.template, b.params) for _, a, b in pairs),
-        "cost": sum(b for _, b in timed) / sum(a for a, _ in timed) - 1,
+        "regions": len(timed),
+        "same": sum((a.template, a.params) == (b.template, b.params) for _, a, b, _ in timed),
+        "cost": sum(n * other.ms for n, _, _, other in timed) / sum(n * a.ms for n, a, _, _ in timed) - 1,
     }
 
 
