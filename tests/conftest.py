@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -20,6 +23,24 @@ class RootIsNoTestPackage:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RootIsNoTestPackage())
+
+
+def _seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectstart() -> None:
+    """What a module draws when it is imported does not depend on which modules were imported before."""
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test draws does not depend on which tests ran before it in the same worker."""
+    _seed()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
