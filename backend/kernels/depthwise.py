@@ -6,7 +6,7 @@ input vector is loaded once and feeds all the taps it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,8 +23,8 @@ from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
 
-#: From this many multiply-adds for each vector of the input on, the rows that the next output row needs are fetched ahead. With fewer, loads are
-#: what takes the time, and fetching adds to them.
+#: From this many multiply-adds for each vector of the input on, the next output row, and the rows that it needs, are fetched ahead. With fewer,
+#: loads are what takes the time, and fetching adds to them.
 BUSY = 3
 
 
@@ -39,7 +39,9 @@ class Depthwise(ConvTemplate):
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
-        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows=True)}]
+        # where there are many channels, convolutions before and behind divide these: each thread finds in its own cache what it wrote there
+        rows = g.c <= g.n * g.h * g.w
+        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows)}]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         return depthwise_cycles(conv_window(region))
@@ -93,22 +95,27 @@ def depthwise_row(
     for columns, x, repeat in layout:
         with b.range("tile", 0, repeat) as i:
             ox = b.let("ox", x + i * columns)
-            ahead = Ahead(k.args[k.anchor.x], b.let("ahead", new + (number + i) * (g.kh * each * LINE)), each) if lines else None
+            ahead = []
+            if lines:
+                ahead.append(Ahead(k.args[k.anchor.x], b.let("ahead", new + (number + i) * (g.kh * each * LINE)), each))
+            if lines and k.threads > 1:
+                # another thread may have used this memory before: to take it over lasts as long as to read it
+                ahead.append(Ahead(k.out, result + (g.ow + ox) * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
             _tile(k, g, columns, oy, ox, x if repeat == 1 else None, taps, source, result, block, image, ahead)
         number += repeat
 
 
 def _tile(
     k: Kernel, g: Window, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr],
-    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, ahead: Ahead | None,
+    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, ahead: Sequence[Ahead],
 ) -> None:  # fmt: skip
     b, lanes, op = k.b, g.lanes, k.anchor
     tile = Tile(b, width, 1, lanes)
     tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))
     with b.loop("r", *taps) as r:
-        if ahead is not None:
-            for line in range(ahead.lines):
-                b.prefetch(ahead.buffer, ahead.at + (r * ahead.lines + line) * LINE)
+        for a in ahead:
+            for line in range(a.lines):
+                b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
         weights = [b.let("w", b.load(k.args[op.w], ((block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
         row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
         for column, pairs in touched(g, width, static_x):

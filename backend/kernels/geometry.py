@@ -14,6 +14,9 @@ from ..tile import block, logical_type
 from ..tir import Builder, Expr
 from .micro import cover, runs
 
+#: Times the elements of its input that a layer's weights may count to be few beside it.
+FEW = 4
+
 
 @dataclass(frozen=True)
 class Window:
@@ -50,8 +53,11 @@ class Window:
 
     @property
     def light(self) -> bool:
-        """Whether the weights are no more than the input: then threads divide the map, and each reads all of them."""
-        return self.o * self.c // self.groups * self.kh * self.kw <= self.n * self.c * self.h * self.w
+        """Whether the weights are few beside the input: then threads divide the map, and each reads all of them.
+
+        Weights that every thread reads are cheaper than as much of an activation that moves from one thread's cache to another's.
+        """
+        return self.o * self.c // self.groups * self.kh * self.kw <= FEW * self.n * self.c * self.h * self.w
 
     @property
     def out_blocks(self) -> int:

@@ -19,11 +19,12 @@ STREAM = 2048
 
 @dataclass(frozen=True)
 class Ahead:
-    """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others."""
+    """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others: to read, or to write."""
 
     buffer: Buffer
     at: Expr
     lines: int
+    write: bool = False
 
 
 @dataclass

@@ -88,7 +88,7 @@ def search(task: Task, target: Target, threads: int, trials: int, seed: int, sec
         check(group)
         race(group, np.random.default_rng(seed))
         template, *others = group.candidates
-        order = ranked(group.candidates)
+        order = ranked(group.candidates, threads)
         right = [c for c in order if c in others]
         if right and template in order:
             best, kept = right[0], order[0] is not template

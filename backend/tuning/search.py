@@ -226,7 +226,7 @@ def measure(
     race(group, rng, count)
     made = versions()
     for task in tasks:
-        order = ranked(c for c in group.candidates if c.task is task)
+        order = ranked((c for c in group.candidates if c.task is task), threads)
         if order:
             order += [c for c in group.candidates if c.task is task and c.same in order]
             timings = [_timing(c, c.same or c) for c in order]

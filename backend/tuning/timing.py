@@ -16,6 +16,8 @@ from .build import Candidate, Group, Task
 STAGES = ((5, 1.25), (10, 1.08), (15, 1.0))
 #: Candidates this close to the fastest count as equal: the cost model's favourite among them wins, so that repeated runs agree.
 EQUAL = 1.02
+#: The same with several threads: whether a thread finds in its own cache what it wrote for the kernel before does not show in one kernel's time.
+EQUAL_SHARED = 1.05
 #: Largest max|y - y64| / max|y64| of a kernel against the interpreter in float64, by element type; what is not here must be equal.
 LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 5e-2}
 #: Multiply-adds from which the interpreter computes in the region's own precision: float64 would hold the operands a second time.
@@ -60,13 +62,14 @@ def score(candidate: Candidate) -> float:
     return float(np.quantile(candidate.samples, 0.25))
 
 
-def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+def ranked(candidates: Iterable[Candidate], threads: int = 1) -> list[Candidate]:
     """Timed candidates of one region, the winner first, then by time. Only those with all rounds may win."""
+    equal = EQUAL if threads == 1 else EQUAL_SHARED
     timed = [c for c in candidates if c.samples and not c.problem]
     most = max((len(c.samples) for c in timed), default=0)
     finalists = [c for c in timed if len(c.samples) == most]
     fastest = min((score(c) for c in finalists), default=0.0)
-    winner = next((c for c in finalists if score(c) <= EQUAL * fastest), None)
+    winner = next((c for c in finalists if score(c) <= equal * fastest), None)
     return sorted(timed, key=lambda c: (c is not winner, score(c)))
 
 

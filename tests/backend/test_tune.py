@@ -460,6 +460,8 @@ def test_halving_drops_losers_and_near_ties_go_to_the_model(monkeypatch: pytest.
         c.samples.clear()
     timing.race(replace(group, candidates=candidates), np.random.default_rng(0))
     assert timing.ranked(candidates)[0] is candidates[1]
+    # 3 % are not enough where threads share the work
+    assert timing.ranked(candidates, threads=2)[0] is candidates[0]
 
 
 def test_tune_says_what_it_takes() -> None:
