@@ -268,7 +268,7 @@ def sensitivities(
     matter: Mapping[Op, F64],
 ) -> list[np.ndarray]:
     """For each space, how much the squared error of the outputs grows (`curvature`) when shares of it stay and its readers are refitted, all
-    else as it was. The order in which its sets go is that of its judge."""
+    else as it was. The order in which its sets go is that of its judge; for LASSO that of elimination, where sets are exchanged."""
     errors = [np.zeros(len(shares)) for _ in spaces]
     orders: dict[int, Index] = {}
     replay = Replay(coupling.graph, calibration, ctx, f"{settings.name}: sensitivity", settings.samples)
@@ -293,8 +293,9 @@ def sensitivities(
         labels = coupling.sets(*source(layer))
         for i, space in mine:
             if i not in orders and settings.method in BY_RESPONSE:
-                none = np.zeros(len(labels), np.bool_)
-                orders[i] = by_response(settings.method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
+                # LASSO's selection is settled by exchange for the size that is planned: elimination says for every size how well that can go
+                none, method = np.zeros(len(labels), np.bool_), "obs" if space.even else settings.method
+                orders[i] = by_response(method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
             half = ~np.isin(labels, orders[i][len(space.sets) // 2 :])

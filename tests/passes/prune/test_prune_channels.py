@@ -143,6 +143,21 @@ def test_readers_that_cannot_be_refitted_are_judged_too(monkeypatch: pytest.Monk
         tersor.transform(g, "prune-channels{macs=0.5 per_layer=uniform}", calibration=images())
 
 
+def test_lasso_is_planned_by_elimination_where_it_is_settled_by_exchange() -> None:
+    g = graph()
+    coupling, ctx = Coupling(g), Context(images())
+    spaces = spaces_of(coupling, Choice())
+    matter = curvature(g, images(), 48, ctx.rng)
+    assert all(s.even for s in spaces)
+    shares = (0.0, 0.25, 0.5, 1.0)
+    lasso, obs, l1 = (
+        sensitivities(coupling, spaces, shares, Settings(method, 48, 10, True, True, "test"), Context(images()), images(), matter)
+        for method in ("lasso", "obs", "l1")
+    )
+    np.testing.assert_array_equal(lasso, obs)
+    assert np.sum(obs) < np.sum(l1)
+
+
 # -- what is left ------------------------------------------------------------------------------
 
 
