@@ -8,6 +8,7 @@ says how tiles and planes are arranged, winograd_phases.py is the code.
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
@@ -22,7 +23,7 @@ from .micro import max_rows
 from .template import Params, kernel
 from .toom_cook import POINTS, transform_weights
 from .winograd_phases import Phases
-from .winograd_plan import make_plan
+from .winograd_plan import grid, make_plan
 
 
 @kernel(TileConv2d)
@@ -32,14 +33,14 @@ class Winograd:
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
         g = conv_window(region)
-        geometry = (g.kh, g.kw, g.sh, g.sw, g.dh, g.dw, g.groups) == (3, 3, 1, 1, 1, 1, 1)
+        geometry = (g.kh, g.kw, g.sh, g.sw, g.groups) == (3, 3, 1, 1, 1)
         return geometry and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
         result = []
         for m in POINTS:
-            total = g.n * -(-g.oh // m) * -(-g.ow // m)
+            total = g.n * math.prod(grid(g, m))
             # every chunk reads all weights again: what its own part of the second-level cache holds costs nothing
             fits = (m + 2) ** 2 * g.c * g.out_blocks * g.lanes * 4 <= target.l2
             for wanted in (14, 28, 56, 112) if fits else (28, 14, 56, 112):

@@ -15,7 +15,7 @@ from tvm import tirx as t
 
 from ..region import Kernel
 from ..tir import Buffer, Expr, const
-from .geometry import share, workers
+from .geometry import share, span, workers
 from .micro import Tile, runs
 from .toom_cook import points_of, transform_input, transform_output
 from .winograd_plan import Kind, Plan, Planes
@@ -68,8 +68,8 @@ class Phases:
         b, m = self.k.b, self.p.m
         number, (high, wide) = b.let("number", number), (kind.high, kind.wide)
         image = b.let("image", t.floordiv(number, high * wide))
-        oy = kind.top + t.floordiv(t.floormod(number, high * wide), wide) * m
-        return image, b.let("oy", oy), b.let("ox", kind.left + t.floormod(number, wide) * m)
+        oy = spread(b.let("row", t.floordiv(t.floormod(number, high * wide), wide)), kind.top, m, self.p.g.dh)
+        return image, b.let("oy", oy), b.let("ox", spread(b.let("column", t.floormod(number, wide)), kind.left, m, self.p.g.dw))
 
     def _at(self, planes: Planes, kind: int, count: int, tile: Expr) -> Expr:
         """Which of the tiles of these planes the tile of a kind is."""
@@ -107,13 +107,13 @@ class Phases:
         with nullcontext() if begins is True else b.when(begins):
             for i in range(kind.rows):
                 for j in range(kind.columns):
-                    b.prefetch(x_in, (plane + (g.h + i) * g.w + j) * g.lanes)
-        inside = b.let("inside", t.all(y >= 0, x >= 0, y + rows <= g.h, x + columns <= g.w))
+                    b.prefetch(x_in, (plane + (g.h + i * g.dh) * g.w + j * g.dw) * g.lanes)
+        inside = b.let("inside", t.all(y >= 0, x >= 0, y + (rows - 1) * g.dh < g.h, x + (columns - 1) * g.dw < g.w))
         with b.when(inside):
-            self._columns(x_in, plane * g.lanes, g.w * g.lanes, rows, columns)
+            self._columns(x_in, plane * g.lanes, g.dh * g.w * g.lanes, g.dw * g.lanes, rows, columns)
         with b.when(t.Not(inside)):
             corner = self._border(plane, y, x, rows, columns)
-            self._columns(s, corner, p.a * g.lanes, rows, columns)
+            self._columns(s, corner, p.a * g.lanes, g.lanes, rows, columns)
         self._rows(self._numbers(kind), places)
 
     def _v_place(self, cover: Sequence[int], tile: Expr) -> tuple[Expr, Expr]:
@@ -135,17 +135,19 @@ class Phases:
         to = b.let("to", self._place("s") + a * a * lanes)
         with b.loop("zero", 0, a * a) as i:
             b.store(s, to + i * lanes, const(0.0, lanes=lanes), lanes)
-        with b.loop("dy", t.max(0, -y), t.min(rows, g.h - y)) as dy, b.loop("dx", t.max(0, -x), t.min(columns, g.w - x)) as dx:
-            b.store(s, to + (dy * a + dx) * lanes, b.load(self.k.args[self.k.anchor.x], (plane + dy * g.w + dx) * lanes, lanes), lanes)
+        down, across = span(b, y, rows, g.dh, g.h, True, True), span(b, x, columns, g.dw, g.w, True, True)
+        with b.loop("dy", *down) as dy, b.loop("dx", *across) as dx:
+            value = b.load(self.k.args[self.k.anchor.x], (plane + dy * (g.dh * g.w) + dx * g.dw) * lanes, lanes)
+            b.store(s, to + (dy * a + dx) * lanes, value, lanes)
         return to
 
-    def _columns(self, source: Buffer, at: Expr, row: Expr, rows: int, columns: int) -> None:
-        """S = B^T d, column by column."""
+    def _columns(self, source: Buffer, at: Expr, down: int, across: int, rows: int, columns: int) -> None:
+        """S = B^T d, column by column; down, across: floats between rows and between columns of the source."""
         b, a, s, lanes = self.k.b, self.p.a, self.k.scratch, self.p.g.lanes
         assert s is not None
         place = self._place("s")
         with b.loop("column", 0, columns) as column:
-            xs = [b.let("d", b.load(source, at + i * row + column * lanes, lanes)) for i in range(rows)]
+            xs = [b.let("d", b.load(source, at + i * down + column * across, lanes)) for i in range(rows)]
             for i, value in enumerate(transform_input(b, self.p.m, xs)):
                 b.store(s, place + (i * a + column) * lanes, value, lanes)
 
@@ -265,13 +267,13 @@ class Phases:
             xs = [b.let("m", b.load(scratch, source[plane] + plane * p.m_plane, lanes)) for plane in elements]
             for i, value in enumerate(transform_output(b, p.m, xs)):
                 b.store(scratch, place + (i * a + column) * lanes, value, lanes)
-        whole = (g.oh - kind.top) % kind.rows == 0 and (g.ow - kind.left) % kind.columns == 0
-        inside = b.let("inside", t.all(oy + kind.rows <= g.oh, ox + kind.columns <= g.ow))
+        whole = (g.oh - kind.top * g.dh) % (kind.rows * g.dh) == 0 and (g.ow - kind.left * g.dw) % (kind.columns * g.dw) == 0
+        inside = b.let("inside", t.all(oy + (kind.rows - 1) * g.dh < g.oh, ox + (kind.columns - 1) * g.dw < g.ow))
         with nullcontext() if whole else b.when(inside):
             self._pixels(kind, kind.rows, image, oy, ox, out_block, guard=False)
         if not whole:
             with b.when(t.Not(inside)):
-                self._pixels(kind, t.min(kind.rows, g.oh - oy), image, oy, ox, out_block, guard=True)
+                self._pixels(kind, t.min(kind.rows, t.floordiv(g.oh - oy + g.dh - 1, g.dh)), image, oy, ox, out_block, guard=True)
 
     def _pixels(self, kind: Kind, rows: Expr, image: Expr, oy: Expr, ox: Expr, out_block: Expr, guard: bool) -> None:
         p, g, b, lanes, scratch, op = self.p, self.p.g, self.k.b, self.p.g.lanes, self.k.scratch, self.k.anchor
@@ -282,7 +284,14 @@ class Phases:
             if op.b is not None:
                 bias = b.let("bias", b.load(self.k.args[op.b], out_block * lanes, lanes))
                 values = [v + bias for v in values]
-            to = b.let("to", (((image * g.out_blocks + out_block) * g.oh + oy + row) * g.ow + ox) * lanes)
+            to = b.let("to", (((image * g.out_blocks + out_block) * g.oh + oy + row * g.dh) * g.ow + ox) * lanes)
             for j, value in enumerate(values):
-                with b.when(ox + j < g.ow) if guard and j else nullcontext():
-                    self.k.finish(b.value(value), to + j * lanes, out_block * lanes, image, lanes)
+                with b.when(ox + j * g.dw < g.ow) if guard and (j or g.dw > 1) else nullcontext():
+                    self.k.finish(b.value(value), to + j * (g.dw * lanes), out_block * lanes, image, lanes)
+
+
+def spread(number: Expr, first: int, m: int, dilation: int) -> Expr:
+    """First output, along one axis, of a tile: tiles of m outputs from `first` on in each of the `dilation` parts, the parts' side by side."""
+    if dilation == 1:
+        return first + number * m
+    return (first + t.floordiv(number, dilation) * m) * dilation + t.floormod(number, dilation)

@@ -2,6 +2,9 @@
 
 What is left of a map beside its m x m tiles is covered by smaller ones where all tiles are one chunk: they need some of the points only (14 =
 4 + 4 + 4 + 2 takes 22^2 = 484 products of tiles and planes, where four times 4 takes 24^2), and the planes of weights stay the same.
+
+A convolution dilated by d is d x d ones that are not, each of every d-th row and column. Tiles of the d x d parts lie beside each other: those
+that start at neighbouring pixels have neighbouring numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ PAD = 16
 
 @dataclass(frozen=True)
 class Kind:
-    """Tiles of `rows` x `columns` outputs: a grid of high x wide of them in each image, whose first output pixel is (top, left)."""
+    """Tiles of `rows` x `columns` outputs: a grid of high x wide of them in each image, which begins at (top, left).
+
+    high and wide count the tiles of all parts of a dilated convolution, top and left the outputs of one part.
+    """
 
     rows: int
     columns: int
@@ -61,7 +67,7 @@ class Plan:
 
     @property
     def grid(self) -> tuple[int, int]:
-        return -(-self.g.oh // self.m), -(-self.g.ow // self.m)
+        return grid(self.g, self.m)
 
     @property
     def total(self) -> int:
@@ -82,16 +88,16 @@ class Plan:
     @cached_property
     def kinds(self) -> list[Kind]:
         """The m x m tiles, then those that are lower, narrower, and both."""
-        high, wide = self._strips(self.g.oh), self._strips(self.g.ow)
+        high, wide = self._strips(self.g.oh, self.g.dh), self._strips(self.g.ow, self.g.dw)
         return [Kind(rows, columns, h, w, top, left) for (columns, w, left), (rows, h, top) in product(wide, high)]
 
-    def _strips(self, size: int) -> list[tuple[int, int, int]]:
-        """(outputs of a tile, tiles, first output) along one axis."""
-        full, rest = divmod(size, self.m)
+    def _strips(self, size: int, dilation: int) -> list[tuple[int, int, int]]:
+        """(outputs of a tile, tiles, first output of a part) along one axis."""
+        full, rest = divmod(-(-size // dilation), self.m)
         part = rest + rest % 2
         if self.chunks == 1 and full and 0 < part < self.m:
-            return [(self.m, full, 0), (part, 1, full * self.m)]
-        return [(self.m, -(-size // self.m), 0)]
+            return [(self.m, full * dilation, 0), (part, dilation, full * self.m)]
+        return [(self.m, (full + (rest > 0)) * dilation, 0)]
 
     @cached_property
     def order(self) -> list[tuple[int, int]]:
@@ -172,6 +178,11 @@ class Plan:
         """Floats of scratch."""
         v, *own = self.sizes
         return v * (1 if self.by_channels else self.threads) + self.threads * sum(own)
+
+
+def grid(g: Window, m: int) -> tuple[int, int]:
+    """Rows and columns of m x m tiles in an image."""
+    return -(-g.oh // (m * g.dh)) * g.dh, -(-g.ow // (m * g.dw)) * g.dw
 
 
 def make_plan(region: Region, params: Params, threads: int) -> Plan:

@@ -78,6 +78,19 @@ CASES: dict[str, tuple[Graph, dict[str, int]]] = {
     "wide_padding": (conv_graph(1, 16, 20, (6, 5), (3, 3), padding=(2, 2, 0, 3), bias=False), {"m": 4, "tiles": 28, "groups": 2, "vectors": 2}),
     "map_below_a_tile": (conv_graph(1, 16, 16, (2, 1), (3, 3), padding=SAME), {"m": 6, "tiles": 1, "groups": 2, "vectors": 1}),
     "few_channels": (conv_graph(1, 5, 3, (11, 11), (3, 3), padding=SAME), {"m": 4, "tiles": 9, "groups": 2, "vectors": 2}),
+    "dilated": (
+        conv_graph(1, 32, 64, (28, 28), (3, 3), padding=(2,) * 4, dilation=(2, 2), residual=True),
+        {"m": 4, "tiles": 64, "groups": 2, "vectors": 2},
+    ),
+    "dilated_odd": (conv_graph(2, 20, 40, (17, 13), (3, 3), padding=(4,) * 4, dilation=(4, 3)), {"m": 2, "tiles": 9, "groups": 2, "vectors": 2}),
+    "dilated_narrow_tiles": (
+        conv_graph(1, 24, 32, (27, 14), (3, 3), padding=(2, 2, 1, 1), dilation=(2, 1)),
+        {"m": 4, "tiles": 64, "groups": 2, "vectors": 2},
+    ),
+    "dilated_beyond_the_map": (
+        conv_graph(1, 16, 16, (5, 4), (3, 3), padding=(6,) * 4, dilation=(6, 6)),
+        {"m": 4, "tiles": 36, "groups": 1, "vectors": 1},
+    ),
 }
 #: Errors of the method in single precision, relative to the largest result: F(6) is the worst.
 LIMITS = {2: 2e-6, 4: 5e-6, 6: 5e-5}
@@ -93,7 +106,7 @@ def test_kernels(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("target", TARGETS[1:])
-@pytest.mark.parametrize("name", ["one_chunk", "one_vector", "narrow_tiles", "last_chunk_short", "large_tile"])
+@pytest.mark.parametrize("name", ["one_chunk", "one_vector", "narrow_tiles", "last_chunk_short", "large_tile", "dilated"])
 def test_narrow_vectors(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, params = CASES[name]
     force(monkeypatch, **params)
@@ -115,10 +128,11 @@ def test_tail_with_exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_geometry(data: st.DataObject) -> None:
     draw = data.draw
     m = draw(st.sampled_from([2, 4, 6]))
+    dilation = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     padding = tuple(draw(st.integers(0, 2)) for _ in range(4))
-    size = (draw(st.integers(3, 20)), draw(st.integers(3, 20)))
+    size = draw(st.integers(2 * dilation[0] + 1, 20)), draw(st.integers(2 * dilation[1] + 1, 20))
     channels = draw(st.integers(5, 70)), draw(st.integers(1, 70))  # fewer stay plain planes
-    graph = conv_graph(draw(st.integers(1, 3)), *channels, size, (3, 3), padding=padding)
+    graph = conv_graph(draw(st.integers(1, 3)), *channels, size, (3, 3), padding=padding, dilation=dilation)
     params = {"m": m, "tiles": draw(st.integers(1, 30)), "groups": draw(st.integers(1, 4)), "vectors": draw(st.sampled_from([1, 2]))}
     with pytest.MonkeyPatch.context() as patch:
         force(patch, **params)
