@@ -12,6 +12,7 @@ train.py; with --train those that are missing are trained first.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import time
 import warnings
@@ -72,11 +73,14 @@ def main() -> None:
 
 
 class Results:
-    """accuracy.json: rows by their run's key."""
+    """accuracy.json: rows by their run's key. Several processes may write to one file: each adds its rows to what stands there."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.rows: dict[str, Row] = {r["key"]: r for r in json.loads(path.read_text())["rows"]} if path.is_file() else {}
+        self.rows = self._stored()
+
+    def _stored(self) -> dict[str, Row]:
+        return {r["key"]: r for r in json.loads(self.path.read_text())["rows"]} if self.path.is_file() else {}
 
     def has(self, run: Run) -> bool:
         """A row of the same run is there and did not fail."""
@@ -84,10 +88,12 @@ class Results:
         return row is not None and row["run"] == asdict(run) and "failed" not in row
 
     def put(self, *rows: Row) -> None:
-        self.rows |= {row["key"]: row for row in rows}
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps({"machine": machine(), "rows": list(self.rows.values())}, indent=1) + "\n")
-        partial.replace(self.path)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.rows = self._stored() | {row["key"]: row for row in rows}
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps({"machine": machine(), "rows": list(self.rows.values())}, indent=1) + "\n")
+            partial.replace(self.path)
 
 
 def attempt(run: Run, work: Callable[[Run], dict[str, Any]]) -> Row:
@@ -239,10 +245,12 @@ def measure_latency(results: Results, wanted: Sequence[Run], rounds: int, repeat
         for i in range(len(keys)):
             key = keys[(i + r) % len(keys)]
             times[key].append(found[key].benchmark(repeat=repeat, warmup=3, batch=1).median)
+    rows = []
     for key in keys:
         ratios = sorted(a / b for a, b in zip(times[base], times[key]))
-        results.rows[key] |= {"ms": float(np.median(times[key])), "faster": float(np.median(ratios)), "faster_range": [ratios[0], ratios[-1]]}
-    results.put()
+        found_here = {"ms": float(np.median(times[key])), "faster": float(np.median(ratios)), "faster_range": [ratios[0], ratios[-1]]}
+        rows.append(results.rows[key] | found_here)
+    results.put(*rows)
 
 
 def report(results: Results, out: Path) -> None:

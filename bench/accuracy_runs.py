@@ -15,6 +15,8 @@ SHARES = (0.5, 0.25)
 SEEDS = (0, 1, 2)
 LITE0 = "efficientnet-lite0"
 LITE0_SHARES = (0.8, 0.65)
+#: What follows the method in a label -> options.
+LITE0_REPAIRS = {"": "", ", no reconstruction": " reconstruct=false", ", blocks fitted whole": " block_epochs=10"}
 
 #: Unlabelled images for calibration, of Fashion-MNIST's 60,000.
 IMAGES = 4096
@@ -89,9 +91,10 @@ def runs(shares: Sequence[float] = SHARES, seeds: Sequence[int] = SEEDS) -> Iter
     for seed in seeds:
         for macs in LITE0_SHARES:
             for method in ("obs", "lasso", "l1", "random"):
-                for label, more in ((method, ""), (f"{method}, no reconstruction", " reconstruct=false")):
+                for what, more in LITE0_REPAIRS.items():
                     if not more or method in ("obs", "l1"):
-                        yield Run(LITE0, "imagenet", label, macs, seed, f"default,prune-channels{{macs={macs:g} method={method}{more}}}", images=240)
+                        pipeline = f"default,prune-channels{{macs={macs:g} method={method}{more}}}"
+                        yield Run(LITE0, "imagenet", f"{method}{what}", macs, seed, pipeline, images=240)
 
 
 def budget(macs: float) -> str:
