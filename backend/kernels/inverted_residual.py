@@ -274,27 +274,32 @@ class _Code:
     def _project_rows(self, rows: tuple[Expr, Expr]) -> None:
         k, b, g = self.project, self.k.b, self.p.project
         assert k is not None and g is not None
+        many = 4 * g.c * g.out_blocks * g.lanes > k.target.l2 // 2
         for vectors, first, count in Channels(g).vectors:
             with b.range("group", 0, count) as group:
                 block = b.let("block", first + group * vectors)
                 with b.loop("oy", *rows) as oy:
-                    plane = b.let("plane", self.image * g.out_blocks + block)
-                    x = b.let("x", self._depthwise_row(0, oy - rows[0]))
+                    plane, row = b.let("plane", self.image * g.out_blocks + block), b.let("row", oy - rows[0])
+                    x = b.let("x", self._depthwise_row(0, row))
                     places = [b.let("to", ((plane + j) * g.oh + oy) * (g.ow * g.lanes)) for j in range(vectors)]
-                    self._product(k, g, block, x, self.p.rows_block, places)
+                    self._product(k, g, block, x, self.p.rows_block, places, (row, self.p.rows) if many else None)
 
-    def _product(self, k: Kernel, g: Window, block: Expr, x: Expr, plane: int, places: list[Expr]) -> None:
+    def _product(self, k: Kernel, g: Window, block: Expr, x: Expr, plane: int, places: list[Expr], turn: tuple[Expr, int] | None = None) -> None:
         """A row of a pointwise convolution, for the output blocks from `block` on.
 
         x: where the row begins in the anchor's operand; plane: floats between channel blocks there; places: where it begins in each output block.
+        turn: this row's number of all that read the same weights; between them they fetch those of the blocks behind, which L2 does not hold.
         """
         b, lanes, op, vectors = k.b, g.lanes, k.anchor, len(places)
-        weights = b.let("weights", block * (g.c * lanes))
-        for height, first, repeat in runs(cover(g.ow, max_rows(k.target, vectors), vectors)):
+        weights, number = b.let("weights", block * (g.c * lanes)), 0
+        tiles = cover(g.ow, max_rows(k.target, vectors), vectors)
+        for height, first, repeat in runs(tiles):
             with b.range("tile", 0, repeat) as i:
                 at = b.let("pixel", (first + i * height) * lanes)
                 tile = Tile(b, height, vectors, lanes)
                 tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (block + j) * lanes, lanes))
-                tile.blocks(k.args[op.x], b.let("at", x + at), plane, k.args[op.w], weights, g.c)
+                here = None if turn is None else (turn[0] * len(tiles) + number + i, turn[1] * len(tiles))
+                tile.blocks(k.args[op.x], b.let("at", x + at), plane, k.args[op.w], weights, g.c, turn=here)
                 for j in range(vectors):
                     k.finish_rows(height, partial(tile.value, j=j), places[j] + at, lanes, (block + j) * lanes, self.image, lanes)
+            number += repeat
