@@ -102,17 +102,21 @@ def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
 
 
 class ConvTemplate:
-    """A template whose weights are packed by `pack_weights`, with no scratch unless it says so."""
+    """A template whose weights are packed by `pack_weights` unless it says otherwise, with no scratch unless it says so."""
 
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         op: Any = region.anchor
         g = conv_window(region)
         w = region.array(op.w)
         assert w is not None
-        packed = {op.w: pack_weights(w, Channels(g))}
+        packed = {op.w: self.weights(w, g)}
         if op.b is not None:
             packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
         return packed
+
+    def weights(self, w: np.ndarray, g: Window) -> np.ndarray:
+        """Weights in the order in which the code reads them."""
+        return pack_weights(w, Channels(g))
 
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
         return 0

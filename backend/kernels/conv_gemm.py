@@ -2,24 +2,28 @@
 
 A pointwise convolution reads its input as it lies. Any other one first gathers patches into scratch, [input block][kernel row][kernel
 column][pixel][channel], zeros outside the map; then both are the same product. So small maps, strides and odd windows get full tiles.
-Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > channel.
+Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > channel. Where a few outputs are dot products (`dot`), they follow the
+last group of vectors, which has just read the same chunk.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from tvm import tirx as t
 
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
-from .conv import Channels, ConvTemplate, conv_window
-from .geometry import Window, balance, chunk_lengths, tasks
-from .micro import Tile, cover, max_rows, runs, tile_cycles
+from .conv import Channels, ConvTemplate, conv_window, pack_weights
+from .dot import DotTile, dot_cycles, dot_outputs, pack_dots
+from .geometry import Window, balance, chunk_lengths, share, tasks, workers
+from .micro import Tile, cover, max_rows, runs, tile_cycles, vector_groups
 from .template import Params, kernel
 
 #: Weights up to this part of the second-level cache are few.
@@ -38,11 +42,13 @@ class Gemm(ConvTemplate):
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
         pixels, depth = g.oh * g.ow, g.c * g.kh * g.kw
-        tile = max(max_rows(target, vectors) for vectors, _, _ in Channels(g).vectors)
+        groups = output_groups(g)
+        widths = [vectors or dots for vectors, _, _, dots in groups]
+        tile = max(max_rows(target, width) for width in widths)
         fit = max(1, target.l2 // 2 // (depth * 4) // tile)
-        count = max(count for _, _, count in Channels(g).vectors)
+        count = max(count for _, _, count, _ in groups)
         best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads, g.light))
-        heights = set(cover(pixels, tile, max(vectors for vectors, _, _ in Channels(g).vectors)))
+        heights = set(cover(pixels, tile, max(widths)))
         few = depth * g.out_blocks * g.lanes * 4 <= target.l2 // FEW and len(heights) == 1
         # few weights stay near by themselves: then all groups read a tile of pixels while it is in L1
         return [{"chunk": chunk} for chunk in [*(heights if few else ()), *chunk_lengths(best, pixels, tile)]]
@@ -51,15 +57,25 @@ class Gemm(ConvTemplate):
         g = conv_window(region)
         pixels, chunk, channels = g.oh * g.ow, params["chunk"], Channels(g)
         depth, total = channels.length * g.kh * g.kw * (1.2 if channels.ragged else 1.0), 0.0
-        for vectors, _, count in channels.vectors:
+        for vectors, _, count, dots in output_groups(g):
             for size, repeat in ((chunk, pixels // chunk), (pixels % chunk, 1)):
-                total += count * g.n * repeat * tile_cycles(target, size, vectors, depth)
+                if vectors:
+                    total += count * g.n * repeat * tile_cycles(target, size, vectors, depth)
+                if dots:
+                    total += g.n * repeat * dot_cycles(target, size, dots, g.in_blocks)
         if not g.pointwise:
             # one load and one store a vector, in L2, beyond it, or in main memory
             patches = g.n * pixels * g.in_blocks * g.kh * g.kw
             size = patches * g.lanes * 4 / target.l2
             total += patches * (2.0 if size < 1 else 6.0 if size < 8 else 30.0)
         return total
+
+    def weights(self, w: np.ndarray, g: Window) -> np.ndarray:
+        whole = g.o - dot_outputs(g)
+        if whole == g.o:
+            return super().weights(w, g)
+        panels = [pack_weights(w[:whole], Channels(replace(g, o=whole)))] if whole else []
+        return np.concatenate([*panels, pack_dots(w[whole:, :, 0, 0], g.lanes)])
 
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
         g = conv_window(region)
@@ -72,9 +88,19 @@ class Gemm(ConvTemplate):
             assert k.scratch is not None
             gather_patches(k, g, source, k.scratch)
             source = k.scratch
-        channels = Channels(g)
-        for vectors, first, count in channels.vectors:
-            _Product(k, g, channels, source, vectors, first, count).emit()
+        products = [_Product(k, g, Channels(g), source, *group) for group in output_groups(g)]
+        threads = k.threads if any(p.tasks > 1 for p in products) else 1
+        # one loop over threads around all products: none has to wait for another
+        with workers(k.b, threads) as worker:
+            for product in products:
+                product.emit(*share(worker, product.tasks, threads))
+
+
+def output_groups(g: Window) -> list[tuple[int, int, int, int]]:
+    """(vectors, first block, number of groups, dot products behind the last of them); no vectors where all outputs are dot products."""
+    dots = dot_outputs(g)
+    *others, last = vector_groups(g.o // g.lanes) if dots else Channels(g).vectors
+    return [*((*group, 0) for group in others), (*last, dots)]
 
 
 def gather_patches(k: Kernel, g: Window, x: Buffer, patches: Buffer) -> None:
@@ -99,7 +125,7 @@ def gather_patches(k: Kernel, g: Window, x: Buffer, patches: Buffer) -> None:
 
 @dataclass
 class _Product:
-    """The code of all output groups of one width."""
+    """The code of all output groups of one width, and of the dot products behind the last of them."""
 
     k: Kernel
     g: Window
@@ -108,16 +134,27 @@ class _Product:
     vectors: int
     first: int
     count: int
+    dots: int
 
-    def emit(self) -> None:
-        k, g, b = self.k, self.g, self.k.b
-        pixels, chunk = g.oh * g.ow, k.params["chunk"]
-        chunks, rest = -(-pixels // chunk), pixels % chunk
+    @property
+    def chunks(self) -> int:
+        chunk: int = self.k.params["chunk"]
+        return -(-self.g.oh * self.g.ow // chunk)
+
+    @property
+    def tasks(self) -> int:
+        """How many threads share: one for each image, chunk and group."""
+        return self.g.n * self.chunks * self.count
+
+    def emit(self, start: Expr, stop: Expr) -> None:
+        """Tasks from `start` to before `stop`."""
+        g, b, chunk, chunks = self.g, self.k.b, self.k.params["chunk"], self.chunks
+        rest = g.oh * g.ow % chunk
         size = self.channels.length * g.kh * g.kw * g.lanes
-        with b.loop("task", 0, g.n * chunks * self.count, tasks(k.threads, g.n * chunks * self.count)) as task:
+        with b.loop("task", start, stop) as task:
             self.image = b.let("image", t.floordiv(task, chunks * self.count))
             part = b.let("part", t.floormod(t.floordiv(task, self.count), chunks))
-            group = b.let("group", t.floormod(task, self.count))
+            self.group = group = b.let("group", t.floormod(task, self.count))
             self.weights = b.let("panel", self.first * size + group * (size * self.vectors))
             self.out_block = b.let("out_block", self.first + group * self.vectors)
             if not rest:
@@ -133,12 +170,15 @@ class _Product:
     def _pixels(self, start: Expr, count: int) -> None:
         """Tiles that cover `count` pixels exactly."""
         b = self.k.b
-        tiles = cover(count, max_rows(self.k.target, self.vectors), self.vectors)
+        tiles = cover(count, max_rows(self.k.target, self.vectors), self.vectors) if self.vectors else ()
         number = 0
         for height, first, repeat in runs(tiles):
             with b.range("tile", 0, repeat) as i:
                 self._tile(height, b.let("pixel", start + first + i * height), number + i, len(tiles), count)
             number += repeat
+        if self.dots:
+            with b.when(self.group >= self.count - 1) if self.count > 1 else nullcontext():
+                self._dots(start, count)
 
     def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int, count: int) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
@@ -167,6 +207,21 @@ class _Product:
         for j in range(self.vectors):
             offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel) * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
+
+    def _dots(self, start: Expr, count: int) -> None:
+        """The dot products of `count` pixels."""
+        k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
+        pixels, block, outputs = g.oh * g.ow, g.out_blocks - 1, self.dots
+        bias = const(0.0, lanes=lanes) if op.b is None else b.load(k.args[op.b], block * lanes, lanes)
+        for height, first, repeat in runs(cover(count, max_rows(k.target, outputs), outputs)):
+            with b.range("dots", 0, repeat) as i:
+                pixel = b.let("pixel", start + first + i * height)
+                tile = DotTile(b, height, outputs, lanes)
+                tile.start(None)
+                at = b.let("at", (self.image * (g.in_blocks * pixels) + pixel) * lanes)
+                tile.dots(self.source, at, pixels * lanes, k.args[op.w], (g.o - outputs) * g.c, g.c)
+                offset = ((self.image * g.out_blocks + block) * pixels + pixel) * lanes
+                k.finish_rows(height, partial(tile.sums, bias=bias), offset, lanes, block * lanes, self.image, lanes)
 
     def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr) -> None:
         at, base = self.k.b.let("at", at), self.k.b.let("base", base)

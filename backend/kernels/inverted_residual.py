@@ -136,7 +136,7 @@ class Rows(ConvTemplate):
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         packed: dict[Value, np.ndarray] = {}
         for stage in region.stages:
-            template = Depthwise() if conv_window(stage).depthwise else Gemm()
+            template = Depthwise() if conv_window(stage).depthwise else ConvTemplate()
             packed |= template.pack(stage, target, params)
         return packed
 
