@@ -152,6 +152,7 @@ MUTANTS = (
         "+ s * self.dw <= w]",
         "tests/backend/test_conv.py tests/backend/test_maps.py",
     ),
+    Mutant("dead lanes reach no dot product", "backend/kernels/dot.py", "if live < lanes:", "if live < 0:", "tests/backend/test_dot.py"),
     Mutant(
         "padding counts in an average only if asked",
         "backend/kernels/pool.py",
@@ -249,6 +250,13 @@ MUTANTS = (
         "/ (y.detach().std() + 1e-12)",
         "",
         "tests/passes/prune/test_curvature.py",
+    ),
+    Mutant(
+        "what is run to the outputs is the layer with its new weights",
+        "passes/prune/carry.py",
+        "replay.outputs_if(layer, replay.now(changed.out, i), i)",
+        "replay.outputs_if(layer, y, i)",
+        "tests/passes/prune/test_effect.py",
     ),
     Mutant(
         "a fit is judged on images that it was not made to",

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,14 +21,25 @@ from ..reconstruct.clamp import clamp_after, refit_clamped
 from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64
 from ..reconstruct.replay import Replay
-from ..reconstruct.rows import MOST_UNKNOWNS, Fitted, Rows, channel_axis, draw, refit, refittable, weights_of
+from ..reconstruct.rows import MOST_UNKNOWNS, Fitted, Refit, Rows, channel_axis, draw, refit, refittable, weights_of
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
 from .select import BY_RESPONSE, Method, by_response, by_score, settled
 from .spaces import Counts, Space
 
+if TYPE_CHECKING:
+    import torch
+
 #: Responses of a layer per unknown, where its maps have them.
 ROWS_PER_UNKNOWN = 4
+
+#: Shares at which the outputs are run with a layer's refit, and at least so many images for that.
+PROBED = (0.25, 0.5)
+PROBE_IMAGES = 64
+#: An error that is none.
+TINY = 1e-12
+#: Outputs of a network, by chunk of the calibration images.
+Outputs = dict[int, list["torch.Tensor"]]
 
 #: Least-squares problems that a refit for what a ReLU lets through consists of.
 SWEEPS = 5
@@ -215,8 +227,7 @@ class Pruning:
                 b = self._bias(layer)
             if self.settings.reconstruct or layer in self.sampled:
                 self.weights[layer] = Weights(w, b)
-        new_w, new_b = (Const(a.astype(value.type.dtype), loc=layer.loc) for a in (w, b))
-        replay.put(layer, Add(layer.rebuilt(b=new_w), new_b) if isinstance(layer, Matmul) else layer.rebuilt(w=new_w, b=new_b))
+        replay.put(layer, _with(layer, w, b))
 
     def _bias(self, layer: Layer) -> np.ndarray:
         """The layer's bias and the constants of removed channels that go into it."""
@@ -267,10 +278,17 @@ def sensitivities(
     calibration: Sequence[Batch],
     matter: Mapping[Op, F64],
 ) -> list[np.ndarray]:
-    """For each space, how much the squared error of the outputs grows (`curvature`) when shares of it stay and its readers are refitted, all
-    else as it was. The order in which its sets go is that of its judge; for LASSO that of elimination, where sets are exchanged."""
+    """For each space, how much the squared error of the outputs grows when shares of it stay and its readers are refitted, all else as it was.
+
+    `curvature` says that of errors that are small and independent from pixel to pixel: too little, for those of a refit are neither (before a
+    global pool fifty times too little). `effect` says it of the refit's own error, at two shares: too much, for what neighbouring pixels err
+    alike the layers behind can make up for. Their geometric mean is taken.
+
+    The order in which a space's sets go is that of its judge; for LASSO that of elimination, where sets are exchanged.
+    """
     errors = [np.zeros(len(shares)) for _ in spaces]
     orders: dict[int, Index] = {}
+    before: Outputs = {}
     replay = Replay(coupling.graph, calibration, ctx, f"{settings.name}: sensitivity", settings.samples)
     walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx, matter)
     later = settings.repaired_later / len(matter) if settings.reconstruct else 0.0
@@ -278,7 +296,7 @@ def sensitivities(
         mine = [(i, s) for i, s in enumerate(spaces) if s.judge is layer or (i in orders and layer in s.readers)]
         if not mine:
             continue
-        counts = matter[layer] * math.exp(-later * (len(matter) - done))
+        repaired = math.exp(-later * (len(matter) - done))
         if not refittable(layer):
             for i, space in mine:
                 if i not in orders:
@@ -286,7 +304,7 @@ def sensitivities(
                 labels = coupling.sets(*source(layer))
                 for j, share in enumerate(shares):
                     lost = np.isin(labels, orders[i][space.keep(share) if share else 0 :])
-                    errors[i][j] += float(shortfall(replay, layer, _without(layer, array_of(weight(layer)), lost))[1] @ counts)
+                    errors[i][j] += repaired * float(shortfall(replay, layer, _without(layer, array_of(weight(layer)), lost))[1] @ matter[layer])
             continue
         evidence = Evidence.of(draw(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images)))
         w = array_of(weight(layer))
@@ -298,9 +316,37 @@ def sensitivities(
                 orders[i] = by_response(method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
-            half = ~np.isin(labels, orders[i][len(space.sets) // 2 :])
-            ridge = evidence.ridge(layer, w, half)
-            for j, share in enumerate(shares):
-                kept = ~np.isin(labels, orders[i][space.keep(share) if share else 0 :])
-                errors[i][j] += float(evidence.expected(layer, w, kept, ridge) @ counts)
+            kept = [~np.isin(labels, orders[i][space.keep(share) if share else 0 :]) for share in (*shares, *PROBED)]
+            ridge = evidence.ridge(layer, w, kept[-1])
+            small = np.array([evidence.expected(layer, w, mask, ridge) @ matter[layer] for mask in kept])
+            real = np.array([effect(replay, layer, refit(layer, evidence.all, w, mask, ridge), before) for mask in kept[len(shares) :]])
+            # the mean of what is too little and too much, both in orders of magnitude
+            factors = np.sqrt(np.exp(np.interp(shares, PROBED, np.log((real + TINY) / (small[len(shares) :] + TINY)))))
+            errors[i] += repaired * factors * small[: len(shares)]
     return errors
+
+
+def effect(replay: Replay, layer: Fitted, fit: Refit, before: Outputs) -> float:
+    """How much the squared error of the outputs grows, in the units of `curvature`, if a layer had other weights; over some images.
+
+    before: outputs of the network as it was, by chunk, kept between calls.
+    """
+    changed = _with(layer, fit.w, fit.b)
+    total, images = 0.0, 0
+    for i in range(replay.chunks):
+        y = replay.then(layer.out, i)
+        if i not in before:
+            before[i] = replay.outputs_if(layer, y, i)
+        for was, now in zip(before[i], replay.outputs_if(layer, replay.now(changed.out, i), i)):
+            if was.is_floating_point():
+                total += float(((now - was) / (was.std() + TINY)).square().sum())
+        images += len(y)
+        if images >= PROBE_IMAGES:
+            break
+    return total / images
+
+
+def _with(layer: Layer, w: np.ndarray, b: np.ndarray) -> Op:
+    """A layer with other weights and bias, unattached."""
+    new_w, new_b = (Const(a.astype(weight(layer).type.dtype), loc=layer.loc) for a in (w, b))
+    return Add(layer.rebuilt(b=new_w), new_b) if isinstance(layer, Matmul) else layer.rebuilt(w=new_w, b=new_b)

@@ -123,6 +123,21 @@ class Replay:
         """What stands in the place of an op of the graph."""
         return self.put_in.get(op, op)
 
+    def outputs_if(self, op: Op, y: torch.Tensor, i: int) -> list[torch.Tensor]:
+        """The outputs of the network as it was, for chunk i, if `op`, which is up, gave `y`."""
+        env = {v: chunks for v, chunks in self._old.items() if v is not op.out}
+        memo: dict[Value, Any] = {op.out: y}
+        reads = {op.out: len(op.out.users)}
+        for step in self.graph.ops:
+            if any(v in memo for v in step.operands):
+                memo[step.out] = self._evaluated(step, i, env, memo)
+                reads[step.out] = len(step.out.users)
+                for v in {v for v in step.operands if v in reads}:
+                    reads[v] -= 1
+                    if not reads[v] and v not in self.graph.outputs:
+                        del memo[v]
+        return [self._peek(v, i, env, memo) for v in self.graph.outputs]
+
     # -- evaluation ----------------------------------------------------------------------------
 
     def _step(self, op: Op) -> None:
