@@ -76,7 +76,8 @@ def report(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     about = {"op": "conv2d", "shape": [1, 2], "loc": "features.0", "calls": 2}
     machine = {"processor": "P", "features": ["avx2"], "date": "today", "commit": "abc"}
     runs = [{"run": ms, "peak": peak} for ms, peak in ((4.0, 100.0), (10.0, 50.0), (5.0, 100.0))]
-    net = {"macs": 10**8, "runs": runs, "kernels": [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)]}
+    two = [{"run": 2.0, "peak": 100.0}]
+    net = {"macs": 10**8, "runs": {"1": runs, "2": two}, "kernels": [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)]}
     return finished({"machine": machine, "rounds": 3, "layers": layers, "networks": {"net": net}})
 
 
@@ -89,8 +90,9 @@ def test_report(report: dict[str, Any]) -> None:
     assert "| 75 GFLOP/s | 100 (50 to 100) |" in text
     # 1 MB at 10 GB/s is 0.1 ms
     assert "| p | winograd m=4 | 2.000 |  | 0 | 5% | 4.000 |  | 0 | 2% |  |  |" in text
-    # 0.2 GFLOP at 100 GFLOP/s take 2 ms, and 4 at half the clock
-    assert "A whole run takes 5.00 ms, 2.50 (2.00 to 2.50) times its multiply-adds at the peak." in network_tables(report)
+    # 0.2 GFLOP at 100 GFLOP/s take 2 ms, 4 at half the clock, and 1 on two cores
+    one = "A whole run takes 5.00 ms on 1 thread, 2.50 (2.00 to 2.50) times its multiply-adds at the peak"
+    assert f"{one}; 2.00 ms on 2 threads, 2.00 (2.00 to 2.00) times its multiply-adds at the peak." in network_tables(report)
     assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
 
 

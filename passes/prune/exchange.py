@@ -22,8 +22,10 @@ from .surgeon import Normal, Problem, cheapest, normals, rows_by_size
 AT_FIRST, AT_LAST = 1 / 8, 1 / 64
 #: Sets that are eliminated at a time, as a share of those that are exchanged.
 AT_A_TIME = 1 / 4
-#: An exchange that lowers what is left of the error by less than this is not worth another.
-LEAST = 1e-3
+#: An exchange that lowers what is left of the error by less than this is not worth another; nor what lowers it by less than that share of all.
+LEAST, NOISE = 1e-3, 1e-9
+#: How far, relative to their right-hand side, the normal equations may be from solved: rounding adds up over updates, where channels are alike fast.
+DRIFT = 1e-6
 
 
 @dataclass
@@ -46,6 +48,12 @@ class Selected:
     def explained(self) -> float:
         """By how much the fit's error, weighed by d, is below that of no weights at all."""
         return float(np.einsum("ij,ij,j->", self.normal.right[self.columns], self.fit.w, self.normal.d))
+
+    def solved(self) -> Selected:
+        """Itself, or where updates have lost the fit, the same columns fitted anew."""
+        right = self.normal.right[self.columns]
+        off = self.normal.a[np.ix_(self.columns, self.columns)] @ self.fit.w - right
+        return self if np.linalg.norm(off) <= DRIFT * np.linalg.norm(right) else replace(self, fit=self.normal.fit(self.columns))
 
     def gains(self, sets: Index) -> F64:
         """By how much each set, none of which stays now, would raise that."""
@@ -103,8 +111,9 @@ def exchanged(
         while batch >= max(1, int(keep * AT_LAST)):
             trial = [s.copy() for s in state]
             now = _exchange(trial, stay, out, batch)
+            trial = [s.solved() for s in trial]
             before, after = (sum(s.explained for s in of) for of in (state, trial))
-            if after - before > LEAST * (total - before):
+            if after - before > max(LEAST * (total - before), NOISE * total):
                 state, stay, out = trial, now, np.setdiff1d(order, now)
             else:
                 batch //= 2

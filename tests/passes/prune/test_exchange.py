@@ -90,3 +90,26 @@ def test_a_prior_that_decides_is_counted() -> None:
     normal = Normal.of(m, w, d, np.arange(4), np.arange(4), 100.0)
     total = float(m.variances @ d) + normal.prior
     assert Selected.of(normal, np.zeros(0, np.int64)).explained == pytest.approx(total, rel=1e-9)
+
+
+def test_a_fit_that_rounding_has_lost_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in the inverse, as many updates may leave it, neither shows in what is explained nor keeps the exchange going for ever."""
+    conv, _, _, moments = given(1)
+    (normal,) = normals(conv, moments, MATTER, np.arange(CHANNELS), NONE, 1e-10)
+    state = Selected.of(normal, np.array([0, 1]))
+    assert state.solved() is state
+    wrong = state.copy()
+    wrong.fit.w = wrong.fit.w * 3
+    assert wrong.explained > 2 * state.explained
+    assert wrong.solved().explained == pytest.approx(state.explained, rel=1e-9)
+
+    plain, order = Selected.add, np.arange(CHANNELS)
+
+    def amplified(self: Selected, sets: np.ndarray) -> None:
+        plain(self, sets)
+        self.fit.w = self.fit.w * 1.5
+
+    (expected,) = exchanged(conv, moments, MATTER, order, [(order, 3)], NONE, 1e-10)
+    monkeypatch.setattr(Selected, "add", amplified)
+    (found,) = exchanged(conv, moments, MATTER, order, [(order, 3)], NONE, 1e-10)
+    assert set(found[:3]) == set(expected[:3])
