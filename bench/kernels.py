@@ -40,6 +40,8 @@ STATES = ("warm", "cold")
 WITHOUT = ", without winograd"
 #: Passes that the rounds are divided into.
 PASSES = 5
+#: Threads that whole networks are timed with; their kernels are timed with one.
+THREADS = (1, 2)
 #: What one layer or kernel took in a pass, ms with warm and with cold caches, and the FMA peak meanwhile, GFLOP/s.
 Pass = dict[str, float]
 
@@ -101,11 +103,12 @@ def layer_record(layer: Layer, passes: Sequence[tuple[Profile, Profile]]) -> dic
 
 
 def measure_network(name: str, rounds: int) -> dict[str, Any]:
-    """Whole runs, and the distinct kernels in the order of their share; `calls` share one kernel, times are means over them."""
+    """Whole runs, and the distinct kernels of one thread in the order of their share; `calls` share one kernel, times are means over them."""
     import torch
 
-    exe = tersor.compile(tersor.trace(build(name), (torch.randn(1, 3, 224, 224),)))
-    (passes,) = profiles([exe], rounds)
+    graph = tersor.trace(build(name), (torch.randn(1, 3, 224, 224),))
+    every = profiles([tersor.compile(graph, threads=n) for n in THREADS], rounds)
+    passes = every[0]
     rows = passes[0][0].rows
     calls: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -122,7 +125,7 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
         }
         means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(passes, steps)]
         found.append(about | record(row, row.macs, size(row), means))
-    runs = [{"run": warm.run, "peak": max(warm.peak_gflops, cold.peak_gflops)} for warm, cold in passes]
+    runs = {str(n): [{"run": warm.run, "peak": max(warm.peak_gflops, cold.peak_gflops)} for warm, cold in mine] for n, mine in zip(THREADS, every)}
     return {"macs": sum(r.macs for r in rows), "runs": runs, "kernels": sorted(found, key=lambda r: -float(r["share"]))}
 
 
@@ -152,7 +155,8 @@ def size(row: Any) -> float:
 def finished(report: dict[str, Any]) -> dict[str, Any]:
     """With medians over the passes, each kernel's part of its bound, and what layers reached: median, lowest and highest of the passes' ratios.
 
-    `of_limit` of a network: whole runs as multiples of the time that its multiply-adds, those of direct convolutions, take at the peak.
+    `of_limit` of a network, by threads: whole runs as multiples of the time that its multiply-adds, those of direct convolutions, take at the
+    peak of as many cores (that of one, measured beside the run, times their number).
     """
     records = [*report["layers"], *(k for net in report["networks"].values() for k in net["kernels"])]
     for r in records:
@@ -170,9 +174,11 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
             r["reached"], r["range"] = statistics.median(ratios), [min(ratios), max(ratios)]
             r["met"] = r["reached"] >= least
     for net in report["networks"].values():
-        limits = [p["run"] / (2 * net["macs"] / p["peak"] / 1e6) for p in net["runs"]]
-        net["ms"] = statistics.median(p["run"] for p in net["runs"])
-        net["of_limit"] = [statistics.median(limits), min(limits), max(limits)]
+        net["ms"], net["of_limit"] = {}, {}
+        for n, runs in net["runs"].items():
+            limits = [p["run"] / (2 * net["macs"] / p["peak"] / 1e6) for p in runs]
+            net["ms"][n] = statistics.median(p["run"] for p in runs)
+            net["of_limit"][n] = [statistics.median(limits), min(limits), max(limits)]
     peaks = [p["peak"] for r in records for p in r["passes"]]
     copies = {str(2**k): [copy_gbs(2**k, cold) for cold in (False, True)] for k in range(SIZES[0].bit_length() - 1, SIZES[1].bit_length(), 2)}
     return {"peak_gflops": [min(peaks), max(peaks)], "copy_gbs": copies} | report

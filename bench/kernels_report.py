@@ -51,8 +51,11 @@ def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0
     """The distinct kernels of each network with at least `share` of its time."""
     lines: list[str] = []
     for name, net in report["networks"].items():
-        limit, low, high = net["of_limit"]
-        whole = f"A whole run takes {net['ms']:.2f} ms, {limit:.2f} ({low:.2f} to {high:.2f}) times its multiply-adds at the peak."
+        runs = [
+            f"{net['ms'][n]:.2f} ms on {n} thread{'s' if n != '1' else ''}, {limit:.2f} ({low:.2f} to {high:.2f}) times its multiply-adds at the peak"
+            for n, (limit, low, high) in net["of_limit"].items()
+        ]
+        whole = f"A whole run takes {'; '.join(runs)}."
         lines += ["", f"{level} {name}", "", whole, "", *head(KERNEL_COLUMNS, 2)]
         for r in (r for r in net["kernels"] if r["share"] >= share):
             place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]

@@ -76,7 +76,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     about = {"op": "conv2d", "shape": [1, 2], "loc": "features.0", "calls": 2}
     machine = {"processor": "P", "features": ["avx2"], "date": "today", "commit": "abc"}
     runs = [{"run": ms, "peak": peak} for ms, peak in ((4.0, 100.0), (10.0, 50.0), (5.0, 100.0))]
-    two = [{"run": 2.0, "peak": 100.0}]
+    two = [{"run": 2.0, "peak": 200.0}]
     net = {"macs": 10**8, "runs": {"1": runs, "2": two}, "kernels": [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)]}
     return finished({"machine": machine, "rounds": 3, "layers": layers, "networks": {"net": net}})
 
