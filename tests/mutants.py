@@ -253,7 +253,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is run to the outputs is the layer with its new weights",
-        "passes/prune/carry.py",
+        "passes/prune/sensitivity.py",
         "replay.outputs_if(layer, replay.now(changed.out, i), i)",
         "replay.outputs_if(layer, y, i)",
         "tests/passes/prune/test_effect.py",
@@ -267,7 +267,7 @@ MUTANTS = (
     ),
     Mutant(
         "errors of early layers count less, for later ones are refitted",
-        "passes/prune/carry.py",
+        "passes/prune/sensitivity.py",
         "(len(matter) - done)",
         "done",
         "tests/passes/prune/test_prune_channels.py",

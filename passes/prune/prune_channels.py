@@ -17,10 +17,11 @@ from ..context import Context
 from ..coupling import Coupling, explain
 from ..reconstruct.blocks import refit_blocks
 from ..reconstruct.moments import F64
-from .carry import Pruning, Settings, sensitivities
+from .carry import Pruning, Settings
 from .curvature import curvature
 from .plan import BySensitivity, Plan, uniform, within
 from .select import BY_RESPONSE, Method
+from .sensitivity import sensitivities
 from .spaces import Choice, Cost, Counts, Space, spaces_of
 
 #: Shares of a space at which its sensitivity is measured.

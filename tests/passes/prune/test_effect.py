@@ -10,7 +10,8 @@ from torch import nn
 import tersor
 from tersor.passes.context import Context
 from tersor.passes.coupling import Coupling, weight
-from tersor.passes.prune import carry
+from tersor.passes.prune import sensitivity
+from tersor.passes.prune.carry import Settings
 from tersor.passes.prune.constants import array_of
 from tersor.passes.prune.curvature import curvature
 from tersor.passes.prune.spaces import Choice, spaces_of
@@ -60,14 +61,14 @@ def test_effect_is_the_error_of_the_outputs() -> None:
     module, x, graph = network()
     with torch.no_grad():
         before = module(x)
-    kept: carry.Outputs = {}
+    kept: sensitivity.Outputs = {}
     for layer in Replay(graph, [x], Context(), "test", chunk=40):
         assert refittable(layer)
         own = module.get_submodule(layer.loc.path)
         w, b = array_of(weight(layer)) * 0.5, np.full(layer.out.shape[1], 0.25)
         replay = Replay(graph, [x], Context(), "test", chunk=40)
         here = next(op for op in replay if op is layer)
-        got = carry.effect(replay, here, Refit(w, b, np.zeros(0), 0.0, 0, 0), kept)  # type: ignore[arg-type]
+        got = sensitivity.effect(replay, here, Refit(w, b, np.zeros(0), 0.0, 0, 0), kept)  # type: ignore[arg-type]
         saved = {k: v.clone() for k, v in own.state_dict().items()}
         own.load_state_dict({"weight": torch.from_numpy(w), "bias": torch.from_numpy(b)})
         with torch.no_grad():
@@ -83,11 +84,11 @@ def test_sensitivities_lie_between_small_errors_and_real_ones(monkeypatch: pytes
     coupling = Coupling(graph)
     spaces = spaces_of(coupling, Choice((), False, True, 1))
     matter = curvature(graph, [x], 40, np.random.default_rng(0))
-    settings = carry.Settings("obs", 40, 10, True, True, "test")
+    settings = Settings("obs", 40, 10, True, True, "test")
 
     def found(effect: float) -> np.ndarray:
-        monkeypatch.setattr(carry, "effect", lambda *args: effect)
-        return np.array(carry.sensitivities(coupling, spaces, (0.25, 0.5, 0.75), settings, Context([x]), [x], matter))
+        monkeypatch.setattr(sensitivity, "effect", lambda *args: effect)
+        return np.array(sensitivity.sensitivities(coupling, spaces, (0.25, 0.5, 0.75), settings, Context([x]), [x], matter))
 
     one, hundred = found(1.0), found(100.0)
     assert (one > 0).all()

@@ -1,0 +1,110 @@
+"""How much the outputs of a network err when a space of channels shrinks: what layers are compared by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...ir.op import Op
+from ...ir.ties import Index
+from ..context import Batch, Context
+from ..coupling import Coupling, source, weight
+from ..reconstruct.holdout import Evidence
+from ..reconstruct.moments import F64
+from ..reconstruct.replay import Replay
+from ..reconstruct.rows import Fitted, Refit, draw, refit, refittable
+from .carry import Pruning, Settings, changed_layer, shortfall, without
+from .constants import array_of
+from .select import BY_RESPONSE, by_response, by_score
+from .spaces import Space
+
+if TYPE_CHECKING:
+    import torch
+
+#: Shares at which the outputs are run with a layer's refit, and at least so many images for that.
+PROBED = (0.25, 0.5)
+PROBE_IMAGES = 64
+#: An error that is none.
+TINY = 1e-12
+#: Outputs of a network, by chunk of the calibration images.
+Outputs = dict[int, list["torch.Tensor"]]
+
+
+def sensitivities(
+    coupling: Coupling,
+    spaces: Sequence[Space],
+    shares: Sequence[float],
+    settings: Settings,
+    ctx: Context,
+    calibration: Sequence[Batch],
+    matter: Mapping[Op, F64],
+) -> list[np.ndarray]:
+    """For each space, how much the squared error of the outputs grows when shares of it stay and its readers are refitted, all else as it was.
+
+    `curvature` says that of errors that are small and independent from pixel to pixel: too little, for those of a refit are neither (before a
+    global pool fifty times too little). `effect` says it of the refit's own error, at two shares: too much, for what neighbouring pixels err
+    alike the layers behind can make up for. Their geometric mean is taken.
+
+    The order in which a space's sets go is that of its judge; for LASSO that of elimination, where sets are exchanged.
+    """
+    errors = [np.zeros(len(shares)) for _ in spaces]
+    orders: dict[int, Index] = {}
+    before: Outputs = {}
+    replay = Replay(coupling.graph, calibration, ctx, f"{settings.name}: sensitivity", settings.samples)
+    walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx, matter)
+    later = settings.repaired_later / len(matter) if settings.reconstruct else 0.0
+    for done, layer in enumerate(replay, 1):
+        mine = [(i, s) for i, s in enumerate(spaces) if s.judge is layer or (i in orders and layer in s.readers)]
+        if not mine:
+            continue
+        repaired = math.exp(-later * (len(matter) - done))
+        if not refittable(layer):
+            for i, space in mine:
+                if i not in orders:
+                    orders[i] = by_score("l1" if settings.method in BY_RESPONSE else settings.method, coupling, space, walk.rng)
+                labels = coupling.sets(*source(layer))
+                for j, share in enumerate(shares):
+                    lost = np.isin(labels, orders[i][space.keep(share) if share else 0 :])
+                    errors[i][j] += repaired * float(shortfall(replay, layer, without(layer, array_of(weight(layer)), lost))[1] @ matter[layer])
+            continue
+        evidence = Evidence.of(draw(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images)))
+        w = array_of(weight(layer))
+        labels = coupling.sets(*source(layer))
+        for i, space in mine:
+            if i not in orders and settings.method in BY_RESPONSE:
+                # LASSO's selection is settled by exchange for the size that is planned: elimination says for every size how well that can go
+                none, method = np.zeros(len(labels), np.bool_), "obs" if space.even else settings.method
+                orders[i] = by_response(method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
+            elif i not in orders:
+                orders[i] = by_score(settings.method, coupling, space, walk.rng)
+            kept = [~np.isin(labels, orders[i][space.keep(share) if share else 0 :]) for share in (*shares, *PROBED)]
+            ridge = evidence.ridge(layer, w, kept[-1])
+            small = np.array([evidence.expected(layer, w, mask, ridge) @ matter[layer] for mask in kept])
+            real = np.array([effect(replay, layer, refit(layer, evidence.all, w, mask, ridge), before) for mask in kept[len(shares) :]])
+            # the mean of what is too little and too much, both in orders of magnitude
+            factors = np.sqrt(np.exp(np.interp(shares, PROBED, np.log((real + TINY) / (small[len(shares) :] + TINY)))))
+            errors[i] += repaired * factors * small[: len(shares)]
+    return errors
+
+
+def effect(replay: Replay, layer: Fitted, fit: Refit, before: Outputs) -> float:
+    """How much the squared error of the outputs grows, in the units of `curvature`, if a layer had other weights; over some images.
+
+    before: outputs of the network as it was, by chunk, kept between calls.
+    """
+    changed = changed_layer(layer, fit.w, fit.b)
+    total, images = 0.0, 0
+    for i in range(replay.chunks):
+        y = replay.then(layer.out, i)
+        if i not in before:
+            before[i] = replay.outputs_if(layer, y, i)
+        for was, now in zip(before[i], replay.outputs_if(layer, replay.now(changed.out, i), i)):
+            if was.is_floating_point():
+                total += float(((now - was) / (was.std() + TINY)).square().sum())
+        images += len(y)
+        if images >= PROBE_IMAGES:
+            break
+    return total / images
