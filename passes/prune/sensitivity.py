@@ -44,8 +44,8 @@ def sensitivities(
 ) -> list[np.ndarray]:
     """For each space, how much the squared error of the outputs grows when shares of it stay and its readers are refitted, all else as it was.
 
-    `curvature` says that of errors that are small and independent from pixel to pixel: too little, for those of a refit are neither (before a
-    global pool fifty times too little). `effect` says it of the refit's own error, at two shares: too much, for what neighbouring pixels err
+    `curvature` says that of errors that are small and independent from pixel to pixel: too little, for those of a refit are neither (least so
+    before a global pool). `effect` says it of the refit's own error, at two shares: too much, for what neighbouring pixels err
     alike the layers behind can make up for. Their geometric mean is taken.
 
     The order in which a space's sets go is that of its judge; for LASSO that of elimination, where sets are exchanged.
