@@ -80,10 +80,12 @@ def sensitivities(
                 orders[i] = by_response(method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
-            kept = [~np.isin(labels, orders[i][space.keep(share) if share else 0 :]) for share in (*shares, *PROBED)]
-            ridge = evidence.ridge(layer, w, kept[-1])
-            small = np.array([evidence.expected(layer, w, mask, ridge) @ matter[layer] for mask in kept])
-            real = np.array([effect(replay, layer, refit(layer, evidence.all, w, mask, ridge), before) for mask in kept[len(shares) :]])
+            counts = [space.keep(share) if share else 0 for share in (*shares, *PROBED)]
+            kept = {count: ~np.isin(labels, orders[i][count:]) for count in dict.fromkeys(counts)}
+            ridge = evidence.ridge(layer, w, kept[counts[-1]])
+            errs = {count: evidence.expected(layer, w, mask, ridge) @ matter[layer] for count, mask in kept.items()}
+            small = np.array([errs[count] for count in counts])
+            real = np.array([effect(replay, layer, refit(layer, evidence.all, w, kept[count], ridge), before) for count in counts[len(shares) :]])
             # the mean of what is too little and too much, both in orders of magnitude
             factors = np.sqrt(np.exp(np.interp(shares, PROBED, np.log((real + TINY) / (small[len(shares) :] + TINY)))))
             errors[i] += repaired * factors * small[: len(shares)]
