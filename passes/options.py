@@ -39,7 +39,22 @@ def coerce(value: Any, annotation: Any, pass_name: str, option: str) -> Any:
     except _Mismatch as mismatch:
         at = f" (at {format_value(mismatch.value)})" if mismatch.value is not value else ""
         expected = f"expected {describe(mismatch.annotation)}, got {format_value(value)}{at}"
+        if _is_list(mismatch.annotation) and _fits(value, typing.get_args(mismatch.annotation)[0]):
+            expected += f"; a list of one is {format_value([value])}"
         raise OptionError(f"pass {pass_name!r}, option {option!r}: {expected}", option) from None
+
+
+def _is_list(annotation: Any) -> bool:
+    args = typing.get_args(annotation)
+    return typing.get_origin(annotation) is list or (typing.get_origin(annotation) is tuple and args[-1] is Ellipsis)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    try:
+        _coerce(value, annotation)
+    except _Mismatch:
+        return False
+    return True
 
 
 class _Mismatch(Exception):

@@ -91,6 +91,8 @@ class FactorizePass(LayerPass):
             raise TersorError(f"{option} is {meaning}; got {wrong[0]}")
 
 
-def several(value: Any) -> tuple[Any, ...]:
-    """A value or several, as several."""
-    return value if isinstance(value, tuple) else (value,)
+    def sizes(self, given: Any, alone: T, choice: tuple[T, ...]) -> tuple[T, ...]:
+        """The sizes of an option, as several: those given; else `choice` where errors decide, and `alone` where not."""
+        if given is None:
+            return choice if self.chooses else (alone,)
+        return given if isinstance(given, tuple) else (given,)

@@ -14,7 +14,7 @@ from ...ir.op import Const, Op, Value
 from ...ir.ops import Concat, Conv2d, IndexSelect, Relu, Slice
 from ..base import register_pass
 from ..context import Context
-from .base import FactorizePass, several
+from .base import FactorizePass
 from .design import Design, Factors, beyond_middle, lowest, part_of, share_of, small_conv
 from .permute import sink_permutations
 from .response import F64, Response, principal, solve
@@ -38,24 +38,32 @@ class ToFire(FactorizePass):
     activation: a ReLU behind the squeeze, as in the paper. A convolution is linear, so a ReLU can only take away: the squeeze gets the bias
     that keeps every value of the calibration images above 0, and the expansions take it back; the error is then as without, the images held
     to be like those of the calibration. It is there for training that may follow.
-    squeeze_ratio: squeeze channels for each output channel. pct_3x3: share of the outputs with a k x k kernel. A list of either lets
-    `max_error` or `macs` choose for each layer.
+    squeeze_ratio: squeeze channels for each output channel, 0.25 if not given. pct_3x3: share of the outputs with a k x k kernel, 0.5 if not
+    given. Of lists `max_error` or `macs` choose for each layer; if no ratio is given, of 0.125, 0.25, 0.5 and 0.75.
 
     Iandola et al., 1602.07360 (both ratios: section 5).
     """
 
     name = "to-fire"
 
-    squeeze_ratio: float | tuple[float, ...] = 0.25
-    pct_3x3: float | tuple[float, ...] = 0.5
+    squeeze_ratio: float | tuple[float, ...] | None = None
+    pct_3x3: float | tuple[float, ...] | None = None
     activation: bool = False
 
     def check_sizes(self) -> None:
-        self.in_range("squeeze_ratio", several(self.squeeze_ratio), "squeeze channels for each output channel, above 0", lambda r: r > 0)
-        self.in_range("pct_3x3", several(self.pct_3x3), "the share of outputs with a k x k kernel, above 0 and at most 1", lambda p: 0 < p <= 1)
+        self.in_range("squeeze_ratio", self._ratios, "squeeze channels for each output channel, above 0", lambda r: r > 0)
+        self.in_range("pct_3x3", self._wide, "the share of outputs with a k x k kernel, above 0 and at most 1", lambda p: 0 < p <= 1)
 
     def designs(self) -> Sequence[Design]:
-        return [FireDesign(r, p, self.activation) for r in several(self.squeeze_ratio) for p in several(self.pct_3x3)]
+        return [FireDesign(r, p, self.activation) for r in self._ratios for p in self._wide]
+
+    @property
+    def _ratios(self) -> tuple[float, ...]:
+        return self.sizes(self.squeeze_ratio, 0.25, (0.125, 0.25, 0.5, 0.75))
+
+    @property
+    def _wide(self) -> tuple[float, ...]:
+        return self.sizes(self.pct_3x3, 0.5, (0.5,))
 
     def run(self, graph: Graph, ctx: Context) -> None:
         if self.activation:

@@ -13,7 +13,7 @@ from ...ir.op import Op
 from ...ir.ops import Conv2d, Relu
 from ..base import register_pass
 from ..context import Context
-from .base import FactorizePass, several
+from .base import FactorizePass
 from .design import Design, Factors, lowest, part_of, small_conv
 from .response import F64, Response, principal, solve
 from .separable import MOST_UNKNOWNS, Separable, refit
@@ -38,24 +38,28 @@ class ToInvertedResidual(FactorizePass):
     activation: ReLUs behind the expansion and the depthwise convolution, as in the paper. A convolution is linear, so ReLUs can only take
     away: each gets the bias that keeps every value of the calibration images above 0, and the next layer takes it back; the error is then
     as without, the images held to be like those of the calibration. They are there for training that may follow.
-    expansion: hidden channels for each input channel; a list lets `max_error` or `macs` choose for each layer. No sum is added around it:
-    that is the network's.
+    expansion: hidden channels for each input channel, 2 if not given. Of a list `max_error` or `macs` choose for each layer; if not given, of
+    0.5, 1, 2 and 3. No sum is added around it: that is the network's.
 
     Sandler et al., 1801.04381; the sum of products is the canonical polyadic form of w, Lebedev et al., 1412.6553.
     """
 
     name = "to-inverted-residual"
 
-    expansion: float | tuple[float, ...] = 2.0
+    expansion: float | tuple[float, ...] | None = None
     activation: bool = False
     sweeps: int = 3
 
     def check_sizes(self) -> None:
-        self.in_range("expansion", several(self.expansion), "hidden channels for each input channel, above 0", lambda e: e > 0)
+        self.in_range("expansion", self._expansions, "hidden channels for each input channel, above 0", lambda e: e > 0)
         self.in_range("sweeps", [self.sweeps], "alternations of the refit, at least 0", lambda s: s >= 0)
 
     def designs(self) -> Sequence[Design]:
-        return [InvertedDesign(e, self.sweeps, self.activation) for e in several(self.expansion)]
+        return [InvertedDesign(e, self.sweeps, self.activation) for e in self._expansions]
+
+    @property
+    def _expansions(self) -> tuple[float, ...]:
+        return self.sizes(self.expansion, 2.0, (0.5, 1.0, 2.0, 3.0))
 
     def run(self, graph: Graph, ctx: Context) -> None:
         if self.activation:

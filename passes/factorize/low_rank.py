@@ -11,7 +11,7 @@ import numpy as np
 from ...ir.op import Op
 from ...ir.ops import Conv2d
 from ..base import register_pass
-from .base import FactorizePass, several
+from .base import FactorizePass
 from .design import Design, Factors, share_of, small_conv
 from .response import F64, Response, principal, solve
 
@@ -32,8 +32,8 @@ class LowRank(FactorizePass):
     by the covariance of the inputs and h by least squares; tucker takes i the same way, and then g and o as the best map of rank t from i's
     results to the responses (reduced-rank regression), which is the exact minimum for that i.
 
-    rank: an integer for r, or for both s and t; or a float, a share of the full rank: of min(C*kh, N*kw), or of C for s and N for t. A list
-    lets `max_error` or `macs` choose for each layer.
+    rank: an integer for r, or for both s and t; or a float, a share of the full rank: of min(C*kh, N*kw), or of C for s and N for t. 0.25 if
+    not given. Of a list `max_error` or `macs` choose for each layer; if not given, of 0.125, 0.25, 0.5 and 0.75.
 
     Jaderberg et al., 1405.3866 (k x 1 and 1 x k); Kim et al., 1511.06530 (Tucker-2); Zhang et al., 1505.06798 (fitted to the responses).
     """
@@ -41,15 +41,19 @@ class LowRank(FactorizePass):
     name = "low-rank"
 
     method: Literal["svd", "tucker"] = "svd"
-    rank: Rank | tuple[Rank, ...] = 0.25
+    rank: Rank | tuple[Rank, ...] | None = None
 
     def check_sizes(self) -> None:
         meaning = "an integer of at least 1, or a float as a share of the full rank, above 0 and at most 1"
-        self.in_range("rank", several(self.rank), meaning, lambda r: r >= 1 if isinstance(r, int) else 0 < r <= 1)
+        self.in_range("rank", self._ranks, meaning, lambda r: r >= 1 if isinstance(r, int) else 0 < r <= 1)
 
     def designs(self) -> Sequence[Design]:
         kind = SpatialDesign if self.method == "svd" else TuckerDesign
-        return [kind(r) for r in several(self.rank)]
+        return [kind(r) for r in self._ranks]
+
+    @property
+    def _ranks(self) -> tuple[Rank, ...]:
+        return self.sizes(self.rank, 0.25, (0.125, 0.25, 0.5, 0.75))
 
 
 @dataclass(frozen=True)

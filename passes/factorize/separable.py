@@ -11,7 +11,7 @@ import numpy as np
 from ...ir.op import Op
 from ...ir.ops import Conv2d
 from ..base import register_pass
-from .base import FactorizePass, several
+from .base import FactorizePass
 from .design import Design, Factors, small_conv
 from .response import F64, Response, solve
 
@@ -30,22 +30,26 @@ class ToDepthwiseSeparable(FactorizePass):
     matrix, exact from r = min(N, k*k). With calibration, p = argmin |Y - Y'|^2 by least squares, Y what the layer gave in the network as it
     was; then d and p in turn, `sweeps` times, each the exact minimum with the other held.
 
-    rank: kernels per input channel; a list lets `max_error` or `macs` choose for each layer.
+    rank: kernels per input channel, 1 if not given. Of a list `max_error` or `macs` choose for each layer; if not given, of 1 to 4.
 
     Howard et al., 1704.04861 (depthwise-separable); Guo et al., 1808.01363 (the split by SVD).
     """
 
     name = "to-depthwise-separable"
 
-    rank: int | tuple[int, ...] = 1
+    rank: int | tuple[int, ...] | None = None
     sweeps: int = 3
 
     def check_sizes(self) -> None:
-        self.in_range("rank", several(self.rank), "depthwise kernels per input channel, at least 1", lambda r: r >= 1)
+        self.in_range("rank", self._ranks, "depthwise kernels per input channel, at least 1", lambda r: r >= 1)
         self.in_range("sweeps", [self.sweeps], "alternations of the refit, at least 0", lambda s: s >= 0)
 
     def designs(self) -> Sequence[Design]:
-        return [SeparableDesign(r, self.sweeps) for r in several(self.rank)]
+        return [SeparableDesign(r, self.sweeps) for r in self._ranks]
+
+    @property
+    def _ranks(self) -> tuple[int, ...]:
+        return self.sizes(self.rank, 1, (1, 2, 3, 4))
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,10 @@ def within(plan: Plan, measure: Callable[[Counts], float], budget: float, what: 
     """The weakest plan whose measure is at most `budget`, by bisection; an error with the least that can be reached if none is."""
     least = measure(plan(1.0))
     if least > budget:
-        raise TersorError(f"{what} cannot be reached: {_shown(budget)} is wanted, the least that pruning can leave here is {_shown(least)}")
+        raise TersorError(
+            f"{what} cannot be reached: {_shown(budget)} is wanted, the least that pruning can leave here is {_shown(least)}; "
+            "tersor.passes.coupling.explain(graph) says what bars which layer"
+        )
     low, high = 0, resolution
     while high - low > 1:
         middle = (low + high) // 2

@@ -132,8 +132,32 @@ def test_excluded_layers_and_layers_with_their_own_size(graph: Graph) -> None:
 
 
 def test_a_limit_for_some_layers_only(graph: Graph) -> None:
-    small = tersor.transform(graph, 'to-depthwise-separable{layers={"net.[mh]*": {max_error=0.01}}}')
+    small = tersor.transform(graph, 'to-depthwise-separable{rank=1 layers={"net.[mh]*": {max_error=0.01}}}')
     assert done(small) == {"net.easy": "rank=1", "net.middle": "", "net.hard": "", "net.last": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "alone", "choice"),
+    [
+        ("to-depthwise-separable", "rank=1", "rank=[1, 2, 3, 4]"),
+        ("low-rank", "rank=0.25", "rank=[0.125, 0.25, 0.5, 0.75]"),
+        ("low-rank{method=tucker}", "rank=0.25", "rank=[0.125, 0.25, 0.5, 0.75]"),
+        ("to-fire", "squeeze_ratio=0.25 pct_3x3=0.5", "squeeze_ratio=[0.125, 0.25, 0.5, 0.75] pct_3x3=[0.5]"),
+        ("to-inverted-residual", "expansion=2", "expansion=[0.5, 1, 2, 3]"),
+    ],
+)
+def test_sizes_that_are_not_given(graph: Graph, name: str, alone: str, choice: str) -> None:
+    """One alone; several where a limit or a budget chooses."""
+
+    def small(options: str) -> Graph:
+        return tersor.transform(graph, name.replace("}", f" {options}}}") if "{" in name else f"{name}{{{options}}}")
+
+    def sizes(graph: Graph) -> list[str]:
+        return [r.done for r in graph.report[-1].layers]
+
+    assert sizes(small("macs=0.7")) == sizes(small(f"{choice} macs=0.7"))
+    assert sizes(small("max_error=0.5")) == sizes(small(f"{choice} max_error=0.5"))
+    assert sizes(small("reconstruct=false")) == sizes(small(f"{alone} reconstruct=false"))
 
 
 def test_what_cannot_be_factorized_says_why() -> None:

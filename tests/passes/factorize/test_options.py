@@ -18,7 +18,7 @@ W = np.random.default_rng(4).standard_normal((8, 6, 3, 3))
         ("to-depthwise-separable{rank=0}", "rank is depthwise kernels per input channel, at least 1; got 0"),
         ("to-depthwise-separable{rank=[1, 0]}", "rank is depthwise kernels per input channel, at least 1; got 0"),
         ("to-depthwise-separable{rank=[]}", "rank is depthwise kernels per input channel, at least 1; got an empty list"),
-        ("to-depthwise-separable{rank=1.5}", "option 'rank': expected int or a list of int, got 1.5"),
+        ("to-depthwise-separable{rank=1.5}", "option 'rank': expected int or a list of int or none, got 1.5"),
         ("to-depthwise-separable{sweeps=-1}", "sweeps is alternations of the refit, at least 0; got -1"),
         ("to-depthwise-separable{rank=[1, 2]}", "rank=1, rank=2: max_error= or macs= must say which of these a layer gets"),
         ("to-depthwise-separable{macs=1.5}", "macs is the share of MACs to leave, above 0 and below 1; got 1.5"),
