@@ -90,7 +90,6 @@ class FactorizePass(LayerPass):
         if wrong:
             raise TersorError(f"{option} is {meaning}; got {wrong[0]}")
 
-
     def sizes(self, given: Any, alone: T, choice: tuple[T, ...]) -> tuple[T, ...]:
         """The sizes of an option, as several: those given; else `choice` where errors decide, and `alone` where not."""
         if given is None:
