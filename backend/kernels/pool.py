@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..tile import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, 
 from ..tir import Expr, const, splat
 from .depthwise import touched
 from .geometry import Window, balance, column_tiles, planes_and_parts, tasks, window
-from .micro import Tile
+from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
 
 LOWEST = -np.inf
@@ -58,19 +59,47 @@ class Pool(_Pool):
         with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
             plane, part = planes_and_parts(b, task, g, chunks)
             with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
-                taps = g.rows(b, oy)
-                for width, x, repeat in column_tiles(g, k.params["width"], 1):
+                taps, tiles, number = g.rows(b, oy), column_tiles(g, k.params["width"], 1), 0
+                turns = g.kh * sum(repeat for _, _, repeat in tiles)
+                # what the next output row needs of the map for the first time, and itself: both lie in memory line behind line
+                read = (plane * g.h + (oy + 1) * g.sh - g.top + max(0, (g.kh - 1) * g.dh + 1 - g.sh)) * (g.w * g.lanes)
+                next_rows = [
+                    (k.args[k.anchor.x], b.let("read", read), g.sh * g.w),
+                    (k.out, b.let("write", (plane * g.oh + oy + 1) * g.ow * g.lanes), g.ow),
+                ]
+                for width, x, repeat in tiles:
                     with b.range("tile", 0, repeat) as i:
-                        self._tile(k, g, plane, width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
+                        ahead = []
+                        for buffer, at, vectors in next_rows:
+                            lines = -(-vectors * g.lanes // (LINE * turns))
+                            ahead.append(Ahead(buffer, b.let("ahead", at + (number + i) * (g.kh * lines * LINE)), lines, write=buffer is k.out))
+                        self._tile(k, g, plane, width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps, ahead)
+                    number += repeat
 
-    def _tile(self, k: Kernel, g: Window, plane: Expr, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
+    def _tile(
+        self,
+        k: Kernel,
+        g: Window,
+        plane: Expr,
+        width: int,
+        oy: Expr,
+        ox: Expr,
+        static_x: int | None,
+        taps: tuple[Expr, Expr],
+        ahead: Sequence[Ahead],
+    ) -> None:
+        """ahead: lines to ask for in each window row, spread over the loads there."""
         b, lanes, op = k.b, g.lanes, k.anchor
         largest = isinstance(op, TileMaxPool2d)
         tile = Tile(b, width, 1, lanes)
         tile.start(lambda j: const(LOWEST if largest else 0.0, lanes=lanes))
         with b.loop("r", *taps) as r:
             row = b.let("row", (plane * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
-            for column, pairs in touched(g, width, static_x):
+            columns = touched(g, width, static_x)
+            for number, (column, pairs) in enumerate(columns):
+                for a in ahead:
+                    for line in range(a.lines * number // len(columns), a.lines * (number + 1) // len(columns)):
+                        b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
                 value = b.let("x", b.load(k.args[op.x], (row + column) * lanes, lanes))
                 for i, _ in pairs:
                     old = tile.value(i, 0)
