@@ -17,6 +17,8 @@ from .rows import Fitted, Rows, add_rows, columns_of, refit, weights_of
 
 #: Ridges that are tried, relative to each column's sum of squares, weakest first: it costs nothing where rows are many.
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+#: Fewer than one of so many columns are few.
+FEW = 10
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,32 @@ class Evidence:
         """
         if not self.held[0].rows:
             return np.concatenate([m.variances for m in self.fitted]) / max(self.fitted[0].rows, 1)
+        if all(FEW * len(x) < len(m.x) for x, m in zip(columns_of(layer, self.held, ~kept), self.held)):
+            return self._without_few(layer, prior, kept, ridge)
         solved = refit(layer, self.fitted, prior, kept, ridge)
         biases = np.split(solved.b, len(self.held))
         parts = zip(self.held, weights_of(layer, solved.w), biases, columns_of(layer, self.held, kept), strict=True)
         return np.concatenate([m.error_of(w[columns], b, columns) / m.rows for m, w, b, columns in parts])
+
+    def _without_few(self, layer: Fitted, prior: np.ndarray, kept: Mask, ridge: float) -> F64:
+        """`expected` where few columns go, as where one of many maps that a layer reads is pruned: from inverses that are made once."""
+        if ridge not in self._inverses:
+            self._inverses[ridge] = [m.inverse(ridge) for m in self.fitted]
+        lost = columns_of(layer, self.held, ~kept)
+        parts = zip(self.fitted, self.held, self._held_covariances, self._inverses[ridge], weights_of(layer, prior), lost, strict=True)
+        errors = []
+        for fitted, held, covariance, inverse, w, out in parts:
+            errors.append(held.error_of(*fitted.solve_without(inverse, out, w), covariance=covariance) / held.rows)
+        return np.concatenate(errors)
+
+    @cached_property
+    def _inverses(self) -> dict[float, list[tuple[F64, F64]]]:
+        """By ridge, of each group."""
+        return {}
+
+    @cached_property
+    def _held_covariances(self) -> list[F64]:
+        return [m.covariance() for m in self.held]
 
     def ridge(self, layer: Fitted, prior: np.ndarray, kept: Mask) -> float:
         """The ridge with the least error on the images held out; the search ends where a stronger one is worse."""

@@ -102,6 +102,28 @@ class Moments:
         """`solve` for other responses to the same rows."""
         return self._solver(self.covariance(keep), keep, prior, ridge)
 
+    def inverse(self, ridge: float) -> tuple[F64, F64]:
+        """The inverse of the covariance with the ridge of `solve`, (k, k), and that ridge (k,): what `solve_without` begins from."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        a = self.covariance()
+        penalty = penalty_of(np.diag(a), ridge)
+        a[np.diag_indices_from(a)] += penalty
+        inverse: F64 = cho_solve(cho_factor(a, overwrite_a=True, check_finite=False), np.eye(len(a)), overwrite_b=True, check_finite=False)
+        return inverse, penalty
+
+    def solve_without(self, inverse: tuple[F64, F64], out: Index, prior: F64) -> tuple[F64, F64]:
+        """Weights (k, m), zero for the columns `out`, and bias (m,) of `solve` for the others, at little cost where `out` are few.
+
+        The full solution w, less A^-1[:, out] (A^-1[out, out])^-1 w[out]: Hassibi and Stork, NIPS 1992, for several weights at once. It differs
+        from `solve` by the mean that the ridge adds, which is that of all columns here.
+        """
+        a, penalty = inverse
+        w = a @ (self.cross() + penalty[:, None] * prior)
+        w -= a[:, out] @ np.linalg.solve(a[np.ix_(out, out)], w[out])
+        w[out] = 0
+        return w, (self.y - self.x @ w) / max(self.rows, 1)
+
     def _solver(self, a: F64, keep: Index | None, prior: F64 | None, ridge: float) -> Solver:
         """a: the covariance, which is overwritten."""
         from scipy.linalg import cho_factor, cho_solve
@@ -118,9 +140,9 @@ class Moments:
 
         return solve
 
-    def error_of(self, w: F64, b: F64, keep: Index | None = None) -> F64:
-        """Sum of squares of y - x w - b, of each output (m,)."""
-        fit = self._fit(w, self.covariance(keep), keep)
+    def error_of(self, w: F64, b: F64, keep: Index | None = None, covariance: F64 | None = None) -> F64:
+        """Sum of squares of y - x w - b, of each output (m,). covariance: that of the kept columns, where it is at hand."""
+        fit = self._fit(w, self.covariance(keep) if covariance is None else covariance, keep)
         error: F64 = fit.left + self.rows * (fit.b - b) ** 2
         return error
 

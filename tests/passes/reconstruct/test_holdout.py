@@ -60,6 +60,17 @@ def test_expected_error_is_that_on_the_rows_held_out(ridge: float) -> None:
     np.testing.assert_allclose(Evidence.of(drawn).expected(layer, w, kept, ridge), expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("ridge", RIDGES)
+def test_where_few_go_nothing_is_fitted_anew(ridge: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes from the inverse of the whole, the same but for the thousandth of a mean in the ridge: of all columns here."""
+    x, y, layer, w, kept = problem(120, 30, 2, 0.1)
+    drawn, held = rows(x, y)
+    fit_w, fit_b = ridge_fit(x[~held][:, kept], y[~held], w.T[kept].astype(np.float64), ridge)
+    expected = ((y[held] - x[held][:, kept] @ fit_w - fit_b) ** 2).mean(0)
+    monkeypatch.setattr("tersor.passes.reconstruct.holdout.refit", None)
+    np.testing.assert_allclose(Evidence.of(drawn).expected(layer, w, kept, ridge), expected, rtol=1e-4)
+
+
 def test_the_ridge_is_strong_where_rows_are_few_and_does_no_harm_where_they_are_many() -> None:
     x, y, layer, w, kept = problem(60, 60, 20, 0.3)
     few = Evidence.of(rows(x, y)[0])
