@@ -6,8 +6,8 @@
 Sizes count, not weights: these are random, channels go by l1, nothing is refitted (accuracy.py has both for trained networks). "Built" is
 the torch network whose convolutions have the channel counts of the pruned one: its batch norms folded, and where a branch reads some channels of a
 stream, the first so many. The cost model chooses all kernels, for the shipped database knows the original's alone. All models of a network are
-timed in turns, each in a process of its own. --models keeps the compiled ones; --prepare stops when they are there, so that nothing but the timing
-need run on a quiet machine. --keep adds to an earlier run's records.
+timed in turns, each in a process of its own. --models keeps the compiled ones; --prepare stops when they are there: only one plan, whose budget is
+a latency, is timed meanwhile. --keep adds to an earlier run's records.
 Writes pruned_latency.json and pruned_latency.md.
 """
 
@@ -39,6 +39,7 @@ PLANS = {
     "uniform, branches read whole streams": "fold-bn,prune-channels{macs=0.5 round_to=16 method=l1 reconstruct=false per_layer=uniform "
     "sample_inputs=false}",
     "by sensitivity": "fold-bn,prune-channels{macs=0.5 round_to=16 method=l1 reconstruct=false}",
+    "by sensitivity, latency=0.5": "fold-bn,prune-channels{latency=0.5 round_to=16 method=l1 reconstruct=false}",
     "uniform, then depthwise-separable": "fold-bn,prune-channels{macs=0.7 round_to=16 method=l1 reconstruct=false per_layer=uniform},"
     "to-depthwise-separable{rank=1 reconstruct=false}",
 }

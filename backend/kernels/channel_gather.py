@@ -18,6 +18,9 @@ from .geometry import balance, tasks
 from .pack import Move
 from .template import Params, kernel
 
+#: Pixels of a chunk at least: shorter ones are no streams.
+SHORTEST = 32
+
 #: (operand, block relative to the result's block, lane) of every live lane of a block.
 Recipe = tuple[tuple[int, int, int], ...]
 
@@ -45,8 +48,11 @@ class ChannelGatherKernel(Move):
         return bool(op.lanes) and all(x.type.layout is not None for x in op.xs)
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        n, _, h, w, _ = region.out.shape
-        return [{"chunk": balance(h * w, h * w, n, 1, threads)}]
+        op: Any = region.anchor
+        n, _, h, w, lanes = region.out.shape
+        # a block of the sources serves several of the result: their pixels stay in L1 meanwhile
+        pixels = target.l1 // 2 // (4 * lanes * sum(x.type.shape[1] for x in op.xs))
+        return [{"chunk": balance(h * w, min(h * w, max(SHORTEST, pixels)), n, 1, threads)}]
 
     def emit(self, k: Kernel) -> None:
         op, b, chunk = k.anchor, k.b, k.params["chunk"]

@@ -33,7 +33,7 @@ def uniform(spaces: Sequence[Space], fixed: Counts | None = None) -> Plan:
 
 @dataclass(frozen=True)
 class BySensitivity:
-    """Spaces shrink step by step, each time the one that loses the least for the MACs it saves.
+    """Spaces shrink step by step, each time the one that loses the least for what it saves: MACs, or time where that is the budget.
 
     errors[j][i]: error when `shares[i]` (rising, the first 0) of space j stay. fixed: counts that stay as they are, where not negative.
     """

@@ -14,7 +14,7 @@ from ...ir.errors import TersorError
 from ...ir.op import Const
 from ...ir.ops import Add, Conv2d, Sub
 from ...ir.ties import Index, Mask
-from ..coupling import Coupling, Layer, inputs_of, layers_of, outputs_of
+from ..coupling import Coupling, Layer, inputs_of, layers_of, outputs_of, weight
 from ..reconstruct.moments import F64
 from ..reconstruct.replay import residual_order
 
@@ -198,15 +198,25 @@ def _check_patterns(patterns: Sequence[str], layers: Sequence[Layer]) -> None:
             raise TersorError(f"exclude={pattern!r} matches no layer; layers: {shown or 'none'}")
 
 
+#: About as many multiply-accumulates a core does while it reads one weight from memory (140 GMAC/s and 40 GB/s of f32).
+WEIGHT = 14
+
+
 class Cost:
     """Multiply-accumulates of the graph as a function of how many sets of each space stay: each layer's own, times the share of its
-    outputs and of its inputs that is left."""
+    outputs and of its inputs that is left.
 
-    def __init__(self, coupling: Coupling, spaces: Sequence[Space]):
+    memory: instead something like time, in multiply-accumulates: a layer takes as long as to read its weights, where that is longer, as it
+    is in large linear layers.
+    """
+
+    def __init__(self, coupling: Coupling, spaces: Sequence[Space], memory: bool = False):
         self.sizes = np.array([len(s.sets) for s in spaces])
         layers = layers_of(coupling.graph)
         self.macs = np.array([float(layer.macs()) for layer in layers])
         self.rest = coupling.graph.macs() - self.macs.sum()
+        if memory:
+            self.macs = np.maximum(self.macs, [float(WEIGHT * weight(layer).type.size) for layer in layers])
         self.out, self.into = np.zeros((2, len(layers), len(spaces)))
         whole = [j for j, s in enumerate(spaces) if not s.sampled]
         number = _numbers([spaces[j].sets for j in whole], coupling.count)
@@ -220,6 +230,6 @@ class Cost:
                 self.into[place[space.readers[0]], j] = 1
 
     def __call__(self, keep: Counts) -> float:
-        """MACs when `keep[j]` sets of space j stay."""
+        """The cost when `keep[j]` sets of space j stay."""
         gone = 1 - keep / self.sizes
         return float(self.rest + (self.macs * (1 - self.out @ gone) * (1 - self.into @ gone)).sum())

@@ -12,7 +12,7 @@ import tersor
 from tersor.passes.coupling import Coupling
 from tersor.passes.prune.plan import BySensitivity, uniform, within
 from tersor.passes.prune.remove import remove_channels
-from tersor.passes.prune.spaces import Choice, Cost, Space, spaces_of
+from tersor.passes.prune.spaces import WEIGHT, Choice, Cost, Space, spaces_of
 
 
 def setting(round_to: int = 1) -> tuple[Coupling, list[Space], Cost]:
@@ -30,6 +30,22 @@ def test_the_cost_is_that_of_the_pruned_graph() -> None:
     for keep in ([16, 12], [5, 12], [3, 7]):
         gone = np.concatenate([s.sets[k:] for s, k in zip(spaces, keep)])
         assert cost(np.array(keep)) == remove_channels(coupling.graph, coupling, gone).macs()
+
+
+def test_in_memory_a_linear_layer_costs_its_weights() -> None:
+    """What reads them weighs little in products, and most in time: there it shrinks first."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(256, 60), nn.ReLU(), nn.Linear(60, 5))
+    coupling = Coupling(tersor.trace(trained(module, (2, 3, 12, 12)), (torch.randn(1, 3, 12, 12),)))
+    spaces = spaces_of(coupling, Choice())
+    assert [len(s.sets) for s in spaces] == [8, 4, 60]
+    products = np.array([8 * 3 * 9 * 100, 4 * 8 * 9 * 64, 256 * 60, 60 * 5])
+    macs, time = Cost(coupling, spaces), Cost(coupling, spaces, memory=True)
+    assert macs(np.array([8, 4, 60])) == products.sum()
+    assert time(np.array([8, 4, 60])) == products[:2].sum() + WEIGHT * products[2:].sum()
+    assert time(np.array([8, 1, 30])) == products[0] + products[1] / 4 + WEIGHT * (products[2] / 8 + products[3] / 2)
+    shares, errors = [0.0, 0.5], [np.array([1.0, 0.1])] * 3
+    first = [BySensitivity(spaces, cost, shares, errors, np.array([-1, 4, -1])).steps[1].tolist() for cost in (macs, time)]
+    assert first == [[7, 4, 60], [8, 4, 57]]
 
 
 def test_counts_are_multiples() -> None:
