@@ -41,7 +41,7 @@ mutants: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(LATENCY)
 	$(LATENCY) --name other_geometry --threads 1 --batch 4
-	$(LATENCY) --name other_geometry --threads 1 --keep --networks $(OTHER_GEOMETRY)
+	$(LATENCY) --name other_geometry --keep --networks $(OTHER_GEOMETRY)
 	$(BIN)/python -m tersor.bench.costs
 	$(BIN)/python -m tersor.bench.precision
 	$(BIN)/python -m tersor.bench.tuning --out bench/results/tuning.json
