@@ -279,6 +279,20 @@ MUTANTS = (
         "return xy + np.outer(x, self.y) * 0",
         "tests/passes/reconstruct/test_reconstruct.py",
     ),
+    Mutant(
+        "without some columns the others are fitted anew",
+        "passes/reconstruct/moments.py",
+        "w -= a[:, out] @ np.linalg.solve(a[np.ix_(out, out)], w[out])",
+        "w -= 0",
+        "tests/passes/reconstruct/test_holdout.py",
+    ),
+    Mutant(
+        "for a latency layers shrink by the time they save",
+        "passes/prune/prune_channels.py",
+        "memory=self.latency is not None",
+        "memory=False",
+        "tests/passes/prune/test_prune_channels.py",
+    ),
 )
 
 

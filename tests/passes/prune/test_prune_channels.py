@@ -122,6 +122,26 @@ def test_latency_is_what_is_measured() -> None:
     assert 3 < len(measured) < 12
 
 
+def test_a_latency_is_saved_where_time_goes() -> None:
+    """Here the time is that of reading the weights: the linear layers shrink, though the products are in the convolutions."""
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        *(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 5)),
+    )
+    whole = tersor.trace(trained(module, (2, 3, 16, 16)), (torch.randn(1, 3, 16, 16),))
+    batches = [torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))]
+
+    def small(budget: str) -> Graph:
+        return tersor.transform(
+            whole, f"prune-channels{{{budget} method=l1 reconstruct=false}}", calibration=batches, latency=lambda g: float(g.nbytes())
+        )
+
+    fast, few = small("latency=0.7"), small("macs=0.7")
+    assert fast.nbytes() <= 0.7 * whole.nbytes() < few.nbytes()
+    assert [len(c.w.op.array) for c in fast.find(Conv2d)] == [16, 8]  # type: ignore[union-attr]
+    assert few.macs() <= 0.7 * whole.macs() < fast.macs()
+
+
 def test_readers_that_cannot_be_refitted_are_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transposed convolution, and a linear layer with more inputs than second moments are kept of."""
     module = nn.Sequential(
