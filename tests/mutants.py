@@ -282,8 +282,8 @@ MUTANTS = (
     Mutant(
         "without some columns the others are fitted anew",
         "passes/reconstruct/moments.py",
-        "w -= a[:, out] @ np.linalg.solve(a[np.ix_(out, out)], w[out])",
-        "w -= 0",
+        "full - inverse[:, out] @ np.linalg.solve(inverse[np.ix_(out, out)], full[out])",
+        "full.copy()",
         "tests/passes/reconstruct/test_holdout.py",
     ),
     Mutant(

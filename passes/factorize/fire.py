@@ -38,8 +38,8 @@ class ToFire(FactorizePass):
     activation: a ReLU behind the squeeze, as in the paper. A convolution is linear, so a ReLU can only take away: the squeeze gets the bias
     that keeps every value of the calibration images above 0, and the expansions take it back; the error is then as without, the images held
     to be like those of the calibration. It is there for training that may follow.
-    squeeze_ratio: squeeze channels for each output channel, 0.25 if not given. pct_3x3: share of the outputs with a k x k kernel, 0.5 if not
-    given. Of lists `max_error` or `macs` choose for each layer; if no ratio is given, of 0.125, 0.25, 0.5 and 0.75.
+    squeeze_ratio: squeeze channels for each output channel, 0.25 if not given. pct_3x3: share of the outputs with a k x k kernel. Of
+    lists `max_error` or `macs` choose for each layer; if no ratio is given, of 0.125, 0.25, 0.5 and 0.75.
 
     Iandola et al., 1602.07360 (both ratios: section 5).
     """
@@ -47,7 +47,7 @@ class ToFire(FactorizePass):
     name = "to-fire"
 
     squeeze_ratio: float | tuple[float, ...] | None = None
-    pct_3x3: float | tuple[float, ...] | None = None
+    pct_3x3: float | tuple[float, ...] = 0.5
     activation: bool = False
 
     def check_sizes(self) -> None:
@@ -63,7 +63,7 @@ class ToFire(FactorizePass):
 
     @property
     def _wide(self) -> tuple[float, ...]:
-        return self.sizes(self.pct_3x3, 0.5, (0.5,))
+        return self.pct_3x3 if isinstance(self.pct_3x3, tuple) else (self.pct_3x3,)
 
     def run(self, graph: Graph, ctx: Context) -> None:
         if self.activation:

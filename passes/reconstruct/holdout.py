@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ...ir.ties import Mask
+from ...ir.ties import Index, Mask
 from .moments import F64, Moments
 from .rows import Fitted, Rows, add_rows, columns_of, refit, weights_of
 
@@ -49,27 +49,26 @@ class Evidence:
         """
         if not self.held[0].rows:
             return np.concatenate([m.variances for m in self.fitted]) / max(self.fitted[0].rows, 1)
-        if all(FEW * len(x) < len(m.x) for x, m in zip(columns_of(layer, self.held, ~kept), self.held)):
-            return self._without_few(layer, prior, kept, ridge)
+        lost = columns_of(layer, self.held, ~kept)
+        if all(FEW * len(columns) < len(m.x) for columns, m in zip(lost, self.held)):
+            return self._without_few(layer, prior, lost, ridge)
         solved = refit(layer, self.fitted, prior, kept, ridge)
         biases = np.split(solved.b, len(self.held))
         parts = zip(self.held, weights_of(layer, solved.w), biases, columns_of(layer, self.held, kept), strict=True)
         return np.concatenate([m.error_of(w[columns], b, columns) / m.rows for m, w, b, columns in parts])
 
-    def _without_few(self, layer: Fitted, prior: np.ndarray, kept: Mask, ridge: float) -> F64:
-        """`expected` where few columns go, as where one of many maps that a layer reads is pruned: from inverses that are made once."""
-        if ridge not in self._inverses:
-            self._inverses[ridge] = [m.inverse(ridge) for m in self.fitted]
-        lost = columns_of(layer, self.held, ~kept)
-        parts = zip(self.fitted, self.held, self._held_covariances, self._inverses[ridge], weights_of(layer, prior), lost, strict=True)
+    def _without_few(self, layer: Fitted, prior: np.ndarray, lost: list[Index], ridge: float) -> F64:
+        """`expected` where few columns go, as where one of many maps that a layer reads is pruned: from solutions for all of them, made once."""
+        if ridge not in self._wholes or self._wholes[ridge][0] is not prior:
+            self._wholes[ridge] = prior, [m.whole(w, ridge) for m, w in zip(self.fitted, weights_of(layer, prior))]
         errors = []
-        for fitted, held, covariance, inverse, w, out in parts:
-            errors.append(held.error_of(*fitted.solve_without(inverse, out, w), covariance=covariance) / held.rows)
+        for fitted, held, covariance, whole, out in zip(self.fitted, self.held, self._held_covariances, self._wholes[ridge][1], lost, strict=True):
+            errors.append(held.error_of(*fitted.solve_without(whole, out), covariance=covariance) / held.rows)
         return np.concatenate(errors)
 
     @cached_property
-    def _inverses(self) -> dict[float, list[tuple[F64, F64]]]:
-        """By ridge, of each group."""
+    def _wholes(self) -> dict[float, tuple[np.ndarray, list[tuple[F64, F64]]]]:
+        """By ridge: the prior, and of each group what `Moments.whole` gives."""
         return {}
 
     @cached_property

@@ -102,25 +102,24 @@ class Moments:
         """`solve` for other responses to the same rows."""
         return self._solver(self.covariance(keep), keep, prior, ridge)
 
-    def inverse(self, ridge: float) -> tuple[F64, F64]:
-        """The inverse of the covariance with the ridge of `solve`, (k, k), and that ridge (k,): what `solve_without` begins from."""
+    def whole(self, prior: F64, ridge: float) -> tuple[F64, F64]:
+        """The inverse A^-1 of the covariance with the ridge of `solve`, (k, k), and its weights for all columns: `solve_without` begins there."""
         from scipy.linalg import cho_factor, cho_solve
 
         a = self.covariance()
         penalty = penalty_of(np.diag(a), ridge)
         a[np.diag_indices_from(a)] += penalty
         inverse: F64 = cho_solve(cho_factor(a, overwrite_a=True, check_finite=False), np.eye(len(a)), overwrite_b=True, check_finite=False)
-        return inverse, penalty
+        return inverse, inverse @ (self.cross() + penalty[:, None] * prior)
 
-    def solve_without(self, inverse: tuple[F64, F64], out: Index, prior: F64) -> tuple[F64, F64]:
+    def solve_without(self, whole: tuple[F64, F64], out: Index) -> tuple[F64, F64]:
         """Weights (k, m), zero for the columns `out`, and bias (m,) of `solve` for the others, at little cost where `out` are few.
 
         The full solution w, less A^-1[:, out] (A^-1[out, out])^-1 w[out]: Hassibi and Stork, NIPS 1992, for several weights at once. It differs
         from `solve` by the mean that the ridge adds, which is that of all columns here.
         """
-        a, penalty = inverse
-        w = a @ (self.cross() + penalty[:, None] * prior)
-        w -= a[:, out] @ np.linalg.solve(a[np.ix_(out, out)], w[out])
+        inverse, full = whole
+        w: F64 = full - inverse[:, out] @ np.linalg.solve(inverse[np.ix_(out, out)], full[out])
         w[out] = 0
         return w, (self.y - self.x @ w) / max(self.rows, 1)
 
