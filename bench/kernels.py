@@ -83,9 +83,14 @@ def with_winograd(name: str) -> str:
 
 def profiles(models: Sequence[tersor.CompiledModel], rounds: int) -> list[list[tuple[Profile, Profile]]]:
     """For each model its passes, with warm caches, as far as the kernels before leave them warm, and with cold ones; a pass of each in turn."""
-    share = max(rounds // PASSES, 1)
-    passes = [[(exe.profile(rounds=share), exe.profile(rounds=share, cold=True)) for exe in models] for _ in range(min(PASSES, rounds))]
+    passes = [[profiled(exe, rounds) for exe in models] for _ in range(min(PASSES, rounds))]
     return [list(of_model) for of_model in zip(*passes)]
+
+
+def profiled(exe: tersor.CompiledModel, rounds: int) -> tuple[Profile, Profile]:
+    """One pass of all the rounds."""
+    share = max(rounds // PASSES, 1)
+    return exe.profile(rounds=share), exe.profile(rounds=share, cold=True)
 
 
 def measure_layers(layers: Sequence[Layer], rounds: int) -> list[dict[str, Any]]:
@@ -103,12 +108,18 @@ def layer_record(layer: Layer, passes: Sequence[tuple[Profile, Profile]]) -> dic
 
 
 def measure_network(name: str, rounds: int) -> dict[str, Any]:
-    """Whole runs, and the distinct kernels of one thread in the order of their share; `calls` share one kernel, times are means over them."""
+    """Whole calls, and the distinct kernels of one thread in the order of their share; `calls` share one kernel, times are means over them."""
     import torch
 
     graph = tersor.trace(build(name), (torch.randn(1, 3, 224, 224),))
-    every = profiles([tersor.compile(graph, threads=n) for n in THREADS], rounds)
-    passes = every[0]
+    models = [tersor.compile(graph, threads=n) for n in THREADS]
+    passes = []
+    runs: dict[str, list[dict[str, float]]] = {str(n): [] for n in THREADS}
+    for _ in range(min(PASSES, rounds)):
+        passes.append(profiled(models[0], rounds))
+        peak = max(p.peak_gflops for p in passes[-1])
+        for exe in models:
+            runs[str(exe.threads)].append({"run": exe.benchmark(repeat=max(rounds, 2)).median, "peak": exe.threads * peak})
     rows = passes[0][0].rows
     calls: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -125,7 +136,6 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
         }
         means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(passes, steps)]
         found.append(about | record(row, row.macs, size(row), means))
-    runs = {str(n): [{"run": warm.run, "peak": max(warm.peak_gflops, cold.peak_gflops)} for warm, cold in mine] for n, mine in zip(THREADS, every)}
     return {"macs": sum(r.macs for r in rows), "runs": runs, "kernels": sorted(found, key=lambda r: -float(r["share"]))}
 
 
@@ -156,7 +166,7 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
     """With medians over the passes, each kernel's part of its bound, and what layers reached: median, lowest and highest of the passes' ratios.
 
     `of_limit` of a network, by threads: whole runs as multiples of the time that its multiply-adds, those of direct convolutions, take at the
-    peak of as many cores (that of one, measured beside the run, times their number).
+    peak of as many cores (that of one, measured beside the run, times their number). `scaling`: how many times faster the same than one thread.
     """
     records = [*report["layers"], *(k for net in report["networks"].values() for k in net["kernels"])]
     for r in records:
@@ -171,17 +181,22 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
         if r["goal"]:
             unit, least = r["goal"]
             ratios = gains(r, direct[r["name"]]) if unit == "direct" else speeds(unit, r)
-            r["reached"], r["range"] = statistics.median(ratios), [min(ratios), max(ratios)]
+            r["reached"], *r["range"] = spread(ratios)
             r["met"] = r["reached"] >= least
     for net in report["networks"].values():
-        net["ms"], net["of_limit"] = {}, {}
+        net["ms"], net["of_limit"], net["scaling"] = {}, {}, {}
         for n, runs in net["runs"].items():
-            limits = [p["run"] / (2 * net["macs"] / p["peak"] / 1e6) for p in runs]
             net["ms"][n] = statistics.median(p["run"] for p in runs)
-            net["of_limit"][n] = [statistics.median(limits), min(limits), max(limits)]
+            net["of_limit"][n] = spread([p["run"] / (2 * net["macs"] / p["peak"] / 1e6) for p in runs])
+            net["scaling"][n] = spread([one["run"] / p["run"] for one, p in zip(net["runs"]["1"], runs)])
     peaks = [p["peak"] for r in records for p in r["passes"]]
     copies = {str(2**k): [copy_gbs(2**k, cold) for cold in (False, True)] for k in range(SIZES[0].bit_length() - 1, SIZES[1].bit_length(), 2)}
     return {"peak_gflops": [min(peaks), max(peaks)], "copy_gbs": copies} | report
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Median, lowest, highest."""
+    return [statistics.median(values), min(values), max(values)]
 
 
 def gains(r: dict[str, Any], direct: dict[str, Any]) -> list[float]:

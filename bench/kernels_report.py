@@ -52,15 +52,21 @@ def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0
     lines: list[str] = []
     for name, net in report["networks"].items():
         runs = [
-            f"{net['ms'][n]:.2f} ms on {n} thread{'s' if n != '1' else ''}, {limit:.2f} ({low:.2f} to {high:.2f}) times its multiply-adds at the peak"
-            for n, (limit, low, high) in net["of_limit"].items()
+            f"{ms:.2f} ms on {n} thread{'s' if n != '1' else ''}, {around(net['of_limit'][n])} times its multiply-adds at the peak"
+            + (f" and {around(net['scaling'][n])} times as fast" if n != "1" else "")
+            for n, ms in net["ms"].items()
         ]
-        whole = f"A whole run takes {'; '.join(runs)}."
+        whole = f"A call takes {'; '.join(runs)}."
         lines += ["", f"{level} {name}", "", whole, "", *head(KERNEL_COLUMNS, 2)]
         for r in (r for r in net["kernels"] if r["share"] >= share):
             place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]
             lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), str(r["loc"])]))
     return lines
+
+
+def around(spread: Sequence[float]) -> str:
+    """Median, lowest and highest."""
+    return "{:.2f} ({:.2f} to {:.2f})".format(*spread)
 
 
 def head(columns: Sequence[str], left: int) -> list[str]:

@@ -76,7 +76,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     about = {"op": "conv2d", "shape": [1, 2], "loc": "features.0", "calls": 2}
     machine = {"processor": "P", "features": ["avx2"], "date": "today", "commit": "abc"}
     runs = [{"run": ms, "peak": peak} for ms, peak in ((4.0, 100.0), (10.0, 50.0), (5.0, 100.0))]
-    two = [{"run": 2.0, "peak": 200.0}]
+    two = [{"run": ms, "peak": 200.0} for ms in (2.0, 8.0, 2.0)]
     net = {"macs": 10**8, "runs": {"1": runs, "2": two}, "kernels": [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)]}
     return finished({"machine": machine, "rounds": 3, "layers": layers, "networks": {"net": net}})
 
@@ -91,8 +91,9 @@ def test_report(report: dict[str, Any]) -> None:
     # 1 MB at 10 GB/s is 0.1 ms
     assert "| p | winograd m=4 | 2.000 |  | 0 | 5% | 4.000 |  | 0 | 2% |  |  |" in text
     # 0.2 GFLOP at 100 GFLOP/s take 2 ms, 4 at half the clock, and 1 on two cores
-    one = "A whole run takes 5.00 ms on 1 thread, 2.50 (2.00 to 2.50) times its multiply-adds at the peak"
-    assert f"{one}; 2.00 ms on 2 threads, 2.00 (2.00 to 2.00) times its multiply-adds at the peak." in network_tables(report)
+    one = "A call takes 5.00 ms on 1 thread, 2.50 (2.00 to 2.50) times its multiply-adds at the peak"
+    two = "2.00 ms on 2 threads, 2.00 (2.00 to 8.00) times its multiply-adds at the peak and 2.00 (1.25 to 2.50) times as fast"
+    assert f"{one}; {two}." in network_tables(report)
     assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
 
 

@@ -33,7 +33,7 @@ def uniform(spaces: Sequence[Space], fixed: Counts | None = None) -> Plan:
 
 @dataclass(frozen=True)
 class BySensitivity:
-    """Spaces shrink step by step, each time the one that loses the least for what it saves: MACs, or time where that is the budget.
+    """Spaces shrink step by step, each time the one that loses the least for the cost that it saves.
 
     errors[j][i]: error when `shares[i]` (rising, the first 0) of space j stay. fixed: counts that stay as they are, where not negative.
     """
@@ -70,7 +70,7 @@ class BySensitivity:
             steps.append(keep)
 
     def filled(self, keep: Counts, fits: Callable[[Counts], bool]) -> Counts:
-        """What is left of a budget given back, unit by unit, where it helps most for the MACs it takes."""
+        """What is left of a budget given back, unit by unit, where it helps most for what it costs."""
         growing = set(self._open)
         while True:
             now = self.cost(keep)

@@ -42,8 +42,8 @@ class PruneChannels(LayerPass):
     method: which channels stay: obs (those go one by one whose loss costs least when the others are refitted), lasso (min |Y - sum_i b_i X_i
     W_i'|^2 + lambda |b|_1, then exchanged while the refitted error falls), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random,
     first-k.
-    per_layer: sensitivity (least error of the network's outputs for the MACs saved; with `latency`, for the time, in which the weights of
-    large linear layers count) or uniform (the same share everywhere).
+    per_layer: sensitivity (least error of the network's outputs for the time saved, as modelled: MACs, and the weights of large linear
+    layers) or uniform (the same share everywhere).
     round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
     streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
     some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
@@ -143,7 +143,7 @@ class PruneChannels(LayerPass):
         if self.per_layer == "uniform":
             return uniform(spaces, fixed)
         errors = sensitivities(coupling, spaces, SHARES, settings, ctx, ctx.need_calibration(self), matter)
-        return BySensitivity(spaces, Cost(coupling, spaces, memory=self.latency is not None), SHARES, errors, fixed)
+        return BySensitivity(spaces, Cost(coupling, spaces, memory=True), SHARES, errors, fixed)
 
     def _counts(self, plan: Plan, tighter: float, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Counts:
         """How many sets of each space stay. tighter: what the budget is multiplied with."""

@@ -122,8 +122,8 @@ def test_latency_is_what_is_measured() -> None:
     assert 3 < len(measured) < 12
 
 
-def test_a_latency_is_saved_where_time_goes() -> None:
-    """Here the time is that of reading the weights: the linear layers shrink, though the products are in the convolutions."""
+def test_layers_shrink_where_time_goes() -> None:
+    """Reading the weights of the linear layers takes long: they shrink first, also where the budget is in products, which are in the convolutions."""
     module = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         *(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 5)),
@@ -137,9 +137,9 @@ def test_a_latency_is_saved_where_time_goes() -> None:
         )
 
     fast, few = small("latency=0.3"), small("macs=0.7")
-    assert fast.nbytes() <= 0.3 * whole.nbytes() < few.nbytes()
+    assert fast.nbytes() <= 0.3 * whole.nbytes()
     assert [len(c.w.op.array) for c in fast.find(Conv2d)] == [16, 8]  # type: ignore[union-attr]
-    assert few.macs() <= 0.7 * whole.macs() < fast.macs()
+    assert few.nbytes() <= 0.3 * whole.nbytes() and few.macs() <= 0.7 * whole.macs() < fast.macs()
 
 
 def test_readers_that_cannot_be_refitted_are_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
