@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,18 @@ class Port:
     shape: tuple[int, ...]
     elem: str
 
-    @property
+    @cached_property
     def type(self) -> Tensor:
         return Tensor(self.shape, self.elem)
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        return self.type.dtype
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.type.size * self.dtype.itemsize
 
 
 @dataclass(frozen=True)

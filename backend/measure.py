@@ -250,7 +250,7 @@ def random_inputs(entry: Entry) -> list[np.ndarray]:
 
 def empty(port: Port) -> np.ndarray:
     """An aligned array of zeros for an input or output."""
-    return aligned(port.type.size * port.type.dtype.itemsize).view(port.type.dtype).reshape(port.shape)
+    return aligned(port.nbytes).view(port.dtype).reshape(port.shape)
 
 
 def _timed(run: Callable[[], object]) -> float:

@@ -18,7 +18,7 @@ from ..ir.evaluate import structured, to_numpy
 from . import artifact
 from .artifact import Entry, Manifest, Port, batches_of
 from .measure import Benchmark, Inputs, Profile, Report, benchmark, empty, profile
-from .native import AnyValue, Arguments, Library, SafeCall, aligned, runtime, versions
+from .native import AnyValue, Arguments, Library, SafeCall, address, aligned, runtime, versions
 from .target import Target, host_features
 
 ALIGN = 64
@@ -223,7 +223,7 @@ class Program:
             for i, array in enumerate(arrays):
                 arguments.point(i, slot.stage(i, array))
             for i, array in enumerate(outputs):
-                arguments.point(len(arrays) + i, array.ctypes.data)
+                arguments.point(len(arrays) + i, address(array))
             yield run
         finally:
             with self._lock:
@@ -244,15 +244,15 @@ class _Slot:
 
     def stage(self, index: int, array: np.ndarray) -> int:
         """Address of aligned, contiguous memory with the values of an input."""
-        address = array.__array_interface__["data"][0]
-        end = address + array.nbytes
+        start = address(array)
+        end = start + array.nbytes
         # Kernels may load a vector beyond the end: that must not be another page.
-        if array.flags.c_contiguous and array.size and address % ALIGN == 0 and (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
-            return int(address)
+        if array.flags.c_contiguous and array.size and start % ALIGN == 0 and (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
+            return start
         if index not in self._staging:
             self._staging[index] = aligned(array.nbytes).view(array.dtype).reshape(array.shape)
         np.copyto(self._staging[index], array)
-        return int(self._staging[index].ctypes.data)
+        return address(self._staging[index])
 
 
 def _shown(port: Port, entry: Entry) -> str:
@@ -262,8 +262,10 @@ def _shown(port: Port, entry: Entry) -> str:
 
 def _array(model: str, port: Port, x: Any) -> np.ndarray:
     """An input as numpy, checked."""
+    if isinstance(x, np.ndarray) and x.dtype == port.dtype and x.shape == port.shape:
+        return x
     torch = sys.modules.get("torch")
-    what, dtype = f"input {port.name!r} of {model}", port.type.dtype
+    what, dtype = f"input {port.name!r} of {model}", port.dtype
     if torch is not None and isinstance(x, torch.Tensor):
         if x.device.type != "cpu" or x.layout != torch.strided:
             raise TersorError(f"{what} must be a dense tensor on the CPU, got {x.layout} on {x.device}")

@@ -21,7 +21,7 @@ import tersor
 from tersor import TersorError
 from tersor.backend.emit import Weights
 from tersor.backend.measure import peak_gflops
-from tersor.backend.native import aligned, runtime
+from tersor.backend.native import address, aligned, runtime
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -305,3 +305,11 @@ def test_report_says_what_runs_in_which_precision() -> None:
 def test_other_targets_of_this_machine(target: str) -> None:
     inputs = inputs_of(TwoHeads)
     assert_right(tersor.compile(traced(TwoHeads), target=target)(*inputs), TwoHeads, inputs)
+
+
+def test_where_memory_begins() -> None:
+    whole = np.arange(24.0).reshape(4, 6)
+    locked = whole.copy()
+    locked.flags.writeable = False
+    for x in (whole, whole[1:], whole.T, whole[:, ::2], whole[::-1], np.zeros(0), np.ones(()), locked):
+        assert address(x) == x.ctypes.data
