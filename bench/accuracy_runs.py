@@ -32,6 +32,7 @@ ABLATION: dict[str, str] = {
     "inputs of branches not sampled": "fold-bn,prune-channels{{{budget} sample_inputs=false}}",
     "refitted to the linear response": "fold-bn,prune-channels{{{budget} clamped=false}}",
     "errors of early layers count in full": "fold-bn,prune-channels{{{budget} repaired_later=0}}",
+    "layers that lose nothing refitted too": "fold-bn,prune-channels{{{budget} refit_all=true}}",
     "residual streams pruned too": "fold-bn,prune-channels{{{budget} streams=true}}",
     "256 images": "fold-bn,prune-channels{{{budget} samples=256}}",
     "1024 images": "fold-bn,prune-channels{{{budget} samples=1024}}",

@@ -35,7 +35,7 @@ SWEEPS = 5
 
 @dataclass(frozen=True)
 class Settings:
-    """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through.
+    """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through. all_layers: also those that lost nothing.
 
     repaired_later: how much less errors in early layers count, for later ones are refitted.
     """
@@ -48,6 +48,7 @@ class Settings:
     name: str
     clamped: bool = True
     repaired_later: float = 0.0
+    all_layers: bool = False
 
     def per_image(self, layer: Fitted, images: int) -> int:
         """Responses per image: `ROWS_PER_UNKNOWN` where the map has them."""
@@ -93,10 +94,15 @@ class Pruning:
             waiting = [w for w in waiting if w not in due]
             drawn = self._decide(replay, layer, due)
             lost = self.lost(layer)
-            if lost.any():
+            if lost.any() or self._strayed(replay, layer):
                 self._repair(replay, layer, lost, drawn)
         for space, k in waiting:
             self._drop(space, by_score("l1", self.coupling, space, self.rng), k)
+
+    def _strayed(self, replay: Replay, layer: Layer) -> bool:
+        """Whether a layer is to be refitted though it lost nothing: it is not given what it was, and can make up for a part of that."""
+        asked = self.settings.reconstruct and self.settings.all_layers
+        return asked and refittable(layer) and inputs_of(layer) is not None and not replay.same(source(layer)[0])
 
     def choose_all(self) -> None:
         """Decide by scores that look at no data, and refit nothing."""
@@ -191,6 +197,8 @@ class Pruning:
             moments, ridge = drawn.evidence.all, drawn.evidence.ridge(layer, value.op.array, ~lost)
             solved = refit(layer, moments, value.op.array, ~lost, ridge)
             if solved.rows <= solved.unknowns:
+                if not lost.any():
+                    return
                 warnings.warn(
                     f"{self.settings.name}: {layer.name} [{layer.loc}] has {solved.unknowns} unknowns and only {solved.rows} responses in the "
                     "calibration data; a ridge holds it near its old weights. Give more images",

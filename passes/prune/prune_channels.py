@@ -47,7 +47,8 @@ class PruneChannels(LayerPass):
     round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
     streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
     some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
-    sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through.
+    sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through. refit_all: also refit layers
+    that lose nothing, behind others that do (those that read a residual stream): worth it where calibration images are many.
     repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative
     depth d (0 to 1) counts exp(-repaired_later (1 - d)) times.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
@@ -71,6 +72,7 @@ class PruneChannels(LayerPass):
     residual_target: bool = True
     reconstruct: bool = True
     clamped: bool = True
+    refit_all: bool = False
     repaired_later: float = 1.5
     samples: int = 1024
     positions: int = 10
@@ -90,7 +92,15 @@ class PruneChannels(LayerPass):
                 raise TersorError("only channels that residual sums run through can be pruned, and these go with streams=true alone")
             raise TersorError("no channel of the graph can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
         settings = Settings(
-            self.method, self.samples, self.positions, self.reconstruct, self.residual_target, self.name, self.clamped, self.repaired_later
+            self.method,
+            self.samples,
+            self.positions,
+            self.reconstruct,
+            self.residual_target,
+            self.name,
+            self.clamped,
+            self.repaired_later,
+            self.refit_all,
         )
         by_data = self.method in BY_RESPONSE or self.per_layer == "sensitivity"
         matter = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}

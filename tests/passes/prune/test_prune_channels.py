@@ -16,7 +16,7 @@ from torch import nn
 
 import tersor
 from tersor.ir import Const, Graph
-from tersor.ir.ops import Conv2d, IndexSelect
+from tersor.ir.ops import Conv2d, IndexSelect, Linear
 from tersor.passes.context import Context
 from tersor.passes.coupling import Coupling
 from tersor.passes.prune.carry import Pruning, Settings
@@ -107,6 +107,30 @@ def test_layers_have_their_own_ratio() -> None:
 def test_excluded_layers_keep_their_channels() -> None:
     small = prune('macs=0.8 exclude=["3.*"]')
     assert [c.out.shape[1] for c in small.find(Conv2d) if c.loc.path.startswith("3.a")] == [16]
+
+
+def test_layers_that_lose_nothing_are_refitted_when_all_are() -> None:
+    """The classifier reads a residual stream, whose channels stay and err; the first layer of the network is given what it was."""
+    before, x = prune("macs=0.5 sample_inputs=false"), torch.cat(images())
+    after = prune("macs=0.5 sample_inputs=false refit_all=true")
+    folded = tersor.transform(graph(), "fold-bn")
+
+    def weights(g: Graph) -> dict[str, np.ndarray]:
+        return {op.loc.path: op.w.op.array for op in g.ops if isinstance(op, Conv2d | Linear) and isinstance(op.w.op, Const)}
+
+    was, readers, every = weights(folded), weights(before), weights(after)
+    assert np.array_equal(readers["7"], was["7"]) and not np.array_equal(every["7"], was["7"])
+    assert np.array_equal(every["0"], was["0"]) and not np.array_equal(every["4.a.0"], was["4.a.0"])
+    y = folded(x)
+    assert float((after(x) - y).square().sum()) < 0.9 * float((before(x) - y).square().sum())
+
+
+def test_layers_that_lose_nothing_stay_where_responses_are_few() -> None:
+    """Of the classifier there are 12 responses for 16 unknowns."""
+    few = prune("macs=0.5 sample_inputs=false refit_all=true samples=12")
+    (fc,) = few.find(Linear)
+    (was,) = graph().find(Linear)
+    assert np.array_equal(fc.w.op.array, was.w.op.array)  # type: ignore[union-attr]
 
 
 def test_latency_is_what_is_measured() -> None:
