@@ -108,15 +108,20 @@ def layer_record(layer: Layer, passes: Sequence[tuple[Profile, Profile]]) -> dic
 
 
 def measure_network(name: str, rounds: int) -> dict[str, Any]:
-    """Whole calls, and the distinct kernels of one thread in the order of their share; `calls` share one kernel, times are means over them."""
+    """Whole calls, and the distinct kernels of one thread in the order of their share; `calls` share one kernel, times are means over them.
+
+    `to_direct` of a kernel with Winograd: how many times as long the same layers take in the network that is compiled without.
+    """
     import torch
 
     graph = tersor.trace(build(name), (torch.randn(1, 3, 224, 224),))
     models = [tersor.compile(graph, threads=n) for n in THREADS]
-    passes = []
+    direct = tersor.compile(graph, winograd=0)
+    passes, without = [], []
     runs: dict[str, list[dict[str, float]]] = {str(n): [] for n in THREADS}
     for _ in range(min(PASSES, rounds)):
         passes.append(profiled(models[0], rounds))
+        without.append({r.loc: r.time for r in direct.profile(rounds=max(rounds // PASSES, 1)).rows})
         peak = max(p.peak_gflops for p in passes[-1])
         for exe in models:
             runs[str(exe.threads)].append({"run": exe.benchmark(repeat=max(rounds, 2)).median, "peak": exe.threads * peak})
@@ -133,7 +138,11 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
             "loc": row.loc.replace(f"{ROOT}/", ""),
             "calls": len(steps),
             "share": statistics.median(sum(warm.rows[i].share for i in steps) for warm, _ in passes),
+            "to_direct": None,
         }
+        if row.template == "winograd":
+            pairs = [([times[rows[i].loc] for i in steps], [warm.rows[i].time for i in steps]) for times, (warm, _) in zip(without, passes)]
+            about["to_direct"] = spread([sum(slow) / sum(fast) for slow, fast in pairs])
         means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(passes, steps)]
         found.append(about | record(row, row.macs, size(row), means))
     return {"macs": sum(r.macs for r in rows), "runs": runs, "kernels": sorted(found, key=lambda r: -float(r["share"]))}

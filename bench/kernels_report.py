@@ -12,7 +12,7 @@ Record = dict[str, Any]
 SPEED = ("ms", "GFLOP/s", "GB/s", "of bound")
 COLD = tuple(f"cold: {column}" for column in SPEED)
 LAYER_COLUMNS = ("layer", "kernel", *SPEED, *COLD, "goal", "reached")
-KERNEL_COLUMNS = ("kernel", "shape", "calls", "share", *SPEED, *COLD, "first at")
+KERNEL_COLUMNS = ("kernel", "shape", "calls", "share", *SPEED, *COLD, "times direct", "first at")
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -33,7 +33,8 @@ def about(report: dict[str, Any]) -> list[str]:
         "A kernel's bound is max(multiply-adds / peak, bytes / bandwidth of a copy of as many bytes). Multiply-adds are those of the direct",
         "convolution: Winograd does fewer and passes it. Cold: a buffer of twice the last level of cache is read before each call.",
         "Each pass measures the FMA peak beside the kernel, and a layer without Winograd beside the same with it: what was reached is the median of",
-        "the passes' ratios, in brackets the lowest and the highest.",
+        "the passes' ratios, in brackets the lowest and the highest. Times direct: how many times as long the same layers of the network take when",
+        "it is compiled without Winograd, in whole runs: weights come from where the rest of the network leaves them, activations are near.",
     ]
 
 
@@ -60,7 +61,7 @@ def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0
         lines += ["", f"{level} {name}", "", whole, "", *head(KERNEL_COLUMNS, 2)]
         for r in (r for r in net["kernels"] if r["share"] >= share):
             place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]
-            lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), str(r["loc"])]))
+            lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), around(r["to_direct"]) if r["to_direct"] else "", str(r["loc"])]))
     return lines
 
 

@@ -43,6 +43,23 @@ def test_a_layer_with_winograd_is_measured_beside_the_same_without() -> None:
     assert {tuple(x.winograd for x in pair) for pair in pairs if pair[0].group == "3x3"} == {(True, False)}
 
 
+def test_measure_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch import nn
+
+    def build(name: str) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 16, 3, 4, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 32, 1)).eval()
+
+    monkeypatch.setattr(kernels, "build", build)
+    monkeypatch.setattr(kernels, "copy_gbs", lambda nbytes, cold: 10.0)
+    net = kernels.measure_network("net", rounds=2)
+    finished({"layers": [], "networks": {"net": net}, "machine": {}})
+    assert net["macs"] == 56 * 56 * (3 * 16 * 9 + 16 * 16 * 9 + 16 * 32)
+    gains = {k["template"]: k["to_direct"] for k in net["kernels"]}
+    median, low, high = gains.pop("winograd")
+    assert 0 < low <= median <= high and set(gains.values()) == {None}
+    assert net["scaling"]["1"] == [1, 1, 1] and net["of_limit"]["2"][0] > 0
+
+
 def test_measure_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "copy_gbs", lambda nbytes, cold: 5.0 if cold else 20.0)
     (r,) = kernels.measure_layers([Layer("pointwise", 64, 32, 14, goal=Goal("peak", 0.92))], rounds=3)
@@ -73,7 +90,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         kernel(2.0, 4.0, group="stem", name="s", goal=["gflops", 75]),
         kernel(2.0, 4.0, group="pool", name="p", goal=None) | {"macs": 0},
     ]
-    about = {"op": "conv2d", "shape": [1, 2], "loc": "features.0", "calls": 2}
+    about = {"op": "conv2d", "shape": [1, 2], "loc": "features.0", "calls": 2, "to_direct": [2.5, 2.0, 3.0]}
     machine = {"processor": "P", "features": ["avx2"], "date": "today", "commit": "abc"}
     runs = [{"run": ms, "peak": peak} for ms, peak in ((4.0, 100.0), (10.0, 50.0), (5.0, 100.0))]
     two = [{"run": ms, "peak": 200.0} for ms in (2.0, 8.0, 2.0)]
@@ -94,6 +111,7 @@ def test_report(report: dict[str, Any]) -> None:
     one = "A call takes 5.00 ms on 1 thread, 2.50 (2.00 to 2.50) times its multiply-adds at the peak"
     two = "2.00 ms on 2 threads, 2.00 (2.00 to 8.00) times its multiply-adds at the peak and 2.00 (1.25 to 2.50) times as fast"
     assert f"{one}; {two}." in network_tables(report)
+    assert network_tables(report)[-1].endswith("| 2.50 (2.00 to 3.00) | features.0 |")
     assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
 
 
