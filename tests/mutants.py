@@ -287,6 +287,13 @@ MUTANTS = (
         "tests/passes/reconstruct/test_holdout.py",
     ),
     Mutant(
+        "layers that lose nothing stay unless all are to be refitted",
+        "passes/prune/carry.py",
+        "asked = self.settings.reconstruct and self.settings.all_layers",
+        "asked = self.settings.reconstruct",
+        "tests/passes/prune/test_prune_channels.py",
+    ),
+    Mutant(
         "layers shrink by the time they save",
         "passes/prune/prune_channels.py",
         "memory=True",
