@@ -243,7 +243,7 @@ def function_object(function: Any) -> SafeCall:
 
 
 def address(array: np.ndarray) -> int:
-    """Where an array's memory begins, said a microsecond sooner than by `array.ctypes` if it can be written to."""
+    """Where an array's memory begins, said sooner than by `array.ctypes` if it can be written to."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):

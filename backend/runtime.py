@@ -264,16 +264,12 @@ def _array(model: str, port: Port, x: Any) -> np.ndarray:
     """An input as numpy, checked."""
     if isinstance(x, np.ndarray) and x.dtype == port.dtype and x.shape == port.shape:
         return x
-    torch = sys.modules.get("torch")
-    what, dtype = f"input {port.name!r} of {model}", port.dtype
+    torch, what = sys.modules.get("torch"), f"input {port.name!r} of {model}"
     if torch is not None and isinstance(x, torch.Tensor):
         if x.device.type != "cpu" or x.layout != torch.strided:
             raise TersorError(f"{what} must be a dense tensor on the CPU, got {x.layout} on {x.device}")
-        fits = str(x.dtype) == f"torch.{dtype.name}"
-    elif isinstance(x, np.ndarray):
-        fits = x.dtype == dtype
-    else:
+        if str(x.dtype) == f"torch.{port.dtype.name}" and x.shape == port.shape:
+            return to_numpy(x.resolve_neg())
+    elif not isinstance(x, np.ndarray):
         raise TersorError(f"{what} must be a torch tensor or a numpy array, got {type(x).__name__}")
-    if not fits or tuple(x.shape) != port.shape:
-        raise TersorError(f"{what} must be {port.elem}{list(port.shape)} ({dtype.name}), got {x.dtype}{list(x.shape)}")
-    return x if isinstance(x, np.ndarray) else to_numpy(x.resolve_neg())
+    raise TersorError(f"{what} must be {port.elem}{list(port.shape)} ({port.dtype.name}), got {x.dtype}{list(x.shape)}")

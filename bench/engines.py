@@ -118,6 +118,14 @@ class Ratio:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, each: Sequence[float]) -> Ratio:
+        """The ratio of every round."""
+        return cls(statistics.median(each), min(each), max(each))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
 
 def interleaved(
     engines: Sequence[Engine], rounds: int, seconds: float = 0.25, progress: Callable[[int], None] = lambda done: None
@@ -136,8 +144,7 @@ def interleaved(
 
 def ratio(ours: Latency, peer: Latency) -> Ratio:
     """ours / peer."""
-    each = [a / b for a, b in zip(ours.rounds, peer.rounds)]
-    return Ratio(statistics.median(each), min(each), max(each))
+    return Ratio.of([a / b for a, b in zip(ours.rounds, peer.rounds)])
 
 
 def machine() -> dict[str, Any]:

@@ -18,6 +18,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tersor.backend.measure import Profile, Row
 from tersor.backend.schedule import WINOGRAD
 
 from .bandwidth import SIZES, copy_gbs
-from .engines import machine
+from .engines import Ratio, machine
 from .kernels_report import draw, markdown
 from .layers import LAYERS, Layer
 from .models import GMACS, build
@@ -89,8 +90,11 @@ def profiles(models: Sequence[tersor.CompiledModel], rounds: int) -> list[list[t
 
 def profiled(exe: tersor.CompiledModel, rounds: int) -> tuple[Profile, Profile]:
     """One pass of all the rounds."""
-    share = max(rounds // PASSES, 1)
-    return exe.profile(rounds=share), exe.profile(rounds=share, cold=True)
+    return exe.profile(rounds=in_a_pass(rounds)), exe.profile(rounds=in_a_pass(rounds), cold=True)
+
+
+def in_a_pass(rounds: int) -> int:
+    return max(rounds // PASSES, 1)
 
 
 def measure_layers(layers: Sequence[Layer], rounds: int) -> list[dict[str, Any]]:
@@ -121,7 +125,7 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
     runs: dict[str, list[dict[str, float]]] = {str(n): [] for n in THREADS}
     for _ in range(min(PASSES, rounds)):
         passes.append(profiled(models[0], rounds))
-        without.append({r.loc: r.time for r in direct.profile(rounds=max(rounds // PASSES, 1)).rows})
+        without.append({r.loc: r.time for r in direct.profile(rounds=in_a_pass(rounds)).rows})
         peak = max(p.peak_gflops for p in passes[-1])
         for exe in models:
             runs[str(exe.threads)].append({"run": exe.benchmark(repeat=max(rounds, 2)).median, "peak": exe.threads * peak})
@@ -205,7 +209,7 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
 
 def spread(values: Sequence[float]) -> list[float]:
     """Median, lowest, highest."""
-    return [statistics.median(values), min(values), max(values)]
+    return list(astuple(Ratio.of(values)))
 
 
 def gains(r: dict[str, Any], direct: dict[str, Any]) -> list[float]:

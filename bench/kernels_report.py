@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .engines import Ratio
 from .layers import Goal
 
 Record = dict[str, Any]
@@ -53,21 +54,16 @@ def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0
     lines: list[str] = []
     for name, net in report["networks"].items():
         runs = [
-            f"{ms:.2f} ms on {n} thread{'s' if n != '1' else ''}, {around(net['of_limit'][n])} times its multiply-adds at the peak"
-            + (f" and {around(net['scaling'][n])} times as fast" if n != "1" else "")
+            f"{ms:.2f} ms on {n} thread{'s' if n != '1' else ''}, {Ratio(*net['of_limit'][n])} times its multiply-adds at the peak"
+            + (f" and {Ratio(*net['scaling'][n])} times as fast" if n != "1" else "")
             for n, ms in net["ms"].items()
         ]
         whole = f"A call takes {'; '.join(runs)}."
         lines += ["", f"{level} {name}", "", whole, "", *head(KERNEL_COLUMNS, 2)]
         for r in (r for r in net["kernels"] if r["share"] >= share):
             place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]
-            lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), around(r["to_direct"]) if r["to_direct"] else "", str(r["loc"])]))
+            lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), str(Ratio(*r["to_direct"])) if r["to_direct"] else "", str(r["loc"])]))
     return lines
-
-
-def around(spread: Sequence[float]) -> str:
-    """Median, lowest and highest."""
-    return "{:.2f} ({:.2f} to {:.2f})".format(*spread)
 
 
 def head(columns: Sequence[str], left: int) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .engines import Ratio
+
 Record = dict[str, Any]
 
 
@@ -89,8 +91,7 @@ def _ms(r: Record, engine: str) -> str:
 def _ratio(r: Record) -> str:
     if not r["best"]:
         return ""
-    q = r["ratio"][r["best"]]
-    return f"{q['median']:.2f} ({q['low']:.2f} to {q['high']:.2f})"
+    return str(Ratio(**r["ratio"][r["best"]]))
 
 
 def _db(r: Record, engine: str) -> str:

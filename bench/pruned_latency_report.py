@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from .engines import Ratio
+
 #: How much faster a network with half of its multiply-accumulates is to be.
 GOAL = 1.7
 
@@ -40,10 +42,6 @@ def table(network: str, threads: int, winograd: int, records: list[dict[str, Any
         low, high = min(r["rounds_ms"]), max(r["rounds_ms"])
         cells = [name, f"{r['macs'] / 1e6:,.0f}", f"{r['macs'] / original['macs']:.3f}", f"{r['nbytes'] / 1e6:.1f}"]
         cells += [f"{r['median_ms']:.2f} ({low:.2f} to {high:.2f})", f"{r['conv_ms']:.2f}"]
-        faster = "" if r is original else of(r["faster"])
-        cells += [faster, "" if r is original else f"{original['conv_ms'] / r['conv_ms']:.2f}", of(r["to_built"]) if r["to_built"] else ""]
+        faster = "" if r is original else str(Ratio(**r["faster"]))
+        cells += [faster, "" if r is original else f"{original['conv_ms'] / r['conv_ms']:.2f}", str(Ratio(**r["to_built"])) if r["to_built"] else ""]
         yield f"| {' | '.join([*cells, format(r['error'], '.0e')])} |"
-
-
-def of(ratio: dict[str, float]) -> str:
-    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"

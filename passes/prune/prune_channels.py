@@ -48,7 +48,7 @@ class PruneChannels(LayerPass):
     streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
     some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
     sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through. refit_all: also refit layers
-    that lose nothing, behind others that do (those that read a residual stream): worth it where calibration images are many.
+    that lose nothing, behind others that do (those that read a residual stream), except where responses are fewer than unknowns.
     repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative
     depth d (0 to 1) counts exp(-repaired_later (1 - d)) times.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
