@@ -38,7 +38,7 @@ from .train import Recipe, cache_folder, restored, trained
 
 #: Images per call of the compiled network when its accuracy is measured.
 BATCH = 50
-GROUPS = ("original", "curve", "blocks", "same share", "ablation", "separable", "torch-pruning", "scratch", "imagenet")
+GROUPS = ("original", "curve", "blocks", "all layers", "same share", "ablation", "separable", "torch-pruning", "scratch", "imagenet")
 
 
 def main() -> None:

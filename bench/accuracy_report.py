@@ -13,6 +13,7 @@ Row = dict[str, Any]
 TITLES = {
     "curve": "prune-channels by method, the same repair and data",
     "blocks": "The same, then blocks fitted whole, without labels (block_epochs=10)",
+    "all layers": "The same, layers that lose nothing refitted too (refit_all=true)",
     "same share": "The same share of channels in every layer (per_layer=uniform)",
     "ablation": "Ablation of prune-channels, method=obs",
     "torch-pruning": "Torch-Pruning at the same MACs",

@@ -32,7 +32,6 @@ ABLATION: dict[str, str] = {
     "inputs of branches not sampled": "fold-bn,prune-channels{{{budget} sample_inputs=false}}",
     "refitted to the linear response": "fold-bn,prune-channels{{{budget} clamped=false}}",
     "errors of early layers count in full": "fold-bn,prune-channels{{{budget} repaired_later=0}}",
-    "layers that lose nothing refitted too": "fold-bn,prune-channels{{{budget} refit_all=true}}",
     "residual streams pruned too": "fold-bn,prune-channels{{{budget} streams=true}}",
     "256 images": "fold-bn,prune-channels{{{budget} samples=256}}",
     "1024 images": "fold-bn,prune-channels{{{budget} samples=1024}}",
@@ -82,6 +81,7 @@ def runs(shares: Sequence[float] = SHARES, seeds: Sequence[int] = SEEDS) -> Iter
             yield from curves(network, shares, seed)
             yield from curves(network, shares, seed, "blocks", " block_epochs=10")
             if network == "resnet20":
+                yield from curves(network, shares, seed, "all layers", " refit_all=true")
                 yield from curves(network, shares, seed, "same share", " per_layer=uniform")
                 yield from ablations(network, shares, seed)
                 yield from separables(network, seed)
