@@ -16,7 +16,12 @@ SEEDS = (0, 1, 2)
 LITE0 = "efficientnet-lite0"
 LITE0_SHARES = (0.8, 0.65)
 #: What follows the method in a label -> options.
-LITE0_REPAIRS = {"": "", ", no reconstruction": " reconstruct=false", ", blocks fitted whole": " block_epochs=10"}
+LITE0_REPAIRS = {
+    "": "",
+    ", no reconstruction": " reconstruct=false",
+    ", layers that lose nothing refitted too": " refit_all=true",
+    ", blocks fitted whole": " block_epochs=10",
+}
 
 #: Unlabelled images for calibration, of Fashion-MNIST's 60,000.
 IMAGES = 4096

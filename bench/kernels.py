@@ -41,8 +41,12 @@ STATES = ("warm", "cold")
 WITHOUT = ", without winograd"
 #: Passes that the rounds are divided into.
 PASSES = 5
+#: Whole networks run so many ms before they are timed, and while they are: a core that idled takes some tens of calls to be fast again.
+WARMING, TIMED = 200.0, 200.0
 #: Threads that whole networks are timed with; their kernels are timed with one.
 THREADS = (1, 2)
+#: Runs of a small kernel that tell what it costs to hand a thread its half.
+FORKS = 1000
 #: What one layer or kernel took in a pass, ms with warm and with cold caches, and the FMA peak meanwhile, GFLOP/s.
 Pass = dict[str, float]
 
@@ -119,16 +123,17 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
     import torch
 
     graph = tersor.trace(build(name), (torch.randn(1, 3, 224, 224),))
-    models = [tersor.compile(graph, threads=n) for n in THREADS]
+    models, small = ([tersor.compile(g, threads=n) for n in THREADS] for g in (graph, small_graph()))
     direct = tersor.compile(graph, winograd=0)
-    passes, without = [], []
+    passes, without, forks = [], [], []
     runs: dict[str, list[dict[str, float]]] = {str(n): [] for n in THREADS}
     for _ in range(min(PASSES, rounds)):
         passes.append(profiled(models[0], rounds))
         without.append({r.loc: r.time for r in direct.profile(rounds=in_a_pass(rounds)).rows})
         peak = max(p.peak_gflops for p in passes[-1])
         for exe in models:
-            runs[str(exe.threads)].append({"run": exe.benchmark(repeat=max(rounds, 2)).median, "peak": exe.threads * peak})
+            runs[str(exe.threads)].append({"run": sustained(exe), "peak": exe.threads * peak})
+        forks.append(fork_us(*small))
     rows = passes[0][0].rows
     calls: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -149,7 +154,26 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
             about["to_direct"] = spread([sum(slow) / sum(fast) for slow, fast in pairs])
         means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(passes, steps)]
         found.append(about | record(row, row.macs, size(row), means))
-    return {"macs": sum(r.macs for r in rows), "runs": runs, "kernels": sorted(found, key=lambda r: -float(r["share"]))}
+    return {"macs": sum(r.macs for r in rows), "runs": runs, "fork_us": spread(forks), "kernels": sorted(found, key=lambda r: -float(r["share"]))}
+
+
+def sustained(exe: tersor.CompiledModel) -> float:
+    """ms of a call, the median over `TIMED` ms after `WARMING` ms of calls."""
+    about = exe.benchmark(repeat=3).median
+    return exe.benchmark(repeat=max(3, round(TIMED / about)), warmup=round(WARMING / about)).median
+
+
+def small_graph() -> tersor.Graph:
+    """A map of 256 KB through one kernel."""
+    import torch
+
+    return tersor.trace(torch.nn.ReLU(), (torch.zeros(1, 64, 32, 32),))
+
+
+def fork_us(one: tersor.CompiledModel, two: tersor.CompiledModel) -> float:
+    """What two threads take beyond half of the time of one, us: it differs several times over between machines, and on shared ones by the minute."""
+    whole, half = (sum(r.time for r in exe.profile(rounds=FORKS).rows) for exe in (one, two))
+    return 1e3 * (half - whole / 2)
 
 
 def taken(passes: Sequence[tuple[Profile, Profile]], steps: Sequence[int]) -> list[Pass]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,6 +52,9 @@ def test_measure_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(kernels, "build", build)
     monkeypatch.setattr(kernels, "copy_gbs", lambda nbytes, cold: 10.0)
+    for short in ("WARMING", "TIMED"):
+        monkeypatch.setattr(kernels, short, 5.0)
+    monkeypatch.setattr(kernels, "FORKS", 5)
     net = kernels.measure_network("net", rounds=2)
     finished({"layers": [], "networks": {"net": net}, "machine": {}})
     assert net["macs"] == 56 * 56 * (3 * 16 * 9 + 16 * 16 * 9 + 16 * 32)
@@ -58,6 +62,7 @@ def test_measure_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     median, low, high = gains.pop("winograd")
     assert 0 < low <= median <= high and set(gains.values()) == {None}
     assert net["scaling"]["1"] == [1, 1, 1] and net["of_limit"]["2"][0] > 0
+    assert net["fork_us"][1] <= net["fork_us"][0] <= net["fork_us"][2]
 
 
 def test_measure_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +99,12 @@ def report(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     machine = {"processor": "P", "features": ["avx2"], "date": "today", "commit": "abc"}
     runs = [{"run": ms, "peak": peak} for ms, peak in ((4.0, 100.0), (10.0, 50.0), (5.0, 100.0))]
     two = [{"run": ms, "peak": 200.0} for ms in (2.0, 8.0, 2.0)]
-    net = {"macs": 10**8, "runs": {"1": runs, "2": two}, "kernels": [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)]}
+    net = {
+        "macs": 10**8,
+        "runs": {"1": runs, "2": two},
+        "fork_us": [2, 1, 9],
+        "kernels": [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)],
+    }
     return finished({"machine": machine, "rounds": 3, "layers": layers, "networks": {"net": net}})
 
 
@@ -110,7 +120,7 @@ def test_report(report: dict[str, Any]) -> None:
     # 0.2 GFLOP at 100 GFLOP/s take 2 ms, 4 at half the clock, and 1 on two cores
     one = "A call takes 5.00 ms on 1 thread, 2.50 (2.00 to 2.50) times its multiply-adds at the peak"
     two = "2.00 ms on 2 threads, 2.00 (2.00 to 8.00) times its multiply-adds at the peak and 2.00 (1.25 to 2.50) times as fast"
-    assert f"{one}; {two}." in network_tables(report)
+    assert f"{one}; {two}. To hand a thread its half of a small kernel cost 2.00 (1.00 to 9.00) us." in network_tables(report)
     assert network_tables(report)[-1].endswith("| 2.50 (2.00 to 3.00) | features.0 |")
     assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
 
@@ -130,3 +140,28 @@ def test_run(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_the_page_is_made_of_the_committed_results() -> None:
     page = ROOT / "docs/performance.md"
     assert page.read_text() == performance.page(ROOT / "bench/results", page), "run python -m tersor.bench.performance"
+
+
+def test_what_it_costs_to_hand_over_a_half() -> None:
+    class Model:
+        def __init__(self, *us: float) -> None:
+            self.rows = [SimpleNamespace(time=t / 1e3) for t in us]
+
+        def profile(self, rounds: int) -> Model:
+            return self
+
+    assert kernels.fork_us(Model(6.0, 2.0), Model(5.0, 2.0)) == pytest.approx(3.0)  # type: ignore[arg-type]
+
+
+def test_calls_are_timed_after_as_many_that_are_not() -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.calls: list[tuple[int, int]] = []
+
+        def benchmark(self, repeat: int, warmup: int = 5) -> SimpleNamespace:
+            self.calls.append((repeat, warmup))
+            return SimpleNamespace(median=2.0)
+
+    model = Model()
+    assert kernels.sustained(model) == 2.0  # type: ignore[arg-type]
+    assert model.calls[-1] == (100, 100)

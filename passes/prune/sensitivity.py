@@ -46,14 +46,13 @@ def sensitivities(
 
     `curvature` says that of errors that are small and independent from pixel to pixel: too little, for those of a refit are neither (least so
     before a global pool). `effect` says it of the refit's own error, at two shares: too much, for what neighbouring pixels err
-    alike the layers behind can make up for. Their geometric mean is taken. `effect` takes a run of the network: a space that several layers read
-    is run for the first of them, and what it comes to there, relative to `curvature`, holds for all.
+    alike the layers behind can make up for. Their geometric mean is taken. `effect` takes a run of the network: of a layer that reads several
+    spaces it is run for the first of them, and what it comes to there, relative to `curvature`, holds for all.
 
     The order in which a space's sets go is that of its judge; for LASSO that of elimination, where sets are exchanged.
     """
     errors = [np.zeros(len(shares)) for _ in spaces]
     orders: dict[int, Index] = {}
-    factors: dict[int, F64] = {}
     before: Outputs = {}
     replay = Replay(coupling.graph, calibration, ctx, f"{settings.name}: sensitivity", settings.samples)
     walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx, matter)
@@ -75,6 +74,7 @@ def sensitivities(
         evidence = Evidence.of(draw(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images)))
         w = array_of(weight(layer))
         labels = coupling.sets(*source(layer))
+        factor: F64 | None = None
         for i, space in mine:
             if i not in orders and settings.method in BY_RESPONSE:
                 # LASSO's selection is settled by exchange for the size that is planned: elimination says for every size how well that can go
@@ -87,12 +87,12 @@ def sensitivities(
             ridge = evidence.ridge(layer, w, kept[counts[-1]])
             errs = {count: evidence.expected(layer, w, mask, ridge) @ matter[layer] for count, mask in kept.items()}
             small = np.array([errs[count] for count in counts])
-            if i not in factors:  # the other readers of a space take over those of the first
+            if factor is None:
                 probes = [refit(layer, evidence.all, w, kept[count], ridge) for count in counts[len(shares) :]]
                 real = np.array([effect(replay, layer, fit, before) for fit in probes])
                 # the mean of what is too little and too much, both in orders of magnitude
-                factors[i] = np.sqrt(np.exp(np.interp(shares, PROBED, np.log((real + TINY) / (small[len(shares) :] + TINY)))))
-            errors[i] += repaired * factors[i] * small[: len(shares)]
+                factor = np.sqrt(np.exp(np.interp(shares, PROBED, np.log((real + TINY) / (small[len(shares) :] + TINY)))))
+            errors[i] += repaired * factor * small[: len(shares)]
     return errors
 
 

@@ -93,3 +93,39 @@ def test_sensitivities_lie_between_small_errors_and_real_ones(monkeypatch: pytes
     one, hundred = found(1.0), found(100.0)
     assert (one > 0).all()
     np.testing.assert_allclose(hundred / one, 10, rtol=1e-6)
+
+
+class Two(nn.Module):
+    """Channels that a convolution reads, and a linear layer behind a pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b, self.c = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 6, 3), nn.Linear(6, 4), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        y: torch.Tensor = self.b(torch.relu(self.a(x)).mean((2, 3))) + self.c(x.mean((2, 3)))
+        return y
+
+
+def test_every_reader_of_a_space_is_run_to_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What errors of one layer do, relative to small ones, says nothing of another's: nearer to the outputs less of them averages out."""
+    torch.manual_seed(0)
+    x = torch.randn(40, 2, 9, 9)
+    graph = tersor.trace(Two().eval(), (x[:1],))
+    coupling = Coupling(graph)
+    spaces = spaces_of(coupling, Choice())
+    matter = curvature(graph, [x], 40, np.random.default_rng(0))
+    settings = Settings("obs", 40, 10, True, True, "test")
+
+    def found(of_c: float) -> list[float]:
+        monkeypatch.setattr(sensitivity, "effect", lambda replay, layer, *_: of_c if layer.loc.path == "c" else 1.0)
+        errors = sensitivity.sensitivities(coupling, spaces, (0.5,), settings, Context([x]), [x], matter)
+        return [float(e[0]) for _, e in sorted(zip((s.producers[0].loc.path for s in spaces), errors), key=lambda t: t[0])]
+
+    (a, one), (same, hundred) = found(1.0), found(100.0)
+    assert same == a
+    # the convolution's part stays, the linear layer's is ten times as much
+    none = found(0.0)[1]
+    assert 0 < none < one
+    assert hundred - none == pytest.approx(10 * (one - none), rel=1e-3)
