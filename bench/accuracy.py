@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=[*NETWORKS, LITE0], default=[*NETWORKS, LITE0])
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="only rows with these labels: lasso, l1, ...")
-    parser.add_argument("--macs", nargs="+", type=float, default=list(SHARES), help="shares of multiply-accumulates to leave")
+    parser.add_argument("--macs", nargs="+", type=float, default=list(SHARES), help="shares of MACs to leave; EfficientNet-Lite0 has its own")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--train", action="store_true", help="train the networks that are missing, some minutes each")
     parser.add_argument("--again", action="store_true", help="run what stands in the results, too")
