@@ -19,7 +19,7 @@ from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
 from .conv import ConvTemplate, conv_window, padded_bias
-from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
+from .geometry import FEW, Window, balance, column_tiles, planes_and_parts, tasks
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
 
@@ -40,7 +40,7 @@ class Depthwise(ConvTemplate):
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
         # where there are many channels, convolutions before and behind divide these: each thread finds in its own cache what it wrote there
-        rows = g.c <= g.n * g.h * g.w
+        rows = g.c <= FEW * g.n * g.oh * g.ow
         return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows)}]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
@@ -66,9 +66,17 @@ class Depthwise(ConvTemplate):
             plane, part = planes_and_parts(b, task, g, chunks)
             block = b.let("block", t.floormod(plane, g.in_blocks))
             image = b.let("image", t.floordiv(plane, g.in_blocks))
-            with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
+            start, stop = b.let("start", part * rows), b.let("stop", t.min(g.oh, (part + 1) * rows))
+
+            def source(iy: Expr) -> Expr:
+                return (plane * g.h + iy) * (g.w * g.lanes)
+
+            with b.loop("oy", start, stop) as oy:
                 result = b.let("result", (plane * g.oh + oy) * (g.ow * g.lanes))
-                depthwise_row(k, g, k.params["width"], oy, lambda iy: (plane * g.h + iy) * (g.w * g.lanes), result, block, image, stream=True)
+                # behind a chunk's last row lies another thread's: this one goes on with the next block
+                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if chunks > 1 else 0
+                new = source(oy * g.sh - g.top + (g.kh - 1) * g.dh + 1 + skip * g.sh)
+                depthwise_row(k, g, k.params["width"], oy, source, result, block, image, (new, result + (1 + skip) * (g.ow * g.lanes)))
 
 
 def columns_in_registers(g: Window, target: Target) -> int:
@@ -81,17 +89,18 @@ def depthwise_cycles(g: Window) -> float:
 
 
 def depthwise_row(
-    k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, stream: bool = False
-) -> None:
+    k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr,
+    following: tuple[Expr, Expr] | None = None,
+) -> None:  # fmt: skip
     """One output row of a channel block, in tiles of at most `width` columns.
 
     source: where an input row begins in the anchor's operand, in elements; result: where the output row begins in k.out.
-    stream: input rows lie one behind the other in memory, and the next output row comes next.
+    following: where what the next output row reads for the first time begins in the operand, and where that row begins in k.out.
     """
     b, taps, layout, number = k.b, g.rows(k.b, oy), column_tiles(g, width, 1), 0
-    lines = -(-g.sh * g.w * g.lanes // LINE) if stream and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
+    lines = -(-g.sh * g.w * g.lanes // LINE) if following and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
     each = -(-lines // (g.kh * sum(repeat for _, _, repeat in layout)))
-    new = b.let("new", source(oy * g.sh - g.top + (g.kh - 1) * g.dh + 1)) if lines else 0
+    new, below = (b.let("following", at) for at in following) if following and lines else (0, 0)
     for columns, x, repeat in layout:
         with b.range("tile", 0, repeat) as i:
             ox = b.let("ox", x + i * columns)
@@ -100,7 +109,7 @@ def depthwise_row(
                 ahead.append(Ahead(k.args[k.anchor.x], b.let("ahead", new + (number + i) * (g.kh * each * LINE)), each))
             if lines and k.threads > 1:
                 # another thread may have used this memory before: to take it over lasts as long as to read it
-                ahead.append(Ahead(k.out, result + (g.ow + ox) * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
+                ahead.append(Ahead(k.out, below + ox * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
             _tile(k, g, columns, oy, ox, x if repeat == 1 else None, taps, source, result, block, image, ahead)
         number += repeat
 
