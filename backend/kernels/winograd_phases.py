@@ -88,15 +88,15 @@ class Phases:
 
         begins: whether nothing asked for these pixels before, or wrote to V.
         """
-        if self.p.chunks == 1 and 4 * self.p.sizes[0] <= self.k.target.l2:
+        if self.p.by_channels and 4 * self.p.sizes[0] <= self.k.target.l2:
             self._claim(count, *blocks)
         for number, (kind, tiles) in enumerate(zip(self.p.kinds, self.p.counts(count))):
             with self.k.b.loop("kb", *blocks) as kb, self.k.b.loop("tile", 0, tiles) as tile:
                 self._input(number, kind, first, count, kb, tile, begins)
 
     def _claim(self, count: int, start: Expr, stop: Expr) -> None:
-        """Write zeros to these blocks of V in the order of memory, which the hardware foresees, unlike that in which tiles write: they find the lines
-        in L2, and not in memory or in another core's cache."""
+        """Write zeros to these blocks of V, which the threads share, in the order of memory: the hardware foresees that, unlike the order in which
+        tiles write, and takes the lines out of the other cores' caches sooner."""
         p, b, lanes = self.p, self.k.b, self.p.g.lanes
         assert self.k.scratch is not None
         for planes in p.alike:
