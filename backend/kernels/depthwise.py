@@ -7,6 +7,7 @@ input vector is loaded once and feeds all the taps it belongs to.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
 from .conv import ConvTemplate, conv_window, padded_bias
-from .geometry import FEW, Window, balance, column_tiles, planes_and_parts, tasks
+from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
 
@@ -39,9 +40,9 @@ class Depthwise(ConvTemplate):
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = conv_window(region)
-        # where there are many channels, convolutions before and behind divide these: each thread finds in its own cache what it wrote there
-        rows = g.c <= FEW * g.n * g.oh * g.ow
-        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows)}]
+        # threads divide what they divide in a pointwise convolution behind it: each finds in its own cache what it wrote there
+        behind = replace(g, h=g.oh, w=g.ow, kh=1, kw=1, groups=1)
+        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, behind.light)}]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         return depthwise_cycles(conv_window(region))

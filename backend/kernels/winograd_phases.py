@@ -102,7 +102,7 @@ class Phases:
         for planes in p.alike:
             for height, first, repeat in runs(p.cover(planes, count, self.k.target)):
                 with b.loop("xi", planes.first, planes.stop) as xi, b.range("tiles", 0, repeat) as i:
-                    place = b.let("place", self._place("v") + xi * p.v_plane + (first + i * height) * p.depth)
+                    place = b.let("place", self._v_tiles(xi, first + i * height))
                     with b.loop("line", start * height, stop * height) as line:
                         b.store(self.k.scratch, place + line * lanes, const(0.0, lanes=lanes), lanes)
 
@@ -129,6 +129,10 @@ class Phases:
             corner = self._border(plane, y, x, rows, columns)
             self._columns(s, corner, p.a * g.lanes, g.lanes, rows, columns)
         self._rows(self._numbers(kind), places)
+
+    def _v_tiles(self, xi: Expr, first: Expr) -> Expr:
+        """Where the register tile of V that begins with a tile lies in a plane."""
+        return self._place("v") + xi * self.p.v_plane + first * self.p.depth
 
     def _v_place(self, cover: Sequence[int], tile: Expr) -> tuple[Expr, Expr]:
         """Where a tile's first input block lies in a plane of V, and how far it is to the next block: register tiles lie one after the other."""
@@ -249,7 +253,7 @@ class Phases:
         number, count = 0, sum(tiles)
         for height, first, repeat in runs(tiles):
             with b.range("block", 0, repeat) as i:
-                v = b.let("v", self._place("v") + xi * p.v_plane + (first + i * height) * p.depth)
+                v = b.let("v", self._v_tiles(xi, first + i * height))
                 m = self._place("m") + xi * p.m_plane
                 places = [b.let("to", m + ((ob + j) * count + first + i * height) * lanes) for j in range(vectors)]
                 tile = Tile(b, height, vectors, lanes)

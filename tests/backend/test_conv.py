@@ -13,7 +13,9 @@ from tersor.backend import schedule as schedule_module
 from tersor.backend.kernels.conv_direct import map_cycles, tile_height
 from tersor.backend.kernels.geometry import Window
 from tersor.backend.kernels.template import templates_for
+from tersor.backend.lower import lower
 from tersor.backend.target import resolve
+from tersor.backend.tile import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const
 from tersor.ir.ops import Conv2d, Mul, Sigmoid
@@ -95,6 +97,25 @@ DEPTHWISE = {
 def test_depthwise(name: str, target: str) -> None:
     compiled = check(DEPTHWISE[name], target=target, legal=False)
     assert "depthwise" in compiled.templates
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise_threads(name: str, threads: int) -> None:
+    compiled = check(DEPTHWISE[name], threads=threads, legal=False)
+    assert "depthwise" in compiled.templates
+
+
+@pytest.mark.parametrize(("channels", "size", "rows"), [(512, 14, True), (1024, 7, False), (32, 112, True)])
+def test_depthwise_layers_are_divided_as_the_pointwise_ones_around(channels: int, size: int, rows: bool) -> None:
+    """By rows where the pointwise layer's weights are few beside the map, else by channels: a thread finds in its cache what it wrote."""
+    depthwise = conv_graph(1, channels, channels, (size, size), (3, 3), padding=(1, 1, 1, 1), groups=channels)
+    pointwise = conv_graph(1, channels, channels, (size, size), (1, 1))
+    (dw,), (pw,) = (
+        [op.params for op in lower(g, resolve("cpu:znver5"), 2, tuned=False).ops if isinstance(op, Fused) and op.macs()]
+        for g in (depthwise, pointwise)
+    )
+    assert (dw["chunk"] < size, pw["chunk"] < size * size) == (rows, rows)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
