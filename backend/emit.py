@@ -120,9 +120,9 @@ class Emitter:
             args = {}
             for i, v in enumerate(op.body.inputs):
                 array = packed.get(v)
-                size, dtype = (v.type.size, _dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                size, dtype = (region.size(v), _dtype(v.type)) if array is None else (array.size, str(array.dtype))
                 args[v] = b.param(f"a{i}", dtype, size)
-            out = b.param("out", _dtype(op.out.type), op.out.type.size)
+            out = b.param("out", _dtype(op.out.type), region.size(region.result))
             scratch_bytes = template.scratch(region, self.target, op.params, self.threads)
             scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
             template.emit(Kernel(b, region, op.params, self.target, self.threads, args, out, scratch))
@@ -185,7 +185,8 @@ def kernel_key(op: Fused) -> str:
         number.setdefault(v, len(number))
         return f"{number[v]}:{v.type}"
 
-    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0)]
+    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.bands}:{op.apart}"]
+    parts.extend(f"{v.op.bands}:{v.op.apart}" if isinstance(v.op, Fused) else "" for v in op.args)
     parts.extend(describe(v) for v in op.body.inputs)
     for o in op.body.ops:
         parts.append(f"{o.name}{_attrs(o)}({','.join(describe(v) for v in o.operands)})->{describe(o.out)}")

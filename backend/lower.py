@@ -6,6 +6,7 @@
     layout     maps blocked by the vector width, packs where plain and blocked meet
     schedule   a kernel template and its parameters for each region
     chain      neighbouring regions in one kernel, where that is faster
+    bands      each thread's rows of a map together, where threads divide rows
     plan       a place in the arena for each result
 
 Every stage gives a graph that can be printed, parsed in a fresh process, and resumed to the same bits.
@@ -20,6 +21,7 @@ from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from ..ir.verify import verify
 from ..passes import transform
+from .bands import bands
 from .chain import chain
 from .found import schedule_or_found
 from .fuse import fuse
@@ -40,6 +42,7 @@ STAGES: dict[str, Stage] = {
     "layout": lambda graph, target, threads: layout(graph, target.lanes),
     "schedule": schedule_or_found,
     "chain": chain,
+    "bands": bands,
     "plan": plan,
 }
 

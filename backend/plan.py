@@ -18,12 +18,19 @@ from .tile import Fused
 ALIGN = 64
 #: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
 SLACK = 64
+#: Bytes of memory that the hardware fetches ahead in, and that bands do not share.
+PAGE = 4096
 
 
 def plan(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `offset` and `scratch` on every region, in place; `arena_size` adds them up."""
+    """Write `offset`, `scratch` and `apart` on every region, in place; `arena_size` adds them up.
+
+    Maps in bands come first: the arena begins with as many equal parts as they have bands, which lie alike in each. The other buffers take
+    what is free.
+    """
     order = {op: i for i, op in enumerate(graph.ops)}
-    spans: list[Span] = []
+    whole: list[Span] = []
+    banded: list[Span] = []
     outputs = {root(v) for v in graph.outputs}
     for op in graph.ops:
         if not isinstance(op, Fused):
@@ -31,19 +38,34 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
         template = template_named(op.template, Region(op).anchor)
         op.offset = op.scratch = -1
         if op.out not in outputs:
-            spans.append(Span(op, "offset", round_up(op.out.type.nbytes + SLACK), order[op], last_read(op.out, order)))
+            (banded if op.bands > 1 else whole).append(Span(op, "offset", _band_size(op), order[op], last_read(op.out, order)))
         if need := template.scratch(Region(op), target, op.params, threads):
-            spans.append(Span(op, "scratch", round_up(need + SLACK), order[op], order[op]))
+            whole.append(Span(op, "scratch", round_up(need + SLACK), order[op], order[op]))
+    parts = _place(banded, [])
+    apart = round_up(max((at + s.size for s, at in parts), default=0), PAGE)
+    for s in banded:
+        s.op.apart = apart
+    _place(whole, [(s, at + band * apart) for s, at in parts for band in range(s.op.bands)])
+    return graph
+
+
+def _band_size(op: Fused) -> int:
+    """Bytes of a result, or of one of its bands."""
+    return round_up(op.out.type.nbytes // op.bands + SLACK)
+
+
+def _place(spans: list[Span], taken: list[tuple[Span, int]]) -> list[tuple[Span, int]]:
+    """Give each span a place beside those that are `taken` while it lives; returns the places."""
     placed: list[tuple[Span, int]] = []
     for s in sorted(spans, key=lambda s: (-s.size, s.first)):
         at = 0
-        for other, offset in sorted(((o, f) for o, f in placed if o.first <= s.last and s.first <= o.last), key=lambda p: p[1]):
+        for other, offset in sorted(((o, f) for o, f in (*taken, *placed) if o.first <= s.last and s.first <= o.last), key=lambda p: p[1]):
             if at + s.size <= offset:
                 break
             at = max(at, offset + other.size)
         placed.append((s, at))
         setattr(s.op, s.field, at)
-    return graph
+    return placed
 
 
 @dataclass(frozen=True)
@@ -57,8 +79,8 @@ class Span:
     last: int
 
 
-def round_up(size: int) -> int:
-    return -(-size // ALIGN) * ALIGN
+def round_up(size: int, to: int = ALIGN) -> int:
+    return -(-size // to) * to
 
 
 def root(v: Value) -> Value:
@@ -82,7 +104,7 @@ def arena_size(graph: Graph, target: Target, threads: int) -> int:
     for op in graph.ops:
         if isinstance(op, Fused):
             if op.offset >= 0:
-                size = max(size, op.offset + round_up(op.out.type.nbytes + SLACK))
+                size = max(size, op.offset + (op.bands - 1) * op.apart + _band_size(op))
             if op.scratch >= 0:
                 need = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
                 size = max(size, op.scratch + round_up(need + SLACK))

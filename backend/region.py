@@ -65,12 +65,54 @@ class Region:
     def out(self) -> Tensor:
         return self.result.type
 
+    def size(self, v: Value) -> int:
+        """Elements from the first to behind the last of an argument or of the result."""
+        holder = self._holder(v)
+        return v.type.size if holder is None else v.type.size // holder.bands + (holder.bands - 1) * (holder.apart // v.type.dtype.itemsize)
+
+    def map_rows(self, v: Value) -> MapRows:
+        """Where the rows of an argument or of the result lie, a blocked map."""
+        _, blocks, h, w, lanes = v.type.shape
+        holder = self._holder(v)
+        if holder is None or holder.bands == 1:
+            return MapRows(blocks, h, w * lanes, 1, blocks * h * w * lanes)
+        return MapRows(blocks, h // holder.bands, w * lanes, holder.bands, holder.apart // v.type.dtype.itemsize)
+
+    def _holder(self, v: Value) -> Fused | None:
+        """The region that makes an argument or the result; None where no region does."""
+        if v in self.op.body.outputs:
+            return self.op
+        source = self.op.args[self.op.body.inputs.index(v)].op if v in self.op.body.inputs else None
+        return source if isinstance(source, Fused) else None
+
     def array(self, arg: Value | None) -> np.ndarray | None:
         """The constant behind an argument of the region; None for a missing or computed operand."""
         if arg is None:
             return None
         op = self.op.args[self.op.body.inputs.index(arg)].op
         return op.array if isinstance(op, Const) else None
+
+
+@dataclass(frozen=True)
+class MapRows:
+    """Where the rows of a blocked map lie: in images, or where it is one image in `bands`, in bands, `apart` floats from each other.
+
+    In either, `rows` rows of the first channel block lie one after the other, then those of the next block; a row has `floats`.
+    """
+
+    blocks: int
+    rows: int
+    floats: int
+    bands: int
+    apart: int
+
+    def at(self, plane: Expr, y: Expr, band: Expr = None) -> Expr:
+        """The first float of row y of a plane, image * blocks + block. band: to go on behind the last row of a band, where the next plane lies,
+        rather than in the next band."""
+        place = (plane * self.rows + y) * self.floats
+        if self.bands == 1:
+            return place
+        return place + (t.floordiv(y, self.rows) if band is None else band) * (self.apart - self.rows * self.floats)
 
 
 def _anchors(ops: list[Op]) -> list[int]:

@@ -178,6 +178,7 @@ class Fused(Op, name="tile.fused"):
 
     The later stages write their choice here: `template`, `params` and who chose them (schedule), `offset` of the result and `scratch` in the
     arena, in bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
+    The result may lie in `bands` of rows (bands), which begin `apart` bytes from each other (plan).
     """
 
     args: list[Value]
@@ -187,6 +188,8 @@ class Fused(Op, name="tile.fused"):
     chosen: str = ""
     offset: int = -1
     scratch: int = -1
+    bands: int = 1
+    apart: int = 0
 
     def infer_all(self) -> list[Tensor]:
         for a, b in zip(self.args, self.body.inputs, strict=True):

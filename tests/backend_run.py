@@ -14,6 +14,7 @@ import torch
 import tvm
 
 from tersor.backend.artifact import Step
+from tersor.backend.bands import bands
 from tersor.backend.chain import chain
 from tersor.backend.emit import Emitter
 from tersor.backend.fuse import fuse
@@ -54,7 +55,8 @@ def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = T
     """The graph after every stage up to `plan`. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
     facts = resolve(target)
     graph = legalize(graph.clone(), facts) if legal else graph.clone()
-    return plan(chain(schedule(layout(fuse(graph), facts.lanes), facts, threads), facts, threads), facts, threads)
+    chosen = schedule(layout(fuse(graph), facts.lanes), facts, threads)
+    return plan(bands(chain(chosen, facts, threads), facts, threads), facts, threads)
 
 
 class Compiled:

@@ -15,11 +15,12 @@ from typing import Any
 
 from tvm import tirx as t
 
+from ...ir.op import Value
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Expr
-from .conv import Channels, ConvTemplate, conv_window
+from .conv import Channels, ConvTemplate, alike, conv_window
 from .geometry import Window, balance, chunk_lengths, column_tiles, tasks
 from .micro import Tile, ahead, cover, max_rows
 from .template import Params, kernel
@@ -55,6 +56,11 @@ class Direct(ConvTemplate):
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         return direct_cycles(conv_window(region), target)
+
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        g = conv_window(region)
+        short = all(tile_height(g, target, vectors) == 1 for vectors, _, _ in Channels(g).vectors)
+        return [alike(region)] if short and params["chunk"] < g.oh else []
 
     def emit(self, k: Kernel) -> None:
         g = conv_window(k.region)
@@ -168,7 +174,7 @@ class _Group:
             if rest:
                 self._block(tile, self.weights + full * (step * size), self.channel + full * step, rest, oy, ox, static_x, taps)
         for j in range(self.vectors):
-            offset = (((self.image * g.out_blocks + self.out_block + j) * g.oh + oy) * g.ow + ox) * lanes
+            offset = k.region.map_rows(k.region.result).at(self.image * g.out_blocks + self.out_block + j, oy) + ox * lanes
             k.finish_rows(width, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
     def _block(

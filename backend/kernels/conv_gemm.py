@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from tvm import tirx as t
 
+from ...ir.op import Value
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
-from .conv import Channels, ConvTemplate, conv_window, pack_weights
+from .conv import Channels, ConvTemplate, alike, conv_window, pack_weights
 from .dot import DotTile, dot_cycles, dot_outputs, pack_dots
 from .geometry import Window, balance, chunk_lengths, share, tasks, workers
 from .micro import Tile, cover, max_rows, runs, tile_cycles, vector_groups
@@ -81,14 +82,22 @@ class Gemm(ConvTemplate):
         g = conv_window(region)
         return 0 if g.pointwise else 4 * g.n * g.oh * g.ow * g.in_blocks * g.kh * g.kw * g.lanes
 
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = region.anchor
+        g = conv_window(region)
+        return [[op.x, *alike(region)]] if g.pointwise and g.light else []
+
     def emit(self, k: Kernel) -> None:
-        g = conv_window(k.region)
-        source = k.args[k.anchor.x]
+        g, inputs, results = conv_window(k.region), k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
+        source, apart = k.args[k.anchor.x], (inputs.apart, results.apart)
         if not g.pointwise:
             assert k.scratch is not None
             gather_patches(k, g, source, k.scratch)
-            source = k.scratch
-        products = [_Product(k, g, Channels(g), source, *group) for group in output_groups(g)]
+            source, apart = k.scratch, (g.in_blocks * g.kh * g.kw * g.oh * g.ow * g.lanes, results.apart)
+        if results.bands > 1:
+            # each band is a map of its own
+            g = replace(g, n=results.bands, h=results.rows, oh=results.rows)
+        products = [_Product(k, g, Channels(g), source, apart, *group) for group in output_groups(g)]
         threads = k.threads if any(p.tasks > 1 for p in products) else 1
         # one loop over threads around all products: none has to wait for another
         with workers(k.b, threads) as worker:
@@ -131,15 +140,21 @@ class _Product:
     g: Window
     channels: Channels
     source: Buffer
+    #: floats between the images, or the bands, of the source and of the result
+    apart: tuple[int, int]
     vectors: int
     first: int
     count: int
     dots: int
 
     @property
+    def chunk(self) -> int:
+        wanted: int = self.k.params["chunk"]
+        return min(wanted, self.g.oh * self.g.ow)
+
+    @property
     def chunks(self) -> int:
-        chunk: int = self.k.params["chunk"]
-        return -(-self.g.oh * self.g.ow // chunk)
+        return -(-self.g.oh * self.g.ow // self.chunk)
 
     @property
     def tasks(self) -> int:
@@ -148,11 +163,13 @@ class _Product:
 
     def emit(self, start: Expr, stop: Expr) -> None:
         """Tasks from `start` to before `stop`."""
-        g, b, chunk, chunks = self.g, self.k.b, self.k.params["chunk"], self.chunks
+        g, b, chunk, chunks = self.g, self.k.b, self.chunk, self.chunks
         rest = g.oh * g.ow % chunk
         size = self.channels.length * g.kh * g.kw * g.lanes
         with b.loop("task", start, stop) as task:
-            self.image = b.let("image", t.floordiv(task, chunks * self.count))
+            number = b.let("image", t.floordiv(task, chunks * self.count))
+            self.source_at, self.result_at = (b.let("at", number * apart) for apart in self.apart)
+            self.image = number if g.n == self.k.region.out.shape[0] else 0
             part = b.let("part", t.floormod(t.floordiv(task, self.count), chunks))
             self.group = group = b.let("group", t.floormod(task, self.count))
             self.weights = b.let("panel", self.first * size + group * (size * self.vectors))
@@ -185,11 +202,10 @@ class _Product:
         pixels, taps = g.oh * g.ow, g.kh * g.kw
         tile = Tile(b, height, self.vectors, lanes)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
-        planes, panel = b.let("planes", self.image * (g.in_blocks * taps)), self.vectors * lanes
-        channel, length = b.let("channel", self.channels.first(self.out_block)), self.channels.length
+        panel, channel, length = self.vectors * lanes, b.let("channel", self.channels.first(self.out_block)), self.channels.length
 
         def source(plane: Expr) -> Expr:
-            return ((planes + plane) * pixels + pixel) * lanes
+            return self.source_at + (plane * pixels + pixel) * lanes
 
         if self.channels.ragged:
             stop = channel + length
@@ -205,7 +221,7 @@ class _Product:
             turn = (number, tiles) if tiles > 1 or count == pixels else None
             tile.blocks(self.source, at, pixels * lanes, k.args[op.w], self.weights, length, taps, turn=turn, neighbours=True)
         for j in range(self.vectors):
-            offset = ((self.image * g.out_blocks + self.out_block + j) * pixels + pixel) * lanes
+            offset = self.result_at + ((self.out_block + j) * pixels + pixel) * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
     def _dots(self, start: Expr, count: int) -> None:
@@ -218,9 +234,9 @@ class _Product:
                 pixel = b.let("pixel", start + first + i * height)
                 tile = DotTile(b, height, outputs, lanes)
                 tile.start(None)
-                at = b.let("at", (self.image * (g.in_blocks * pixels) + pixel) * lanes)
+                at = b.let("at", self.source_at + pixel * lanes)
                 tile.dots(self.source, at, pixels * lanes, k.args[op.w], (g.o - outputs) * g.c, g.c)
-                offset = ((self.image * g.out_blocks + block) * pixels + pixel) * lanes
+                offset = self.result_at + (block * pixels + pixel) * lanes
                 k.finish_rows(height, partial(tile.sums, bias=bias), offset, lanes, block * lanes, self.image, lanes)
 
     def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr) -> None:

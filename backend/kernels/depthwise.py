@@ -19,7 +19,7 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
-from .conv import ConvTemplate, conv_window, padded_bias
+from .conv import ConvTemplate, alike, conv_window, padded_bias
 from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
@@ -60,24 +60,27 @@ class Depthwise(ConvTemplate):
             packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
         return packed
 
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = region.anchor
+        return [[op.x], alike(region) if params["chunk"] < conv_window(region).oh else []]
+
     def emit(self, k: Kernel) -> None:
         g, b, rows = conv_window(k.region), k.b, k.params["chunk"]
         chunks = -(-g.oh // rows)
+        inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
         with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
             plane, part = planes_and_parts(b, task, g, chunks)
             block = b.let("block", t.floormod(plane, g.in_blocks))
             image = b.let("image", t.floordiv(plane, g.in_blocks))
             start, stop = b.let("start", part * rows), b.let("stop", t.min(g.oh, (part + 1) * rows))
 
-            def source(iy: Expr) -> Expr:
-                return (plane * g.h + iy) * (g.w * g.lanes)
-
             with b.loop("oy", start, stop) as oy:
-                result = b.let("result", (plane * g.oh + oy) * (g.ow * g.lanes))
-                # behind a chunk's last row lies another thread's: this one goes on with the next block
-                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if chunks > 1 else 0
-                new = source(oy * g.sh - g.top + (g.kh - 1) * g.dh + 1 + skip * g.sh)
-                depthwise_row(k, g, k.params["width"], oy, source, result, block, image, (new, result + (1 + skip) * (g.ow * g.lanes)))
+                result = b.let("result", results.at(plane, oy))
+                # behind a chunk's last row lies another thread's, unless it has a band: this one goes on with the next block
+                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if chunks > 1 and results.bands == 1 else 0
+                new = inputs.at(plane, (oy + skip) * g.sh - g.top + (g.kh - 1) * g.dh + 1, t.floordiv(oy * g.sh, inputs.rows))
+                following = new, result + (1 + skip) * (g.ow * g.lanes)
+                depthwise_row(k, g, k.params["width"], oy, partial(inputs.at, plane), result, block, image, following)
 
 
 def columns_in_registers(g: Window, target: Target) -> int:

@@ -23,7 +23,7 @@ from ..region import Kernel, Region, operand_kind
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
-from .conv import Channels, ConvTemplate, conv_window
+from .conv import Channels, ConvTemplate, alike, conv_window
 from .conv_gemm import Gemm
 from .depthwise import Depthwise, columns_in_registers, depthwise_cycles, depthwise_row
 from .geometry import Window, share, workers
@@ -143,6 +143,9 @@ class Rows(ConvTemplate):
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
         return 4 * threads * sum(make_plan(region, params, threads).sizes)
 
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        return [[_anchor(region).x], alike(region.stages[-1])]
+
     def emit(self, k: Kernel) -> None:
         _Code(k, make_plan(k.region, k.params, k.threads)).emit()
 
@@ -201,6 +204,7 @@ class _Code:
         k, p, b = self.k, self.p, self.k.b
         stages = split(k.region)
         assert stages is not None
+        self.inputs, self.results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
         self.expand, self.depthwise, self.project = (None if s is None else self._kernel(s) for s in stages)
         with workers(b, p.threads) as self.worker:
             start, stop = share(self.worker, p.depthwise.n * p.steps, p.threads)
@@ -251,9 +255,9 @@ class _Code:
             with b.range("group", 0, count) as group:
                 block = b.let("block", first + group * vectors)
                 with b.loop("y", *new) as y:
-                    x = b.let("x", (self.image * g.in_blocks * g.h + y) * (g.w * g.lanes))
+                    x = b.let("x", self.inputs.at(self.image * g.in_blocks, y))
                     places = [b.let("to", self._ring_row(block + j, y)) for j in range(vectors)]
-                    self._product(k, g, block, x, g.h * g.w * g.lanes, places)
+                    self._product(k, g, block, x, self.inputs.rows * self.inputs.floats, places)
                 self._depthwise_rows(block, vectors, rows)
 
     def _depthwise_rows(self, first: Expr, blocks: int, rows: tuple[Expr, Expr]) -> None:
@@ -262,9 +266,9 @@ class _Code:
         with b.range("db", 0, blocks) as db:
             block = b.let("dblock", first + db)
             plane = b.let("plane", self.image * g.in_blocks + block)
-            source = partial(self._ring_row, block) if p.expand is not None else lambda iy: (plane * g.h + iy) * (g.w * g.lanes)
+            source = partial(self._ring_row, block) if p.expand is not None else partial(self.inputs.at, plane)
             with b.loop("oy", *rows) as oy:
-                result = (plane * g.oh + oy) * (g.ow * g.lanes) if p.project is None else self._depthwise_row(block, oy - rows[0])
+                result = self.results.at(plane, oy) if p.project is None else self._depthwise_row(block, oy - rows[0])
                 depthwise_row(k, g, columns_in_registers(g, k.target), oy, source, b.let("result", result), block, self.image)
 
     def _depthwise_row(self, block: Expr, row: Expr) -> Expr:
@@ -281,7 +285,7 @@ class _Code:
                 with b.loop("oy", *rows) as oy:
                     plane, row = b.let("plane", self.image * g.out_blocks + block), b.let("row", oy - rows[0])
                     x = b.let("x", self._depthwise_row(0, row))
-                    places = [b.let("to", ((plane + j) * g.oh + oy) * (g.ow * g.lanes)) for j in range(vectors)]
+                    places = [b.let("to", self.results.at(plane + j, oy)) for j in range(vectors)]
                     self._product(k, g, block, x, self.p.rows_block, places, (row, self.p.rows) if many else None)
 
     def _product(self, k: Kernel, g: Window, block: Expr, x: Expr, plane: int, places: list[Expr], turn: tuple[Expr, int] | None = None) -> None:

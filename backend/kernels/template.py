@@ -19,7 +19,11 @@ Params = dict[str, Any]
 
 
 class Template(Protocol):
-    """One way to compute a fused region. It owns its whole bargain: packed constants, scratch, parameters, cost and code."""
+    """One way to compute a fused region. It owns its whole bargain: packed constants, scratch, parameters, cost and code.
+
+    A template that finds maps in bands (`Region.map_rows`) says so by one more method: `in_bands(region, target, params)` gives lists of
+    arguments, or of the result, of each of which all or none may lie so.
+    """
 
     name: str
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -24,11 +25,12 @@ from tersor.ir.types import Tensor
 NOBODY = -1
 
 
-def execute(graph: Graph) -> int:
+def execute(graph: Graph, threads: int = 1) -> int:
     """Run a planned graph over owners instead of numbers; returns the bytes of the arena."""
     target = resolve("cpu")
-    owner = np.full(arena_size(graph, target, 1), NOBODY)
-    place: dict[Value, tuple[int, int, int]] = {}
+    owner = np.full(arena_size(graph, target, threads), NOBODY)
+    #: where the parts of a value lie: (first, bytes), one or one for each band; and who wrote them
+    place: dict[Value, tuple[list[tuple[int, int]], int]] = {}
     outputs: set[Value] = set(graph.outputs)
     for v in list(outputs):
         while isinstance(v.op, Reshape):
@@ -43,24 +45,27 @@ def execute(graph: Graph) -> int:
             continue
         for v in op.args:
             if v in place:
-                at, size, writer = place[v]
-                assert (owner[at : at + size] == writer).all(), f"op {i} reads %{v.name}, whose bytes were overwritten"
+                parts, writer = place[v]
+                assert all((owner[at : at + size] == writer).all() for at, size in parts), f"op {i} reads %{v.name}, whose bytes were overwritten"
         if op.out in outputs:
             assert op.offset == -1, "an output lies in the caller's memory"
         else:
             assert op.offset >= 0 and op.offset % ALIGN == 0
+            results = [(op.offset + band * op.apart, op.out.type.nbytes // op.bands) for band in range(op.bands)]
             # the kernel may write scratch before it has read everything, and results while it reads
-            for v in op.args:
-                if v in place:
-                    assert disjoint(place[v][:2], (op.offset, op.out.type.nbytes)), f"op {i} overwrites its own operand"
-            owner[op.offset : op.offset + op.out.type.nbytes] = i
-            place[op.out] = (op.offset, op.out.type.nbytes, i)
-            assert op.offset + op.out.type.nbytes + SLACK <= len(owner)
+            assert all(disjoint(part, result) for v in op.args if v in place for part in place[v][0] for result in results), (
+                f"op {i} overwrites its operand"
+            )
+            assert all(disjoint(a, b) for a, b in combinations(results, 2))
+            for at, size in results:
+                owner[at : at + size] = i
+                assert at + size + SLACK <= len(owner)
+            place[op.out] = (results, i)
         if op.scratch >= 0:
-            size = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, 1)
+            size = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
             for v in (*op.args, op.out):
                 if v in place:
-                    assert disjoint(place[v][:2], (op.scratch, size)), f"the scratch of op {i} lies in %{v.name}"
+                    assert all(disjoint(part, (op.scratch, size)) for part in place[v][0]), f"the scratch of op {i} lies in %{v.name}"
             owner[op.scratch : op.scratch + size] = NOBODY
             assert op.scratch + size + SLACK <= len(owner)
     return len(owner)
@@ -106,10 +111,13 @@ def test_nothing_is_read_after_it_was_overwritten(seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2", "squeezenet1_1", "shufflenetv2", "densenet121", "unet", "inception_v3"])
-def test_networks(name: str) -> None:
-    graph = lowered(traced(name))
-    total = sum(op.out.type.nbytes for op in graph.ops if isinstance(op, Fused) and op.offset >= 0)
-    assert execute(graph) < total, "dead buffers are used again"
+@pytest.mark.parametrize("threads", [1, 2])
+def test_networks(name: str, threads: int) -> None:
+    graph, target = lowered(traced(name), threads=threads), resolve("cpu")
+    regions = [op for op in graph.ops if isinstance(op, Fused)]
+    results = sum(op.out.type.nbytes for op in regions if op.offset >= 0)
+    scratch = sum(template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads) for op in regions)
+    assert execute(graph, threads) < results + scratch * (threads > 1), "dead buffers are used again"
 
 
 def test_a_chain_needs_two_buffers() -> None:
