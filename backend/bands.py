@@ -32,7 +32,7 @@ def bands(graph: Graph, target: Target, threads: int) -> Graph:
 
 
 def _may(op: Fused, threads: int, outputs: set[Value]) -> bool:
-    """Whether the result is one image whose rows threads can divide, and no one else's to read."""
+    """Whether the result is one image whose rows threads can divide evenly, and only kernels read it."""
     v = op.out
     map_ = v.type.layout is not None and v.type.elem == "f32" and v.shape[0] == 1 and v.shape[2] % threads == 0
     return map_ and v not in outputs and all(isinstance(user, Fused) for user in v.users)
@@ -48,5 +48,7 @@ def _groups(op: Fused, target: Target) -> list[set[Value]]:
 
 def _against(op: Fused, groups: list[set[Value]], chosen: set[Value]) -> set[Value]:
     """Of the values chosen those that this kernel does not find in bands."""
-    able = {v for group in groups if group <= chosen for v in group}
-    return {v for v in (*op.args, op.out) if v in chosen} - able
+    whole = {v for group in groups if group <= chosen for v in group}
+    # one operand may be read in two ways
+    broken = {v for group in groups if not group <= chosen for v in group}
+    return {v for v in (*op.args, op.out) if v in chosen} - (whole - broken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,15 @@ class MapRows:
     floats: int
     bands: int
     apart: int
+
+    def pixels(self, lanes: int) -> MapRows:
+        """The same, counted in pixels of `lanes` floats."""
+        return replace(self, floats=self.floats // lanes, apart=self.apart // lanes)
+
+    def cut(self, bands: int) -> tuple[int, int]:
+        """Floats from an image, or from one of `bands` bands, to the next, and from a channel block to the next. A map that is not in bands is cut
+        where it lies."""
+        return (self.apart if bands == self.bands else self.rows // bands * self.floats), self.rows * self.floats
 
     def at(self, plane: Expr, y: Expr, band: Expr = None) -> Expr:
         """The first float of row y of a plane, image * blocks + block. band: to go on behind the last row of a band, where the next plane lies,

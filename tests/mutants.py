@@ -300,6 +300,27 @@ MUTANTS = (
         "memory=False",
         "tests/passes/prune/test_prune_channels.py",
     ),
+    Mutant(
+        "a map that is read in two ways lies as both ask",
+        "backend/bands.py",
+        "- (whole - broken)",
+        "- whole",
+        "tests/backend/test_bands.py",
+    ),
+    Mutant(
+        "kernels whose maps lie differently are different ones",
+        "backend/emit.py",
+        'f"{v.op.bands}:{v.op.apart}" if isinstance(v.op, Fused) else ""',
+        '""',
+        "tests/backend/test_bands.py",
+    ),
+    Mutant(
+        "no buffer lies over a band",
+        "backend/plan.py",
+        "for s, at in parts for band in range(s.op.bands)]",
+        "for s, at in parts for band in range(1)]",
+        "tests/backend/test_plan.py tests/backend/test_bands.py",
+    ),
 )
 
 

@@ -59,8 +59,9 @@ class Direct(ConvTemplate):
 
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
         g = conv_window(region)
+        op: Any = region.anchor
         short = all(tile_height(g, target, vectors) == 1 for vectors, _, _ in Channels(g).vectors)
-        return [alike(region)] if short and params["chunk"] < g.oh else []
+        return [[op.x], alike(region) if params["chunk"] < g.oh else []] if short else []
 
     def emit(self, k: Kernel) -> None:
         g = conv_window(k.region)
@@ -207,7 +208,7 @@ class _Group:
         if g.ow <= NARROW:
             return 0
         if g.h * g.w * g.block_in * 4 <= PLANE:
-            return g.h
+            return self.k.region.map_rows(self.k.anchor.x).rows
         return g.sh if g.kh <= g.sh or self.count == 1 else 0
 
     def _planes(self, tile: Tile, weights: Expr, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
@@ -225,7 +226,8 @@ class _Group:
     def _pixel(self, plane: Expr, oy: Expr, ox: Expr, r: Expr) -> Expr:
         """The pixel, counted from the first of x, that kernel row r and column 0 read for the output pixel (oy, ox)."""
         g = self.g
-        row = ((self.image * g.in_blocks + plane) * g.h + oy * g.sh - g.top + r * g.dh) * g.w
+        plane, y = self.image * g.in_blocks + plane, oy * g.sh - g.top + r * g.dh
+        row = self.k.region.map_rows(self.k.anchor.x).pixels(g.block_in).at(plane, y) if g.block_in else (plane * g.h + y) * g.w
         return self.k.b.let("row", row + ox * g.sw - g.left)
 
     def _channels(self, tile: Tile, at: Expr, base: Expr, lane: Expr, depth: Expr, columns: list[int]) -> None:

@@ -85,19 +85,21 @@ class Gemm(ConvTemplate):
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
         op: Any = region.anchor
         g = conv_window(region)
-        return [[op.x, *alike(region)]] if g.pointwise and g.light else []
+        return [[op.x], alike(region)] if g.pointwise and g.light else []
 
     def emit(self, k: Kernel) -> None:
         g, inputs, results = conv_window(k.region), k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
-        source, apart = k.args[k.anchor.x], (inputs.apart, results.apart)
+        bands, source = max(inputs.bands, results.bands), k.args[k.anchor.x]
+        steps = inputs.cut(bands)
         if not g.pointwise:
             assert k.scratch is not None
             gather_patches(k, g, source, k.scratch)
-            source, apart = k.scratch, (g.in_blocks * g.kh * g.kw * g.oh * g.ow * g.lanes, results.apart)
-        if results.bands > 1:
+            plane = g.oh * g.ow * g.lanes
+            source, steps = k.scratch, (g.in_blocks * g.kh * g.kw * plane, plane)
+        if bands > 1:
             # each band is a map of its own
-            g = replace(g, n=results.bands, h=results.rows, oh=results.rows)
-        products = [_Product(k, g, Channels(g), source, apart, *group) for group in output_groups(g)]
+            g = replace(g, n=bands, h=g.h // bands, oh=g.oh // bands)
+        products = [_Product(k, g, Channels(g), source, steps, results.cut(bands), *group) for group in output_groups(g)]
         threads = k.threads if any(p.tasks > 1 for p in products) else 1
         # one loop over threads around all products: none has to wait for another
         with workers(k.b, threads) as worker:
@@ -140,8 +142,9 @@ class _Product:
     g: Window
     channels: Channels
     source: Buffer
-    #: floats between the images, or the bands, of the source and of the result
-    apart: tuple[int, int]
+    #: floats to the next image or band, and to the next channel block (and tap), of the source and of the result
+    source_steps: tuple[int, int]
+    result_steps: tuple[int, int]
     vectors: int
     first: int
     count: int
@@ -168,7 +171,7 @@ class _Product:
         size = self.channels.length * g.kh * g.kw * g.lanes
         with b.loop("task", start, stop) as task:
             number = b.let("image", t.floordiv(task, chunks * self.count))
-            self.source_at, self.result_at = (b.let("at", number * apart) for apart in self.apart)
+            self.source_at, self.result_at = (b.let("at", number * step) for step, _ in (self.source_steps, self.result_steps))
             self.image = number if g.n == self.k.region.out.shape[0] else 0
             part = b.let("part", t.floormod(t.floordiv(task, self.count), chunks))
             self.group = group = b.let("group", t.floormod(task, self.count))
@@ -205,7 +208,7 @@ class _Product:
         panel, channel, length = self.vectors * lanes, b.let("channel", self.channels.first(self.out_block)), self.channels.length
 
         def source(plane: Expr) -> Expr:
-            return self.source_at + (plane * pixels + pixel) * lanes
+            return self.source_at + plane * self.source_steps[1] + pixel * lanes
 
         if self.channels.ragged:
             stop = channel + length
@@ -219,15 +222,15 @@ class _Product:
             at = b.let("at", source(t.floordiv(channel, lanes) * taps))
             # a chunk of one tile finds the weights where the chunk before left them
             turn = (number, tiles) if tiles > 1 or count == pixels else None
-            tile.blocks(self.source, at, pixels * lanes, k.args[op.w], self.weights, length, taps, turn=turn, neighbours=True)
+            tile.blocks(self.source, at, self.source_steps[1], k.args[op.w], self.weights, length, taps, turn=turn, neighbours=True)
         for j in range(self.vectors):
-            offset = self.result_at + ((self.out_block + j) * pixels + pixel) * lanes
+            offset = self.result_at + (self.out_block + j) * self.result_steps[1] + pixel * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
     def _dots(self, start: Expr, count: int) -> None:
         """The dot products of `count` pixels."""
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
-        pixels, block, outputs = g.oh * g.ow, g.out_blocks - 1, self.dots
+        block, outputs = g.out_blocks - 1, self.dots
         bias = const(0.0, lanes=lanes) if op.b is None else b.load(k.args[op.b], block * lanes, lanes)
         for height, first, repeat in runs(cover(count, max_rows(k.target, outputs), outputs)):
             with b.range("dots", 0, repeat) as i:
@@ -235,8 +238,8 @@ class _Product:
                 tile = DotTile(b, height, outputs, lanes)
                 tile.start(None)
                 at = b.let("at", self.source_at + pixel * lanes)
-                tile.dots(self.source, at, pixels * lanes, k.args[op.w], (g.o - outputs) * g.c, g.c)
-                offset = self.result_at + (block * pixels + pixel) * lanes
+                tile.dots(self.source, at, self.source_steps[1], k.args[op.w], (g.o - outputs) * g.c, g.c)
+                offset = self.result_at + block * self.result_steps[1] + pixel * lanes
                 k.finish_rows(height, partial(tile.sums, bias=bias), offset, lanes, block * lanes, self.image, lanes)
 
     def _channels(self, tile: Tile, at: Expr, base: Expr, depth: Expr) -> None:

@@ -6,15 +6,17 @@ Dimensions collapse until a row is as long as it can be; an operand steps by 1 o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ...ir.op import Value
 from ...ir.ops import Elementwise, Prelu
 from ..region import Kernel, Region
 from ..target import Target
 from ..tir import Expr, splat
-from .nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, tasks, vectors
+from .conv import alike
+from .nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, strides_of, tasks, vectors
 from .pack import Move
-from .template import kernel
+from .template import Params, kernel
 
 #: Regions of at most this many operators work on several vectors in one step of their loop.
 CHEAP = 4
@@ -27,10 +29,13 @@ class ElementwiseKernel(Move):
     def accepts(self, region: Region, target: Target) -> bool:
         return all(isinstance(op, Elementwise) and op.out.shape == region.out.shape and not _by_channel(op) for op in region.op.body.ops)
 
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        return [alike(region)]
+
     def emit(self, k: Kernel) -> None:
         b, ops, out = k.b, k.region.tail, k.region.out
         operands = [v for v in k.region.op.body.inputs if v.uses]
-        sizes, steps = collapse(out.shape, [broadcast_strides(v.shape, out.shape) for v in operands] + [broadcast_strides(out.shape, out.shape)])
+        sizes, steps = collapse(*walk(k, operands))
         if not sizes:
             sizes, steps = [1], [[0] for _ in steps]
         *outer, size = sizes
@@ -46,6 +51,16 @@ class ElementwiseKernel(Move):
                 b.store(k.out, base + i, compute(k, values), lanes)
 
             vectors(b, size, k.target.lanes, body, 4 if len(ops) <= CHEAP and size >= 8 * k.target.lanes else 1, chunk, chunks)
+
+
+def walk(k: Kernel, operands: Sequence[Value]) -> tuple[Sequence[int], list[Sequence[int]]]:
+    """The sizes of a nest of loops over the result, and the strides of each operand and of the result along them."""
+    out = k.region.out
+    shape, own = out.shape, broadcast_strides(out.shape, out.shape)
+    if out.layout is not None and (rows := k.region.map_rows(k.region.result)).bands > 1:
+        shape = (rows.bands, rows.blocks, rows.rows, *shape[3:])
+        own = (rows.apart, *strides_of(shape)[1:])
+    return shape, [*(own if v.shape == out.shape else broadcast_strides(v.shape, shape) for v in operands), own]
 
 
 def compute(k: Kernel, values: dict[Value, Expr]) -> Expr:

@@ -9,7 +9,7 @@ import numpy as np
 from tvm import tirx as t
 
 from ...ir.op import Value
-from ..region import Kernel, Region
+from ..region import Kernel, MapRows, Region
 from ..target import Target
 from ..tile import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
 from ..tir import Expr, const, splat
@@ -138,10 +138,21 @@ class AdaptivePool(_Pool):
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         return [{}]
 
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = region.anchor
+        return [[op.x]] if op.out.shape[2:4] == (1, 1) else []
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        op: Any = region.anchor
+        return 4 * rows.bands * region.out.size if (rows := region.map_rows(op.x)).bands > 1 else 0
+
     def emit(self, k: Kernel) -> None:
         op, b = k.anchor, k.b
         n, blocks, oh, ow, lanes = k.region.out.shape
         h, w = op.x.shape[2:4]
+        if (rows := k.region.map_rows(op.x)).bands > 1:
+            self._bands(k, rows)
+            return
         with b.loop("plane", 0, n * blocks, tasks(k.threads, n * blocks)) as plane:
             image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
             if (oh, ow) == (1, 1):
@@ -158,6 +169,21 @@ class AdaptivePool(_Pool):
                     b.store(acc.acc[0][0], 0, self._merge(k, acc.value(0, 0), value), lanes)
                 result = self._mean(k, acc.value(0, 0), (y1 - y0) * (x1 - x0))
                 k.finish(result, ((plane * oh + oy) * ow + ox) * lanes, channel, image, lanes)
+
+    def _bands(self, k: Kernel, rows: MapRows) -> None:
+        """Each band merged by the thread whose it is, then the bands."""
+        b, lanes, partial = k.b, k.region.out.shape[-1], k.scratch
+        pixels = rows.pixels(lanes)
+        assert partial is not None
+        with b.loop("band", 0, rows.bands, tasks(k.threads, rows.bands)) as band, b.loop("plane", 0, rows.blocks) as plane:
+            total = self._run(k, b.let("start", pixels.at(plane, band * pixels.rows, band)), pixels.rows * pixels.floats)
+            b.store(partial, (band * rows.blocks + plane) * lanes, total, lanes)
+        with b.loop("plane", 0, rows.blocks) as plane:
+            total = b.load(partial, plane * lanes, lanes)
+            for band in range(1, rows.bands):
+                total = self._merge(k, total, b.load(partial, (band * rows.blocks + plane) * lanes, lanes))
+            total = self._mean(k, total, pixels.bands * pixels.rows * pixels.floats)
+            k.finish(b.value(total), plane * lanes, plane * lanes, 0, lanes)
 
     def _run(self, k: Kernel, start: Expr, pixels: int) -> Expr:
         """All of `pixels` neighbouring pixels merged, through independent accumulators."""

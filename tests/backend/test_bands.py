@@ -22,7 +22,7 @@ from tersor.backend.target import resolve
 from tersor.backend.tile import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
-from tersor.ir.ops import Add, Conv2d, MaxPool2d, Relu, Silu
+from tersor.ir.ops import AdaptiveAvgPool2d, Add, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Silu
 from tersor.ir.save import load, save
 
 #: Heights of maps: those of a network are halved by its strides.
@@ -38,13 +38,13 @@ def conv(x: Value, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, 
 
 
 def random_network(x: Value, seed: int) -> list[Value]:
-    """A first layer, then pointwise and depthwise convolutions with and without tails and residuals; up to two outputs."""
+    """A first layer, then convolutions, pointwise and depthwise ones, with tails, residuals and squeeze-and-excitation; up to two outputs."""
     rng = random.Random(seed)
     y = Relu(conv(x, rng.randint(5, 40), 3)).out
     maps = [y]
     for i in range(rng.randint(2, 8)):
         c = y.shape[1]
-        match rng.randrange(5):
+        match rng.randrange(7):
             case 0:
                 y = Relu(conv(y, rng.randint(3, 50), seed=i)).out
             case 1:
@@ -55,6 +55,10 @@ def random_network(x: Value, seed: int) -> list[Value]:
                 y = Add(conv(y, c, seed=i), y).out
             case 4:
                 y = conv(Relu(conv(Relu(conv(y, 2 * c, seed=i)).out, 2 * c, 3, rng.choice([1, 2]), 2 * c, i)).out, c, seed=i)
+            case 5:
+                y = Mul(y, Sigmoid(conv(AdaptiveAvgPool2d(y, (1, 1)).out, c, seed=i)).out).out
+            case 6:
+                y = Relu(conv(y, rng.randint(3, 50), 3, rng.choice([1, 2]), seed=i)).out
         maps.append(y)
     return [y, *([Relu(rng.choice(maps)).out] if rng.randrange(3) == 0 else [])]
 
@@ -98,6 +102,24 @@ def test_every_kernel_finds_its_rows(threads: int, chained: bool, target: str, m
 
 
 @pytest.mark.usefixtures("separate")
+@pytest.mark.parametrize("threads", [2, 3])
+def test_squeeze_and_excitation(threads: int) -> None:
+    """Pooling to one pixel merges bands, and what multiplies the map by it keeps to them; sizes at which the elementwise kernel is shared out."""
+
+    def build(x: Value) -> list[Value]:
+        y = Relu(conv(x, 33, 3)).out
+        for kernel in (3, 5):
+            y = Silu(conv(y, 33, kernel, groups=33)).out
+            y = Mul(y, Sigmoid(conv(AdaptiveAvgPool2d(y, (1, 1)).out, 33)).out).out
+        return [MaxPool2d(Relu(conv(y, 8)).out, (2, 2), (2, 2), (0, 0, 0, 0)).out]
+
+    compiled = check(graph_of(build, (1, 3, 48, 40)), threads=threads)
+    assert {"direct", "depthwise", "elementwise"} <= {op.template for op in banded(compiled.graph)}
+    pools = [op for op in compiled.graph.ops if isinstance(op, Fused) and op.template == "adaptive_pool"]
+    assert len(pools) == 2 and all(op.scratch >= 0 and op.args[0].op in banded(compiled.graph) for op in pools)
+
+
+@pytest.mark.usefixtures("separate")
 def test_small_chunks_and_dot_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that end inside a band, and outputs that are dot products: 33 = 2 * 16 + 1."""
     monkeypatch.setattr(Gemm, "candidates", lambda *_: [{"chunk": 9}])
@@ -122,7 +144,7 @@ def test_where_threads_do_not_divide_rows_evenly_nothing_is_in_bands(why: str, s
 
 @pytest.mark.usefixtures("separate")
 def test_all_readers_must_find_bands() -> None:
-    """A map that pooling reads too, an output, what is added to either, and what a product that makes either reads, lie as usual."""
+    """A map that pooling reads too, an output, and what is added to either lie as usual."""
 
     def build(x: Value) -> list[Value]:
         first = Relu(conv(x, 32, 3)).out
@@ -135,8 +157,19 @@ def test_all_readers_must_find_bands() -> None:
     regions = [op for op in graph.ops if isinstance(op, Fused) and op.template != "repack"]
     by_ops = [("+".join(o.name.removeprefix("tile.").removeprefix("nn.") for o in op.body.ops), op.bands) for op in regions]
     assert sorted(by_ops) == [
-        ("conv2d", 1), ("conv2d+add", 1), ("conv2d+add", 2), ("conv2d+relu", 1), ("conv2d+relu", 1), ("conv2d+relu", 2), ("max_pool2d", 1)
+        ("conv2d", 1), ("conv2d+add", 1), ("conv2d+add", 2), ("conv2d+relu", 1), ("conv2d+relu", 2), ("conv2d+relu", 2), ("max_pool2d", 1)
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("separate")
+def test_an_operand_that_is_read_in_two_ways_lies_as_both_ask() -> None:
+    """A product reads its map in bands, but where the same map is added to an output it lies as the output does."""
+
+    def build(x: Value) -> list[Value]:
+        y = Relu(conv(x, 32, 3)).out
+        return [Add(conv(y, 32), y).out]
+
+    assert banded(check(graph_of(build, (1, 3, 24, 20)), threads=2).graph) == []
 
 
 @pytest.mark.usefixtures("separate")
