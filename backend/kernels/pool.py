@@ -171,7 +171,7 @@ class AdaptivePool(_Pool):
                 k.finish(result, ((plane * oh + oy) * ow + ox) * lanes, channel, image, lanes)
 
     def _bands(self, k: Kernel, rows: MapRows) -> None:
-        """Each band merged by the thread whose it is, then the bands."""
+        """Each band is merged by its thread, then the bands are."""
         b, lanes, partial = k.b, k.region.out.shape[-1], k.scratch
         pixels = rows.pixels(lanes)
         assert partial is not None
