@@ -85,6 +85,17 @@ class Region:
         source = self.op.args[self.op.body.inputs.index(v)].op if v in self.op.body.inputs else None
         return source if isinstance(source, Fused) else None
 
+    @property
+    def extra(self) -> list[Value]:
+        """What the tail reads besides values of the region."""
+        own = {op.out for op in self.ops}
+        return [v for op in self.tail for v in op.operands if v not in own]
+
+    @property
+    def alike(self) -> list[Value]:
+        """The result, and what the tail reads at the same places: they lie in memory alike."""
+        return [self.result, *(v for v in self.extra if operand_kind(v.type, self.out) == "same")]
+
     def array(self, arg: Value | None) -> np.ndarray | None:
         """The constant behind an argument of the region; None for a missing or computed operand."""
         if arg is None:

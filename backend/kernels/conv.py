@@ -74,13 +74,6 @@ class Channels:
         return [(width, 0, g.out_blocks // width)]
 
 
-def alike(region: Region) -> list[Value]:
-    """The result of a region and what its tail reads at the same places: they lie in memory alike."""
-    own = {op.out for op in region.ops}
-    read = [v for op in region.tail for v in op.operands if v not in own]
-    return [region.result, *(v for v in read if v.type.shape == region.out.shape)]
-
-
 def padded_bias(b: np.ndarray | None, o: int, lanes: int) -> np.ndarray:
     """Bias with zeros up to a whole block."""
     full = np.zeros(-(-o // lanes) * lanes, np.float32)

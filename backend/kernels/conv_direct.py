@@ -20,7 +20,7 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Expr
-from .conv import Channels, ConvTemplate, alike, conv_window
+from .conv import Channels, ConvTemplate, conv_window
 from .geometry import Window, balance, chunk_lengths, column_tiles, tasks
 from .micro import Tile, ahead, cover, max_rows
 from .template import Params, kernel
@@ -61,7 +61,7 @@ class Direct(ConvTemplate):
         g = conv_window(region)
         op: Any = region.anchor
         short = all(tile_height(g, target, vectors) == 1 for vectors, _, _ in Channels(g).vectors)
-        return [[op.x], alike(region) if params["chunk"] < g.oh else []] if short else []
+        return [[op.x], region.alike if params["chunk"] < g.oh else []] if short else []
 
     def emit(self, k: Kernel) -> None:
         g = conv_window(k.region)

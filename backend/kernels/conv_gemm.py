@@ -21,7 +21,7 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
-from .conv import Channels, ConvTemplate, alike, conv_window, pack_weights
+from .conv import Channels, ConvTemplate, conv_window, pack_weights
 from .dot import DotTile, dot_cycles, dot_outputs, pack_dots
 from .geometry import Window, balance, chunk_lengths, share, tasks, workers
 from .micro import Tile, cover, max_rows, runs, tile_cycles, vector_groups
@@ -85,7 +85,7 @@ class Gemm(ConvTemplate):
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
         op: Any = region.anchor
         g = conv_window(region)
-        return [[op.x], alike(region)] if g.pointwise and g.light else []
+        return [[op.x], region.alike] if g.pointwise and g.light else []
 
     def emit(self, k: Kernel) -> None:
         g, inputs, results = conv_window(k.region), k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)

@@ -45,8 +45,7 @@ def refusal(region: Region) -> str:
     for o in region.tail:
         if isinstance(o, SLOW):
             return f"{o.name} in the tail has exponentials"
-    own = {o.out for o in region.ops}
-    if any(v not in own and operand_kind(v.type, region.out) == "other" for o in region.tail for v in o.operands):
+    if any(operand_kind(v.type, region.out) == "other" for v in region.extra):
         return "its tail reads an operand of another form than the result"
     return ""
 

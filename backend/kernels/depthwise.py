@@ -19,7 +19,7 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
-from .conv import ConvTemplate, alike, conv_window, padded_bias
+from .conv import ConvTemplate, conv_window, padded_bias
 from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
@@ -62,7 +62,7 @@ class Depthwise(ConvTemplate):
 
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
         op: Any = region.anchor
-        return [[op.x], alike(region) if params["chunk"] < conv_window(region).oh else []]
+        return [[op.x], region.alike if params["chunk"] < conv_window(region).oh else []]
 
     def emit(self, k: Kernel) -> None:
         g, b, rows = conv_window(k.region), k.b, k.params["chunk"]

@@ -13,7 +13,6 @@ from ...ir.ops import Elementwise, Prelu
 from ..region import Kernel, Region
 from ..target import Target
 from ..tir import Expr, splat
-from .conv import alike
 from .nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, strides_of, tasks, vectors
 from .pack import Move
 from .template import Params, kernel
@@ -30,7 +29,7 @@ class ElementwiseKernel(Move):
         return all(isinstance(op, Elementwise) and op.out.shape == region.out.shape and not _by_channel(op) for op in region.op.body.ops)
 
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        return [alike(region)]
+        return [region.alike]
 
     def emit(self, k: Kernel) -> None:
         b, ops, out = k.b, k.region.tail, k.region.out

@@ -23,7 +23,7 @@ from ..region import Kernel, Region, operand_kind
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
-from .conv import Channels, ConvTemplate, alike, conv_window
+from .conv import Channels, ConvTemplate, conv_window
 from .conv_gemm import Gemm
 from .depthwise import Depthwise, columns_in_registers, depthwise_cycles, depthwise_row
 from .geometry import Window, share, workers
@@ -108,7 +108,7 @@ class Rows(ConvTemplate):
             return False
         expand, depthwise, project = stages
         for before, after in zip(region.stages, region.stages[1:]):
-            if _anchor(after).x is not before.result or len(before.result.uses) != 1 or not all(_in_rows(before, v) for v in _extra(before)):
+            if _anchor(after).x is not before.result or len(before.result.uses) != 1 or not all(_in_rows(before, v) for v in before.extra):
                 return False
         pointwise = all(conv_window(s).pointwise and Gemm().accepts(s, target) for s in (expand, project) if s is not None)
         return pointwise and Depthwise().accepts(depthwise, target)
@@ -144,7 +144,7 @@ class Rows(ConvTemplate):
         return 4 * threads * sum(make_plan(region, params, threads).sizes)
 
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        return [[_anchor(region).x], alike(region.stages[-1])]
+        return [[_anchor(region).x], region.stages[-1].alike]
 
     def emit(self, k: Kernel) -> None:
         _Code(k, make_plan(k.region, k.params, k.threads)).emit()
@@ -179,12 +179,6 @@ def beyond_l2(nbytes: int) -> float:
 
 def _anchor(stage: Region) -> Any:
     return stage.anchor
-
-
-def _extra(stage: Region) -> list[Value]:
-    """What a stage's tail reads besides values of the stage."""
-    own = {op.out for op in stage.ops}
-    return [v for op in stage.tail for v in op.operands if v not in own]
 
 
 def _in_rows(stage: Region, operand: Value) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...ir.op import Value
 from ...ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
 from ..region import Kernel, Region, operand_kind
 from ..target import Target
@@ -25,13 +24,7 @@ class Mover(Move):
 
     def tail_fits(self, region: Region) -> bool:
         """Whether the tail reads nothing but scalars and operands of the result's shape."""
-        return all(operand_kind(v.type, region.out) in ("same", "scalar") for v in extra_operands(region))
-
-
-def extra_operands(region: Region) -> list[Value]:
-    """What the tail reads besides the anchor's result and its own."""
-    inside = {op.out for op in region.op.body.ops}
-    return [v for op in region.tail for v in op.operands if v not in inside]
+        return all(operand_kind(v.type, region.out) in ("same", "scalar") for v in region.extra)
 
 
 @kernel(Transpose, Slice, Expand, ToRows, Strided)

@@ -22,7 +22,7 @@ from tersor.backend.target import resolve
 from tersor.backend.tile import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
-from tersor.ir.ops import AdaptiveAvgPool2d, Add, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Silu
+from tersor.ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Silu
 from tersor.ir.save import load, save
 
 #: Heights of maps: those of a network are halved by its strides.
@@ -108,9 +108,9 @@ def test_squeeze_and_excitation(threads: int) -> None:
 
     def build(x: Value) -> list[Value]:
         y = Relu(conv(x, 33, 3)).out
-        for kernel in (3, 5):
+        for kernel, pool in ((3, AdaptiveAvgPool2d), (5, AdaptiveMaxPool2d)):
             y = Silu(conv(y, 33, kernel, groups=33)).out
-            y = Mul(y, Sigmoid(conv(AdaptiveAvgPool2d(y, (1, 1)).out, 33)).out).out
+            y = Mul(y, Sigmoid(conv(pool(y, (1, 1)).out, 33)).out).out
         return [MaxPool2d(Relu(conv(y, 8)).out, (2, 2), (2, 2), (0, 0, 0, 0)).out]
 
     compiled = check(graph_of(build, (1, 3, 48, 40)), threads=threads)
@@ -173,8 +173,13 @@ def test_an_operand_that_is_read_in_two_ways_lies_as_both_ask() -> None:
 
 
 @pytest.mark.usefixtures("separate")
-def test_a_template_that_does_not_say_so_never_meets_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(Gemm, "in_bands")
+@pytest.mark.parametrize("inherited", [False, True])
+def test_a_template_that_does_not_say_so_never_meets_bands(inherited: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no such method, or takes back the one that it inherits."""
+    if inherited:
+        monkeypatch.setattr(Gemm, "in_bands", None)
+    else:
+        monkeypatch.delattr(Gemm, "in_bands")
     graph = check(graph_of(network, (1, 3, 24, 20)), threads=2).graph
     readers = [(op, v.op) for op in graph.ops if isinstance(op, Fused) and op.template == "gemm" for v in op.args if isinstance(v.op, Fused)]
     assert readers and all(source.bands == 1 and op.bands == 1 for op, source in readers)
