@@ -19,7 +19,7 @@ import numpy as np
 from tvm import tirx as t
 
 from ...ir.op import Value
-from ..region import Kernel, Region, operand_kind
+from ..region import Kernel, MapRows, Region, operand_kind
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
@@ -236,6 +236,11 @@ class _Code:
         ring, rows = self.p.sizes
         return self.worker * (ring + rows) + (ring if part == "rows" else 0)
 
+    def _map_row(self, rows: MapRows, plane: Expr, y: Expr) -> Expr:
+        """Float where a row of the first or the last map lies. With bands that is a division, which TVM would write into every load."""
+        place = rows.at(plane, y)
+        return self.k.b.let("row", place) if rows.bands == 1 else self.k.b.value(place)
+
     def _ring_row(self, block: Expr, y: Expr) -> Expr:
         """Float where a row of the expanded map lies in the ring."""
         p = self.p
@@ -249,7 +254,7 @@ class _Code:
             with b.range("group", 0, count) as group:
                 block = b.let("block", first + group * vectors)
                 with b.loop("y", *new) as y:
-                    x = b.let("x", self.inputs.at(self.image * g.in_blocks, y))
+                    x = self._map_row(self.inputs, self.image * g.in_blocks, y)
                     places = [b.let("to", self._ring_row(block + j, y)) for j in range(vectors)]
                     self._product(k, g, block, x, self.inputs.rows * self.inputs.floats, places)
                 self._depthwise_rows(block, vectors, rows)
@@ -279,7 +284,7 @@ class _Code:
                 with b.loop("oy", *rows) as oy:
                     plane, row = b.let("plane", self.image * g.out_blocks + block), b.let("row", oy - rows[0])
                     x = b.let("x", self._depthwise_row(0, row))
-                    places = [b.let("to", self.results.at(plane + j, oy)) for j in range(vectors)]
+                    places = [self._map_row(self.results, plane + j, oy) for j in range(vectors)]
                     self._product(k, g, block, x, self.p.rows_block, places, (row, self.p.rows) if many else None)
 
     def _product(self, k: Kernel, g: Window, block: Expr, x: Expr, plane: int, places: list[Expr], turn: tuple[Expr, int] | None = None) -> None:
