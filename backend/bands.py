@@ -12,8 +12,7 @@ from __future__ import annotations
 from ..ir.graph import Graph
 from ..ir.op import Value
 from .kernels.template import template_named
-from .plan import root
-from .region import Region
+from .region import ALIGN, Region, root
 from .target import Target
 from .tile import Fused
 
@@ -23,7 +22,7 @@ def bands(graph: Graph, target: Target, threads: int) -> Graph:
     outputs = {root(v) for v in graph.outputs}
     regions = [op for op in graph.ops if isinstance(op, Fused)]
     chosen = {op.out for op in regions if threads > 1 and _may(op, threads, outputs)}
-    groups = {op: _groups(op, target) for op in regions}
+    groups = {op: _groups(op, target, threads) for op in regions}
     while left := {v for op in regions for v in _against(op, groups[op], chosen)}:
         chosen -= left
     for op in regions:
@@ -38,8 +37,12 @@ def _may(op: Fused, threads: int, outputs: set[Value]) -> bool:
     return map_ and v not in outputs and all(isinstance(user, Fused) for user in v.users)
 
 
-def _groups(op: Fused, target: Target) -> list[set[Value]]:
+def _groups(op: Fused, target: Target, threads: int) -> list[set[Value]]:
     """What the kernel can find in bands, operands and result: of each set all or none."""
+    if op.view:
+        _, blocks, height, *_ = op.out.shape
+        aligned = height % threads == 0 and op.out.type.nbytes // (blocks * threads) % ALIGN == 0
+        return [{*op.args, op.out}] if aligned else []
     template = template_named(op.template, Region(op).anchor)
     outer = dict(zip(op.body.inputs, op.args)) | {op.body.outputs[0]: op.out}
     find = getattr(template, "in_bands", None)

@@ -1,7 +1,8 @@
 """emit: a planned graph becomes one TVM module: a function per distinct kernel, and one host function that calls them with raw pointers.
 
-    main_b<batch>(inputs…, outputs…, weights, arena, first, last)    runs the steps first <= i < last
+    main_b<batch>(inputs…, outputs…, weights, arena, first, last, team)    runs the steps first <= i < last
 
+team: whether the threads go through the steps together (`team`), which takes all of them; else each kernel is launched.
 The host function holds no state: concurrent callers bring an arena each. Running a range of steps is what `profile` and `diff` use.
 """
 
@@ -15,18 +16,18 @@ import numpy as np
 import tvm
 from tvm import ir as tir_ir
 from tvm import tirx as t
-from tvm.ir import PrimType
 
 from ..ir.graph import Graph
 from ..ir.op import Const, Op, Value
 from ..ir.types import Tensor
 from .artifact import Step
 from .kernels.template import template_named
-from .plan import ALIGN, arena_size, root
-from .region import Kernel, Region
+from .plan import arena_size
+from .region import ALIGN, Kernel, Region, root
 from .target import Target
+from .team import Call, apart, counters_size, meet, together
 from .tile import Fused
-from .tir import TIR_DTYPE, Builder, sequence
+from .tir import TIR_DTYPE, Builder
 
 
 @dataclass
@@ -68,6 +69,8 @@ class Emitter:
     weights: Weights = field(default_factory=Weights)
     functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)
+    _parts: dict[Any, int | None] = field(default_factory=dict)
+    _meet: Any = field(default_factory=lambda: tir_ir.GlobalVar("meet"))
 
     def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
@@ -75,14 +78,17 @@ class Emitter:
         arena = arena_size(graph, self.target, self.threads)
         weights_port = t.decl_buffer((t.Var("weights_size", "int64"),), "uint8", "weights", data_alignment=ALIGN)
         arena_port = t.decl_buffer((t.Var("arena_size", "int64"),), "uint8", "arena", data_alignment=ALIGN)
-        first, last = t.Var("first", "int32"), t.Var("last", "int32")
+        first, last, team = (t.Var(n, "int32") for n in ("first", "last", "team"))
         where: dict[Value, Any] = {v: buffer.data for (v, _), buffer in zip(_ports(graph), ports)}
         for v in graph.outputs:
             where[root(v)] = where[v]
         steps: list[Step] = []
-        body = []
+        calls: list[Call] = []
         for op in graph.ops:
             if not isinstance(op, Fused):
+                continue
+            if op.view:
+                where[op.out] = _at(arena_port, op.offset)
                 continue
             function, packed = self._kernel(op)
             pointers = [self._pointer(v, inner, packed, where, weights_port, arena_port) for v, inner in zip(op.args, op.body.inputs)]
@@ -92,11 +98,15 @@ class Emitter:
                 pointers.append(_at(arena_port, op.scratch))
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
-            call = t.Evaluate(tir_ir.Call(function, pointers, ret_ty=PrimType("int32")))
-            i = len(steps)
-            body.append(t.IfThenElse(t.all(first <= i, t.IntImm("int32", i) < last), call, None))
+            calls.append(Call(function, pointers, self._parts[function]))
             steps.append(_step(op, function.name_hint))
-        main = t.PrimFunc([*ports, weights_port, arena_port, first, last], sequence(body or [t.Evaluate(0)]))
+        inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
+        body = apart(calls, inside, self.threads)
+        if self.threads > 1 and all(call.parts is not None for call in calls):
+            self.functions.setdefault(self._meet, meet(self.target, self.threads))
+            body = t.IfThenElse(team != 0, together(calls, inside, self.threads, self._meet, arena_port, arena), body)
+        arena += counters_size(self.threads)
+        main = t.PrimFunc([*ports, weights_port, arena_port, first, last, team], body)
         self.functions[tir_ir.GlobalVar(name)] = main.with_attr("global_symbol", name).with_attr("s_tir", True)
         return steps, arena
 
@@ -116,7 +126,7 @@ class Emitter:
         key = kernel_key(op)
         if key not in self._kernels:
             name = f"{_safe(region.anchor.name)}_{len(self._kernels)}"
-            b = Builder(name)
+            b = Builder(name, team=self.threads)
             args = {}
             for i, v in enumerate(op.body.inputs):
                 array = packed.get(v)
@@ -129,12 +139,13 @@ class Emitter:
             var = tir_ir.GlobalVar(name)
             self._kernels[key] = var
             self.functions[var] = b.function()
+            self._parts[var] = b.parts if b.team > 1 else None
         return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
 
     def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:
         """The kernels of an emitted graph, in the order of its regions, and then its host function `name`."""
-        used = [self._kernels[kernel_key(op)] for op in graph.ops if isinstance(op, Fused)]
-        main = [var for var in self.functions if var.name_hint == name]
+        used = [self._kernels[kernel_key(op)] for op in graph.ops if isinstance(op, Fused) and not op.view]
+        main = [var for var in self.functions if var.name_hint == name or var.same_as(self._meet)]
         return {var: self.functions[var] for var in (*used, *main)}
 
     def mark(self) -> tuple[dict[Any, Any], dict[str, Any]]:

@@ -15,7 +15,7 @@ from ..ir.op import Const, Op, Value
 from ..ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, Elementwise, MaxPool2d, Upsample
 from . import tile, tile_moves
 from .fuse import readable, wrap
-from .plan import root
+from .region import root
 
 BLOCKED: dict[type[Op], type[tile.Blocked]] = {
     Conv2d: tile.TileConv2d,

@@ -6,6 +6,7 @@
     layout     maps blocked by the vector width, packs where plain and blocked meet
     schedule   a kernel template and its parameters for each region
     chain      neighbouring regions in one kernel, where that is faster
+    views      concats and slices of channels that need no kernel, as their operands lie where they have them
     bands      each thread's rows of a map together, where threads divide rows
     plan       a place in the arena for each result
 
@@ -31,6 +32,7 @@ from .plan import plan
 from .schedule import WINOGRAD
 from .target import Target
 from .tuning.database import Tuned, find
+from .views import views
 
 Stage = Callable[[Graph, Target, int], Graph]
 Observer = Callable[[str, Graph], None]
@@ -42,6 +44,7 @@ STAGES: dict[str, Stage] = {
     "layout": lambda graph, target, threads: layout(graph, target.lanes),
     "schedule": schedule_or_found,
     "chain": chain,
+    "views": views,
     "bands": bands,
     "plan": plan,
 }

@@ -159,7 +159,7 @@ class _Threads:
         self._local = threading.local()
         self._most = 1
         self._limit: Any = runtime.tvm["_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"]
-        self._make: Any = runtime.tvm["_ZN3tvm7runtime9threading10NumThreadsEv"]
+        self._count: Any = runtime.tvm["_ZN3tvm7runtime9threading10NumThreadsEv"]
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
@@ -172,27 +172,30 @@ class _Threads:
         """A model of this process will use so many threads."""
         self._most = max(self._most, threads)
 
-    def use(self, threads: int) -> None:
-        """Let parallel kernels called from this thread run on `threads` threads, the caller among them."""
+    def use(self, threads: int) -> bool:
+        """Let parallel kernels called from this thread run on `threads` threads, the caller among them; returns whether so many are there."""
         local = self._local
-        if threads == 1 or getattr(local, "used", 0) == threads or hasattr(local, "alone"):
-            return
-        if not hasattr(local, "size"):
-            local.size = self._most
+        if threads == 1 or hasattr(local, "alone"):
+            return False
+        if getattr(local, "used", 0) != threads:
+            if not hasattr(local, "size"):
+                local.size = self._most
+                self._limit(c_int(local.size))
+                self._count()
+            if threads > local.size:
+                warnings.warn(
+                    f"this thread has a pool of {local.size} workers, made before a model with {threads} threads was loaded: load that one first",
+                    stacklevel=4,
+                )
+            arguments = Arguments([], 2)
+            arguments.integer(0, 1)
+            arguments.integer(1, threads)
+            self._runtime.call(self._runtime.global_function("runtime.config_threadpool"), arguments)
+            # config_threadpool forgets the limit, and a limit of 1 runs everything in the caller.
             self._limit(c_int(local.size))
-            self._make()
-        if threads > local.size:
-            warnings.warn(
-                f"this thread has a pool of {local.size} workers, made before a model with {threads} threads was loaded: load that one first",
-                stacklevel=4,
-            )
-        arguments = Arguments([], 2)
-        arguments.integer(0, 1)
-        arguments.integer(1, threads)
-        self._runtime.call(self._runtime.global_function("runtime.config_threadpool"), arguments)
-        # config_threadpool forgets the limit, and a limit of 1 runs everything in the caller.
-        self._limit(c_int(local.size))
-        local.used = threads
+            local.used = threads
+            local.all_there = local.size > 1 and self._count() >= threads
+        return bool(local.all_there)
 
 
 class Library:

@@ -9,7 +9,7 @@ from tvm import tirx as t
 from tvm.ir import PrimType
 
 from .artifact import Peak
-from .plan import ALIGN
+from .region import ALIGN
 from .target import Target
 from .tir import Builder, ramp
 

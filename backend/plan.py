@@ -11,11 +11,11 @@ from ..ir.graph import Graph
 from ..ir.op import Op, Value
 from ..ir.ops import Reshape
 from .kernels.template import template_named
-from .region import Region
+from .region import ALIGN, Region, root
 from .target import Target
 from .tile import Fused
+from .views import groups_of
 
-ALIGN = 64
 #: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
 SLACK = 64
 #: Bytes of memory that the hardware fetches ahead in, and that bands do not share.
@@ -29,23 +29,32 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
     what is free.
     """
     order = {op: i for i, op in enumerate(graph.ops)}
+    outputs = {root(v) for v in graph.outputs}
+    groups = groups_of(graph)
+    grouped = {v for group in groups for v in group}
     whole: list[Span] = []
     banded: list[Span] = []
-    outputs = {root(v) for v in graph.outputs}
     for op in graph.ops:
         if not isinstance(op, Fused):
             continue
-        template = template_named(op.template, Region(op).anchor)
         op.offset = op.scratch = -1
-        if op.out not in outputs:
-            (banded if op.bands > 1 else whole).append(Span(op, "offset", _band_size(op), order[op], last_read(op.out, order)))
+        if op.out not in outputs and op.out not in grouped:
+            groups.append({op.out: 0})
+        template = template_named(op.template, Region(op).anchor)
         if need := template.scratch(Region(op), target, op.params, threads):
-            whole.append(Span(op, "scratch", round_up(need + SLACK), order[op], order[op]))
+            whole.append(Span(round_up(need + SLACK), order[op], order[op], [(op, "scratch", 0)]))
+    for group in groups:
+        held = {v.op: at // v.op.bands for v, at in group.items() if isinstance(v.op, Fused)}
+        size = max(at + _band_size(op) for op, at in held.items())
+        first, last = min(order[op] for op in held), max(last_read(op.out, order) for op in held)
+        span = Span(size, first, last, [(op, "offset", at) for op, at in held.items()])
+        (banded if span.bands > 1 else whole).append(span)
     parts = _place(banded, [])
     apart = round_up(max((at + s.size for s, at in parts), default=0), PAGE)
     for s in banded:
-        s.op.apart = apart
-    _place(whole, [(s, at + band * apart) for s, at in parts for band in range(s.op.bands)])
+        for op, *_ in s.holds:
+            op.apart = apart
+    _place(whole, [(s, at + band * apart) for s, at in parts for band in range(s.bands)])
     return graph
 
 
@@ -64,30 +73,27 @@ def _place(spans: list[Span], taken: list[tuple[Span, int]]) -> list[tuple[Span,
                 break
             at = max(at, offset + other.size)
         placed.append((s, at))
-        setattr(s.op, s.field, at)
+        for op, field, inner in s.holds:
+            setattr(op, field, at + inner)
     return placed
 
 
 @dataclass(frozen=True)
 class Span:
-    """A buffer: its bytes, and the first and last op it must live through."""
+    """A buffer: its bytes, the first and last op it must live through, and what it holds: `offset` or `scratch` of an op, from which byte on."""
 
-    op: Fused
-    field: str
     size: int
     first: int
     last: int
+    holds: list[tuple[Fused, str, int]]
+
+    @property
+    def bands(self) -> int:
+        return self.holds[0][0].bands
 
 
 def round_up(size: int, to: int = ALIGN) -> int:
     return -(-size // to) * to
-
-
-def root(v: Value) -> Value:
-    """The value whose memory a chain of reshapes shows."""
-    while isinstance(v.op, Reshape):
-        v = v.op.x
-    return v
 
 
 def last_read(v: Value, order: dict[Op, int]) -> int:

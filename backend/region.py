@@ -11,15 +11,24 @@ import numpy as np
 from tvm import tirx as t
 
 from ..ir.op import Const, Op, Value
-from ..ir.ops import Elementwise, Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh
+from ..ir.ops import Elementwise, Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Reshape, Sigmoid, Silu, Softplus, Tanh
 from ..ir.types import Tensor
 from .target import Target
 from .tile import Fused
 from .tir import Buffer, Builder, Expr, const, ramp, splat
 from .tirmath import TirMath
 
+#: Every buffer begins at a multiple of so many bytes.
+ALIGN = 64
 #: Elementwise operators of many instructions.
 SLOW = (Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh)
+
+
+def root(v: Value) -> Value:
+    """The value whose memory a chain of reshapes shows."""
+    while isinstance(v.op, Reshape):
+        v = v.op.x
+    return v
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ class Program:
         with self._lock:
             slot = self._free.pop() if self._free else _Slot(self.entry, self._weights)
         needed, arguments = runtime(), slot.arguments
-        needed.threads.use(self._threads)
+        arguments.integer(2, needed.threads.use(self._threads))
 
         def run(first: int, last: int) -> None:
             arguments.integer(0, first)
@@ -237,7 +237,7 @@ class _Slot:
         ports = (*entry.inputs, *entry.outputs)
         self.arena = aligned(max(entry.arena, ALIGN))
         blobs = ((weights.dtype, weights.size), (self.arena.dtype, self.arena.size))
-        self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 2)
+        self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 3)
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)
         self._staging: dict[int, np.ndarray] = {}

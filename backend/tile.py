@@ -178,7 +178,8 @@ class Fused(Op, name="tile.fused"):
 
     The later stages write their choice here: `template`, `params` and who chose them (schedule), `offset` of the result and `scratch` in the
     arena, in bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
-    The result may lie in `bands` of rows (bands), which begin `apart` bytes from each other (plan).
+    The result may lie in `bands` of rows (bands), which begin `apart` bytes from each other (plan). A `view` (views) has no kernel: its result is
+    the memory of its operands.
     """
 
     args: list[Value]
@@ -188,6 +189,7 @@ class Fused(Op, name="tile.fused"):
     chosen: str = ""
     offset: int = -1
     scratch: int = -1
+    view: bool = False
     bands: int = 1
     apart: int = 0
 

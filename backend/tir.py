@@ -6,13 +6,15 @@ A kernel is a function of raw pointers. Buffers are flat; an index is in element
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tvm import tirx as t
 from tvm.ir import PointerType, PrimType
 from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
+
+from .parts import Part, sequence, split
 
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
 Expr = Any
@@ -40,13 +42,22 @@ class Buffer:
 
 @dataclass
 class Builder:
-    """Collects the statements of one function."""
+    """Collects the statements of one function.
+
+    team: the threads that share out its parallel loops, each of which becomes a part (`function`); with 1, TVM launches threads for them.
+    """
 
     name: str
     params: list[Any] = field(default_factory=list)
+    team: int = 1
+    worker: Any = field(default_factory=lambda: t.Var("worker", "int32"))
     _stack: list[list[Any]] = field(default_factory=lambda: [[]])
     _count: int = 0
     _values: dict[int, Any] = field(default_factory=dict)
+    #: Arrays on the stack, and whether they live as long as the function does.
+    _own: dict[Any, bool] = field(default_factory=dict)
+    #: Loops around the present place that do not begin at 0.
+    _shifted: int = 0
 
     # -- declarations --------------------------------------------------------------------------
 
@@ -66,6 +77,7 @@ class Builder:
         self._count += 1
         raw = t.decl_buffer((size,), dtype, f"local{self._count}", scope="")
         self.emit(t.AllocBuffer(raw))
+        self._own[raw] = len(self._stack) == 1
         return Buffer(raw, dtype)
 
     # -- statements ----------------------------------------------------------------------------
@@ -76,13 +88,41 @@ class Builder:
     @contextlib.contextmanager
     def loop(self, name: str, lo: Expr, hi: Expr, kind: str = "serial") -> Iterator[Any]:
         """`for name in range(lo, hi)`; kind: serial, parallel, vectorized or unrolled."""
-        var = t.Var(name, "int32")
+        if kind == "parallel" and self.team > 1:
+            if lo != 0 or not isinstance(hi, int):
+                raise ValueError(f"the parallel loop {name!r} of {self.name} must count from 0 to a known number, got {lo} to {hi}")
+            with self._shared(name, hi) as var:
+                yield var
+            return
+        var, count, shifted = t.Var(name, "int32"), hi - lo, not _is_zero(lo)
+        if shifted and self._shifted:
+            # TVM's CanonicalizeLoop loses the start of an outer loop in the bounds of this one, unless they have names
+            lo, count = self.let("lo", lo), self.let("count", count)
+        self._shifted += shifted
         self._stack.append([])
         yield var
         body = self._stack.pop()
+        self._shifted -= shifted
         if body:
             kinds = {"serial": 0, "parallel": 1, "vectorized": 2, "unrolled": 3}
-            self.emit(t.For(var, int32(lo), int32(hi - lo), t.ForKind(kinds[kind]), sequence(body)))
+            self.emit(t.For(var, int32(lo), int32(count), t.ForKind(kinds[kind]), sequence(body)))
+
+    @contextlib.contextmanager
+    def _shared(self, name: str, count: int) -> Iterator[Any]:
+        """A loop over `count` of which each thread of the team does a contiguous part."""
+        if len(self._stack) > 1:
+            raise ValueError(f"the parallel loop {name!r} of {self.name} lies within another statement: only outermost loops are shared out")
+        self._stack.append([])
+        if count <= self.team:
+            with self.when(self.worker < count):
+                yield self.worker
+        else:
+            each = -(-count // self.team)
+            start = self.let("start", self.worker * each)
+            with self.loop(name, start, start + each if count % self.team == 0 else t.min(start + each, count)) as var:
+                yield var
+        if body := self._stack.pop():
+            self._stack[0].append(Part(body))
 
     @contextlib.contextmanager
     def range(self, name: str, lo: int, hi: int) -> Iterator[Any]:
@@ -146,10 +186,33 @@ class Builder:
     # -- result --------------------------------------------------------------------------------
 
     def function(self) -> Any:
-        """The PrimFunc. It returns 0: a callee that holds a parallel loop must return an int32."""
-        body = sequence([*self._stack[0], t.Return(t.IntImm("int32", 0))])
-        func = t.PrimFunc(self.params, body, PrimType("int32"))
+        """The PrimFunc. It returns 0: a callee that holds a parallel loop must return an int32.
+
+        With a team, it takes the number of a part and that of a thread behind the pointers, and does that thread's share of that part. A part is
+        a parallel loop, or what stands between two of them and stores to memory, which is the first thread's. Threads have to meet between parts.
+        """
+        body, params = self._stack[0], self.params
+        if self.team > 1:
+            part = t.Var("part", "int32")
+            body = self._split(part)[0]
+            params = [*params, part, self.worker]
+        func = t.PrimFunc(params, sequence([*body, t.Return(t.IntImm("int32", 0))]), PrimType("int32"))
         return func.with_attr("tirx.noalias", True).with_attr("s_tir", True)
+
+    @property
+    def parts(self) -> int:
+        """How many parts the function has."""
+        return self._split(t.Var("part", "int32"))[1]
+
+    def _split(self, part: Any) -> tuple[list[Any], int]:
+        try:
+            return split(self._stack[0], self._own, part, self.worker, self.team)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
+
+
+def _is_zero(value: Expr) -> bool:
+    return isinstance(value, int) and value == 0
 
 
 def int32(value: Expr) -> Expr:
@@ -183,10 +246,6 @@ def _bytes(x: Expr) -> Expr:
 
 def ramp(index: Expr, lanes: int, stride: int = 1) -> Expr:
     return t.Ramp(int32(index), int32(stride), lanes) if lanes > 1 else int32(index)
-
-
-def sequence(stmts: Sequence[Any]) -> Any:
-    return stmts[0] if len(stmts) == 1 else t.SeqStmt(list(stmts))
 
 
 def splat(value: Expr, lanes: int) -> Expr:

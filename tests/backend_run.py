@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,15 @@ from tersor.backend.emit import Emitter
 from tersor.backend.fuse import fuse
 from tersor.backend.layout import layout
 from tersor.backend.legalize import legalize
+from tersor.backend.native import runtime
 from tersor.backend.plan import plan
 from tersor.backend.schedule import schedule
 from tersor.backend.target import resolve
+from tersor.backend.views import views
 from tersor.ir.evaluate import evaluate, to_numpy, to_torch
 from tersor.ir.graph import Graph
-from tersor.ir.op import Op, Value
+from tersor.ir.op import Const, Op, Value
+from tersor.ir.ops import Conv2d
 from tersor.ir.types import Tensor
 
 #: Vector widths of 16, 8 and 4 f32; the first is this machine's own where it has AVX-512.
@@ -42,6 +47,14 @@ def graph_of(build: Callable[..., Op | Value | Sequence[Op | Value]], *inputs: t
     return graph
 
 
+def conv(x: Value, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, seed: int = 0) -> Value:
+    """A convolution with bias that keeps the map's size but for the stride."""
+    rng, side = np.random.default_rng(seed), kernel // 2
+    w = rng.standard_normal((out, x.shape[1] // groups, kernel, kernel)) / np.sqrt(x.shape[1] // groups * kernel**2)
+    b = Const(rng.standard_normal(out).astype(np.float32))
+    return Conv2d(x, Const(w.astype(np.float32)), b, stride=(stride, stride), padding=(side,) * 4, groups=groups).out
+
+
 def arrays_for(graph: Graph, seed: int = 0) -> list[np.ndarray]:
     """Random inputs: normal floats, small integers, coins."""
     rng = np.random.default_rng(seed)
@@ -56,7 +69,13 @@ def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = T
     facts = resolve(target)
     graph = legalize(graph.clone(), facts) if legal else graph.clone()
     chosen = schedule(layout(fuse(graph), facts.lanes), facts, threads)
-    return plan(bands(chain(chosen, facts, threads), facts, threads), facts, threads)
+    return plan(bands(views(chain(chosen, facts, threads), facts, threads), facts, threads), facts, threads)
+
+
+@functools.cache
+def _caller(threads: int) -> ThreadPoolExecutor:
+    """A thread that calls kernels with so many workers of its own: how many it has is fixed at its first call."""
+    return ThreadPoolExecutor(1)
 
 
 class Compiled:
@@ -64,6 +83,7 @@ class Compiled:
 
     def __init__(self, graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = True):
         self.graph = lowered(graph, target, threads, legal)
+        self.threads = threads
         emitter = Emitter(resolve(target), threads)
         self.steps: list[Step]
         self.steps, arena = emitter.add(self.graph, "main")
@@ -73,9 +93,27 @@ class Compiled:
         self.arena = tvm.runtime.tensor(np.full(max(arena, 64), 0xFF, np.uint8))
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """The outputs. Threads go through it together, and then part by part: to the same bits."""
+        result = self.run(inputs, team=self.threads > 1)
+        if self.threads > 1:
+            for again, first in zip(self.run(inputs, team=False), result, strict=True):
+                np.testing.assert_array_equal(again, first)
+        return result
+
+    def run(self, inputs: Sequence[np.ndarray], team: bool, arena: Any = None) -> list[np.ndarray]:
+        """The outputs. team: by a thread of this call that has as many workers as it takes."""
         arguments = [tvm.runtime.tensor(np.ascontiguousarray(a).reshape(-1)) for a in inputs]
         results = [tvm.runtime.tensor(np.zeros(max(v.type.size, 1), v.type.dtype)) for v in self.graph.outputs]
-        self.library["main"](*arguments, *results, self.weights, self.arena, 0, len(self.steps))
+        main, memory = self.library["main"], (self.weights, self.arena if arena is None else arena)
+
+        def call() -> None:
+            pool = runtime().threads
+            pool.expect(self.threads)
+            there = pool.use(self.threads)
+            assert there or not team
+            main(*arguments, *results, *memory, 0, len(self.steps), int(team))
+
+        _caller(self.threads).submit(call).result()
         return [r.numpy().reshape(v.shape) for r, v in zip(results, self.graph.outputs)]
 
     @property

@@ -321,6 +321,62 @@ MUTANTS = (
         "for s, at in parts for band in range(1)]",
         "tests/backend/test_plan.py tests/backend/test_bands.py",
     ),
+    Mutant(
+        "threads wait for each other behind each part",
+        "backend/team.py",
+        "sequence([_run(call, part, worker), wait])",
+        "_run(call, part, worker)",
+        "tests/backend/test_team.py",
+    ),
+    Mutant(
+        "a thread that has not come is waited for",
+        "backend/team.py",
+        "icmp slt i32 %ahead, 0",
+        "icmp slt i32 %ahead, -1",
+        "tests/backend/test_team.py",
+    ),
+    Mutant(
+        "what stands between parallel loops is done once",
+        "backend/parts.py",
+        "add(alone.copy(), t.EQ(worker, 0))",
+        "add(alone.copy(), worker >= 0)",
+        "tests/backend/test_team.py",
+    ),
+    Mutant(
+        "what a thread reads is what others wrote before",
+        "backend/parts.py",
+        "if alone and _reads_memory(stmt, own):",
+        "if alone and not own:",
+        "tests/backend/test_team.py",
+    ),
+    Mutant(
+        "bounds of a loop that name another one's variable have names",
+        "backend/tir.py",
+        "if shifted and self._shifted:",
+        "if shifted and not self._shifted:",
+        "tests/backend/test_team.py",
+    ),
+    Mutant(
+        "two kernels do not write to the same bytes of a group",
+        "backend/views.py",
+        "if not _apart(written):",
+        "if not written:",
+        "tests/backend/test_views.py",
+    ),
+    Mutant(
+        "a block that is not full lies at the end",
+        "backend/views.py",
+        "len(recipe) == lanes or first + count == blocks",
+        "bool(recipe)",
+        "tests/backend/test_views.py",
+    ),
+    Mutant(
+        "a group lives until its last reader",
+        "backend/plan.py",
+        "max(last_read(op.out, order) for op in held)",
+        "min(last_read(op.out, order) for op in held)",
+        "tests/backend/test_plan.py tests/backend/test_views.py",
+    ),
 )
 
 

@@ -20,10 +20,10 @@ from tvm.s_tir.schedule import Trace
 
 from ...ir.op import Value
 from ...ir.ops import Linear
+from ..parts import sequence
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
-from ..tir import sequence
 from .definition import define, packed, refusal
 from .template import Params, kernel, templates_for
 
@@ -57,6 +57,7 @@ class MetaSchedule:
 
     def emit(self, k: Kernel) -> None:
         func = lowered(scheduled(define(k.region, k.target), k.params["trace"]))
+        k.b.team = 1  # its loops launch threads by themselves
         given = [*(k.args[v] for v in k.region.op.body.inputs), k.out]
         for buffer, own in zip(func.params, given, strict=True):
             k.b.emit(tirx.DeclBuffer(buffer, data=own.raw.data))

@@ -20,7 +20,8 @@ from ..emit import Emitter
 from ..kernels.geometry import tasks
 from ..kernels.template import Params, Template
 from ..native import AnyValue, Arguments, SafeCall, aligned, function_object, runtime
-from ..plan import ALIGN, plan
+from ..plan import plan
+from ..region import ALIGN
 from ..target import Target, cache_size
 from ..tile import Fused
 from ..tir import Builder, const
@@ -123,12 +124,10 @@ def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Gro
         if not candidate.problem and candidate.same is None:
             key = candidate.task.key
             arrays = [*inputs[key], outputs[key], weights, arena]
-            candidate.run, candidate.idle = _calls(module(f"c{i}"), arrays, candidate.steps)
+            candidate.run, candidate.idle = _calls(module(f"c{i}"), arrays, candidate.steps, threads)
     flush = _flush(module(FLUSH), threads, target.lanes)
     # memory that was never written is one page of zeros, which does not empty a cache
     other = np.full((2 * cache_size(3) + threads * 4 * target.l2) // 4, 1.0, np.float32)
-    runtime().threads.expect(threads)
-    runtime().threads.use(threads)
     spill = other[: threads * 2 * target.l2 // 4]
 
     def sweep(arrays: Sequence[np.ndarray]) -> None:
@@ -203,15 +202,18 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _calls(function: SafeCall, arrays: Sequence[np.ndarray], steps: int) -> tuple[Callable[[], None], Callable[[], None]]:
+def _calls(function: SafeCall, arrays: Sequence[np.ndarray], steps: int, threads: int) -> tuple[Callable[[], None], Callable[[], None]]:
     """Calls of a host function of so many steps on these arrays: with all steps, and with none."""
     needed = runtime()
+    needed.threads.expect(threads)
+    team = needed.threads.use(threads)
 
     def call(steps: int) -> Callable[[], None]:
-        arguments = Arguments([(a.dtype, a.size) for a in arrays], 2)
+        arguments = Arguments([(a.dtype, a.size) for a in arrays], 3)
         for i, array in enumerate(arrays):
             arguments.point(i, array.ctypes.data)
         arguments.integer(1, steps)
+        arguments.integer(2, team)
         # the arrays are held as long as the call is
         return lambda held=arrays: needed.check(function(None, arguments.array, arguments.count, byref(AnyValue())))  # type: ignore[misc]
 

@@ -1,4 +1,5 @@
-/* Runs the host function of a compiled model without Python and TVM: what an aarch64 build needs to run under qemu.
+/* Runs the host function of a compiled model without Python and TVM: what an aarch64 build needs to run under qemu. THREADS: 1, or as many as the
+   model was compiled for, which then go through it as a team.
 
    harness STEPS TENSOR...     TENSOR = code.bits.count.mode, in the order of the host function's arguments
    Tensor i is read from i.bin (mode r), starts as zeros (z), or starts as zeros and is written to i.bin (w). */
@@ -15,11 +16,42 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char* kind, const char** parts, int
   exit(2);
 }
 
+#if THREADS > 1
+#include <pthread.h>
+
+typedef struct { void* sync; int32_t tasks; } Group;
+typedef int (*Task)(int32_t number, Group* group, void* data);
+typedef struct { Task task; int32_t number; void* data; } Job;
+
+static void* work(void* given) {
+  Job* job = given;
+  Group group = {NULL, THREADS};
+  return (void*)(intptr_t)job->task(job->number, &group, job->data);
+}
+
+static int32_t launch(Task task, void* data, int32_t tasks) {
+  pthread_t threads[THREADS];
+  Job jobs[THREADS];
+  for (int32_t i = 0; i < THREADS; ++i) {
+    jobs[i] = (Job){task, i, data};
+    if (pthread_create(&threads[i], NULL, work, &jobs[i])) exit(7);
+  }
+  for (int32_t i = 0; i < THREADS; ++i) pthread_join(threads[i], NULL);
+  return 0;
+}
+
+/* TVM leaves this open. */
+extern void* __TVMBackendParallelLaunch;
+#endif
+
 int main(int argc, char** argv) {
+#if THREADS > 1
+  __TVMBackendParallelLaunch = launch;
+#endif
   int tensors = argc - 2;
   DLTensor* t = calloc(tensors, sizeof *t);
   int64_t* sizes = calloc(tensors, sizeof *sizes);
-  TVMFFIAny *args = calloc(tensors + 2, sizeof *args), result = {0};
+  TVMFFIAny *args = calloc(tensors + 3, sizeof *args), result = {0};
   char mode[argc], name[32];
   for (int i = 0; i < tensors; ++i) {
     int code, bits;
@@ -35,7 +67,8 @@ int main(int argc, char** argv) {
   }
   args[tensors] = (TVMFFIAny){.type_index = kTVMFFIInt, .v_int64 = 0};
   args[tensors + 1] = (TVMFFIAny){.type_index = kTVMFFIInt, .v_int64 = atoi(argv[1])};
-  if (ENTRY(NULL, args, tensors + 2, &result)) return 5;
+  args[tensors + 2] = (TVMFFIAny){.type_index = kTVMFFIInt, .v_int64 = THREADS > 1};
+  if (ENTRY(NULL, args, tensors + 3, &result)) return 5;
   for (int i = 0; i < tensors; ++i) {
     if (mode[i] != 'w') continue;
     sprintf(name, "%d.bin", i);

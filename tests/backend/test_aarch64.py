@@ -58,18 +58,21 @@ def spec(dtype: np.dtype, count: int, mode: str) -> str:
 
 @needs_gcc
 @needs_qemu
-def test_a_network_runs_under_qemu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_network_runs_under_qemu(tmp_path: Path, threads: int) -> None:
     net, x = model()
     graph = tersor.trace(net, (torch.from_numpy(x),))
     target = resolve(TARGET)
-    emitter = Emitter(target, 1)
-    steps, arena = emitter.add(lower(graph, target), "main_b2")
+    emitter = Emitter(target, threads)
+    steps, arena = emitter.add(lower(graph, target, threads), "main_b2")
     assert {"conv2d", "max_pool2d", "linear"} <= {part for s in steps for part in s.op.split("+")}
     emitter.build().write_to_file(str(tmp_path / "model.o"), "o")
     include = Path(importlib.util.find_spec("tvm_ffi").submodule_search_locations[0]) / "include"  # type: ignore[union-attr,index]
     harness = Path(__file__).parent / "harness.c"
-    flags = ["-static", "-O1", "-Wall", "-Werror", f"-I{include}", "-DENTRY=__tvm_ffi_main_b2"]
-    done = subprocess.run([str(GCC), *flags, str(harness), "model.o", "-o", "harness", "-lm"], cwd=tmp_path, capture_output=True, text=True)
+    flags = ["-static", "-O1", "-Wall", "-Werror", f"-I{include}", "-DENTRY=__tvm_ffi_main_b2", f"-DTHREADS={threads}"]
+    done = subprocess.run(
+        [str(GCC), *flags, str(harness), "model.o", "-o", "harness", "-lm", "-lpthread"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
     weights = emitter.weights.blob()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
-from backend_run import TARGETS, check, graph_of, lowered
+from backend_run import TARGETS, check, conv, graph_of, lowered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import traced
@@ -21,20 +20,12 @@ from tersor.backend.region import MapRows, Region
 from tersor.backend.target import resolve
 from tersor.backend.tile import Fused
 from tersor.ir.graph import Graph
-from tersor.ir.op import Const, Value
-from tersor.ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Silu
+from tersor.ir.op import Value
+from tersor.ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, MaxPool2d, Mul, Relu, Sigmoid, Silu
 from tersor.ir.save import load, save
 
 #: Heights of maps: those of a network are halved by its strides.
 HEIGHTS = (4, 6, 8, 12, 14, 24)
-
-
-def conv(x: Value, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, seed: int = 0) -> Value:
-    """A convolution with bias that keeps the map's size but for the stride."""
-    rng, side = np.random.default_rng(seed), kernel // 2
-    w = rng.standard_normal((out, x.shape[1] // groups, kernel, kernel)) / np.sqrt(x.shape[1] // groups * kernel**2)
-    b = Const(rng.standard_normal(out).astype(np.float32))
-    return Conv2d(x, Const(w.astype(np.float32)), b, stride=(stride, stride), padding=(side,) * 4, groups=groups).out
 
 
 def random_network(x: Value, seed: int) -> list[Value]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from itertools import combinations
 
 import numpy as np
 import pytest
 from backend_run import check, graph_of, lowered
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planned import execute
 from zoo import traced
 
 from tersor.backend.kernels.template import template_named
-from tersor.backend.plan import ALIGN, SLACK, arena_size
+from tersor.backend.plan import ALIGN, SLACK
 from tersor.backend.region import Region
 from tersor.backend.target import resolve
 from tersor.backend.tile import Fused
@@ -21,58 +21,6 @@ from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
 from tersor.ir.ops import Add, Concat, Conv2d, Mul, Relu, Reshape, Transpose
 from tersor.ir.types import Tensor
-
-NOBODY = -1
-
-
-def execute(graph: Graph, threads: int = 1) -> int:
-    """Run a planned graph over owners instead of numbers; returns the bytes of the arena."""
-    target = resolve("cpu")
-    owner = np.full(arena_size(graph, target, threads), NOBODY)
-    #: where the parts of a value lie: (first, bytes), one or one for each band; and who wrote them
-    place: dict[Value, tuple[list[tuple[int, int]], int]] = {}
-    outputs: set[Value] = set(graph.outputs)
-    for v in list(outputs):
-        while isinstance(v.op, Reshape):
-            v = v.op.x
-            outputs.add(v)
-    for i, op in enumerate(graph.ops):
-        if isinstance(op, Reshape):
-            if op.x in place:
-                place[op.out] = place[op.x]
-            continue
-        if not isinstance(op, Fused):
-            continue
-        for v in op.args:
-            if v in place:
-                parts, writer = place[v]
-                assert all((owner[at : at + size] == writer).all() for at, size in parts), f"op {i} reads %{v.name}, whose bytes were overwritten"
-        if op.out in outputs:
-            assert op.offset == -1, "an output lies in the caller's memory"
-        else:
-            assert op.offset >= 0 and op.offset % ALIGN == 0
-            results = [(op.offset + band * op.apart, op.out.type.nbytes // op.bands) for band in range(op.bands)]
-            # the kernel may write scratch before it has read everything, and results while it reads
-            assert all(disjoint(part, result) for v in op.args if v in place for part in place[v][0] for result in results), (
-                f"op {i} overwrites its operand"
-            )
-            assert all(disjoint(a, b) for a, b in combinations(results, 2))
-            for at, size in results:
-                owner[at : at + size] = i
-                assert at + size + SLACK <= len(owner)
-            place[op.out] = (results, i)
-        if op.scratch >= 0:
-            size = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
-            for v in (*op.args, op.out):
-                if v in place:
-                    assert all(disjoint(part, (op.scratch, size)) for part in place[v][0]), f"the scratch of op {i} lies in %{v.name}"
-            owner[op.scratch : op.scratch + size] = NOBODY
-            assert op.scratch + size + SLACK <= len(owner)
-    return len(owner)
-
-
-def disjoint(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    return a[0] + a[1] <= b[0] or b[0] + b[1] <= a[0]
 
 
 def random_graph(seed: int) -> Graph:

@@ -1,0 +1,99 @@
+"""A kernel of several threads is split into parts: its outermost parallel loops, and what stands between them.
+
+Every thread calls the function for each part, with the number of the part and its own; between parts, threads meet. So parts share nothing but
+memory. Names, and what only goes to arrays of the function's own, is done again in every part that comes behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx as t
+from tvm.ir import PointerType
+from tvm.tirx import analysis
+
+
+@dataclass
+class Part:
+    """Statements in which each thread does its share."""
+
+    body: list[Any]
+
+
+def split(statements: Sequence[Any], own: Mapping[Any, bool], part: Any, worker: Any, team: int) -> tuple[list[Any], int]:
+    """The statements of a function of `part` and `worker`, and how many parts they are. What is no `Part` and stores to memory is the first thread's.
+
+    own: arrays of the function, and whether they live as long as it does. Raises `ValueError` for a statement that stores both to such an array
+    and to memory, which no order of parts can do for every thread.
+    """
+    if not any(isinstance(stmt, Part) for stmt in statements):
+        return _first_threads(statements, worker)
+    result: list[Any] = []
+    alone: list[Any] = []
+    count = 0
+
+    def add(body: list[Any], *conditions: Any) -> None:
+        nonlocal count
+        if body:
+            result.append(t.IfThenElse(t.all(t.EQ(part, count), *conditions), sequence(body), None))
+            count += 1
+
+    def end() -> None:
+        add(alone.copy(), t.EQ(worker, 0))
+        alone.clear()
+
+    for stmt in statements:
+        if isinstance(stmt, Part):
+            end()
+            # conditions tell TVM's analyzer what the thread's number may be
+            add(stmt.body, worker >= 0, worker < team)
+            continue
+        to = {own.get(buffer) for buffer in stored(stmt)}
+        if None not in to:
+            if alone and _reads_memory(stmt, own):
+                end()
+            result.append(stmt if isinstance(stmt, (t.Bind, t.DeclBuffer, t.AllocBuffer)) else t.IfThenElse(part >= count, stmt, None))
+        elif True in to:
+            raise ValueError("a statement between parallel loops stores both to memory and to an array of its own: part it")
+        else:
+            alone.append(stmt)
+    end()
+    return result, count
+
+
+def _first_threads(statements: Sequence[Any], worker: Any) -> tuple[list[Any], int]:
+    """A function without parallel loops: one part, if any."""
+    pointers = [stmt for stmt in statements if isinstance(stmt, t.DeclBuffer)]
+    rest = [stmt for stmt in statements if not isinstance(stmt, t.DeclBuffer)]
+    return ([*pointers, t.IfThenElse(t.EQ(worker, 0), sequence(rest), None)], 1) if rest else (pointers, 0)
+
+
+def stored(stmt: Any) -> Iterator[Any]:
+    """The buffers that a statement stores to; None for a call, which may store anywhere."""
+    if isinstance(stmt, t.BufferStore):
+        yield stmt.buffer
+    elif isinstance(stmt, t.Evaluate):
+        yield None
+    elif isinstance(stmt, t.SeqStmt):
+        for one in stmt.seq:
+            yield from stored(one)
+    elif isinstance(stmt, t.IfThenElse):
+        yield from stored(stmt.then_case)
+        if stmt.else_case is not None:
+            yield from stored(stmt.else_case)
+    elif isinstance(stmt, (t.For, t.While, t.AttrStmt)):
+        yield from stored(stmt.body)
+
+
+def _reads_memory(stmt: Any, own: Mapping[Any, bool]) -> bool:
+    """Whether a statement names a pointer that is not an array of the function."""
+    found = analysis.undefined_vars(stmt.value if isinstance(stmt, t.Bind) else stmt, [])
+    pointers = {buffer.data for buffer in own}
+    return any(isinstance(v.ty, PointerType) and v not in pointers for v in found)
+
+
+def sequence(stmts: Sequence[Any]) -> Any:
+    """One statement of several."""
+    return stmts[0] if len(stmts) == 1 else t.SeqStmt(list(stmts))

@@ -1,0 +1,205 @@
+"""Concats and slices that move nothing: which are found, that results stay right, and that those that must copy do."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from backend_run import TARGETS, check, conv, graph_of, lowered
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planned import execute
+from zoo import traced
+
+from tersor.backend.lower import lower, resume
+from tersor.backend.plan import plan
+from tersor.backend.target import resolve
+from tersor.backend.tile import Fused
+from tersor.ir.errors import VerifyError
+from tersor.ir.graph import Graph
+from tersor.ir.op import Value
+from tersor.ir.ops import Add, Concat, MaxPool2d, Relu, Slice
+from tersor.ir.save import load, save
+
+SHAPE = (1, 3, 12, 10)
+
+
+def gathers(graph: Graph) -> list[bool]:
+    """Of each gather whether it is a view."""
+    return [op.view for op in graph.ops if isinstance(op, Fused) and op.body.ops[0].name == "tile.channel_gather"]
+
+
+def cut(x: Value, start: int, stop: int) -> Value:
+    return Slice(x, 1, start, stop, 1).out
+
+
+def fire(x: Value) -> Value:
+    squeezed = Relu(conv(x, 16)).out
+    return MaxPool2d(Concat([Relu(conv(squeezed, 32)).out, Relu(conv(squeezed, 48, 3)).out], 1), (3, 3), stride=(2, 2)).out
+
+
+def dense(x: Value) -> Value:
+    """Each layer reads all maps before it."""
+    maps = [conv(x, 32)]
+    for i in range(4):
+        joined = Concat(maps, 1).out if i else maps[0]
+        maps.append(Relu(conv(joined, 16, 3, seed=i)).out)
+    return conv(Concat(maps, 1).out, 20)
+
+
+def split(x: Value) -> Value:
+    """Half of a map goes on, and all of it is joined with what came of the half."""
+    y = Relu(conv(x, 64)).out
+    left, right = cut(y, 0, 32), cut(y, 32, 64)
+    onward = Relu(conv(right, 32, 3)).out
+    return conv(Concat([left, right, onward, Add(conv(onward, 32, 3), onward)], 1).out, 20)
+
+
+def skip(x: Value) -> Value:
+    """A map that is read again late."""
+    early = Relu(conv(x, 32)).out
+    late = early
+    for i in range(3):
+        late = Relu(conv(late, 32, 3, seed=i)).out
+    return conv(Concat([late, early], 1).out, 20)
+
+
+def twice(x: Value) -> Value:
+    """The same map twice: it cannot lie at two places."""
+    y = Relu(conv(x, 32)).out
+    return conv(Concat([y, y], 1).out, 20)
+
+
+def contested(x: Value) -> Value:
+    """Two maps that both would lie behind a third: the later one is copied."""
+    y = Relu(conv(x, 32)).out
+    first, second = Concat([y, conv(y, 16)], 1).out, Concat([y, conv(y, 16, seed=1)], 1).out
+    return Add(conv(first, 20), conv(second, 20)).out
+
+
+def ragged(x: Value) -> Value:
+    """A block that is not full lies before another."""
+    return conv(Concat([Relu(conv(x, 20)).out, conv(x, 16)], 1).out, 20)
+
+
+def ragged_end(x: Value) -> Value:
+    return conv(Concat([Relu(conv(x, 16)).out, conv(x, 20)], 1).out, 20)
+
+
+def interleaved(x: Value) -> Value:
+    y = Relu(conv(x, 64)).out
+    return conv(Concat([cut(y, 8, 40), conv(y, 16)], 1).out, 20)
+
+
+CASES = {
+    fire: [True],
+    dense: [True] * 4,
+    split: [True, True],
+    skip: [True],
+    twice: [False],
+    contested: [True, False],
+    ragged: [False],
+    ragged_end: [True],
+    interleaved: [False],
+}
+
+
+@pytest.mark.parametrize("threads, target", [(1, TARGETS[0]), (2, TARGETS[0]), (1, TARGETS[-1])])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_who_is_a_view(case: object, threads: int, target: str) -> None:
+    compiled = check(graph_of(case, SHAPE), threads=threads, target=target)  # type: ignore[arg-type]
+    found = gathers(compiled.graph)
+    if resolve(target).lanes == 16:
+        assert found == CASES[case]  # type: ignore[index]
+    assert compiled.templates.count("channel_gather") == found.count(False)
+    execute(compiled.graph, threads)
+
+
+def test_several_images_are_copied() -> None:
+    compiled = check(graph_of(fire, (2, *SHAPE[1:])))
+    assert gathers(compiled.graph) == [False]
+
+
+def test_an_output_is_copied() -> None:
+    """What the caller gets lies in the caller's memory, blocked or not, and so does what is read of it."""
+
+    def both(x: Value) -> list[Value]:
+        y = Relu(conv(x, 32)).out
+        joined = Concat([y, conv(y, 32, 3)], 1).out
+        return [joined, y]
+
+    check(graph_of(both, SHAPE))
+
+
+def test_a_tail_is_computed() -> None:
+    compiled = check(graph_of(lambda x: conv(Relu(Concat([conv(x, 16), conv(x, 32, 3)], 1)).out, 20), SHAPE))
+    assert gathers(compiled.graph) == [False]
+
+
+def random_network(x: Value, seed: int) -> list[Value]:
+    """Convolutions, joined and cut in all ways."""
+    rng = random.Random(seed)
+    maps = [Relu(conv(x, rng.choice([16, 32, 48, 20]))).out]
+    for i in range(rng.randint(3, 9)):
+        y = rng.choice(maps)
+        match rng.randrange(4):
+            case 0:
+                maps.append(Relu(conv(y, rng.choice([16, 32, 24]), rng.choice([1, 3]), seed=i)).out)
+            case 1:
+                maps.append(Concat([rng.choice(maps) for _ in range(rng.randint(2, 3))], 1).out)
+            case 2:
+                step = rng.choice([8, 16])
+                start = step * rng.randrange(y.shape[1] // step) if y.shape[1] > step else 0
+                maps.append(cut(y, start, rng.randint(start + 1, y.shape[1])))
+            case 3:
+                maps.append(Concat([y, conv(y, 16, 3, seed=i)], 1).out)
+    return [conv(maps[-1], 5), conv(rng.choice(maps), 4)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_random_networks_on_paper(seed: int, threads: int) -> None:
+    execute(lowered(graph_of(lambda x: random_network(x, seed), SHAPE), threads=threads), threads)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_networks(seed: int) -> None:
+    check(graph_of(lambda x: random_network(x, seed), SHAPE), threads=1 + seed % 2)
+
+
+@pytest.mark.parametrize("name, views", [("squeezenet1_1", 8), ("shufflenetv2", 0)])
+def test_networks(name: str, views: int) -> None:
+    found = gathers(lowered(traced(name)))
+    assert sum(found) == views
+
+
+def test_bands_and_views() -> None:
+    """A map that is joined of others lies in bands where all of them do."""
+
+    def network(x: Value) -> Value:
+        y = Relu(conv(x, 32)).out
+        return conv(Concat([conv(y, 16), conv(y, 32, seed=1)], 1).out, 16)
+
+    compiled = check(graph_of(network, SHAPE), threads=2)
+    (view,) = [op for op in compiled.graph.ops if isinstance(op, Fused) and op.view]
+    assert view.bands == 2
+    assert all(isinstance(v.op, Fused) and v.op.bands == 2 and v.op.apart == view.apart for v in view.args)
+
+
+def test_a_stage_can_be_resumed(tmp_path: Path) -> None:
+    graph, target = graph_of(split, SHAPE), resolve("cpu")
+    stages: dict[str, Graph] = {}
+    whole = lower(graph, target, 2, lambda name, g: stages.update({name: g.clone()}))
+    save(stages["views"], tmp_path / "views.tersor")
+    assert str(resume(load(tmp_path / "views.tersor"), "views", target, 2)) == str(whole)
+
+
+def test_a_view_that_is_none_is_said() -> None:
+    target = resolve("cpu")
+    graph = lower(graph_of(twice, SHAPE), target, until="bands")
+    for op in graph.ops:
+        if isinstance(op, Fused) and op.body.ops[0].name == "tile.channel_gather":
+            op.view = True
+    with pytest.raises(VerifyError, match="its operands do not lie in its memory"):
+        plan(graph, target, 1)
