@@ -64,12 +64,12 @@ def transform_input(b: Builder, m: int, xs: Sequence[Expr]) -> list[Expr]:
     """B^T x of a = m + 2 vectors, or of fewer: those of a smaller tile at m's points."""
     part = len(xs) - 2
     rows = matrices(m, part)[0]
-    result = [_combine(rows[0], xs)]
+    result = [combine(rows[0], xs)]
     for i in range(1, part + 1, 2):
         same = np.isclose(rows[i], rows[i + 1], atol=EPSILON)
-        even, odd = b.value(_combine(rows[i] * same, xs)), b.value(_combine(rows[i] * ~same, xs))
+        even, odd = b.value(combine(rows[i] * same, xs)), b.value(combine(rows[i] * ~same, xs))
         result += [even + odd, even - odd]
-    return [*result, _combine(rows[-1], xs)]
+    return [*result, combine(rows[-1], xs)]
 
 
 def transform_output(b: Builder, m: int, xs: Sequence[Expr]) -> list[Expr]:
@@ -79,7 +79,7 @@ def transform_output(b: Builder, m: int, xs: Sequence[Expr]) -> list[Expr]:
     sums = [b.value(xs[i] + xs[i + 1]) for i in range(1, part + 1, 2)]
     differences = [b.value(xs[i] - xs[i + 1]) for i in range(1, part + 1, 2)]
     terms = [xs[0], *(v for pair in zip(sums, differences) for v in pair), xs[-1]]
-    return [_combine(_paired(row), terms) for row in columns]
+    return [combine(_paired(row), terms) for row in columns]
 
 
 def _paired(row: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def _paired(row: np.ndarray) -> np.ndarray:
     return result
 
 
-def _combine(coefficients: np.ndarray, xs: Sequence[Expr]) -> Expr:
+def combine(coefficients: np.ndarray, xs: Sequence[Expr]) -> Expr:
     """sum c x: terms of coefficient 1 and -1 first, the others as multiply-adds behind them."""
     terms = sorted(((float(c), x) for c, x in zip(coefficients, xs) if abs(c) > EPSILON), key=lambda term: (term[0] != 1, abs(term[0]) != 1))
     result: Expr = None

@@ -3,7 +3,8 @@
     V = B^T d B of every a x a input tile;  M[xi] = V[xi] U[xi], a^2 matrix products over channels;  y = A^T M A, then the tail
 
 Weights U = G g G^T are transformed when the kernel is made. A chunk of tiles (of all images) goes through all three phases; winograd_plan.py
-says how tiles and planes are arranged, winograd_phases.py is the code.
+says how tiles and planes are arranged, winograd_phases.py is the code of the products, winograd_chunks.py and winograd_whole.py that of the
+transforms, for maps of several chunks and of one.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from .conv import conv_window, padded_bias
 from .micro import max_rows
 from .template import Params, kernel
 from .toom_cook import POINTS, transform_weights
-from .winograd_phases import Phases
+from .winograd_chunks import Chunks
 from .winograd_plan import grid, make_plan
+from .winograd_whole import Whole
 
 
 @kernel(TileConv2d)
@@ -79,11 +81,11 @@ class Winograd:
         full = np.zeros((*u.shape[:2], p.g.out_blocks * lanes), np.float32)
         full[..., : p.g.o] = u[[row * p.a + column for row, column in p.order]]
         parts = []
-        for vectors, first, blocks, passes in p.passes:
+        for pair, (vectors, first, blocks, passes) in product(range(len(p.pairs)), p.passes):
             part = full[..., first * lanes : (first + blocks * passes) * lanes]
             part = part.reshape(*u.shape[:2], passes, blocks * lanes)
             panels = []
-            for planes in p.alike:
+            for planes in p.alike_in((pair,)):
                 width = p.width(planes, vectors, blocks, target)
                 panel = part[planes.first : planes.stop].reshape(-1, p.g.c, passes, blocks // width, width * lanes)
                 panels.append(panel.transpose(2, 0, 3, 1, 4).reshape(passes, -1))
@@ -97,4 +99,5 @@ class Winograd:
         return 4 * make_plan(region, params, threads).scratch
 
     def emit(self, k: Kernel) -> None:
-        Phases(k, make_plan(k.region, k.params, k.threads)).emit()
+        p = make_plan(k.region, k.params, k.threads)
+        (Whole if p.whole else Chunks)(k, p).emit()

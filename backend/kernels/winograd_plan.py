@@ -1,7 +1,10 @@
-"""The numbers of a Winograd kernel: its tiles, its planes, its passes over channels, its scratch.
+"""The numbers of a Winograd kernel: its tiles, its planes, its stages, its passes over channels, its scratch.
 
-What is left of a map beside its m x m tiles is covered by smaller ones where all tiles are one chunk: they need some of the points only (14 =
-4 + 4 + 4 + 2 takes 22^2 = 484 products of tiles and planes, where four times 4 takes 24^2), and the planes of weights stay the same.
+Where all tiles are one chunk (`whole`), what is left of a map beside its m x m tiles is covered by smaller ones: they need some of the points only
+(14 = 4 + 4 + 4 + 2 takes 22^2 = 484 products of tiles and planes, where four times 4 takes 24^2), and the planes of weights stay the same.
+
+Where these are as few as one register tile takes, all weights pass by for little work, and drive V out of the caches. Then a pair of rows of
+B^T d B after the other goes through all phases: V and M hold one pair only, and the result takes the sum.
 
 A convolution dilated by d is d x d ones that are not, each of every d-th row and column. Tiles of the d x d parts lie beside each other: those
 that start at neighbouring pixels have neighbouring numbers.
@@ -9,6 +12,7 @@ that start at neighbouring pixels have neighbouring numbers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, product
@@ -16,6 +20,7 @@ from itertools import groupby, product
 from ...ir.errors import TersorError
 from ..region import Region
 from ..target import Target
+from ..tir import Expr
 from .conv import Channels, conv_window
 from .geometry import Window
 from .micro import cover, max_rows
@@ -24,6 +29,8 @@ from .toom_cook import POINTS, points_of
 
 #: Floats between the planes of V and of M, beyond what they need: equal distances of powers of two would put all a^2 streams in one set of L1.
 PAD = 16
+#: Tiles that one register tile takes at once.
+FEW = 24
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Planes:
-    """Planes of V and M, numbers first to stop, that have the same tiles: those of these kinds."""
+    """Planes of a pair of rows, numbers first to stop, that have the same tiles: those of these kinds."""
 
     first: int
     stop: int
     kinds: tuple[int, ...]
+    pair: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ class Plan:
     groups: int
     vectors: int
     threads: int
+    #: Whether the result can hold sums of f32 until it is done.
+    sums: bool = True
 
     @property
     def a(self) -> int:
@@ -83,6 +93,36 @@ class Plan:
         """Whether threads divide channels rather than chunks."""
         return self.chunks < self.threads
 
+    # -- pairs of rows, and stages ---------------------------------------------------------------
+
+    @property
+    def whole(self) -> bool:
+        return self.chunks == 1 and self.sums
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, ...]]:
+        """The pairs of rows of B^T d B; all rows as one where there are several chunks. The first pairs have a share in every row of a tile's result,
+        the last one in its first and last row only. Weights lie pair by pair, however many are a stage."""
+        return [*((row, row + 1) for row in range(1, self.a - 1, 2)), (0, self.a - 1)] if self.whole else [tuple(range(self.a))]
+
+    @cached_property
+    def stages(self) -> list[tuple[int, ...]]:
+        """Pairs that go through all phases before the next do. Several threads would write to V, which they share, in each stage anew."""
+        pairs = range(len(self.pairs))
+        return [(pair,) for pair in pairs] if self.threads == 1 and self.tiles <= FEW else [tuple(pairs)]
+
+    def pair_of(self, row: int) -> int:
+        return next(i for i, rows in enumerate(self.pairs) if row in rows)
+
+    def begin(self, pair: int) -> int:
+        """The first plane of a pair."""
+        return self.a * sum(len(rows) for rows in self.pairs[:pair])
+
+    @property
+    def most(self) -> int:
+        """Planes of the largest stage."""
+        return self.a * max(sum(len(self.pairs[pair]) for pair in stage) for stage in self.stages)
+
     # -- tiles -----------------------------------------------------------------------------------
 
     @cached_property
@@ -95,15 +135,15 @@ class Plan:
         """(outputs of a tile, tiles, first output of a part) along one axis."""
         full, rest = divmod(-(-size // dilation), self.m)
         part = rest + rest % 2
-        if self.chunks == 1 and full and 0 < part < self.m:
+        if self.whole and full and 0 < part < self.m:
             return [(self.m, full * dilation, 0), (part, dilation, full * self.m)]
         return [(self.m, (full + (rest > 0)) * dilation, 0)]
 
     @cached_property
     def order(self) -> list[tuple[int, int]]:
-        """(row, column) of each plane in B^T d B, by number: those with the same tiles stand together, most tiles first."""
+        """(row, column) of each plane in B^T d B, by number: pair by pair, those with the same tiles together, most tiles first."""
         planes = [(row, column) for row in range(self.a) for column in range(self.a)]
-        return sorted(planes, key=lambda plane: (-len(self._kinds_in(*plane)), self._kinds_in(*plane)))
+        return sorted(planes, key=lambda plane: (self.pair_of(plane[0]), -len(self._kinds_in(*plane)), self._kinds_in(*plane)))
 
     def _kinds_in(self, row: int, column: int) -> tuple[int, ...]:
         """The kinds of tiles that have a plane."""
@@ -112,9 +152,9 @@ class Plan:
     @cached_property
     def planes(self) -> list[Planes]:
         result, first = [], 0
-        for kinds, same in groupby(self.order, key=lambda plane: self._kinds_in(*plane)):
+        for (pair, kinds), same in groupby(self.order, key=lambda plane: (self.pair_of(plane[0]), self._kinds_in(*plane))):
             stop = first + len(list(same))
-            result.append(Planes(first, stop, kinds))
+            result.append(Planes(first, stop, kinds, pair))
             first = stop
         return result
 
@@ -129,9 +169,12 @@ class Plan:
 
     @cached_property
     def alike(self) -> list[Planes]:
-        """Runs of planes with equally many tiles."""
-        runs = [list(same) for _, same in groupby(self.planes, key=lambda planes: self.tiles_in(planes, self.tiles))]
-        return [Planes(run[0].first, run[-1].stop, run[0].kinds) for run in runs]
+        """Runs of planes of a pair with equally many tiles."""
+        runs = [list(same) for _, same in groupby(self.planes, key=lambda planes: (planes.pair, self.tiles_in(planes, self.tiles)))]
+        return [Planes(run[0].first, run[-1].stop, run[0].kinds, run[0].pair) for run in runs]
+
+    def alike_in(self, pairs: tuple[int, ...]) -> list[Planes]:
+        return [planes for planes in self.alike if planes.pair in pairs]
 
     # -- channels --------------------------------------------------------------------------------
 
@@ -170,14 +213,31 @@ class Plan:
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Floats of V, M and S of one worker."""
-        return self.a**2 * self.v_plane, self.a**2 * self.m_plane, 2 * self.a**2 * self.g.lanes
+        """Floats of V, M and S of one worker: S is a map of one block with zeros around it, or two tiles."""
+        pixels = math.prod(self.padded) if self.whole else 2 * self.a**2
+        return self.most * self.v_plane, self.most * self.m_plane, pixels * self.g.lanes
+
+    @cached_property
+    def padded(self) -> tuple[int, int]:
+        """Rows and columns of an image that tiles read, zeros around it included."""
+
+        def extent(kinds: list[tuple[int, int, int]], dilation: int) -> int:
+            ends: list[int] = [spread(count - 1, first, self.m, dilation) + (size + 1) * dilation for size, count, first in kinds]
+            return max(ends) + 1
+
+        g = self.g
+        return extent([(k.rows, k.high, k.top) for k in self.kinds], g.dh), extent([(k.columns, k.wide, k.left) for k in self.kinds], g.dw)
 
     @property
     def scratch(self) -> int:
         """Floats of scratch."""
         v, *own = self.sizes
         return v * (1 if self.by_channels else self.threads) + self.threads * sum(own)
+
+
+def spread(number: Expr, first: int, m: int, dilation: int) -> Expr:
+    """First output, along one axis, of a tile: tiles of m outputs from `first` on in each of the `dilation` parts, the parts' side by side."""
+    return first + number * m if dilation == 1 else (first + number // dilation * m) * dilation + number % dilation
 
 
 def grid(g: Window, m: int) -> tuple[int, int]:
@@ -188,4 +248,5 @@ def grid(g: Window, m: int) -> tuple[int, int]:
 def make_plan(region: Region, params: Params, threads: int) -> Plan:
     if params["m"] not in POINTS:
         raise TersorError(f"there is no F({params['m']}x{params['m']}, 3x3); valid output tiles: {', '.join(map(str, POINTS))}")
-    return Plan(conv_window(region), params["m"], params["tiles"], params["groups"], params["vectors"], threads)
+    sums = str(region.out.elem) == "f32"
+    return Plan(conv_window(region), params["m"], params["tiles"], params["groups"], params["vectors"], threads, sums)

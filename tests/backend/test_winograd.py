@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backend_run import TARGETS, check
+from backend_run import TARGETS, check, graph_of, lowered
 from conv_graphs import conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +15,12 @@ import tersor
 from tersor.backend import schedule as schedule_module
 from tersor.backend.kernels.template import templates_for
 from tersor.backend.kernels.toom_cook import POINTS, matrices, points_of, transform_weights
+from tersor.backend.kernels.winograd_plan import make_plan
+from tersor.backend.region import Region
+from tersor.backend.tile import Fused
 from tersor.ir.graph import Graph
-from tersor.ir.op import Const
-from tersor.ir.ops import Conv2d, Mul, Sigmoid
+from tersor.ir.op import Const, Value
+from tersor.ir.ops import Conv2d, Greater, Mul, Sigmoid
 from tersor.ir.types import Tensor
 
 
@@ -74,6 +77,12 @@ CASES: dict[str, tuple[Graph, dict[str, int]]] = {
     "last_chunk_short": (conv_graph(1, 19, 50, (13, 17), (3, 3), padding=SAME), {"m": 4, "tiles": 7, "groups": 2, "vectors": 2}),
     "images_share_chunks": (conv_graph(3, 16, 33, (7, 5), (3, 3), padding=SAME, residual=True), {"m": 4, "tiles": 5, "groups": 1, "vectors": 2}),
     "large_tile": (conv_graph(2, 24, 48, (12, 19), (3, 3), padding=SAME), {"m": 6, "tiles": 8, "groups": 2, "vectors": 2}),
+    "stages_of_two_images": (conv_graph(2, 24, 48, (7, 6), (3, 3), padding=SAME, residual=True), {"m": 4, "tiles": 8, "groups": 2, "vectors": 2}),
+    "stages_of_large_tiles": (conv_graph(1, 32, 48, (14, 9), (3, 3), padding=SAME), {"m": 6, "tiles": 6, "groups": 2, "vectors": 1}),
+    "stages_dilated": (
+        conv_graph(1, 24, 32, (13, 10), (3, 3), padding=(2,) * 4, dilation=(2, 2), residual=True),
+        {"m": 4, "tiles": 16, "groups": 2, "vectors": 2},
+    ),
     "no_padding": (conv_graph(1, 16, 16, (9, 10), (3, 3)), {"m": 2, "tiles": 28, "groups": 2, "vectors": 2}),
     "wide_padding": (conv_graph(1, 16, 20, (6, 5), (3, 3), padding=(2, 2, 0, 3), bias=False), {"m": 4, "tiles": 28, "groups": 2, "vectors": 2}),
     "map_below_a_tile": (conv_graph(1, 16, 16, (2, 1), (3, 3), padding=SAME), {"m": 6, "tiles": 1, "groups": 2, "vectors": 1}),
@@ -121,6 +130,31 @@ def test_tail_with_exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
     graph.set_outputs([graph.add(Mul(y, graph.add(Sigmoid(y))))])
     force(monkeypatch, m=4, tiles=9, groups=2, vectors=2)
     check(graph, legal=False, tolerance=LIMITS[4])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_result_that_holds_no_sums(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bools: a map of one chunk that goes through all phases at once."""
+    rng = np.random.default_rng(0)
+
+    def above(x: Value) -> Value:
+        y = Conv2d(x, Const(rng.standard_normal((32, 16, 3, 3)).astype(np.float32)), None, padding=SAME).out
+        return Greater(y, Const(np.float32(0.5))).out
+
+    graph = graph_of(above, (1, 16, 12, 12))
+    force(monkeypatch, m=4, tiles=9, groups=2, vectors=2)
+    assert check(graph, threads=threads, legal=False).templates.count("winograd") == 1
+
+
+def test_few_tiles_go_in_stages() -> None:
+    """V and M hold a pair of rows then, and weights lie alike however many threads there are."""
+    region = next(Region(op) for op in lowered(conv_graph(1, 64, 64, (14, 14), (3, 3), padding=SAME)).ops if isinstance(op, Fused) and op.macs())
+    params = {"m": 4, "tiles": 16, "groups": 4, "vectors": 1}
+    one, two = (make_plan(region, params, threads) for threads in (1, 2))
+    assert (len(one.stages), len(two.stages)) == (3, 1)
+    assert one.order == two.order
+    assert 3 * one.sizes[0] == two.sizes[0]
+    assert [plan.tiles_in(planes, 16) for plan in (one,) for planes in plan.planes if planes.pair == 0] == [16, 12]
 
 
 @settings(max_examples=12, deadline=None)
