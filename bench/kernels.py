@@ -45,8 +45,8 @@ PASSES = 5
 WARMING, TIMED = 200.0, 200.0
 #: Threads that whole networks are timed with; their kernels are timed with one.
 THREADS = (1, 2)
-#: Runs of a small kernel that tell what it costs to hand a thread its half.
-FORKS = 1000
+#: Kernels of a run, and runs, that tell what it costs to share out a small one.
+SMALL, CALLS = 16, 500
 #: What one layer or kernel took in a pass, ms with warm and with cold caches, and the FMA peak meanwhile, GFLOP/s.
 Pass = dict[str, float]
 
@@ -125,7 +125,7 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
     graph = tersor.trace(build(name), (torch.randn(1, 3, 224, 224),))
     models, small = ([tersor.compile(g, threads=n) for n in THREADS] for g in (graph, small_graph()))
     direct = tersor.compile(graph, winograd=0)
-    passes, without, forks = [], [], []
+    passes, without, shared = [], [], []
     runs: dict[str, list[dict[str, float]]] = {str(n): [] for n in THREADS}
     for _ in range(min(PASSES, rounds)):
         passes.append(profiled(models[0], rounds))
@@ -133,7 +133,7 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
         peak = max(p.peak_gflops for p in passes[-1])
         for exe in models:
             runs[str(exe.threads)].append({"run": sustained(exe), "peak": exe.threads * peak})
-        forks.append(fork_us(*small))
+        shared.append(shared_us(*small))
     rows = passes[0][0].rows
     calls: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -154,7 +154,7 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
             about["to_direct"] = spread([sum(slow) / sum(fast) for slow, fast in pairs])
         means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(passes, steps)]
         found.append(about | record(row, row.macs, size(row), means))
-    return {"macs": sum(r.macs for r in rows), "runs": runs, "fork_us": spread(forks), "kernels": sorted(found, key=lambda r: -float(r["share"]))}
+    return {"macs": sum(r.macs for r in rows), "runs": runs, "shared_us": spread(shared), "kernels": sorted(found, key=lambda r: -float(r["share"]))}
 
 
 def sustained(exe: tersor.CompiledModel) -> float:
@@ -164,16 +164,17 @@ def sustained(exe: tersor.CompiledModel) -> float:
 
 
 def small_graph() -> tersor.Graph:
-    """A map of 256 KB through one kernel."""
+    """A map of 256 KB through small kernels, of which each thread reads again what it wrote."""
     import torch
 
-    return tersor.trace(torch.nn.ReLU(), (torch.zeros(1, 64, 32, 32),))
+    return tersor.trace(torch.nn.Sequential(*[torch.nn.MaxPool2d(3, 1, 1) for _ in range(SMALL)]), (torch.zeros(1, 64, 32, 32),))
 
 
-def fork_us(one: tersor.CompiledModel, two: tersor.CompiledModel) -> float:
-    """What two threads take beyond half of the time of one, us: it differs several times over between machines, and on shared ones by the minute."""
-    whole, half = (sum(r.time for r in exe.profile(rounds=FORKS).rows) for exe in (one, two))
-    return 1e3 * (half - whole / 2)
+def shared_us(one: tersor.CompiledModel, two: tersor.CompiledModel) -> float:
+    """What two threads take for each kernel of a run beyond half of the time of one, us: it differs several times over between machines, and on
+    shared ones by the minute."""
+    whole, half = (exe.profile(rounds=CALLS) for exe in (one, two))
+    return 1e3 * (half.run - whole.run / 2) / len(half.rows)
 
 
 def taken(passes: Sequence[tuple[Profile, Profile]], steps: Sequence[int]) -> list[Pass]:

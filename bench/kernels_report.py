@@ -58,7 +58,7 @@ def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0
             + (f" and {Ratio(*net['scaling'][n])} times as fast" if n != "1" else "")
             for n, ms in net["ms"].items()
         ]
-        whole = f"A call takes {'; '.join(runs)}. To hand a thread its half of a small kernel cost {Ratio(*net['fork_us'])} us."
+        whole = f"A call takes {'; '.join(runs)}. Sharing out a small kernel cost {Ratio(*net['shared_us'])} us."
         lines += ["", f"{level} {name}", "", whole, "", *head(KERNEL_COLUMNS, 2)]
         for r in (r for r in net["kernels"] if r["share"] >= share):
             place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]

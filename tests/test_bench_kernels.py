@@ -62,7 +62,7 @@ def test_measure_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     median, low, high = gains.pop("winograd")
     assert 0 < low <= median <= high and set(gains.values()) == {None}
     assert net["scaling"]["1"] == [1, 1, 1] and net["of_limit"]["2"][0] > 0
-    assert net["fork_us"][1] <= net["fork_us"][0] <= net["fork_us"][2]
+    assert net["shared_us"][1] <= net["shared_us"][0] <= net["shared_us"][2]
 
 
 def test_measure_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     net = {
         "macs": 10**8,
         "runs": {"1": runs, "2": two},
-        "fork_us": [2, 1, 9],
+        "shared_us": [2, 1, 9],
         "kernels": [kernel(1.0, 2.0, share=0.9, **about), kernel(1.0, 2.0, share=0.01, **about)],
     }
     return finished({"machine": machine, "rounds": 3, "layers": layers, "networks": {"net": net}})
@@ -142,15 +142,15 @@ def test_the_page_is_made_of_the_committed_results() -> None:
     assert page.read_text() == performance.page(ROOT / "bench/results", page), "run python -m tersor.bench.performance"
 
 
-def test_what_it_costs_to_hand_over_a_half() -> None:
+def test_what_it_costs_to_share_out_a_kernel() -> None:
     class Model:
-        def __init__(self, *us: float) -> None:
-            self.rows = [SimpleNamespace(time=t / 1e3) for t in us]
+        def __init__(self, run: float) -> None:
+            self.run, self.rows = run, [None] * 4
 
         def profile(self, rounds: int) -> Model:
             return self
 
-    assert kernels.fork_us(Model(6.0, 2.0), Model(5.0, 2.0)) == pytest.approx(3.0)  # type: ignore[arg-type]
+    assert kernels.shared_us(Model(0.040), Model(0.022)) == pytest.approx(0.5)  # type: ignore[arg-type]
 
 
 def test_calls_are_timed_after_as_many_that_are_not() -> None:
