@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx as t
-from tvm.ir import PointerType
 from tvm.tirx import analysis
+from tvm.tirx.buffer import BufferType
 
 
 @dataclass
@@ -88,10 +88,9 @@ def stored(stmt: Any) -> Iterator[Any]:
 
 
 def _reads_memory(stmt: Any, own: Mapping[Any, bool]) -> bool:
-    """Whether a statement names a pointer that is not an array of the function."""
+    """Whether a statement names a buffer that is not an array of the function."""
     found = analysis.undefined_vars(stmt.value if isinstance(stmt, t.Bind) else stmt, [])
-    pointers = {buffer.data for buffer in own}
-    return any(isinstance(v.ty, PointerType) and v not in pointers for v in found)
+    return any(isinstance(v.ty, BufferType) and v not in own for v in found)
 
 
 def sequence(stmts: Sequence[Any]) -> Any:

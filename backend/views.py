@@ -58,15 +58,13 @@ def pieces(op: Fused) -> Group | None:
     anchor: Any = op.body.ops[0]
     if not isinstance(anchor, TileChannelGather) or len(op.body.ops) > 1 or not anchor.lanes or op.out.shape[0] != 1:
         return None
-    blocks, lanes = op.out.shape[1], anchor.lanes
-    size = op.out.type.nbytes // blocks
+    lanes, size = anchor.lanes, op.out.type.nbytes // op.out.shape[1]
     result: Group = {}
-    for recipe, first, count in recipes(anchor, lanes):
+    for recipe, *_ in recipes(anchor, lanes):
         operand, distance, _ = recipe[0]
         in_order = recipe == tuple((operand, distance, lane) for lane in range(len(recipe)))
-        whole = len(recipe) == lanes or first + count == blocks
         at = -distance * size
-        if not (in_order and whole and at % ALIGN == 0) or result.setdefault(op.args[operand], at) != at:
+        if not (in_order and at % ALIGN == 0) or result.setdefault(op.args[operand], at) != at:
             return None
     return result
 

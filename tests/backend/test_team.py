@@ -86,12 +86,14 @@ def test_arrays_of_a_threads_own_are_filled_by_every_thread() -> None:
     with b.loop("j", 0, THREADS) as j:
         b.store(total, 0, b.load(total, 0) + b.load(x, j))
     last = b.let("last", b.load(x, 60))
+    b.store(x, 61, last + const(1.0))
     with b.loop("k", 0, 8, "parallel") as k:
         b.store(x, k + 8, b.load(total, 0) + last)
-    assert b.parts == 3
+    assert b.parts == 4
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
     np.testing.assert_array_equal(given[8:16], np.full(8, 1 + 2 + 3 + 5))
+    assert given[61] == 6
 
 
 def test_a_kernel_without_parallel_loops_may_do_both_at_once() -> None:
