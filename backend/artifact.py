@@ -27,7 +27,7 @@ from ..ir.errors import TersorError
 from ..ir.types import Tensor
 from .target import Target
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAGIC = b"\x89TSO\r\n\x1a\n"
 _HEAD = struct.Struct("<8sQII")
 _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
