@@ -54,7 +54,7 @@ def test_measure_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "copy_gbs", lambda nbytes, cold: 10.0)
     for short in ("WARMING", "TIMED"):
         monkeypatch.setattr(kernels, short, 5.0)
-    monkeypatch.setattr(kernels, "FORKS", 5)
+    monkeypatch.setattr(kernels, "CALLS", 5)
     net = kernels.measure_network("net", rounds=2)
     finished({"layers": [], "networks": {"net": net}, "machine": {}})
     assert net["macs"] == 56 * 56 * (3 * 16 * 9 + 16 * 16 * 9 + 16 * 32)
@@ -120,7 +120,7 @@ def test_report(report: dict[str, Any]) -> None:
     # 0.2 GFLOP at 100 GFLOP/s take 2 ms, 4 at half the clock, and 1 on two cores
     one = "A call takes 5.00 ms on 1 thread, 2.50 (2.00 to 2.50) times its multiply-adds at the peak"
     two = "2.00 ms on 2 threads, 2.00 (2.00 to 8.00) times its multiply-adds at the peak and 2.00 (1.25 to 2.50) times as fast"
-    assert f"{one}; {two}. To hand a thread its half of a small kernel cost 2.00 (1.00 to 9.00) us." in network_tables(report)
+    assert f"{one}; {two}. Sharing out a small kernel cost 2.00 (1.00 to 9.00) us." in network_tables(report)
     assert network_tables(report)[-1].endswith("| 2.50 (2.00 to 3.00) | features.0 |")
     assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
 
