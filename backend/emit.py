@@ -102,7 +102,7 @@ class Emitter:
             steps.append(_step(op, function.name_hint))
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
         body = apart(calls, inside, self.threads)
-        if self.threads > 1 and all(call.parts is not None for call in calls):
+        if self.threads > 1 and calls and all(call.parts is not None for call in calls):
             self.functions.setdefault(self._meet, meet(self.target, self.threads))
             body = t.IfThenElse(team != 0, together(calls, inside, self.threads, self._meet, arena_port, arena), body)
         arena += counters_size(self.threads)
@@ -139,7 +139,7 @@ class Emitter:
             var = tir_ir.GlobalVar(name)
             self._kernels[key] = var
             self.functions[var] = b.function()
-            self._parts[var] = b.parts if b.team > 1 else None
+            self._parts[var] = b.parts
         return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
 
     def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:

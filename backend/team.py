@@ -1,7 +1,7 @@
 """A team: the threads of one call, launched once. They go through the kernels together and meet behind each part of one.
 
-TVM's launch hands a kernel to each thread and waits until all are done, which takes 0.5 to 1.2 us; threads that meet read one cache line of each
-other. A part is a function of the thread's number (`Builder.function`), so the same kernels can also be launched part by part.
+TVM's launch hands a kernel to each thread and waits until all are done; threads that meet only read one cache line of each other. A part is a
+function of the thread's number (`Builder.function`), so the same kernels can also be launched part by part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .tir import const, int32
 
 #: Bytes between the counters of two threads: no line is shared, nor one that the hardware fetches along.
 APART = 128
-#: How often a thread looks at another's counter before it lets the system run somebody else: with a pause between, that is about 50 us.
+#: How often a thread looks at another's counter, with a pause between, before it lets the system run somebody else.
 LOOKS = 2048
 
 _PAUSE = {"x86_64": "pause", "aarch64": "yield"}

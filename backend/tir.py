@@ -51,6 +51,8 @@ class Builder:
     params: list[Any] = field(default_factory=list)
     team: int = 1
     worker: Any = field(default_factory=lambda: t.Var("worker", "int32"))
+    #: How many parts `function` found; None where loops launch threads by themselves.
+    parts: int | None = field(default=None, init=False)
     _stack: list[list[Any]] = field(default_factory=lambda: [[]])
     _count: int = 0
     _values: dict[int, Any] = field(default_factory=dict)
@@ -194,21 +196,13 @@ class Builder:
         body, params = self._stack[0], self.params
         if self.team > 1:
             part = t.Var("part", "int32")
-            body = self._split(part)[0]
+            try:
+                body, self.parts = split(body, self._own, part, self.worker, self.team)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from None
             params = [*params, part, self.worker]
         func = t.PrimFunc(params, sequence([*body, t.Return(t.IntImm("int32", 0))]), PrimType("int32"))
         return func.with_attr("tirx.noalias", True).with_attr("s_tir", True)
-
-    @property
-    def parts(self) -> int:
-        """How many parts the function has."""
-        return self._split(t.Var("part", "int32"))[1]
-
-    def _split(self, part: Any) -> tuple[list[Any], int]:
-        try:
-            return split(self._stack[0], self._own, part, self.worker, self.team)
-        except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from None
 
 
 def _is_zero(value: Expr) -> bool:

@@ -87,7 +87,7 @@ class Compiled:
         emitter = Emitter(resolve(target), threads)
         self.steps: list[Step]
         self.steps, arena = emitter.add(self.graph, "main")
-        self.library = emitter.build()
+        self.module = emitter.build()
         self.weights = tvm.runtime.tensor(emitter.weights.blob())
         # what a kernel must not read shows as nan
         self.arena = tvm.runtime.tensor(np.full(max(arena, 64), 0xFF, np.uint8))
@@ -104,7 +104,7 @@ class Compiled:
         """The outputs. team: by a thread of this call that has as many workers as it takes."""
         arguments = [tvm.runtime.tensor(np.ascontiguousarray(a).reshape(-1)) for a in inputs]
         results = [tvm.runtime.tensor(np.zeros(max(v.type.size, 1), v.type.dtype)) for v in self.graph.outputs]
-        main, memory = self.library["main"], (self.weights, self.arena if arena is None else arena)
+        main, memory = self.module["main"], (self.weights, self.arena if arena is None else arena)
 
         def call() -> None:
             pool = runtime().threads

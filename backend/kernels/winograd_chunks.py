@@ -42,8 +42,7 @@ class Chunks(Phases):
 
         begins: whether nothing asked for these pixels before, or wrote to V.
         """
-        if self.p.by_channels and 4 * self.p.sizes[0] <= self.k.target.l2:
-            self._claim(count, *blocks)
+        self._claim(count, *blocks)
         with self.k.b.loop("kb", *blocks) as kb, self.k.b.loop("tile", 0, count) as tile:
             self._input(first, count, kb, tile, begins)
 

@@ -93,10 +93,12 @@ class Phases(ABC):
         return result
 
     def _claim(self, count: int, start: Expr, stop: Expr) -> None:
-        """Write zeros to these blocks of V, which the threads share, in the order of memory: the hardware foresees that, unlike the order in which
-        tiles write, and takes the lines out of the other cores' caches sooner."""
+        """Write zeros to these blocks of V where threads share it, in the order of memory: the hardware foresees that, unlike the order in which
+        tiles write, and takes the lines out of the other cores' caches sooner. Not worth it for a V that is no small part of such a cache."""
         p, b, lanes = self.p, self.k.b, self.p.g.lanes
         assert self.k.scratch is not None
+        if not p.by_channels or 4 * p.sizes[0] > self.k.target.l2:
+            return
         for planes in p.alike_in(self.stage):
             for height, first, repeat in runs(p.cover(planes, count, self.k.target)):
                 with b.loop("xi", planes.first, planes.stop) as xi, b.range("tiles", 0, repeat) as i:

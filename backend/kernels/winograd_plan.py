@@ -29,7 +29,7 @@ from .toom_cook import POINTS, points_of
 
 #: Floats between the planes of V and of M, beyond what they need: equal distances of powers of two would put all a^2 streams in one set of L1.
 PAD = 16
-#: Tiles that one register tile takes at once.
+#: Tiles that one register tile of 32 registers takes at once.
 FEW = 24
 
 
@@ -69,7 +69,7 @@ class Plan:
     vectors: int
     threads: int
     #: Whether the result can hold sums of f32 until it is done.
-    sums: bool = True
+    sums: bool
 
     @property
     def a(self) -> int:

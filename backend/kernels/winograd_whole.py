@@ -43,8 +43,7 @@ class Whole(Phases):
         assert s is not None
         high, wide = p.padded
         place = self._place("s")
-        if p.by_channels and 4 * p.sizes[0] <= self.k.target.l2:
-            self._claim(p.total, *blocks)
+        self._claim(p.total, *blocks)
         if self._first:
             with b.loop("zero", 0, high * wide) as i:
                 b.store(s, place + i * lanes, const(0.0, lanes=lanes), lanes)
@@ -54,6 +53,8 @@ class Whole(Phases):
                 value = b.load(self.k.args[self.k.anchor.x], (plane + row * g.w + column) * lanes, lanes)
                 b.store(s, place + ((row + g.top) * wide + column + g.left) * lanes, value, lanes)
             for number, kind in enumerate(p.kinds):
+                if not self._mine(kind):
+                    continue
                 each = kind.high * kind.wide
                 with b.loop("tile", 0, each) as tile:
                     _, oy, ox = self._tile(kind, tile)
@@ -66,7 +67,7 @@ class Whole(Phases):
         assert s is not None
         down, across, mine = g.dh * p.padded[1] * lanes, g.dw * lanes, self._mine(kind)
         columns: list[list[Expr]] = []
-        for j in range(kind.columns + 2 if mine else 0):
+        for j in range(kind.columns + 2):
             xs = [b.let("d", b.load(s, corner + i * down + j * across, lanes)) for i in range(kind.rows + 2)]
             column = transform_input(b, p.m, xs)
             columns.append([b.value(column[i]) for i in mine])
@@ -81,7 +82,7 @@ class Whole(Phases):
         assert scratch is not None
         kind = p.kinds[number]
         mine, numbers = self._mine(kind), self._numbers(kind)
-        if not mine and not self._last:
+        if not mine:
             return
         image, oy, ox = self._tile(kind, tile)
         source = self._sources(number, count, tile, ob)
@@ -106,7 +107,7 @@ class Whole(Phases):
         if len(mine) == kind.rows + 2:
             return transform_output(b, self.p.m, column)
         shares = matrix[:, mine].tolist()
-        if mine and mine[0] > 0:
+        if mine[0] > 0:
             # a pair: its rows differ in signs only
             column = [b.value(column[0] + column[1]), b.value(column[0] - column[1])]
             shares = [[x, 0.0] if x == y else [0.0, x] for x, y in shares]

@@ -34,13 +34,12 @@ def run(b: Builder, x: np.ndarray, threads: int) -> None:
     """Every part for every thread, one after the other."""
     kernel, part, worker = tir_ir.GlobalVar("kernel"), t.Var("part", "int32"), t.Var("worker", "int32")
     port = t.decl_buffer((64,), "float32", "x", data_alignment=64)
-    where = [part, worker] if threads > 1 else []
+    where, function = [part, worker] if threads > 1 else [], b.function()
     call = t.Evaluate(tir_ir.Call(kernel, [port.data, *where], ret_ty=tir_ir.PrimType("int32")))
     loops = t.For(worker, t.IntImm("int32", 0), t.IntImm("int32", threads), t.ForKind.SERIAL, call)
-    parts = b.parts if threads > 1 else 1
-    main = t.PrimFunc([port], t.For(part, t.IntImm("int32", 0), t.IntImm("int32", parts), t.ForKind.SERIAL, loops))
+    main = t.PrimFunc([port], t.For(part, t.IntImm("int32", 0), t.IntImm("int32", b.parts or 1), t.ForKind.SERIAL, loops))
     main = main.with_attr("global_symbol", "main").with_attr("s_tir", True)
-    module = tvm.compile(tvm.IRModule({kernel: b.function(), tir_ir.GlobalVar("main"): main}), target="llvm")
+    module = tvm.compile(tvm.IRModule({kernel: function, tir_ir.GlobalVar("main"): main}), target="llvm")
     given = tvm.runtime.tensor(x)
     module["main"](given)
     x[...] = given.numpy()
@@ -51,9 +50,9 @@ def test_a_parallel_loop_is_done_once(count: int) -> None:
     b, x = builder()
     with b.loop("i", 0, count, "parallel") as i:
         b.store(x, i, b.load(x, i) + const(1.0))
-    assert b.parts == 1
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
+    assert b.parts == 1
     np.testing.assert_array_equal(given, np.arange(64) < count)
 
 
@@ -67,9 +66,9 @@ def test_what_stands_between_parallel_loops_is_the_first_threads() -> None:
         b.store(x, j, b.load(x, j) + b.load(x, 8))
     with b.loop("k", 0, 64, "parallel") as k:
         b.store(x, k, b.load(x, k) * const(3.0))
-    assert b.parts == 3
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
+    assert b.parts == 3
     wanted = np.zeros(64, np.float32)
     wanted[:8], wanted[8:12] = 3, 6
     np.testing.assert_array_equal(given, wanted)
@@ -89,9 +88,9 @@ def test_arrays_of_a_threads_own_are_filled_by_every_thread() -> None:
     b.store(x, 61, last + const(1.0))
     with b.loop("k", 0, 8, "parallel") as k:
         b.store(x, k + 8, b.load(total, 0) + last)
-    assert b.parts == 4
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
+    assert b.parts == 4
     np.testing.assert_array_equal(given[8:16], np.full(8, 1 + 2 + 3 + 5))
     assert given[61] == 6
 
@@ -126,9 +125,9 @@ def test_a_kernel_without_parallel_loops_is_one_part() -> None:
     b.store(x, 0, b.load(x, 0) + const(1.0))
     with b.loop("i", 1, 3) as i:
         b.store(x, i, b.load(x, i) + const(1.0))
-    assert b.parts == 1
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
+    assert b.parts == 1
     np.testing.assert_array_equal(given, np.arange(64) < 3)
 
 
