@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tvm import tirx as t
-from tvm.ir import PointerType, PrimType
+from tvm.ir import PointerType, PrimType, StringImm
 from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
 
 from .parts import Part, sequence, split
@@ -60,6 +60,8 @@ class Builder:
     _own: dict[Any, bool] = field(default_factory=dict)
     #: Loops around the present place that do not begin at 0.
     _shifted: int = 0
+    #: Functions in LLVM IR that are called.
+    _foreign: dict[str, str] = field(default_factory=dict)
 
     # -- declarations --------------------------------------------------------------------------
 
@@ -185,6 +187,11 @@ class Builder:
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
         self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(3), int32(1))))
 
+    def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
+        """What a function written in LLVM IR returns for the address of an element. code: its definition, `linkonce_odr` and without declarations."""
+        self._foreign[name] = code
+        return t.call_extern(dtype, name, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
+
     # -- result --------------------------------------------------------------------------------
 
     def function(self) -> Any:
@@ -201,7 +208,10 @@ class Builder:
             except ValueError as error:
                 raise ValueError(f"{self.name}: {error}") from None
             params = [*params, part, self.worker]
-        func = t.PrimFunc(params, sequence([*body, t.Return(t.IntImm("int32", 0))]), PrimType("int32"))
+        whole = sequence([*body, t.Return(t.IntImm("int32", 0))])
+        for code in self._foreign.values():
+            whole = t.AttrStmt(int32(0), "pragma_import_llvm", StringImm(code), whole)
+        func = t.PrimFunc(params, whole, PrimType("int32"))
         return func.with_attr("tirx.noalias", True).with_attr("s_tir", True)
 
 

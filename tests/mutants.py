@@ -370,6 +370,27 @@ MUTANTS = (
         "min(last_read(op.out, order) for op in held)",
         "tests/backend/test_plan.py tests/backend/test_views.py",
     ),
+    Mutant(
+        "channels of small weights lose nothing in 24 bits",
+        "backend/kernels/fixed24.py",
+        ".clip(-EXPONENT, EXPONENT)",
+        ".clip(0, 0)",
+        "tests/backend/test_fixed24.py",
+    ),
+    Mutant(
+        "weights of 24 bits are the nearest",
+        "backend/kernels/fixed24.py",
+        "for other in (guess - 1, guess + 1):",
+        "for other in ():",
+        "tests/backend/test_fixed24.py",
+    ),
+    Mutant(
+        "values are multiplied by the factors of their own channels",
+        "backend/kernels/winograd_phases.py",
+        "return self._f32(block * self.p.g.lanes) if",
+        "return self._f32(0) if",
+        "tests/backend/test_fixed24.py",
+    ),
 )
 
 

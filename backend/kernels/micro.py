@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..target import Target
 from ..tir import Buffer, Builder, Expr, const, splat
+from .fixed24 import load24, words
 
 LINE = 16
 #: Weights that one tile uses up are a stream, asked for so many floats ahead: far enough for memory, and near enough to stay in L1.
@@ -29,13 +30,20 @@ class Ahead:
 
 @dataclass
 class Tile:
-    """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float)."""
+    """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float). fixed: weights are those of fixed24.py, and
+    the products lack their scales."""
 
     b: Builder
     rows: int
     vectors: int
     lanes: int
     dtype: str = "float32"
+    fixed: bool = False
+
+    @property
+    def panel(self) -> int:
+        """Elements of w in which the weights of one channel lie."""
+        return self.vectors * (words(self.lanes) if self.fixed else self.lanes)
 
     def __post_init__(self) -> None:
         self.acc = [[self.b.local(self.lanes, self.dtype) for _ in range(self.vectors)] for _ in range(self.rows)]
@@ -47,9 +55,9 @@ class Tile:
                 self.b.store(self.acc[i][j], 0, const(0.0, self.dtype, self.lanes) if bias is None else bias(j), self.lanes)
 
     def step(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, w_index: Expr) -> None:
-        """acc[i] += x[address] * w[w_index : + vectors * lanes] for each (i, address) of `rows`."""
-        b, lanes = self.b, self.lanes
-        weights = [b.let("w", b.load(w, w_index + j * lanes, lanes)) for j in range(self.vectors)]
+        """acc[i] += x[address] * w[w_index : + panel] for each (i, address) of `rows`."""
+        b, lanes, load = self.b, self.lanes, functools.partial(load24, self.b) if self.fixed else self.b.load
+        weights = [b.let("w", load(w, w_index + j * (self.panel // self.vectors), lanes)) for j in range(self.vectors)]
         for i, address in rows:
             value = b.let("x", splat(b.load(x, address), lanes))
             for j, weight in enumerate(weights):
@@ -67,7 +75,7 @@ class Tile:
         ahead: Ahead | None = None,
     ) -> None:
         """`step` over `depth` channels that lie `across` apart in x, and `down` in w (else one after the other)."""
-        down = down or self.vectors * self.lanes
+        down = down or self.panel
         if not isinstance(depth, int):
             with self.b.loop("c", 0, depth) as c:
                 self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
@@ -102,7 +110,7 @@ class Tile:
         meanwhile: called with the number of a block and tap and with how many there are, to ask for what comes later, a few lines at a time,
         lest they fill the buffers that misses wait in.
         """
-        b, lanes, panel = self.b, self.lanes, self.vectors * self.lanes
+        b, lanes, panel = self.b, self.lanes, self.panel
         full, rest = divmod(channels, lanes)
 
         def plane(number: Expr, base: Expr, depth: int, fetch: Ahead | None = None) -> None:

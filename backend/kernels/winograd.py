@@ -20,6 +20,7 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from .conv import conv_window, padded_bias
+from .fixed24 import channel_factors, pack24, spare
 from .micro import max_rows
 from .template import Params, kernel
 from .toom_cook import POINTS, transform_weights
@@ -67,7 +68,7 @@ class Winograd:
         transforms = p.total * a2 * 5.0 * (g.in_blocks + g.out_blocks)
         # weights come from memory at 10 bytes a cycle, and hold up their use the less, the more tiles there are to multiply meanwhile; a panel
         # that one tile uses up is a steady stream. They come again for every chunk, from the last-level cache where that holds them
-        size = a2 * g.c * g.out_blocks * g.lanes * 4
+        size = a2 * p.column * g.out_blocks * 4
         again = 0.0 if size <= target.l2 else 0.2 if size <= 16 * target.l2 else 1.0
         weights = size / 10 * (1 + (p.chunks - 1) * again)
         return max(products + weights * (0.35 if height == 1 else 1.5 / height), weights) + transforms
@@ -78,6 +79,11 @@ class Winograd:
         assert w is not None
         p = make_plan(region, params, 1)
         lanes, u = p.g.lanes, transform_weights(w, p.m)
+        head: list[np.ndarray] = []
+        if p.fixed:
+            factors = channel_factors(u.transpose(1, 0, 2).reshape(p.g.c, -1))
+            u /= factors[:, None]
+            head = [np.pad(factors, (0, p.factors - p.g.c)).view(np.int32)]
         full = np.zeros((*u.shape[:2], p.g.out_blocks * lanes), np.float32)
         full[..., : p.g.o] = u[[row * p.a + column for row, column in p.order]]
         parts = []
@@ -88,9 +94,11 @@ class Winograd:
             for planes in p.alike_in((pair,)):
                 width = p.width(planes, vectors, blocks, target)
                 panel = part[planes.first : planes.stop].reshape(-1, p.g.c, passes, blocks // width, width * lanes)
-                panels.append(panel.transpose(2, 0, 3, 1, 4).reshape(passes, -1))
+                panel = panel.transpose(2, 0, 3, 1, 4)
+                panels.append((pack24(panel) if p.fixed else panel).reshape(passes, -1))
             parts.append(np.concatenate(panels, 1).ravel())
-        packed = {op.w: np.concatenate(parts)}
+        end = [np.zeros(spare(lanes), np.int32)] if p.fixed else []
+        packed = {op.w: np.concatenate([*head, *parts, *end])}
         if op.b is not None:
             packed[op.b] = padded_bias(region.array(op.b), p.g.o, lanes)
         return packed

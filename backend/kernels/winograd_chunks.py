@@ -62,7 +62,7 @@ class Chunks(Phases):
             self._columns(x_in, plane * g.lanes, g.dh * g.w * g.lanes, g.dw * g.lanes)
         with b.when(t.Not(inside)):
             self._columns(s, self._border(plane, y, x), p.a * g.lanes, g.lanes)
-        self._rows(places)
+        self._rows(places, self._factor(kb))
 
     def _border(self, plane: Expr, y: Expr, x: Expr) -> Expr:
         """Copy an input tile that crosses the border to scratch, zeros outside the map; returns where it begins."""
@@ -87,7 +87,7 @@ class Chunks(Phases):
             for i, value in enumerate(transform_input(b, self.p.m, xs)):
                 b.store(s, place + (i * a + column) * lanes, value, lanes)
 
-    def _rows(self, places: dict[int, Expr]) -> None:
+    def _rows(self, places: dict[int, Expr], factor: Expr) -> None:
         """V = S B, row by row."""
         b, a, s, lanes = self.k.b, self.p.a, self.k.scratch, self.p.g.lanes
         assert s is not None
@@ -95,7 +95,7 @@ class Chunks(Phases):
             at = self._place("s") + row * (a * lanes)
             xs = [b.let("s", b.load(s, at + i * lanes, lanes)) for i in range(a)]
             for plane, value in zip(planes, transform_input(b, self.p.m, xs)):
-                self._store(places, plane, value)
+                self._store(places, plane, value, factor)
 
     def _ahead_in(self, first: Expr, count: int, turn: Expr, turns: int) -> None:
         """A share of asking for the pixels that `count` tiles from `first` on read: those that no tile before did, in each input block."""

@@ -1,7 +1,8 @@
 """What all Winograd kernels share: where things lie, and M = V U, the products of tiles and weights.
 
 Layouts, L lanes: V [plane][register tile][input block][tile][L], M [plane][output block][tile][L], both of one stage; U [pair of rows][pass][plane]
-[group][channel][vectors * L], a pass being the output blocks between two reads of V. V, M and the small S of the transforms are scratch.
+[group][channel][vectors * L], a pass being the output blocks between two reads of V; in 24 bits, factors of the input channels come first, and
+scales before the channels (fixed24.py). V, M and the small S of the transforms are scratch.
 Threads share out chunks, each with its own scratch; where chunks are fewer than threads, they share V and divide channels.
 """
 
@@ -77,9 +78,19 @@ class Phases(ABC):
                 places |= dict.fromkeys(range(planes.first, planes.stop), self.k.b.let("v", self._place("v") + place + block * step))
         return places
 
-    def _store(self, places: dict[int, Expr], plane: int, value: Expr) -> None:
+    def _f32(self, at: Expr) -> Expr:
+        """A vector of f32 among the words of 24-bit weights."""
+        lanes = self.p.g.lanes
+        return self.k.b.let("f32", t.reinterpret(f"float32x{lanes}", self.k.b.load(self.k.args[self.k.anchor.w], at, lanes)))
+
+    def _factor(self, block: Expr) -> Expr:
+        """What the values of an input block are multiplied by; None for nothing."""
+        return self._f32(block * self.p.g.lanes) if self.p.fixed else None
+
+    def _store(self, places: dict[int, Expr], plane: int, value: Expr, factor: Expr) -> None:
         """An element of B^T d B to V."""
         assert self.k.scratch is not None
+        value = value if factor is None else value * factor
         self.k.b.store(self.k.scratch, places[plane] + (plane - self.p.begin(self.stage[0])) * self.p.v_plane, value, self.p.g.lanes)
 
     def _sources(self, number: int, count: int, tile: Expr, ob: Expr) -> dict[int, Expr]:
@@ -129,8 +140,8 @@ class Phases(ABC):
             with b.loop("pass", *(self._share(passes) if p.by_channels else (0, passes))) as number:
                 block = b.let("block", first_block + number * blocks)
                 for planes in p.alike_in(self.stage):
-                    begin, depth = p.begin(planes.pair), p.g.c * p.g.lanes
-                    u = b.let("u", depth * (begin * p.g.out_blocks + p.a * len(p.pairs[planes.pair]) * block))
+                    before = p.begin(planes.pair) * p.g.out_blocks + p.a * len(p.pairs[planes.pair]) * block
+                    u = b.let("u", p.factors + p.column * before)
                     width = p.width(planes, vectors, blocks, self.k.target)
                     # turns of all passes over which the fetching is spread
                     turns = passes * p.a**2 * (blocks // width) if following and first_block == 0 else 0
@@ -142,7 +153,7 @@ class Phases(ABC):
     def _group(self, planes: Planes, width: int, groups: int, first: Expr, count: int, u: Expr, block: Expr, number: Expr, turns: int) -> None:
         """The products of some planes in one pass, and what is fetched for later meanwhile."""
         p, b = self.p, self.k.b
-        tiles, panel = p.tiles_in(planes, count), p.g.c * width * p.g.lanes
+        tiles, panel = p.tiles_in(planes, count), p.column * width
         with b.loop("xi", planes.first, planes.stop) as xi, b.loop("group", 0, groups) as group:
             turn = b.let("turn", (number * p.a**2 + xi) * groups + group)
 
@@ -189,15 +200,18 @@ class Phases(ABC):
                 v = b.let("v", self._v_tiles(xi, first + i * height))
                 m = self._place("m") + (xi - p.begin(self.stage[0])) * p.m_plane
                 places = [b.let("to", m + ((ob + j) * count + first + i * height) * lanes) for j in range(vectors)]
-                tile = Tile(b, height, vectors, lanes)
+                tile = Tile(b, height, vectors, lanes, fixed=p.fixed)
                 tile.start(None)
                 turn = number + i
 
                 def now(step: Expr, steps: int, turn: Expr = turn) -> None:
                     meanwhile(turn * steps + step, len(tiles) * steps)
 
-                tile.blocks(scratch, v, height * lanes, w, u, p.g.c, turn=(turn, len(tiles)), meanwhile=now)
+                scales = vectors * lanes if p.fixed else 0
+                tile.blocks(scratch, v, height * lanes, w, u + scales, p.g.c, turn=(turn, len(tiles)), meanwhile=now)
                 for j, to in enumerate(places):
+                    scale = self._f32(u + j * lanes) if p.fixed else None
                     for r in range(height):
-                        b.store(scratch, to + r * lanes, tile.value(r, j), lanes)
+                        value = tile.value(r, j)
+                        b.store(scratch, to + r * lanes, value if scale is None else value * scale, lanes)
             number += repeat

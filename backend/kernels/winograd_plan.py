@@ -22,6 +22,7 @@ from ..region import Region
 from ..target import Target
 from ..tir import Expr
 from .conv import Channels, conv_window
+from .fixed24 import words
 from .geometry import Window
 from .micro import cover, max_rows
 from .template import Params
@@ -31,6 +32,8 @@ from .toom_cook import POINTS, points_of
 PAD = 16
 #: Tiles that one register tile of 32 registers takes at once.
 FEW = 24
+#: Tiles of a map in all, up to which reading weights takes about as long as multiplying them; with vectors of 16 floats, that is.
+FIXED = 64
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,24 @@ class Plan:
         """Heights of register tiles for these planes in a chunk of `count`: the same in all passes, as they read the same V."""
         width = max(self.width(planes, vectors, blocks, target) for vectors, _, blocks, _ in self.passes)
         return cover(self.tiles_in(planes, count), max_rows(target, width), width)
+
+    # -- weights ---------------------------------------------------------------------------------
+
+    @property
+    def fixed(self) -> bool:
+        """Whether weights are of 24 bits."""
+        return self.g.lanes == 16 and self.tiles <= FEW and self.total <= FIXED
+
+    @property
+    def factors(self) -> int:
+        """Words before the weights: what fixed24.py multiplies input channels by."""
+        return self.depth if self.fixed else 0
+
+    @property
+    def column(self) -> int:
+        """Words of the weights of one plane and one output block."""
+        lanes = self.g.lanes
+        return self.g.c * words(lanes) + lanes if self.fixed else self.g.c * lanes
 
     # -- memory ----------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Whole(Phases):
             with b.loop("zero", 0, high * wide) as i:
                 b.store(s, place + i * lanes, const(0.0, lanes=lanes), lanes)
         with b.loop("kb", *blocks) as kb, b.range("image", 0, g.n) as image:
+            factor = self._factor(kb)
             plane = b.let("plane", (image * g.in_blocks + kb) * (g.h * g.w))
             with b.loop("row", 0, min(g.h, high - g.top)) as row, b.loop("column", 0, min(g.w, wide - g.left)) as column:
                 value = b.load(self.k.args[self.k.anchor.x], (plane + row * g.w + column) * lanes, lanes)
@@ -59,9 +60,9 @@ class Whole(Phases):
                 with b.loop("tile", 0, each) as tile:
                     _, oy, ox = self._tile(kind, tile)
                     corner = b.let("corner", place + (oy * wide + ox) * lanes)
-                    self._rows(kind, corner, self._places(number, p.total, image * each + tile, kb))
+                    self._rows(kind, corner, self._places(number, p.total, image * each + tile, kb), factor)
 
-    def _rows(self, kind: Kind, corner: Expr, places: dict[int, Expr]) -> None:
+    def _rows(self, kind: Kind, corner: Expr, places: dict[int, Expr], factor: Expr) -> None:
         """Rows of V = B^T d B of the tile that begins at `corner` of the copy."""
         p, g, b, s, lanes = self.p, self.p.g, self.k.b, self.k.scratch, self.p.g.lanes
         assert s is not None
@@ -74,7 +75,7 @@ class Whole(Phases):
         numbers = self._numbers(kind)
         for i, row in zip(mine, zip(*columns)):
             for plane, value in zip(numbers[i], transform_input(b, p.m, row)):
-                self._store(places, plane, value)
+                self._store(places, plane, value, factor)
 
     def _output(self, number: int, first: Expr, count: int, tile: Expr, ob: Expr, out_block: Expr) -> None:
         """Add A^T M A of the stage's rows to the result, which holds the sum of the stages before; the last one ends with bias and tail."""
