@@ -7,6 +7,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import byref
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -185,7 +186,7 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
         whole = statistics.median(timed(0, count) for _ in range(max(rounds, 1)))
         times = [[timed(i, i + 1) for i in range(count)] for _ in range(max(rounds, 1))]
     medians, fastest = ([max(of(column) - idle, 1e-6) for column in zip(*times)] for of in (statistics.median, min))
-    total, peak = sum(medians), peak_gflops(model) * model.threads
+    total, peak = sum(medians), peak_gflops(model)
     rows = []
     for i, (s, ms) in enumerate(zip(entry.steps, medians)):
         gflops, gbs = 2 * s.macs / ms / 1e6, s.bytes / ms / 1e6
@@ -195,22 +196,28 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
 
 
 def peak_gflops(model: CompiledModel) -> float:
-    """GFLOP/s of multiply-adds in registers on one thread: the best of several short runs."""
+    """GFLOP/s of multiply-adds in registers on as many threads as the model uses, all at once: the best of several short runs."""
     peak = model.manifest.peak
     function = model.native(peak.function)
-    values = aligned(4 * peak.size).view(np.float32)
-    values[:] = 0.5
-    arguments = Arguments([(values.dtype, values.size)], 1)
-    arguments.point(0, values.ctypes.data)
+    start = threading.Barrier(model.threads)
 
     def run(rounds: int) -> float:
+        values = aligned(4 * peak.size).view(np.float32)
+        values[:] = 0.5
+        arguments = Arguments([(values.dtype, values.size)], 1)
+        arguments.point(0, values.ctypes.data)
         arguments.integer(0, rounds)
-        return _timed(lambda: runtime().check(function(None, arguments.array, arguments.count, byref(AnyValue()))))
+        start.wait()
+        ms = _timed(lambda: runtime().check(function(None, arguments.array, arguments.count, byref(AnyValue()))))
+        return peak.flops * rounds / ms / 1e6
 
-    rounds = 1000
-    while (ms := run(rounds)) < 1e3 * _PEAK_SECONDS:
-        rounds *= 2
-    return max(peak.flops * rounds / t / 1e6 for t in (ms, *(run(rounds) for _ in range(20))))
+    with ThreadPoolExecutor(model.threads) as pool:
+
+        def together(rounds: int) -> float:
+            return sum(pool.map(run, [rounds] * model.threads))
+
+        rounds = max(int(_PEAK_SECONDS * 1e9 * together(1000) / model.threads / peak.flops), 1000)
+        return max(together(rounds) for _ in range(20))
 
 
 class Flush:

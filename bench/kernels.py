@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import tersor
-from tersor.backend.measure import Profile, Row
+from tersor.backend.measure import Profile, Row, peak_gflops
 from tersor.backend.schedule import WINOGRAD
 
 from .bandwidth import SIZES, copy_gbs
@@ -130,9 +130,8 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
     for _ in range(min(PASSES, rounds)):
         passes.append(profiled(models[0], rounds))
         without.append({r.loc: r.time for r in direct.profile(rounds=in_a_pass(rounds)).rows})
-        peak = max(p.peak_gflops for p in passes[-1])
         for exe in models:
-            runs[str(exe.threads)].append({"run": sustained(exe), "peak": exe.threads * peak})
+            runs[str(exe.threads)].append({"run": sustained(exe), "peak": peak_gflops(exe)})
         shared.append(shared_us(*small))
     rows = passes[0][0].rows
     calls: dict[str, list[int]] = {}
@@ -204,7 +203,7 @@ def finished(report: dict[str, Any]) -> dict[str, Any]:
     """With medians over the passes, each kernel's part of its bound, and what layers reached: median, lowest and highest of the passes' ratios.
 
     `of_limit` of a network, by threads: whole runs as multiples of the time that its multiply-adds, those of direct convolutions, take at the
-    peak of as many cores (that of one, measured beside the run, times their number). `scaling`: how many times faster the same than one thread.
+    peak of as many threads at once, measured beside the run. `scaling`: how many times faster the same than one thread.
     """
     records = [*report["layers"], *(k for net in report["networks"].values() for k in net["kernels"])]
     for r in records:
