@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -17,7 +18,7 @@ from ..ir.errors import TersorError
 from ..ir.evaluate import structured, to_numpy
 from . import artifact
 from .artifact import Entry, Manifest, Port, batches_of
-from .measure import Benchmark, Inputs, Profile, Report, benchmark, empty, profile
+from .measure import Benchmark, Inputs, Profile, Report, benchmark, profile
 from .native import AnyValue, Arguments, Library, SafeCall, address, aligned, runtime, versions
 from .target import Target, host_features
 
@@ -38,22 +39,28 @@ class CompiledModel:
         self._function = function
         self._code = code
         self._programs: dict[str, Program] = {}
+        self._count = len(manifest.entries[0].inputs)
         self._lock = threading.Lock()
 
     # -- running -------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the model on inputs of the shapes and dtypes it was compiled for. Memory that is aligned to 64 bytes and contiguous is not copied."""
-        values = self.bind(inputs, named)
-        torch = sys.modules.get("torch")
-        tensors = torch is not None and any(isinstance(v, torch.Tensor) for v in values)
+        # A large model leaves nothing of the interpreter in the caches, so each step here costs several times what a loop of small calls shows.
+        values = inputs if not named and len(inputs) == self._count else self.bind(inputs, named)
         entry = self.entry_for(values)
-        results = self.program(entry).run(self.arrays(values, entry))
-        return structured(self.manifest.structure, [torch.from_numpy(y) for y in results] if tensors and torch is not None else results)
+        program = self._programs.get(entry.function) or self.program(entry)
+        arrays = self.arrays(values, entry)
+        results: Sequence[Any] = program.run(arrays)
+        if any(a is not v for a, v in zip(arrays, values)):
+            # an input was a tensor
+            results = [sys.modules["torch"].from_numpy(y) for y in results]
+        return structured(self.manifest.structure, results)
 
     def arrays(self, values: Sequence[Any], entry: Entry) -> list[np.ndarray]:
         """Inputs of an entry as numpy arrays, checked."""
-        return [_array(self.manifest.name, p, v) for p, v in zip(entry.inputs, values, strict=True)]
+        name = self.manifest.name
+        return [_array(name, p, v) for p, v in zip(entry.inputs, values, strict=True)]
 
     def bind(self, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
         """Arguments in the order of the inputs."""
@@ -196,38 +203,44 @@ class Program:
         self._function = function
         self._weights = weights
         self._threads = threads
+        self._runtime = runtime()
+        self._steps = len(entry.steps)
+        # lists pop and append at once: no lock
         self._free: list[_Slot] = []
-        self._lock = threading.Lock()
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All steps on checked inputs; returns fresh arrays."""
-        outputs = [empty(p) for p in self.entry.outputs]
-        with self.session(arrays, outputs) as session:
-            session(0, len(self.entry.steps))
+        slot = self._slot()
+        try:
+            outputs = slot.give(arrays, None)
+            self._run(slot, 0, self._steps)
+        finally:
+            self._free.append(slot)
         return outputs
 
     @contextlib.contextmanager
     def session(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Iterator[Callable[[int, int], None]]:
         """`run(first, last)` runs a range of steps on these inputs, outputs and an arena that is nobody else's meanwhile."""
-        with self._lock:
-            slot = self._free.pop() if self._free else _Slot(self.entry, self._weights)
-        needed, arguments = runtime(), slot.arguments
-        arguments.integer(2, needed.threads.use(self._threads))
-
-        def run(first: int, last: int) -> None:
-            arguments.integer(0, first)
-            arguments.integer(1, last)
-            needed.check(self._function(None, arguments.array, arguments.count, byref(AnyValue())))
-
+        slot = self._slot()
         try:
-            for i, array in enumerate(arrays):
-                arguments.point(i, slot.stage(i, array))
-            for i, array in enumerate(outputs):
-                arguments.point(len(arrays) + i, address(array))
-            yield run
+            slot.give(arrays, outputs)
+            yield functools.partial(self._run, slot)
         finally:
-            with self._lock:
-                self._free.append(slot)
+            self._free.append(slot)
+
+    def _slot(self) -> _Slot:
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            slot = _Slot(self.entry, self._weights)
+        slot.arguments.integer(2, self._runtime.threads.use(self._threads))
+        return slot
+
+    def _run(self, slot: _Slot, first: int, last: int) -> None:
+        arguments = slot.arguments
+        arguments.integer(0, first)
+        arguments.integer(1, last)
+        self._runtime.check(self._function(None, arguments.array, arguments.count, slot.result))
 
 
 class _Slot:
@@ -240,7 +253,29 @@ class _Slot:
         self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 3)
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)
+        self.result = byref(AnyValue())
+        self._outputs = [(p.nbytes + 2 * ALIGN, p.shape, p.dtype) for p in entry.outputs]
         self._staging: dict[int, np.ndarray] = {}
+
+    def give(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
+        """Point to inputs, and to outputs, which are new if none are given; returns them."""
+        point, results, i = self.arguments.point, [], 0
+        for array in arrays:
+            point(i, self.stage(i, array))
+            i += 1
+        if outputs is not None:
+            for array in outputs:
+                point(i, address(array))
+                i += 1
+            return list(outputs)
+        for size, shape, dtype in self._outputs:
+            memory = np.empty(size, np.uint8)
+            start = address(memory)
+            offset = -start % ALIGN
+            point(i, start + offset)
+            results.append(np.ndarray(shape, dtype, memory, offset))
+            i += 1
+        return results
 
     def stage(self, index: int, array: np.ndarray) -> int:
         """Address of aligned, contiguous memory with the values of an input."""
@@ -261,11 +296,17 @@ def _shown(port: Port, entry: Entry) -> str:
 
 
 def _array(model: str, port: Port, x: Any) -> np.ndarray:
-    """An input as numpy, checked."""
-    if isinstance(x, np.ndarray) and x.dtype == port.dtype and x.shape == port.shape:
-        return x
-    torch, what = sys.modules.get("torch"), f"input {port.name!r} of {model}"
-    if torch is not None and isinstance(x, torch.Tensor):
+    """An input as numpy, checked: an array itself, another object for a tensor."""
+    torch = sys.modules.get("torch")
+    tensor = torch is not None and isinstance(x, torch.Tensor)
+    try:
+        array = x.numpy() if tensor else x
+    except (RuntimeError, TypeError):
+        array = None  # with a gradient, negated, of a type that numpy has not, or elsewhere
+    if isinstance(array, np.ndarray) and array.dtype == port.dtype and array.shape == port.shape:
+        return array
+    what = f"input {port.name!r} of {model}"
+    if torch is not None and tensor:
         if x.device.type != "cpu" or x.layout != torch.strided:
             raise TersorError(f"{what} must be a dense tensor on the CPU, got {x.layout} on {x.device}")
         if str(x.dtype) == f"torch.{port.dtype.name}" and x.shape == port.shape:
