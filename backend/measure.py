@@ -216,8 +216,10 @@ def peak_gflops(model: CompiledModel) -> float:
         def together(rounds: int) -> float:
             return sum(pool.map(run, [rounds] * model.threads))
 
-        rounds = max(int(_PEAK_SECONDS * 1e9 * together(1000) / model.threads / peak.flops), 1000)
-        return max(together(rounds) for _ in range(20))
+        rounds = 1000
+        while (best := together(rounds)) * 1e9 * _PEAK_SECONDS > model.threads * peak.flops * rounds:
+            rounds *= 2
+        return max(best, *(together(rounds) for _ in range(20)))
 
 
 class Flush:

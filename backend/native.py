@@ -185,7 +185,7 @@ class _Threads:
             if threads > local.size:
                 warnings.warn(
                     f"this thread has a pool of {local.size} workers, made before a model with {threads} threads was loaded: load that one first",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
             arguments = Arguments([], 2)
             arguments.integer(0, 1)

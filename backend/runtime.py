@@ -18,7 +18,7 @@ from ..ir.errors import TersorError
 from ..ir.evaluate import structured, to_numpy
 from . import artifact
 from .artifact import Entry, Manifest, Port, batches_of
-from .measure import Benchmark, Inputs, Profile, Report, benchmark, profile
+from .measure import Benchmark, Inputs, Profile, Report, benchmark, empty, profile
 from .native import AnyValue, Arguments, Library, SafeCall, address, aligned, runtime, versions
 from .target import Target, host_features
 
@@ -39,7 +39,6 @@ class CompiledModel:
         self._function = function
         self._code = code
         self._programs: dict[str, Program] = {}
-        self._count = len(manifest.entries[0].inputs)
         self._lock = threading.Lock()
 
     # -- running -------------------------------------------------------------------------------
@@ -47,11 +46,10 @@ class CompiledModel:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the model on inputs of the shapes and dtypes it was compiled for. Memory that is aligned to 64 bytes and contiguous is not copied."""
         # A large model leaves nothing of the interpreter in the caches, so each step here costs several times what a loop of small calls shows.
-        values = inputs if not named and len(inputs) == self._count else self.bind(inputs, named)
+        values = self.bind(inputs, named)
         entry = self.entry_for(values)
-        program = self._programs.get(entry.function) or self.program(entry)
         arrays = self.arrays(values, entry)
-        results: Sequence[Any] = program.run(arrays)
+        results: Sequence[Any] = self.program(entry).run(arrays)
         if any(a is not v for a, v in zip(arrays, values)):
             # an input was a tensor
             results = [sys.modules["torch"].from_numpy(y) for y in results]
@@ -59,8 +57,7 @@ class CompiledModel:
 
     def arrays(self, values: Sequence[Any], entry: Entry) -> list[np.ndarray]:
         """Inputs of an entry as numpy arrays, checked."""
-        name = self.manifest.name
-        return [_array(name, p, v) for p, v in zip(entry.inputs, values, strict=True)]
+        return [_array(self.manifest.name, p, v) for p, v in zip(entry.inputs, values, strict=True)]
 
     def bind(self, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
         """Arguments in the order of the inputs."""
@@ -113,6 +110,8 @@ class CompiledModel:
 
     def program(self, entry: Entry) -> Program:
         """An entry ready to run in this process."""
+        if (made := self._programs.get(entry.function)) is not None:
+            return made
         with self._lock:
             if entry.function not in self._programs:
                 require_host(self.manifest.target, self.manifest.name)
@@ -204,16 +203,16 @@ class Program:
         self._weights = weights
         self._threads = threads
         self._runtime = runtime()
-        self._steps = len(entry.steps)
         # lists pop and append at once: no lock
         self._free: list[_Slot] = []
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All steps on checked inputs; returns fresh arrays."""
+        outputs = [empty(p) for p in self.entry.outputs]
         slot = self._slot()
         try:
-            outputs = slot.give(arrays, None)
-            self._run(slot, 0, self._steps)
+            slot.give(arrays, outputs)
+            self._run(slot, 0, len(self.entry.steps))
         finally:
             self._free.append(slot)
         return outputs
@@ -254,28 +253,14 @@ class _Slot:
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)
         self.result = byref(AnyValue())
-        self._outputs = [(p.nbytes + 2 * ALIGN, p.shape, p.dtype) for p in entry.outputs]
         self._staging: dict[int, np.ndarray] = {}
 
-    def give(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
-        """Point to inputs, and to outputs, which are new if none are given; returns them."""
-        point, results, i = self.arguments.point, [], 0
-        for array in arrays:
-            point(i, self.stage(i, array))
-            i += 1
-        if outputs is not None:
-            for array in outputs:
-                point(i, address(array))
-                i += 1
-            return list(outputs)
-        for size, shape, dtype in self._outputs:
-            memory = np.empty(size, np.uint8)
-            start = address(memory)
-            offset = -start % ALIGN
-            point(i, start + offset)
-            results.append(np.ndarray(shape, dtype, memory, offset))
-            i += 1
-        return results
+    def give(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Point to inputs and outputs."""
+        for i, array in enumerate(arrays):
+            self.arguments.point(i, self.stage(i, array))
+        for i, array in enumerate(outputs):
+            self.arguments.point(len(arrays) + i, address(array))
 
     def stage(self, index: int, array: np.ndarray) -> int:
         """Address of aligned, contiguous memory with the values of an input."""

@@ -39,7 +39,7 @@ def pack24(w: np.ndarray) -> np.ndarray:
     """Weights (..., channels, outputs), f32, of channels divided by their factors -> words (..., outputs + words(outputs) * channels), i32: first the
     bits of the f32 scales, then each channel."""
     scale = (np.abs(w).max(-2, keepdims=True).astype(np.float64) / MOST).astype(np.float32)
-    scale = np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1))
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)
     upper = _nearest(w / scale.astype(np.float64)).astype("<i4")
     packed = np.ascontiguousarray(upper[..., None].view(np.uint8)[..., :3]).reshape(*w.shape[:-2], -1).view(np.int32)
     return np.concatenate([scale.view(np.int32).reshape(*w.shape[:-2], -1), packed], -1)
@@ -73,7 +73,7 @@ def _code(lanes: int) -> str:
     return f"""
 define linkonce_odr <{lanes} x float> @tersor_fixed24x{lanes}(ptr %place) alwaysinline {{
   %bytes = load <{4 * lanes} x i8>, ptr %place, align 1
-  %spread = shufflevector <{4 * lanes} x i8> %bytes, <{4 * lanes} x i8> zeroinitializer, <{4 * lanes} x i32> <{order}>
+  %spread = shufflevector <{4 * lanes} x i8> %bytes, <{4 * lanes} x i8> poison, <{4 * lanes} x i32> <{order}>
   %words = bitcast <{4 * lanes} x i8> %spread to <{lanes} x i32>
   %value = sitofp <{lanes} x i32> %words to <{lanes} x float>
   ret <{lanes} x float> %value

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tersor
 from tersor.backend.kernels.fixed24 import channel_factors, pack24, words
-from tersor.backend.kernels.winograd_plan import make_plan
+from tersor.backend.kernels.winograd_plan import Plan, make_plan
 from tersor.backend.region import Region
 from tersor.backend.target import resolve
 from tersor.backend.tile import Fused
@@ -72,8 +72,22 @@ def test_maps_of_few_tiles_have_them(size: int, target: str, fixed: bool) -> Non
     assert make_plan(region, region.op.params, 1).fixed == fixed
 
 
-def sqnr(got: np.ndarray, want: np.ndarray) -> float:
-    return float(10 * np.log10(np.square(want).sum() / np.square(got - want).sum()))
+def compiled_conv(w: np.ndarray, x: np.ndarray, threads: int = 1) -> np.ndarray:
+    """What the compiled 3x3 convolution by Winograd gives."""
+    graph = Graph()
+    graph.set_outputs([graph.add(Conv2d(graph.add_input(Tensor(x.shape), "x"), Const(w), None, padding=SAME))])  # type: ignore[arg-type]
+    compiled = tersor.compile(graph, threads=threads, tuned=False)
+    assert "winograd" in {step.template for step in compiled.entry().steps}
+    result: np.ndarray = compiled(x)
+    return result
+
+
+def convolution(w: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The same in float64."""
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    result: np.ndarray = np.einsum("ncyxrs,ocrs->noyx", windows, w.astype(np.float64), optimize=True)
+    return result
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -85,15 +99,18 @@ def test_small_weights_of_large_values(size: int, threads: int) -> None:
     spread = np.exp2(rng.integers(-20, 21, channels)).astype(np.float32)
     w = rng.standard_normal((96, channels, 3, 3)).astype(np.float32) / spread[:, None, None]
     x = rng.standard_normal((1, channels, size, size)).astype(np.float32) * spread[:, None, None]
-    graph = Graph()
-    source = graph.add_input(Tensor((1, channels, size, size)), "x")
-    graph.set_outputs([graph.add(Conv2d(source, Const(w), None, padding=SAME))])  # type: ignore[arg-type]
-    assert "winograd" in {op.template for op in lowered(graph, threads=threads).ops if isinstance(op, Fused)}
-    compiled = tersor.compile(graph, threads=threads, tuned=False)
-    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
-    want = np.einsum("ncyxrs,ocrs->noyx", windows, w.astype(np.float64), optimize=True)
-    assert sqnr(compiled(x), want) > 110
+    got, want = compiled_conv(w, x, threads), convolution(w, x)
+    assert 10 * np.log10(np.square(want).sum() / np.square(got - want).sum()) > 110
+
+
+def test_they_add_less_error_than_the_transforms_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    w, x = rng.standard_normal((96, 64, 3, 3)).astype(np.float32), rng.standard_normal((1, 64, 14, 14)).astype(np.float32)
+    fixed = compiled_conv(w, x)
+    monkeypatch.setattr(Plan, "fixed", False)
+    whole, want = compiled_conv(w, x), convolution(w, x)
+    assert not np.array_equal(fixed, whole) or resolve("cpu").lanes != 16
+    assert np.square(fixed - want).sum() < 2 * np.square(whole - want).sum()
 
 
 @pytest.mark.skipif(resolve("cpu").lanes != 16, reason="this machine has no AVX-512")

@@ -171,8 +171,9 @@ def test_a_pool_too_small_is_said_and_still_right() -> None:
 
     def calls() -> None:
         runtime().threads.use(2) if most > 1 else compiled(threads=2)(x)
-        with pytest.warns(UserWarning, match=rf"pool of {max(most, 2)} workers.*{most + 1} threads"):
+        with pytest.warns(UserWarning, match=rf"pool of {max(most, 2)} workers.*{most + 1} threads") as said:
             assert_right(wide(x), TwoHeads, [x])
+        assert said[0].filename == __file__
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(calls).result()
