@@ -21,6 +21,7 @@ from .target import Target
 from .tile import Fused
 from .tuning.database import Database
 from .tuning.key import shape_key
+from .views import finds_images
 
 #: Regions of a chain at most.
 LONGEST = 3
@@ -64,10 +65,10 @@ def linked(first: Fused, length: int, target: Target, threads: int) -> tuple[lis
         ops.append(users[0])
     if any(len(Region(op).stages) > 1 for op in ops):
         return None
-    merged = _merged(ops)
-    region = Region(merged)
+    together = merged(ops)
+    region = Region(together)
     # a region of elementwise ops alone is no stage of a chain
-    return (ops, merged) if len(region.stages) == length and candidates(region, target, threads) else None
+    return (ops, together) if len(region.stages) == length and candidates(region, target, threads) else None
 
 
 def _link(first: Fused, length: int, target: Target, threads: int, tuned: Database | None) -> Link | None:
@@ -75,13 +76,15 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
     found = linked(first, length, target, threads)
     if found is None:
         return None
-    ops, merged = found
-    key = shape_key(merged)
+    ops, together = found
+    key = shape_key(together)
     entry = tuned.section(target, threads).get(key) if tuned is not None else None
     if entry is not None and entry.template == SEPARATE:
         return None
-    region = Region(merged)
+    region = Region(together)
     choice = choose(region, target, threads, tuned, key)
+    if not finds_images(template_named(choice.template, region.anchor), (*together.args, ops[-1].out)):
+        return None
     if entry is not None and choice.chosen in ("tuned", "only"):
         separate = entry.of(SEPARATE, {})
         saves = float("inf") if separate is None else CYCLES * (separate.ms - entry.ms)
@@ -97,7 +100,7 @@ def separate_cost(ops: list[Fused], target: Target, threads: int) -> float:
     return kernels + forks + sum(beyond_l2(max(0, op.out.type.nbytes - target.l2 // 2)) for op in ops[:-1])
 
 
-def _merged(ops: list[Fused]) -> Fused:
+def merged(ops: list[Fused]) -> Fused:
     """One region of the ops of several, in sequence."""
     results = {op.out for op in ops[:-1]}
     args = list(dict.fromkeys(v for op in ops for v in op.args if v not in results))
@@ -116,8 +119,8 @@ def _merged(ops: list[Fused]) -> Fused:
 
 def _merge(graph: Graph, link: Link) -> None:
     # made anew: other chains may have taken the place of its operands
-    merged, choice = _merged(list(link.ops)), link.choice
-    merged.template, merged.params, merged.chosen = choice.template, choice.params, choice.chosen
-    graph.replace(link.ops[-1], merged)
-    for op in reversed(link.ops[:-1]):
-        graph.erase(op)
+    op, choice = merged(list(link.ops)), link.choice
+    op.template, op.params, op.chosen = choice.template, choice.params, choice.chosen
+    graph.replace(link.ops[-1], op)
+    for old in reversed(link.ops[:-1]):
+        graph.erase(old)

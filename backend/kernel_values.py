@@ -36,6 +36,8 @@ def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Targ
     kernels = [op for op in all_results.ops if isinstance(op, Fused)]
     names = [f"kernel_{i}" for i in range(len(kernels))]
     all_results.set_outputs([op.out for op in kernels], names)
+    for op in kernels:
+        op.view = False
     model = build([(batch, resume(all_results, "chain", target, threads))], target, threads)
     results = model(*arrays)
     if len(kernels) == 1:

@@ -5,8 +5,9 @@
     fuse       each operator and the elementwise ops behind it in one region
     layout     maps blocked by the vector width, packs where plain and blocked meet
     schedule   a kernel template and its parameters for each region
-    chain      neighbouring regions in one kernel, where that is faster
     views      concats and slices of channels that need no kernel, as their operands lie where they have them
+    absorb     other gathers of channels in the kernels that read them
+    chain      neighbouring regions in one kernel, where that is faster
     bands      each thread's rows of a map together, where threads divide rows
     plan       a place in the arena for each result
 
@@ -22,6 +23,7 @@ from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from ..ir.verify import verify
 from ..passes import transform
+from .absorb import absorb
 from .bands import bands
 from .chain import chain
 from .found import schedule_or_found
@@ -43,8 +45,9 @@ STAGES: dict[str, Stage] = {
     "fuse": lambda graph, target, threads: fuse(graph),
     "layout": lambda graph, target, threads: layout(graph, target.lanes),
     "schedule": schedule_or_found,
-    "chain": chain,
     "views": views,
+    "absorb": absorb,
+    "chain": chain,
     "bands": bands,
     "plan": plan,
 }

@@ -38,6 +38,7 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
         if not isinstance(op, Fused):
             continue
         op.offset = op.scratch = -1
+        op.apart = 0
         if op.out not in outputs and op.out not in grouped:
             groups.append({op.out: 0})
         template = template_named(op.template, Region(op).anchor)
@@ -45,7 +46,12 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
             whole.append(Span(round_up(need + SLACK), order[op], order[op], [(op, "scratch", 0)]))
     for group in groups:
         held = {v.op: at // v.op.bands for v, at in group.items() if isinstance(v.op, Fused)}
-        size = max(at + _band_size(op) for op, at in held.items())
+        images = next(iter(group)).shape[0] if len(group) > 1 else 1
+        image = max(at + op.out.type.nbytes // (op.bands * images) for op, at in held.items())
+        if images > 1:
+            for op in held:
+                op.apart = image
+        size = round_up(images * image + SLACK)
         first, last = min(order[op] for op in held), max(last_read(op.out, order) for op in held)
         span = Span(size, first, last, [(op, "offset", at) for op, at in held.items()])
         (banded if span.bands > 1 else whole).append(span)
@@ -56,11 +62,6 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
             op.apart = apart
     _place(whole, [(s, at + band * apart) for s, at in parts for band in range(s.bands)])
     return graph
-
-
-def _band_size(op: Fused) -> int:
-    """Bytes of a result, or of one of its bands."""
-    return round_up(op.out.type.nbytes // op.bands + SLACK)
 
 
 def _place(spans: list[Span], taken: list[tuple[Span, int]]) -> list[tuple[Span, int]]:
@@ -110,7 +111,8 @@ def arena_size(graph: Graph, target: Target, threads: int) -> int:
     for op in graph.ops:
         if isinstance(op, Fused):
             if op.offset >= 0:
-                size = max(size, op.offset + (op.bands - 1) * op.apart + _band_size(op))
+                parts, nbytes = op.parts
+                size = max(size, op.offset + (parts - 1) * op.apart + round_up(nbytes + SLACK))
             if op.scratch >= 0:
                 need = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
                 size = max(size, op.scratch + round_up(need + SLACK))

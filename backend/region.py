@@ -77,13 +77,16 @@ class Region:
     def size(self, v: Value) -> int:
         """Elements from the first to behind the last of an argument or of the result."""
         holder = self._holder(v)
-        return v.type.size if holder is None else v.type.size // holder.bands + (holder.bands - 1) * (holder.apart // v.type.dtype.itemsize)
+        if holder is None:
+            return v.type.size
+        parts, nbytes = holder.parts
+        return (nbytes + (parts - 1) * holder.apart) // v.type.dtype.itemsize
 
     def map_rows(self, v: Value) -> MapRows:
         """Where the rows of an argument or of the result lie, a blocked map."""
         _, blocks, h, w, lanes = v.type.shape
         holder = self._holder(v)
-        if holder is None or holder.bands == 1:
+        if holder is None or (holder.bands == 1 and not holder.apart):
             return MapRows(blocks, h, w * lanes, 1, blocks * h * w * lanes)
         return MapRows(blocks, h // holder.bands, w * lanes, holder.bands, holder.apart // v.type.dtype.itemsize)
 
@@ -117,7 +120,8 @@ class Region:
 class MapRows:
     """Where the rows of a blocked map lie: in images, or where it is one image in `bands`, in bands, `apart` floats from each other.
 
-    In either, `rows` rows of the first channel block lie one after the other, then those of the next block; a row has `floats`.
+    In either, `rows` rows of the first channel block lie one after the other, then those of the next of `blocks`; a row has `floats`. Images may
+    lie further apart than they are long: those of a part of a concat.
     """
 
     blocks: int
@@ -135,12 +139,17 @@ class MapRows:
         where it lies."""
         return (self.apart if bands == self.bands else self.rows // bands * self.floats), self.rows * self.floats
 
+    @property
+    def image(self) -> int:
+        """Floats of an image or band."""
+        return self.blocks * self.rows * self.floats
+
     def at(self, plane: Expr, y: Expr, band: Expr = None) -> Expr:
         """The first float of row y of a plane, image * blocks + block. band: to go on behind the last row of a band, where the next plane lies,
         rather than in the next band."""
         place = (plane * self.rows + y) * self.floats
         if self.bands == 1:
-            return place
+            return place if self.apart == self.image else place + t.floordiv(plane, self.blocks) * (self.apart - self.image)
         return place + (t.floordiv(y, self.rows) if band is None else band) * (self.apart - self.rows * self.floats)
 
 
@@ -230,8 +239,7 @@ class Kernel:
         if kind == "channel" and channel is not None:
             return self.b.load(buffer, channel, lanes)
         if kind == "image":
-            per_image = math.prod(v.type.shape[1:])
-            return self.b.load(buffer, image * per_image + channel, lanes)
+            return self.b.load(buffer, image * self.region.map_rows(v).apart + channel, lanes)
         return self._gather(v, offset, lanes)
 
     def _gather(self, v: Value, offset: Expr, lanes: int) -> Expr:

@@ -179,7 +179,7 @@ class Fused(Op, name="tile.fused"):
     The later stages write their choice here: `template`, `params` and who chose them (schedule), `offset` of the result and `scratch` in the
     arena, in bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
     The result may lie in `bands` of rows (bands), which begin `apart` bytes from each other (plan). A `view` (views) has no kernel: its result is
-    the memory of its operands.
+    the memory of its operands; where these are several images, `apart` is from one to the next (0 where they follow each other).
     """
 
     args: list[Value]
@@ -192,6 +192,12 @@ class Fused(Op, name="tile.fused"):
     view: bool = False
     bands: int = 1
     apart: int = 0
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """How many pieces the result lies in, `apart` from each other, and the bytes of one."""
+        count = self.bands if self.bands > 1 or not self.apart else self.out.shape[0]
+        return count, self.out.type.nbytes // count
 
     def infer_all(self) -> list[Tensor]:
         for a, b in zip(self.args, self.body.inputs, strict=True):

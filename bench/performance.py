@@ -28,6 +28,12 @@ Figures of another machine say little about yours; [measure on your own](#on-you
 Seven networks with random weights. A comparison that is lost stays in the table, and an engine that does not run is named with its reason.
 """
 
+OTHER_PROCESSOR = """\
+## Another processor
+
+The seven on a machine that the shipped database has no entries for: all choices are the cost model's.
+"""
+
 OTHER_GEOMETRY = """\
 ## Other geometry
 
@@ -107,6 +113,7 @@ def page(results: Path, out: Path) -> str:
         "",
         f"![Time of each engine as a multiple of the best peer's]({link}/latency.png)",
         "",
+        *other_processors(results),
         OTHER_GEOMETRY,
         *latency_report.about(other),
         *latency_report.tables(other, level="###"),
@@ -132,6 +139,15 @@ def page(results: Path, out: Path) -> str:
         OWN_MACHINE,
     ]
     return "\n".join(lines)
+
+
+def other_processors(results: Path) -> list[str]:
+    """Runs of the same comparison under other names: latency_<processor>.json."""
+    lines: list[str] = []
+    for path in sorted(results.glob("latency_*.json")):
+        latency = json.loads(path.read_text())
+        lines += [OTHER_PROCESSOR, *latency_report.about(latency), *latency_report.tables(latency, level="###"), ""]
+    return lines
 
 
 def main() -> None:

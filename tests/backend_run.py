@@ -16,17 +16,11 @@ import torch
 import tvm
 
 from tersor.backend.artifact import Step
-from tersor.backend.bands import bands
-from tersor.backend.chain import chain
 from tersor.backend.emit import Emitter
-from tersor.backend.fuse import fuse
-from tersor.backend.layout import layout
-from tersor.backend.legalize import legalize
+from tersor.backend.lower import STAGES
 from tersor.backend.native import runtime
-from tersor.backend.plan import plan
 from tersor.backend.schedule import schedule
 from tersor.backend.target import resolve
-from tersor.backend.views import views
 from tersor.ir.evaluate import evaluate, to_numpy, to_torch
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Op, Value
@@ -66,10 +60,11 @@ def arrays_for(graph: Graph, seed: int = 0) -> list[np.ndarray]:
 
 def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = True) -> Graph:
     """The graph after every stage up to `plan`. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
-    facts = resolve(target)
-    graph = legalize(graph.clone(), facts) if legal else graph.clone()
-    chosen = schedule(layout(fuse(graph), facts.lanes), facts, threads)
-    return plan(bands(views(chain(chosen, facts, threads), facts, threads), facts, threads), facts, threads)
+    facts, graph = resolve(target), graph.clone()
+    for name, stage in (STAGES | {"schedule": schedule}).items():
+        if name not in ("prepare", *(() if legal else ("legalize",))):
+            graph = stage(graph, facts, threads)
+    return graph
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def execute(graph: Graph, threads: int = 1) -> int:
             assert op.offset == -1, "an output lies in the caller's memory"
         else:
             assert op.offset >= 0 and op.offset % ALIGN == 0
-            results = [(op.offset + band * op.apart, op.out.type.nbytes // op.bands) for band in range(op.bands)]
+            results = pieces(op)
             # the kernel may write scratch before it has read everything, and results while it reads
             assert all(disjoint(part, result) for v in op.args if v in place for part in place[v] for result in results), (
                 f"op {i} overwrites its operand"
@@ -67,13 +67,18 @@ def execute(graph: Graph, threads: int = 1) -> int:
 
 def seen_through(op: Fused, place: dict[Value, list[tuple[int, int, int]]]) -> list[tuple[int, int, int]]:
     """The parts of a view: what its operands wrote there, which must be all of it."""
-    size, parts = op.out.type.nbytes // op.bands, []
-    for band in range(op.bands):
-        start = op.offset + band * op.apart
+    parts = []
+    for start, size in pieces(op):
         inside = [(max(at, start), min(at + n, start + size), who) for v in op.args for at, n, who in place[v]]
         parts += sorted({(at, stop - at, who) for at, stop, who in inside if at < stop})
     assert sum(n for _, n, _ in parts) == op.out.type.nbytes, "the operands of a view lie beside it"
     return parts
+
+
+def pieces(op: Fused) -> list[tuple[int, int]]:
+    """Where a result lies in one piece, in bands, or in images that do not follow each other: (first, bytes)."""
+    count = op.bands if op.bands > 1 else op.out.shape[0] if op.apart else 1
+    return [(op.offset + i * op.apart, op.out.type.nbytes // count) for i in range(count)]
 
 
 def disjoint(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

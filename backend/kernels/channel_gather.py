@@ -10,12 +10,14 @@ from typing import Any
 
 from tvm import tirx as t
 
-from ..region import Kernel, Region
+from ...ir.op import Value
+from ..region import Kernel, MapRows, Region
 from ..target import Target
 from ..tile import TileChannelGather
-from ..tir import Buffer, Expr
+from ..tir import Expr
 from .geometry import balance, tasks
 from .pack import Move
+from .shuffles import shuffle
 from .template import Params, kernel
 
 #: Pixels of a chunk at least: shorter ones are no streams.
@@ -42,6 +44,7 @@ def recipes(op: Any, lanes: int) -> list[tuple[Recipe, int, int]]:
 @kernel(TileChannelGather)
 class ChannelGatherKernel(Move):
     name = "channel_gather"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -54,36 +57,55 @@ class ChannelGatherKernel(Move):
         pixels = target.l1 // 2 // (4 * lanes * sum(x.type.shape[1] for x in op.xs))
         return [{"chunk": balance(h * w, min(h * w, max(SHORTEST, pixels)), n, 1, threads)}]
 
-    def emit(self, k: Kernel) -> None:
-        op, b, chunk = k.anchor, k.b, k.params["chunk"]
-        n, blocks, h, w, lanes = k.region.out.shape
-        pixels, chunks = h * w, -(-h * w // chunk)
-        inputs = [(k.args[x], x.shape[1]) for x in op.xs]
-        with b.loop("task", 0, n * chunks, tasks(k.threads, n * chunks)) as task:
-            image, part = b.let("image", t.floordiv(task, chunks)), b.let("part", t.floormod(task, chunks))
-            for recipe, first, count in recipes(op, lanes):
-                with b.range("i", 0, count) as i, b.loop("p", part * chunk, t.min(pixels, (part + 1) * chunk)) as p:
-                    block = first + i
-                    value = self._merge(k, inputs, recipe, image, block, pixels, p, lanes)
-                    k.finish(value, ((image * blocks + block) * pixels + p) * lanes, block * lanes, image, lanes)
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = region.anchor
+        return [*([x] for x in op.xs), region.alike]
 
-    @staticmethod
-    def _merge(k: Kernel, inputs: list[tuple[Buffer, int]], recipe: Recipe, image: Expr, block: Expr, pixels: int, p: Expr, lanes: int) -> Expr:
-        """The lanes of a result block, one source vector after the other."""
-        value: Expr = None
+    def emit(self, k: Kernel) -> None:
+        op, b, lanes = k.anchor, k.b, k.anchor.lanes
+        sources = Sources(k)
+        step, plane = sources.result
+        chunk = min(k.params["chunk"], sources.pixels)
+        chunks = -(-sources.pixels // chunk)
+        with b.loop("task", 0, sources.count * chunks, tasks(k.threads, sources.count * chunks)) as task:
+            number, part = b.let("number", t.floordiv(task, chunks)), b.let("part", t.floormod(task, chunks))
+            for recipe, first, blocks in recipes(op, lanes):
+                with b.range("i", 0, blocks) as i, b.loop("p", part * chunk, t.min(sources.pixels, (part + 1) * chunk)) as p:
+                    block = first + i
+                    offset = number * step + block * plane + p * lanes
+                    k.finish(sources.merged(recipe, number, block, p), offset, block * lanes, sources.image(number), lanes)
+
+
+class Sources:
+    """The operands of a gather, by image, or where some of the maps lie in bands, by band: `count` of them, each of `pixels`.
+
+    result: floats from an image or band of the result to the next, and from a channel block to the next.
+    """
+
+    def __init__(self, k: Kernel, result: MapRows | None = None):
+        self.k = k
+        rows = [k.region.map_rows(x) for x in k.anchor.xs]
+        result = result or k.region.map_rows(k.region.result)
+        bands = max(r.bands for r in (*rows, result))
+        n, _, h, w, self.lanes = k.anchor.out.shape
+        self.bands, self.count, self.pixels = bands, n * bands, h * w // bands
+        self.result = result.cut(bands)
+        self._steps = [r.cut(bands) for r in rows]
+
+    def image(self, number: Expr) -> Expr:
+        return number if self.bands == 1 else 0
+
+    def merged(self, recipe: Recipe, number: Expr, block: Expr, p: Expr) -> Expr:
+        """The lanes of a block at pixel p of an image or band, one source vector after the other."""
+        b, lanes, op, value = self.k.b, self.lanes, self.k.anchor, None
         for operand, at in dict.fromkeys((operand, at) for operand, at, _ in recipe):
-            buffer, source_blocks = inputs[operand]
-            vector = k.b.let("x", k.b.load(buffer, ((image * source_blocks + block + at) * pixels + p) * lanes, lanes))
+            step, plane = self._steps[operand]
+            vector = b.let("x", b.load(self.k.args[op.xs[operand]], number * step + (block + at) * plane + p * lanes, lanes))
             wanted = [lane if (o, a) == (operand, at) else None for o, a, lane in recipe]
             wanted += [None] * (lanes - len(wanted))
             if value is None:
                 value = vector if all(w in (None, i) for i, w in enumerate(wanted)) else shuffle([vector], [0 if w is None else w for w in wanted])
             else:
                 value = shuffle([value, vector], [i if w is None else lanes + w for i, w in enumerate(wanted)])
-            value = k.b.let("v", value)
+            value = b.let("v", value)
         return value
-
-
-def shuffle(vectors: list[Expr], lanes: list[int]) -> Expr:
-    """Lanes picked from the concatenation of vectors."""
-    return t.Shuffle(vectors, [t.IntImm("int32", i) for i in lanes])

@@ -42,6 +42,7 @@ def tile_columns(target: Target, vectors: int) -> int:
 @kernel(TileConv2d)
 class Direct(ConvTemplate):
     name = "direct"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor

@@ -17,7 +17,7 @@ import numpy as np
 from tvm import tirx as t
 
 from ...ir.op import Value
-from ..region import Kernel, Region
+from ..region import Kernel, MapRows, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr, const
@@ -34,6 +34,7 @@ FEW = 16
 @kernel(TileConv2d)
 class Gemm(ConvTemplate):
     name = "gemm"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -93,13 +94,13 @@ class Gemm(ConvTemplate):
         steps = inputs.cut(bands)
         if not g.pointwise:
             assert k.scratch is not None
-            gather_patches(k, g, source, k.scratch)
+            gather_patches(k, g, inputs, source, k.scratch)
             plane = g.oh * g.ow * g.lanes
             source, steps = k.scratch, (g.in_blocks * g.kh * g.kw * plane, plane)
         if bands > 1:
             # each band is a map of its own
             g = replace(g, n=bands, h=g.h // bands, oh=g.oh // bands)
-        products = [_Product(k, g, Channels(g), source, steps, results.cut(bands), *group) for group in output_groups(g)]
+        products = [Product(k, g, Channels(g), source, steps, results.cut(bands), *group) for group in output_groups(g)]
         threads = k.threads if any(p.tasks > 1 for p in products) else 1
         # one loop over threads around all products: none has to wait for another
         with workers(k.b, threads) as worker:
@@ -114,8 +115,8 @@ def output_groups(g: Window) -> list[tuple[int, int, int, int]]:
     return [*((*group, 0) for group in others), (*last, dots)]
 
 
-def gather_patches(k: Kernel, g: Window, x: Buffer, patches: Buffer) -> None:
-    """patches[image][block][r][s][oy][ox][lane] = x[image][block][oy*sh - top + r*dh][ox*sw - left + s*dw][lane], or 0."""
+def gather_patches(k: Kernel, g: Window, rows: MapRows, x: Buffer, patches: Buffer) -> None:
+    """patches[image][block][r][s][oy][ox][lane] = x[image][block][oy*sh - top + r*dh][ox*sw - left + s*dw][lane], or 0. rows: those of x."""
     b, lanes = k.b, g.lanes
     with b.loop("task", 0, g.n * g.in_blocks, tasks(k.threads, g.n * g.in_blocks)) as task, b.range("r", 0, g.kh) as r, b.loop("oy", 0, g.oh) as oy:
         iy = b.let("iy", oy * g.sh - g.top + r * g.dh)
@@ -124,7 +125,7 @@ def gather_patches(k: Kernel, g: Window, x: Buffer, patches: Buffer) -> None:
             columns = g.columns(0, s, g.ow)
             lo, hi = (columns[0], columns[-1] + 1) if columns else (0, 0)
             to = b.let("to", (((task * g.kh + r) * g.kw + s) * g.oh + oy) * g.ow)
-            start = b.let("start", (task * g.h + iy) * g.w - g.left + s * g.dw)
+            start = b.let("start", rows.pixels(lanes).at(task, iy) - g.left + s * g.dw)
             with b.when(inside), b.loop("ox", lo, hi) as ox:
                 b.store(patches, (to + ox) * lanes, b.load(x, (start + ox * g.sw) * lanes, lanes), lanes)
             with b.when(t.Not(inside)), b.loop("ox", lo, hi) as ox:
@@ -135,7 +136,7 @@ def gather_patches(k: Kernel, g: Window, x: Buffer, patches: Buffer) -> None:
 
 
 @dataclass
-class _Product:
+class Product:
     """The code of all output groups of one width, and of the dot products behind the last of them."""
 
     k: Kernel
@@ -149,6 +150,8 @@ class _Product:
     first: int
     count: int
     dots: int
+    #: whether the source stays in the first caches by itself
+    near: bool = False
 
     @property
     def chunk(self) -> int:
@@ -168,26 +171,31 @@ class _Product:
         """Tasks from `start` to before `stop`."""
         g, b, chunk, chunks = self.g, self.k.b, self.chunk, self.chunks
         rest = g.oh * g.ow % chunk
-        size = self.channels.length * g.kh * g.kw * g.lanes
         with b.loop("task", start, stop) as task:
             number = b.let("image", t.floordiv(task, chunks * self.count))
-            self.source_at, self.result_at = (b.let("at", number * step) for step, _ in (self.source_steps, self.result_steps))
-            self.image = number if g.n == self.k.region.out.shape[0] else 0
             part = b.let("part", t.floormod(t.floordiv(task, self.count), chunks))
-            self.group = group = b.let("group", t.floormod(task, self.count))
-            self.weights = b.let("panel", self.first * size + group * (size * self.vectors))
-            self.out_block = b.let("out_block", self.first + group * self.vectors)
+            self.begin(number, t.floormod(task, self.count), number * self.source_steps[0])
             if not rest:
-                self._pixels(part * chunk, chunk)
+                self.pixels(part * chunk, chunk)
             elif chunks == 1:
-                self._pixels(0, rest)
+                self.pixels(0, rest)
             else:
                 with b.when(part < chunks - 1):
-                    self._pixels(part * chunk, chunk)
+                    self.pixels(part * chunk, chunk)
                 with b.when(part >= chunks - 1):
-                    self._pixels((chunks - 1) * chunk, rest)
+                    self.pixels((chunks - 1) * chunk, rest)
 
-    def _pixels(self, start: Expr, count: int) -> None:
+    def begin(self, number: Expr, group: Expr, source: Expr) -> None:
+        """Go on with an output group of an image or band, whose first channel block lies at `source`."""
+        g, b = self.g, self.k.b
+        size = self.channels.length * g.kh * g.kw * g.lanes
+        self.source_at, self.result_at = b.let("at", source), b.let("at", number * self.result_steps[0])
+        self.image = number if g.n == self.k.region.out.shape[0] else 0
+        self.group = group = b.let("group", group)
+        self.weights = b.let("panel", self.first * size + group * (size * self.vectors))
+        self.out_block = b.let("out_block", self.first + group * self.vectors)
+
+    def pixels(self, start: Expr, count: int) -> None:
         """Tiles that cover `count` pixels exactly."""
         b = self.k.b
         tiles = cover(count, max_rows(self.k.target, self.vectors), self.vectors) if self.vectors else ()
@@ -222,7 +230,7 @@ class _Product:
             at = b.let("at", source(t.floordiv(channel, lanes) * taps))
             # a chunk of one tile finds the weights where the chunk before left them
             turn = (number, tiles) if tiles > 1 or count == pixels else None
-            tile.blocks(self.source, at, self.source_steps[1], k.args[op.w], self.weights, length, taps, turn=turn, neighbours=True)
+            tile.blocks(self.source, at, self.source_steps[1], k.args[op.w], self.weights, length, taps, turn=turn, neighbours=not self.near)
         for j in range(self.vectors):
             offset = self.result_at + (self.out_block + j) * self.result_steps[1] + pixel * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)

@@ -32,6 +32,7 @@ BUSY = 3
 @kernel(TileConv2d)
 class Depthwise(ConvTemplate):
     name = "depthwise"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor

@@ -24,12 +24,13 @@ CHEAP = 4
 @kernel(Elementwise)
 class ElementwiseKernel(Move):
     name = "elementwise"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         return all(isinstance(op, Elementwise) and op.out.shape == region.out.shape and not _by_channel(op) for op in region.op.body.ops)
 
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        return [region.alike]
+        return [[v] for v in region.alike]
 
     def emit(self, k: Kernel) -> None:
         b, ops, out = k.b, k.region.tail, k.region.out
@@ -54,12 +55,21 @@ class ElementwiseKernel(Move):
 
 def walk(k: Kernel, operands: Sequence[Value]) -> tuple[Sequence[int], list[Sequence[int]]]:
     """The sizes of a nest of loops over the result, and the strides of each operand and of the result along them."""
-    out = k.region.out
-    shape, own = out.shape, broadcast_strides(out.shape, out.shape)
-    if out.layout is not None and (rows := k.region.map_rows(k.region.result)).bands > 1:
-        shape = (rows.bands, rows.blocks, rows.rows, *shape[3:])
-        own = (rows.apart, *strides_of(shape)[1:])
-    return shape, [*(own if v.shape == out.shape else broadcast_strides(v.shape, shape) for v in operands), own]
+    out, result = k.region.out, k.region.result
+    if out.layout is None:
+        return out.shape, [*(broadcast_strides(v.shape, out.shape) for v in operands), broadcast_strides(out.shape, out.shape)]
+    n, blocks, height, *pixel = out.shape
+    bands = max(k.region.map_rows(v).bands for v in (*operands, result) if v.shape == out.shape)
+    shape = (n * bands, blocks, height // bands, *pixel)
+
+    def along(v: Value) -> Sequence[int]:
+        if v.shape != out.shape:
+            strides = broadcast_strides(v.shape, shape)
+            return (k.region.map_rows(v).apart, *strides[1:]) if v.shape[:1] == out.shape[:1] != (1,) and v.type.layout else strides
+        step, plane = k.region.map_rows(v).cut(bands)
+        return (step, plane, *strides_of(shape)[2:])
+
+    return shape, [along(v) for v in (*operands, result)]
 
 
 def compute(k: Kernel, values: dict[Value, Expr]) -> Expr:

@@ -100,6 +100,7 @@ class Rows(ConvTemplate):
     """What the three templates share; they differ in which stages there are."""
 
     name = ""
+    images_apart = True
     expands = projects = True
 
     def accepts(self, region: Region, target: Target) -> bool:

@@ -48,6 +48,7 @@ class Pool(_Pool):
     """Loops: (image, channel block, row chunk) > output row > column tile > window row; one load feeds every window it lies in."""
 
     name = "pool"
+    images_apart = True
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = pool_window(region)
@@ -55,6 +56,7 @@ class Pool(_Pool):
 
     def emit(self, k: Kernel) -> None:
         g, b, rows = pool_window(k.region), k.b, k.params["chunk"]
+        inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
         chunks = -(-g.oh // rows)
         with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
             plane, part = planes_and_parts(b, task, g, chunks)
@@ -62,10 +64,10 @@ class Pool(_Pool):
                 taps, tiles, number = g.rows(b, oy), column_tiles(g, k.params["width"], 1), 0
                 turns = g.kh * sum(repeat for _, _, repeat in tiles)
                 # what the next output row needs of the map for the first time, and itself: both lie in memory line behind line
-                read = (plane * g.h + (oy + 1) * g.sh - g.top + max(0, (g.kh - 1) * g.dh + 1 - g.sh)) * (g.w * g.lanes)
+                read = inputs.at(plane, (oy + 1) * g.sh - g.top + max(0, (g.kh - 1) * g.dh + 1 - g.sh))
                 next_rows = [
                     (k.args[k.anchor.x], b.let("read", read), g.sh * g.w),
-                    (k.out, b.let("write", (plane * g.oh + oy + 1) * g.ow * g.lanes), g.ow),
+                    (k.out, b.let("write", results.at(plane, oy + 1)), g.ow),
                 ]
                 for width, x, repeat in tiles:
                     with b.range("tile", 0, repeat) as i:
@@ -90,11 +92,12 @@ class Pool(_Pool):
     ) -> None:
         """ahead: lines to ask for in each window row, spread over the loads there."""
         b, lanes, op = k.b, g.lanes, k.anchor
+        inputs, results = (k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
         largest = isinstance(op, TileMaxPool2d)
         tile = Tile(b, width, 1, lanes)
         tile.start(lambda j: const(LOWEST if largest else 0.0, lanes=lanes))
         with b.loop("r", *taps) as r:
-            row = b.let("row", (plane * g.h + oy * g.sh - g.top + r * g.dh) * g.w + ox * g.sw - g.left)
+            row = b.let("row", inputs.at(plane, oy * g.sh - g.top + r * g.dh) + ox * g.sw - g.left)
             columns = touched(g, width, static_x)
             for number, (column, pairs) in enumerate(columns):
                 for a in ahead:
@@ -109,7 +112,7 @@ class Pool(_Pool):
             value = tile.value(i, 0)
             if not largest:
                 value = value * splat(b.let("scale", 1.0 / self._count(k, g, oy, ox + i if static_x is None else static_x + i)), lanes)
-            k.finish(value, ((plane * g.oh + oy) * g.ow + ox + i) * lanes, channel, image, lanes)
+            k.finish(value, (results.at(plane, oy) + ox + i) * lanes, channel, image, lanes)
 
     @staticmethod
     def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:
@@ -133,6 +136,7 @@ class AdaptivePool(_Pool):
     """Window i covers floor(i*H/h) to ceil((i+1)*H/h). The whole map is one run of pixels with several accumulators."""
 
     name = "adaptive_pool"
+    images_apart = True
     accumulators = 8
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
@@ -153,11 +157,12 @@ class AdaptivePool(_Pool):
         if (rows := k.region.map_rows(op.x)).bands > 1:
             self._bands(k, rows)
             return
+        inputs, results = rows.pixels(lanes), k.region.map_rows(k.region.result).pixels(lanes)
         with b.loop("plane", 0, n * blocks, tasks(k.threads, n * blocks)) as plane:
             image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
             if (oh, ow) == (1, 1):
-                total = self._run(k, plane * (h * w), h * w)
-                k.finish(self._mean(k, total, h * w), plane * lanes, channel, image, lanes)
+                total = self._run(k, b.let("start", inputs.at(plane, 0)), h * w)
+                k.finish(self._mean(k, total, h * w), results.at(plane, 0) * lanes, channel, image, lanes)
                 return
             with b.loop("oy", 0, oh) as oy, b.loop("ox", 0, ow) as ox:
                 y0, y1 = (b.let("y", v) for v in bounds(oy, h, oh))
@@ -165,10 +170,10 @@ class AdaptivePool(_Pool):
                 acc = Tile(b, 1, 1, lanes)
                 acc.start(lambda j: self._neutral(k, lanes))
                 with b.loop("iy", y0, y1) as iy, b.loop("ix", x0, x1) as ix:
-                    value = b.load(k.args[op.x], ((plane * h + iy) * w + ix) * lanes, lanes)
+                    value = b.load(k.args[op.x], (inputs.at(plane, iy) + ix) * lanes, lanes)
                     b.store(acc.acc[0][0], 0, self._merge(k, acc.value(0, 0), value), lanes)
                 result = self._mean(k, acc.value(0, 0), (y1 - y0) * (x1 - x0))
-                k.finish(result, ((plane * oh + oy) * ow + ox) * lanes, channel, image, lanes)
+                k.finish(result, (results.at(plane, oy) + ox) * lanes, channel, image, lanes)
 
     def _bands(self, k: Kernel, rows: MapRows) -> None:
         """Each band is merged by its thread, then the bands are."""

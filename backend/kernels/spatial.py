@@ -17,6 +17,7 @@ from .template import kernel
 @kernel(TileDepthToSpace)
 class DepthToSpaceKernel(Move):
     name = "depth_to_space"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -27,18 +28,20 @@ class DepthToSpaceKernel(Move):
     def emit(self, k: Kernel) -> None:
         op, b = k.anchor, k.b
         n, blocks, oh, ow, lanes = k.region.out.shape
-        in_blocks, h, w = op.x.shape[1:4]
+        in_blocks = op.x.shape[1]
         (fh, fw), (top, left) = op.factor, op.crop
         phase = in_blocks // (fh * fw)
+        inputs, results = (k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
         with b.loop("task", 0, n * blocks * oh, tasks(k.threads, n * blocks * oh)) as task:
             plane, oy = b.let("plane", t.floordiv(task, oh)), b.let("oy", t.floormod(task, oh))
             image, block = b.let("image", t.floordiv(plane, blocks)), b.let("block", t.floormod(plane, blocks))
+            place = b.let("place", results.at(plane, oy))
             iy, p = b.let("iy", t.floordiv(oy + top, fh)), b.let("p", t.floormod(oy + top, fh))
             for q in range(fw):
                 first = (q - left) % fw
                 count = len(range(first, ow, fw))
-                source = ((image * in_blocks + (p * fw + q) * phase + block) * h + iy) * w + (first + left) // fw
+                source = inputs.at(image * in_blocks + (p * fw + q) * phase + block, iy) + (first + left) // fw
                 row = b.let("row", source)
                 with b.loop("i", 0, count) as i:
                     value = b.load(k.args[op.x], (row + i) * lanes, lanes)
-                    k.finish(value, (task * ow + first + i * fw) * lanes, block * lanes, image, lanes)
+                    k.finish(value, (place + first + i * fw) * lanes, block * lanes, image, lanes)

@@ -22,7 +22,8 @@ class Template(Protocol):
     """One way to compute a fused region. It owns its whole bargain: packed constants, scratch, parameters, cost and code.
 
     A template that finds maps in bands (`Region.map_rows`) says so by one more method: `in_bands(region, target, params)` gives lists of
-    arguments, or of the result, of each of which all or none may lie so.
+    arguments, or of the result, of each of which all or none may lie so. One that finds images by `Region.map_rows`, too, so that they need not
+    follow each other, has `images_apart = True`.
     """
 
     name: str

@@ -19,6 +19,7 @@ from .template import kernel
 @kernel(TileUpsample)
 class UpsampleKernel(Move):
     name = "upsample"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -28,26 +29,27 @@ class UpsampleKernel(Move):
         op, b = k.anchor, k.b
         n, blocks, oh, ow, lanes = k.region.out.shape
         h, w = op.x.shape[2:4]
-        x = k.args[op.x]
+        x, inputs, results = k.args[op.x], *(k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
         ratios = [_ratio(size, out, op.align_corners, op.scales and op.scales[i]) for i, (size, out) in enumerate(((h, oh), (w, ow)))]
         with b.loop("task", 0, n * blocks * oh, tasks(k.threads, n * blocks * oh)) as task:
             plane, oy = b.let("plane", t.floordiv(task, oh)), b.let("oy", t.floormod(task, oh))
             image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
+            place = b.let("place", results.at(plane, oy))
             if op.mode == "nearest":
                 iy = _nearest(b, oy, ratios[0], h)
                 with b.loop("ox", 0, ow) as ox:
-                    value = b.load(x, ((plane * h + iy) * w + _nearest(b, ox, ratios[1], w)) * lanes, lanes)
-                    k.finish(value, (task * ow + ox) * lanes, channel, image, lanes)
+                    value = b.load(x, (inputs.at(plane, iy) + _nearest(b, ox, ratios[1], w)) * lanes, lanes)
+                    k.finish(value, (place + ox) * lanes, channel, image, lanes)
                 return
             rows = _linear(b, oy, ratios[0], h, op.align_corners)
             with b.loop("ox", 0, ow) as ox:
                 columns = _linear(b, ox, ratios[1], w, op.align_corners)
                 mixed = []
                 for iy, _ in rows:
-                    parts = [b.load(x, ((plane * h + iy) * w + ix) * lanes, lanes) * splat(share, lanes) for ix, share in columns]
+                    parts = [b.load(x, (inputs.at(plane, iy) + ix) * lanes, lanes) * splat(share, lanes) for ix, share in columns]
                     mixed.append(parts[0] + parts[1])
                 value = mixed[0] * splat(rows[0][1], lanes) + mixed[1] * splat(rows[1][1], lanes)
-                k.finish(value, (task * ow + ox) * lanes, channel, image, lanes)
+                k.finish(value, (place + ox) * lanes, channel, image, lanes)
 
 
 def _ratio(size: int, out: int, align_corners: bool, scale: float | None) -> float:

@@ -32,6 +32,7 @@ from .winograd_whole import Whole
 @kernel(TileConv2d)
 class Winograd:
     name = "winograd"
+    images_apart = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor

@@ -51,7 +51,7 @@ class Chunks(Phases):
         assert s is not None
         image, oy, ox = self._tile(p.kinds[0], first + tile)
         y, x = b.let("y", oy - g.top), b.let("x", ox - g.left)
-        plane = b.let("plane", ((image * g.in_blocks + kb) * g.h + y) * g.w + x)
+        plane = b.let("plane", self.inputs.at(image * g.in_blocks + kb, y) + x)
         places = self._places(0, count, tile, kb)
         with nullcontext() if begins is True else b.when(begins):
             for i in range(p.m):
@@ -106,7 +106,7 @@ class Chunks(Phases):
         pixels = -(-count * p.m * g.w // wide)
         share = -(-pixels * g.in_blocks // turns)
         at = b.let("at", turn * share)
-        plane = b.let("plane", (image * g.in_blocks + t.floordiv(at, pixels)) * (g.h * g.w))
+        plane = b.let("plane", self.inputs.at(image * g.in_blocks + t.floordiv(at, pixels), 0))
         start = b.let("start", (plane + pixel + t.floormod(at, pixels)) * g.lanes)
         for i in range(share):
             b.prefetch(self.k.args[self.k.anchor.x], start + i * g.lanes)
@@ -138,7 +138,7 @@ class Chunks(Phases):
             if op.b is not None:
                 bias = b.let("bias", b.load(self.k.args[op.b], out_block * lanes, lanes))
                 values = [v + bias for v in values]
-            to = b.let("to", (((image * g.out_blocks + out_block) * g.oh + oy + row * g.dh) * g.ow + ox) * lanes)
+            to = b.let("to", (self.results.at(image * g.out_blocks + out_block, oy + row * g.dh) + ox) * lanes)
             for j, value in enumerate(values):
                 with b.when(ox + j * g.dw < g.ow) if guard and (j or g.dw > 1) else nullcontext():
                     self.k.finish(b.value(value), to + j * (g.dw * lanes), out_block * lanes, image, lanes)

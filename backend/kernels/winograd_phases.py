@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tvm import tirx as t
 
-from ..region import Kernel
+from ..region import Kernel, MapRows
 from ..tir import Expr, const
 from .geometry import share
 from .micro import Tile, runs
@@ -30,6 +30,15 @@ class Phases(ABC):
     p: Plan
     worker: Expr = 0
     stage: tuple[int, ...] = (0,)
+
+    @property
+    def inputs(self) -> MapRows:
+        """Where rows of the input lie, in pixels."""
+        return self.k.region.map_rows(self.k.anchor.x).pixels(self.p.g.lanes)
+
+    @property
+    def results(self) -> MapRows:
+        return self.k.region.map_rows(self.k.region.result).pixels(self.p.g.lanes)
 
     @abstractmethod
     def emit(self) -> None:

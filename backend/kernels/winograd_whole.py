@@ -49,7 +49,7 @@ class Whole(Phases):
                 b.store(s, place + i * lanes, const(0.0, lanes=lanes), lanes)
         with b.loop("kb", *blocks) as kb, b.range("image", 0, g.n) as image:
             factor = self._factor(kb)
-            plane = b.let("plane", (image * g.in_blocks + kb) * (g.h * g.w))
+            plane = b.let("plane", self.inputs.at(image * g.in_blocks + kb, 0))
             with b.loop("row", 0, min(g.h, high - g.top)) as row, b.loop("column", 0, min(g.w, wide - g.left)) as column:
                 value = b.load(self.k.args[self.k.anchor.x], (plane + row * g.w + column) * lanes, lanes)
                 b.store(s, place + ((row + g.top) * wide + column + g.left) * lanes, value, lanes)
@@ -89,7 +89,7 @@ class Whole(Phases):
         source = self._sources(number, count, tile, ob)
         rows = [transform_output(b, p.m, [b.let("m", b.load(scratch, source[plane], lanes)) for plane in numbers[i]]) for i in mine]
         rows = [[b.value(v) for v in row] for row in rows]
-        to = b.let("to", (((image * g.out_blocks + out_block) * g.oh + oy) * g.ow + ox) * lanes)
+        to = b.let("to", (self.results.at(image * g.out_blocks + out_block, oy) + ox) * lanes)
         whole = (g.oh - kind.top * g.dh) % (kind.rows * g.dh) == 0 and (g.ow - kind.left * g.dw) % (kind.columns * g.dw) == 0
         for j in range(kind.columns):
             for i, share in enumerate(self._shares(kind, mine, [row[j] for row in rows])):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from ...ir.op import Const, Value
 from ...ir.ops import (
     AdaptivePool2d,
@@ -134,4 +136,20 @@ def gather_of_all(op: ChannelGather) -> Result:
     return op.xs[0] if len(op.xs) == 1 and op.channels == tuple(range(op.xs[0].shape[1])) else None
 
 
-RULES = (concat_channels, slice_channels, select_channels, shuffle_channels, shuffle_by_hand, gather_of_gather, gather_of_all)
+@rewrite
+def order_is_free(op: Conv2d) -> Result:
+    """conv2d(gather(a, b), w) -> conv2d(gather(a, b), w'), channels in the order of a and b   each input channel of w with the one it multiplies
+
+    A shuffle before a convolution is gone then: the gather takes channels that lie side by side.
+    """
+    gather_ = op.x.op
+    if not isinstance(gather_, ChannelGather) or op.groups > 1 or not op.x.single_use or not isinstance(op.w.op, Const):
+        return None
+    order = sorted(range(len(gather_.channels)), key=lambda i: gather_.channels[i])
+    if order == list(range(len(order))):
+        return None
+    x = gather_.rebuilt(channels=tuple(gather_.channels[i] for i in order))
+    return op.rebuilt(x=x.out, w=Const(np.ascontiguousarray(op.w.op.array[:, order]), loc=op.w.op.loc))
+
+
+RULES = (concat_channels, slice_channels, select_channels, shuffle_channels, shuffle_by_hand, gather_of_gather, gather_of_all, order_is_free)

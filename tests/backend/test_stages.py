@@ -51,7 +51,7 @@ def stages(threads: int = 1) -> dict[str, Graph]:
 
 def test_stages_come_in_order_and_leave_the_input_alone() -> None:
     before = str(traced(TwoHeads))
-    assert list(stages()) == ["prepare", "legalize", "fuse", "layout", "schedule", "chain", "views", "bands", "plan"] == list(STAGES)
+    assert list(stages()) == ["prepare", "legalize", "fuse", "layout", "schedule", "views", "absorb", "chain", "bands", "plan"] == list(STAGES)
     assert str(traced(TwoHeads)) == before
 
 
@@ -93,7 +93,9 @@ def test_what_each_stage_adds() -> None:
 
 
 def test_unknown_stage() -> None:
-    with pytest.raises(TersorError, match="unknown stage 'tune'; stages: prepare, legalize, fuse, layout, schedule, chain, views, bands, plan"):
+    with pytest.raises(
+        TersorError, match="unknown stage 'tune'; stages: prepare, legalize, fuse, layout, schedule, views, absorb, chain, bands, plan"
+    ):
         resume(traced(TwoHeads), "tune", resolve("cpu"))
 
 

@@ -1,0 +1,193 @@
+"""Gathers of channels that the pointwise convolution behind them does: which are absorbed, and that results stay right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from backend_run import TARGETS, check, conv, graph_of, lowered
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planned import execute
+
+from tersor.backend.legalize import legalize
+from tersor.backend.lower import lower, resume
+from tersor.backend.target import resolve
+from tersor.backend.tile import ChannelGather, Fused
+from tersor.ir.graph import Graph
+from tersor.ir.op import Const, Value
+from tersor.ir.ops import Add, ChannelShuffle, Concat, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Slice
+from tersor.ir.save import load, save
+
+SHAPE = (1, 3, 12, 10)
+
+
+def cut(x: Value, start: int, stop: int, step: int = 1) -> Value:
+    return Slice(x, 1, start, stop, step).out
+
+
+def shuffle_unit(x: Value) -> Value:
+    """Half of the channels goes on, the other half is convolved, and both are shuffled (ShuffleNetV2)."""
+    y = Relu(conv(x, 58)).out
+    for i in range(3):
+        left, right = cut(y, 0, 29), cut(y, 29, 58)
+        branch = conv(conv(Relu(conv(right, 29, seed=i)).out, 29, 3, groups=29), 29, seed=i + 1)
+        y = ChannelShuffle(Concat([left, Relu(branch).out], 1).out, 2).out
+    return conv(y, 33)
+
+
+def normed(x: Value) -> Value:
+    """A batch norm and an activation stand between (DenseNet)."""
+    y = Concat([Relu(conv(x, 20)).out, conv(x, 32, 3), conv(x, 7, 3)], 1).out
+    rng = np.random.default_rng(0)
+    scale, shift = (Const(rng.standard_normal((1, 59, 1, 1)).astype(np.float32)) for _ in range(2))
+    return conv(Relu(Add(Mul(y, scale.out), shift.out)).out, 40)
+
+
+def exponentials(x: Value) -> Value:
+    y = Concat([conv(x, 20), conv(x, 20, 3)], 1).out
+    return Sigmoid(conv(Mul(y, Sigmoid(y)).out, 20)).out
+
+
+def few_outputs(x: Value) -> Value:
+    """Outputs that are dot products beside whole vectors."""
+    return conv(Concat([conv(x, 24), conv(x, 24, 3)], 1).out, 18)
+
+
+def residual(x: Value) -> Value:
+    y = conv(x, 20)
+    return Relu(Add(conv(Concat([y, conv(x, 9, 3)], 1).out, 20), y)).out
+
+
+def strided(x: Value) -> Value:
+    """Channels backwards are not among a slice's, but every second one is."""
+    return conv(Concat([cut(conv(x, 40), 1, 40, 2), conv(x, 5, 3)], 1).out, 70)
+
+
+def repeated(x: Value) -> Value:
+    y = conv(x, 20)
+    return conv(Concat([y, conv(x, 5, 3), y], 1).out, 20)
+
+
+def two_readers(x: Value) -> Value:
+    y = Concat([conv(x, 20), conv(x, 9, 3)], 1).out
+    return Add(conv(y, 20), conv(Relu(conv(y, 30)).out, 20)).out
+
+
+ABSORBED: dict[Callable[..., Any], int] = {
+    shuffle_unit: 4, normed: 1, exponentials: 1, few_outputs: 1, residual: 1, strided: 1, repeated: 1, two_readers: 2
+}  # fmt: skip
+
+
+HOW = [(1, TARGETS[0], 1), (2, TARGETS[0], 1), (3, TARGETS[0], 2), (1, TARGETS[1], 3), (2, TARGETS[2], 2)]
+
+
+@pytest.mark.parametrize("threads, target, images", HOW)
+@pytest.mark.parametrize("case", ABSORBED, ids=lambda case: case.__name__)
+def test_no_kernel_is_left(case: Callable[..., Any], threads: int, target: str, images: int) -> None:
+    compiled = check(graph_of(case, (images, *SHAPE[1:])), threads=threads, target=target)
+    if target == TARGETS[0] and resolve(target).lanes == 16:
+        assert compiled.templates.count("gathered_gemm") == ABSORBED[case] and "channel_gather" not in compiled.templates
+        execute(compiled.graph, threads)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (7, 7), (5, 3), (28, 28), (1, 33)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sizes(size: tuple[int, int], threads: int) -> None:
+    assert "gathered_gemm" in check(graph_of(normed, (1, 3, *size)), threads=threads).templates
+
+
+def also_read_by_3x3(x: Value) -> list[Value]:
+    y = Concat([conv(x, 20), conv(x, 9, 3)], 1).out
+    return [conv(y, 20), conv(y, 20, 3)]
+
+
+def added_too(x: Value) -> list[Value]:
+    y = Concat([conv(x, 20), conv(x, 9, 3)], 1).out
+    return [Add(conv(y, 29), y).out]
+
+
+def an_output(x: Value) -> list[Value]:
+    y = Concat([conv(x, 20), conv(x, 9, 3)], 1).out
+    return [conv(y, 20), y]
+
+
+def pooled(x: Value) -> list[Value]:
+    return [MaxPool2d(Concat([conv(x, 20), conv(x, 9, 3)], 1), (2, 2), (2, 2), (0, 0, 0, 0)).out]
+
+
+def with_a_map(x: Value) -> list[Value]:
+    """The tail of the gather reads a map, which lies elsewhere than what is gathered."""
+    y, z = Concat([conv(x, 20), conv(x, 9, 3)], 1).out, conv(x, 29)
+    return [conv(Relu(Add(y, z)).out, 20)]
+
+
+@pytest.mark.parametrize("case", [also_read_by_3x3, added_too, an_output, pooled, with_a_map], ids=lambda case: case.__name__)
+def test_what_must_copy(case: Callable[..., Any]) -> None:
+    templates = check(graph_of(case, SHAPE)).templates
+    assert "channel_gather" in templates and "gathered_gemm" not in templates
+
+
+def test_bands() -> None:
+    """Sources and result lie in bands, each by itself."""
+
+    def network(x: Value) -> Value:
+        y = Relu(conv(x, 20)).out
+        z = conv(Concat([conv(y, 20), conv(y, 9, seed=1)], 1).out, 32)
+        return conv(conv(z, 32, 3, groups=32), 20)
+
+    for threads in (2, 3):
+        graph = check(graph_of(network, (1, 3, 12, 10)), threads=threads).graph
+        (op,) = [op for op in graph.ops if isinstance(op, Fused) and op.template == "gathered_gemm"]
+        assert op.bands == threads and all(v.op.bands == threads for v in op.args if isinstance(v.op, Fused))
+
+
+def test_the_order_of_channels_is_in_the_weights() -> None:
+    """Of a shuffle nothing is left before a convolution: each operand's channels lie side by side."""
+    graph = graph_of(lambda x: Conv2d(ChannelShuffle(Relu(conv(x, 6)), 2), Const(np.arange(12, dtype=np.float32).reshape(2, 6, 1, 1))), SHAPE)
+    target = resolve("cpu")
+    (last,) = [op for op in legalize(graph, target).ops if isinstance(op, Conv2d) and op.out.shape[1] == 2]
+    assert not isinstance(last.x.op, ChannelGather)
+    assert isinstance(last.w.op, Const) and last.w.op.array[0, :, 0, 0].tolist() == [0, 2, 4, 1, 3, 5]
+
+
+def random_network(x: Value, seed: int) -> list[Value]:
+    """Maps joined, cut and shuffled in all ways, with and without tails, before convolutions of one pixel."""
+    rng = random.Random(seed)
+    maps = [Relu(conv(x, rng.choice([16, 20, 33]))).out]
+    for i in range(rng.randint(2, 6)):
+        y = rng.choice(maps)
+        match rng.randrange(3):
+            case 0:
+                y = Concat([rng.choice(maps) for _ in range(rng.randint(2, 3))], 1).out
+            case 1:
+                start = rng.randrange(y.shape[1])
+                y = cut(y, start, rng.randint(start + 1, y.shape[1]), rng.randint(1, 3))
+            case 2:
+                y = ChannelShuffle(y, rng.choice([g for g in range(1, 5) if y.shape[1] % g == 0])).out
+        y = Relu(y).out if rng.randrange(2) else y
+        maps.append(Relu(conv(y, rng.choice([9, 16, 40]), seed=i)).out)
+    return [conv(maps[-1], 5)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 3))
+def test_random_networks_on_paper(seed: int, threads: int, images: int) -> None:
+    execute(lowered(graph_of(lambda x: random_network(x, seed), (images, *SHAPE[1:])), threads=threads), threads)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_networks(seed: int) -> None:
+    check(graph_of(lambda x: random_network(x, seed), (1 + seed % 3, *SHAPE[1:])), threads=1 + seed % 2)
+
+
+def test_a_stage_can_be_resumed(tmp_path: Path) -> None:
+    graph, target = graph_of(shuffle_unit, SHAPE), resolve("cpu")
+    stages: dict[str, Graph] = {}
+    whole = lower(graph, target, 2, lambda name, g: stages.update({name: g.clone()}))
+    save(stages["absorb"], tmp_path / "absorb.tersor")
+    assert str(resume(load(tmp_path / "absorb.tersor"), "absorb", target, 2)) == str(whole)
