@@ -106,6 +106,18 @@ def also_read_by_3x3(x: Value) -> list[Value]:
     return [conv(y, 20), conv(y, 20, 3)]
 
 
+def product_of_patches(x: Value) -> list[Value]:
+    """Another convolution that the template `gemm` computes."""
+    return [
+        conv(
+            Concat([conv(MaxPool2d(x, (5, 3), (1, 1), (0, 0, 0, 0)).out, 20), conv(MaxPool2d(x, (5, 3), (1, 1), (0, 0, 0, 0)).out, 9, 3)], 1).out,
+            128,
+            5,
+            2,
+        )
+    ]
+
+
 def added_too(x: Value) -> list[Value]:
     y = Concat([conv(x, 20), conv(x, 9, 3)], 1).out
     return [Add(conv(y, 29), y).out]
@@ -126,7 +138,7 @@ def with_a_map(x: Value) -> list[Value]:
     return [conv(Relu(Add(y, z)).out, 20)]
 
 
-@pytest.mark.parametrize("case", [also_read_by_3x3, added_too, an_output, pooled, with_a_map], ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", [also_read_by_3x3, product_of_patches, added_too, an_output, pooled, with_a_map], ids=lambda case: case.__name__)
 def test_what_must_copy(case: Callable[..., Any]) -> None:
     templates = check(graph_of(case, SHAPE)).templates
     assert "channel_gather" in templates and "gathered_gemm" not in templates
