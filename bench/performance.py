@@ -15,7 +15,7 @@ from . import costs_report, kernels_report, latency_report, precision_report, tu
 ROOT = Path(__file__).parents[1]
 #: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
 SHARE = 0.05
-SOURCES = ("latency", "other_geometry", "costs", "precision", "tuning", "kernels")
+SOURCES = ("latency", "latency_znver4", "other_geometry", "costs", "precision", "tuning", "kernels")
 
 INTRODUCTION = """\
 # Performance
@@ -28,10 +28,11 @@ Figures of another machine say little about yours; [measure on your own](#on-you
 Seven networks with random weights. A comparison that is lost stays in the table, and an engine that does not run is named with its reason.
 """
 
-OTHER_PROCESSOR = """\
-## Another processor
+ZEN4 = """\
+## A processor without a database
 
-The seven on a machine that the shipped database has no entries for: all choices are the cost model's.
+The seven on a Zen 4 machine (`python -m tersor.bench.latency --name latency_znver4`), for which no database is shipped: all choices are the cost
+model's.
 """
 
 OTHER_GEOMETRY = """\
@@ -104,7 +105,7 @@ print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
 
 def page(results: Path, out: Path) -> str:
     """The text of the page at `out`, from the JSON files SOURCES in `results`."""
-    latency, other, costs, precision, tuning, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
+    latency, zen4, other, costs, precision, tuning, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
     link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
     lines = [
         INTRODUCTION,
@@ -113,7 +114,10 @@ def page(results: Path, out: Path) -> str:
         "",
         f"![Time of each engine as a multiple of the best peer's]({link}/latency.png)",
         "",
-        *other_processors(results),
+        ZEN4,
+        *latency_report.about(zen4),
+        *latency_report.tables(zen4, level="###"),
+        "",
         OTHER_GEOMETRY,
         *latency_report.about(other),
         *latency_report.tables(other, level="###"),
@@ -139,15 +143,6 @@ def page(results: Path, out: Path) -> str:
         OWN_MACHINE,
     ]
     return "\n".join(lines)
-
-
-def other_processors(results: Path) -> list[str]:
-    """Runs of the same comparison under other names: latency_<processor>.json."""
-    lines: list[str] = []
-    for path in sorted(results.glob("latency_*.json")):
-        latency = json.loads(path.read_text())
-        lines += [OTHER_PROCESSOR, *latency_report.about(latency), *latency_report.tables(latency, level="###"), ""]
-    return lines
 
 
 def main() -> None:

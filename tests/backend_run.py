@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+import tempfile
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import tvm
 
 from tersor.backend.artifact import Step
 from tersor.backend.emit import Emitter
-from tersor.backend.lower import STAGES
+from tersor.backend.lower import STAGES, lower, resume
 from tersor.backend.native import runtime
 from tersor.backend.schedule import schedule
 from tersor.backend.target import resolve
@@ -25,6 +27,7 @@ from tersor.ir.evaluate import evaluate, to_numpy, to_torch
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Op, Value
 from tersor.ir.ops import Conv2d
+from tersor.ir.save import load, save
 from tersor.ir.types import Tensor
 
 #: Vector widths of 16, 8 and 4 f32; the first is this machine's own where it has AVX-512.
@@ -65,6 +68,20 @@ def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = T
         if name not in ("prepare", *(() if legal else ("legalize",))):
             graph = stage(graph, facts, threads)
     return graph
+
+
+def resumes(graph: Graph, *stages: str, threads: int = 1) -> dict[str, Graph]:
+    """Each of these stages, saved, read back and continued, ends in the same plan. Returns the graph after every stage."""
+    seen: dict[str, Graph] = {}
+    target = resolve("cpu")
+    lower(graph, target, threads, lambda stage, after: seen.update({stage: after.clone()}), tuned=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in stages:
+            save(seen[stage], Path(folder) / "stage.mlir", Path(folder) / "stage.safetensors")
+            again = load(Path(folder) / "stage.mlir", Path(folder) / "stage.safetensors")
+            assert str(again) == str(seen[stage])
+            assert str(resume(again, stage, target, threads)) == str(seen["plan"])
+    return seen
 
 
 @functools.cache

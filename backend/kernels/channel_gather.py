@@ -62,18 +62,13 @@ class ChannelGatherKernel(Move):
         return [*([x] for x in op.xs), region.alike]
 
     def emit(self, k: Kernel) -> None:
-        op, b, lanes = k.anchor, k.b, k.anchor.lanes
-        sources = Sources(k)
+        b, sources = k.b, Sources(k)
         step, plane = sources.result
         chunk = min(k.params["chunk"], sources.pixels)
         chunks = -(-sources.pixels // chunk)
         with b.loop("task", 0, sources.count * chunks, tasks(k.threads, sources.count * chunks)) as task:
             number, part = b.let("number", t.floordiv(task, chunks)), b.let("part", t.floormod(task, chunks))
-            for recipe, first, blocks in recipes(op, lanes):
-                with b.range("i", 0, blocks) as i, b.loop("p", part * chunk, t.min(sources.pixels, (part + 1) * chunk)) as p:
-                    block = first + i
-                    offset = number * step + block * plane + p * lanes
-                    k.finish(sources.merged(recipe, number, block, p), offset, block * lanes, sources.image(number), lanes)
+            sources.gather(number, part * chunk, t.min(sources.pixels, (part + 1) * chunk), number * step, plane)
 
 
 class Sources:
@@ -92,10 +87,16 @@ class Sources:
         self.result = result.cut(bands)
         self._steps = [r.cut(bands) for r in rows]
 
-    def image(self, number: Expr) -> Expr:
-        return number if self.bands == 1 else 0
+    def gather(self, number: Expr, first: Expr, stop: Expr, to: Expr, plane: int) -> None:
+        """All channels of some pixels of an image or band, with the tail. to: where its pixel 0 lies in the result; plane: floats between blocks."""
+        k, lanes = self.k, self.lanes
+        for recipe, begin, blocks in recipes(k.anchor, lanes):
+            with k.b.range("i", 0, blocks) as i, k.b.loop("p", first, stop) as p:
+                block = begin + i
+                value = self._merged(recipe, number, block, p)
+                k.finish(value, to + block * plane + p * lanes, block * lanes, number if self.bands == 1 else 0, lanes)
 
-    def merged(self, recipe: Recipe, number: Expr, block: Expr, p: Expr) -> Expr:
+    def _merged(self, recipe: Recipe, number: Expr, block: Expr, p: Expr) -> Expr:
         """The lanes of a block at pixel p of an image or band, one source vector after the other."""
         b, lanes, op, value = self.k.b, self.lanes, self.k.anchor, None
         for operand, at in dict.fromkeys((operand, at) for operand, at, _ in recipe):

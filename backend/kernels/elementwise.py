@@ -65,7 +65,7 @@ def walk(k: Kernel, operands: Sequence[Value]) -> tuple[Sequence[int], list[Sequ
     def along(v: Value) -> Sequence[int]:
         if v.shape != out.shape:
             strides = broadcast_strides(v.shape, shape)
-            return (k.region.map_rows(v).apart, *strides[1:]) if v.shape[:1] == out.shape[:1] != (1,) and v.type.layout else strides
+            return (k.region.map_rows(v).apart, *strides[1:]) if v.type.layout is not None and v.shape[0] > 1 else strides
         step, plane = k.region.map_rows(v).cut(bands)
         return (step, plane, *strides_of(shape)[2:])
 

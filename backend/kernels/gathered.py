@@ -21,7 +21,7 @@ from ..region import Kernel, Region, operand_kind
 from ..target import Target
 from ..tile import TileChannelGather, TileConv2d
 from ..tir import Expr
-from .channel_gather import ChannelGatherKernel, Sources, recipes
+from .channel_gather import ChannelGatherKernel, Sources
 from .conv import Channels, conv_window
 from .conv_gemm import Gemm, Product, output_groups
 from .geometry import share, workers
@@ -79,8 +79,8 @@ class _Code:
         assert k.scratch is not None
         gather, conv = k.region.stages
         anchor: Any = conv.anchor
-        self.gather, self.conv = replace(k, region=gather, out=k.scratch), replace(k, region=conv, args={**k.args, anchor.x: k.scratch})
-        self.sources = sources = Sources(self.gather, conv.map_rows(conv.result))
+        self.conv = replace(k, region=conv, args={**k.args, anchor.x: k.scratch})
+        self.sources = sources = Sources(replace(k, region=gather, out=k.scratch), conv.map_rows(conv.result))
         g = conv_window(conv)
         self.chunk = min(chunk_of(k.region, k.params), sources.pixels)
         self.chunks = -(-sources.pixels // self.chunk)
@@ -114,14 +114,10 @@ class _Code:
 
     def _chunk(self, number: Expr, first: Expr, count: int, part: Expr, fresh: Expr | None) -> None:
         """All outputs, or a part of them, for `count` pixels of an image or band from the first on."""
-        k, b, lanes = self.gather, self.conv.b, self.sources.lanes
+        b = self.conv.b
+        source = b.let("source", self.place - first * self.sources.lanes)
         with nullcontext() if fresh is None else b.when(fresh):
-            for recipe, begin, blocks in recipes(k.anchor, lanes):
-                with b.range("i", 0, blocks) as i, b.loop("p", 0, count) as p:
-                    block = begin + i
-                    offset = self.place + block * self.plane + p * lanes
-                    k.finish(self.sources.merged(recipe, number, block, first + p), offset, block * lanes, self.sources.image(number), lanes)
-        source = b.let("source", self.place - first * lanes)
+            self.sources.gather(number, first, first + count, source, self.plane)
         for product in self.products:
             with b.loop("group", *share(part, product.count, self.parts)) as group:
                 product.begin(number, group, source)

@@ -138,18 +138,20 @@ def gather_of_all(op: ChannelGather) -> Result:
 
 @rewrite
 def order_is_free(op: Conv2d) -> Result:
-    """conv2d(gather(a, b), w) -> conv2d(gather(a, b), w'), channels in the order of a and b   each input channel of w with the one it multiplies
+    """conv2d(gather(a, b), w) -> conv2d(gather(a, b), w'), channels once each and in the order of a and b
 
-    A shuffle before a convolution is gone then: the gather takes channels that lie side by side.
+    w'[:, i] is the sum of w[:, j] over the j that read the same channel. A shuffle before a convolution is gone then: the gather takes channels that
+    lie side by side.
     """
-    gather_ = op.x.op
-    if not isinstance(gather_, ChannelGather) or op.groups > 1 or not op.x.single_use or not isinstance(op.w.op, Const):
+    source = op.x.op
+    if not isinstance(source, ChannelGather) or op.groups > 1 or not op.x.single_use or not isinstance(op.w.op, Const):
         return None
-    order = sorted(range(len(gather_.channels)), key=lambda i: gather_.channels[i])
-    if order == list(range(len(order))):
+    channels, where = np.unique(source.channels, return_inverse=True)
+    if channels.tolist() == list(source.channels):
         return None
-    x = gather_.rebuilt(channels=tuple(gather_.channels[i] for i in order))
-    return op.rebuilt(x=x.out, w=Const(np.ascontiguousarray(op.w.op.array[:, order]), loc=op.w.op.loc))
+    w = np.zeros((op.w.shape[0], len(channels), *op.kernel), op.w.type.dtype)
+    np.add.at(w.swapaxes(0, 1), where, op.w.op.array.swapaxes(0, 1))
+    return op.rebuilt(x=source.rebuilt(channels=tuple(channels.tolist())).out, w=Const(w, loc=op.w.op.loc))
 
 
 RULES = (concat_channels, slice_channels, select_channels, shuffle_channels, shuffle_by_hand, gather_of_gather, gather_of_all, order_is_free)

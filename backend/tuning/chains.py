@@ -28,7 +28,7 @@ def chain_tasks(graphs: Sequence[Graph], target: Target, threads: int, tuned: Da
     tasks: dict[str, Task] = {}
     gains: dict[str, float] = {}
     for graph in graphs:
-        for op in lower(graph, target, threads, tuned=tuned or False, until="schedule").ops:
+        for op in lower(graph, target, threads, tuned=tuned or False, until="absorb").ops:
             for length in range(2, LONGEST + 1) if isinstance(op, Fused) else ():
                 found = linked(op, length, target, threads)  # type: ignore[arg-type]
                 if found is None:

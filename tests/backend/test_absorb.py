@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from backend_run import TARGETS, check, conv, graph_of, lowered
+from backend_run import TARGETS, check, conv, graph_of, lowered, resumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
 
 from tersor.backend.legalize import legalize
-from tersor.backend.lower import lower, resume
 from tersor.backend.target import resolve
 from tersor.backend.tile import ChannelGather, Fused
-from tersor.ir.graph import Graph
+from tersor.backend.tuning.chains import chain_tasks
 from tersor.ir.op import Const, Value
 from tersor.ir.ops import Add, ChannelShuffle, Concat, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Slice
-from tersor.ir.save import load, save
 
 SHAPE = (1, 3, 12, 10)
 
@@ -64,7 +61,7 @@ def residual(x: Value) -> Value:
 
 
 def strided(x: Value) -> Value:
-    """Channels backwards are not among a slice's, but every second one is."""
+    """Every second channel."""
     return conv(Concat([cut(conv(x, 40), 1, 40, 2), conv(x, 5, 3)], 1).out, 70)
 
 
@@ -167,6 +164,25 @@ def test_the_order_of_channels_is_in_the_weights() -> None:
     assert isinstance(last.w.op, Const) and last.w.op.array[0, :, 0, 0].tolist() == [0, 2, 4, 1, 3, 5]
 
 
+def test_a_channel_that_is_read_twice_is_read_once() -> None:
+    """With the sum of its weights: of the same map beside itself no gather is left."""
+    graph = graph_of(
+        lambda x: Conv2d(Concat([y := Relu(conv(x, 3)).out, y], 1).out, Const(np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1))), SHAPE
+    )
+    (last,) = [op for op in legalize(graph.clone(), resolve("cpu")).ops if isinstance(op, Conv2d) and op.out.shape[1] == 1]
+    assert not isinstance(last.x.op, ChannelGather)
+    assert isinstance(last.w.op, Const) and last.w.op.array[0, :, 0, 0].tolist() == [3, 5, 7]
+    check(graph)
+
+
+def test_no_chain_is_tuned_for_what_a_gather_is_absorbed_in() -> None:
+    def network(x: Value) -> Value:
+        return conv(conv(conv(Concat([conv(x, 20), conv(x, 9, 3)], 1).out, 48), 48, 3, groups=48), 32)
+
+    keys = [task.key for task in chain_tasks([graph_of(network, SHAPE)], resolve("cpu"), 1, None)]
+    assert len(keys) == 1 and "g48" in keys[0].split(" + ")[0]
+
+
 def random_network(x: Value, seed: int) -> list[Value]:
     """Maps joined, cut and shuffled in all ways, with and without tails, before convolutions of one pixel."""
     rng = random.Random(seed)
@@ -197,9 +213,5 @@ def test_random_networks(seed: int) -> None:
     check(graph_of(lambda x: random_network(x, seed), (1 + seed % 3, *SHAPE[1:])), threads=1 + seed % 2)
 
 
-def test_a_stage_can_be_resumed(tmp_path: Path) -> None:
-    graph, target = graph_of(shuffle_unit, SHAPE), resolve("cpu")
-    stages: dict[str, Graph] = {}
-    whole = lower(graph, target, 2, lambda name, g: stages.update({name: g.clone()}))
-    save(stages["absorb"], tmp_path / "absorb.tersor")
-    assert str(resume(load(tmp_path / "absorb.tersor"), "absorb", target, 2)) == str(whole)
+def test_a_stage_can_be_resumed() -> None:
+    assert "gathered_gemm" in str(resumes(graph_of(shuffle_unit, SHAPE), "absorb", threads=2)["absorb"])
