@@ -29,10 +29,10 @@ Seven networks with random weights. A comparison that is lost stays in the table
 """
 
 ZEN4 = """\
-## A processor without a database
+## Another processor
 
-The seven on a Zen 4 machine (`python -m tersor.bench.latency --name latency_znver4`), for which no database is shipped: all choices are the cost
-model's.
+The seven on a Zen 4 machine (`python -m tersor.bench.latency --name latency_znver4`), which has vectors of the same length and less than half the
+multiply-adds a second.
 """
 
 OTHER_GEOMETRY = """\
