@@ -3,7 +3,8 @@
     tile.fused { channel_gather; mul; add; relu } -> tile.fused { conv2d 1x1 }   =>   tile.fused { channel_gather; mul; add; relu; conv2d 1x1 }
 
 A region means its ops in sequence, so this is exact. A gather with several readers goes into each of them, if all can take it. Which kernels can,
-templates say by `reader`: the name of the template that they are with a gather before it. Parameters, and who chose them, are those of the reader.
+templates say by `readers`: the name of the template that they are with a gather before it, whose parameters they take, and of others in whose place
+they are used too, since no template is so much faster that it is worth a copy; then the cost model chooses parameters.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ..ir.op import Op
 from .chain import merged
 from .kernels.template import templates_for
 from .region import Region, root
+from .schedule import modelled
 from .target import Target
 from .tile import Fused, TileChannelGather
 
@@ -23,7 +25,7 @@ def absorb(graph: Graph, target: Target, threads: int) -> Graph:
     for op in graph.ops:
         if isinstance(op, Fused) and isinstance(op.body.ops[0], TileChannelGather) and not op.view and op.out not in outputs:
             readers = list(dict.fromkeys(op.out.users))
-            together = [_together(op, reader, target) for reader in readers]
+            together = [_together(op, reader, target, threads) for reader in readers]
             for reader, new in zip(readers, together):
                 if new is not None and None not in together:
                     graph.replace(reader, new)
@@ -32,13 +34,18 @@ def absorb(graph: Graph, target: Target, threads: int) -> Graph:
     return graph
 
 
-def _together(gather: Fused, reader: Op, target: Target) -> Fused | None:
+def _together(gather: Fused, reader: Op, target: Target, threads: int) -> Fused | None:
     """A reader that gathers by itself; None where its kernel cannot."""
     if not isinstance(reader, Fused):
         return None
     new = merged([gather, reader])
+    region = Region(new)
     for template in templates_for(gather.body.ops[0]):
-        if getattr(template, "reader", None) == reader.template and template.accepts(Region(new), target):
+        readers: tuple[str, ...] = getattr(template, "readers", ())
+        if reader.template in readers and template.accepts(region, target):
             new.template, new.params, new.chosen = template.name, reader.params, reader.chosen
+            if reader.template != readers[0]:
+                choice = modelled(region, target, [(template, params) for params in template.candidates(region, target, threads)])
+                new.params, new.chosen = choice.params, choice.chosen
             return new
     return None

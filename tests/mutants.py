@@ -399,6 +399,27 @@ MUTANTS = (
         "tests/backend/test_absorb.py",
     ),
     Mutant(
+        "a gather is absorbed by what else computes single pixels",
+        "backend/kernels/gathered.py",
+        "readers = (Gemm.name, Direct.name)",
+        "readers = (Gemm.name,)",
+        "tests/backend/test_absorb.py",
+    ),
+    Mutant(
+        "a part's depthwise weights are those of its channels",
+        "backend/legalize/channels.py",
+        "w = Const(op.w.op.array[here]",
+        "w = Const(op.w.op.array[: len(here)]",
+        "tests/backend/test_absorb.py",
+    ),
+    Mutant(
+        "a depthwise convolution is divided only before convolutions that gather",
+        "backend/legalize/channels.py",
+        " or not only_multiplied(op.out):",
+        ":",
+        "tests/backend/test_absorb.py",
+    ),
+    Mutant(
         "weights follow the order of the channels they multiply",
         "backend/legalize/channels.py",
         "where, op.w.op.array.swapaxes(0, 1)",

@@ -23,6 +23,7 @@ from ..tile import TileChannelGather, TileConv2d
 from ..tir import Expr
 from .channel_gather import ChannelGatherKernel, Sources
 from .conv import Channels, conv_window
+from .conv_direct import Direct
 from .conv_gemm import Gemm, Product, output_groups
 from .geometry import share, workers
 from .template import Params, kernel
@@ -34,7 +35,7 @@ class GatheredGemm:
 
     name = "gathered_gemm"
     images_apart = True
-    reader = Gemm.name
+    readers = (Gemm.name, Direct.name)
 
     def accepts(self, region: Region, target: Target) -> bool:
         stages = region.stages

@@ -37,7 +37,7 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
         *LOWERINGS,
         bn_to_scale_shift,
         *elementwise.RULES,
-        *channels.RULES,
+        *channels.rules(target.lanes),
         *pixels.RULES,
         *pooling.RULES,
         *computed.RULES,

@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
 
+from tersor.backend.kernels.conv_gemm import Gemm
 from tersor.backend.legalize import legalize
+from tersor.backend.lower import lower, resume
+from tersor.backend.region import Region
 from tersor.backend.target import resolve
 from tersor.backend.tile import ChannelGather, Fused
 from tersor.backend.tuning.chains import chain_tasks
@@ -75,8 +78,16 @@ def two_readers(x: Value) -> Value:
     return Add(conv(y, 20), conv(Relu(conv(y, 30)).out, 20)).out
 
 
+def stage_end(x: Value) -> Value:
+    """A depthwise convolution and one of single pixels read shuffled channels (ShuffleNetV2)."""
+    y = ChannelShuffle(Concat([Relu(conv(x, 58)).out, Relu(conv(x, 58, 3)).out], 1), 2).out
+    left = conv(Relu(conv(y, 116, 3, stride=2, groups=116)).out, 20)
+    right = conv(conv(Relu(conv(y, 30)).out, 30, 3, stride=2, groups=30), 20, seed=1)
+    return Add(left, right).out
+
+
 ABSORBED: dict[Callable[..., Any], int] = {
-    shuffle_unit: 4, normed: 1, exponentials: 1, few_outputs: 1, residual: 1, strided: 1, repeated: 1, two_readers: 2
+    shuffle_unit: 4, normed: 1, exponentials: 1, few_outputs: 1, residual: 1, strided: 1, repeated: 1, two_readers: 2, stage_end: 2
 }  # fmt: skip
 
 
@@ -129,16 +140,42 @@ def pooled(x: Value) -> list[Value]:
     return [MaxPool2d(Concat([conv(x, 20), conv(x, 9, 3)], 1), (2, 2), (2, 2), (0, 0, 0, 0)).out]
 
 
+def depthwise_output(x: Value) -> list[Value]:
+    return [conv(Concat([conv(x, 20), conv(x, 9, 3)], 1).out, 29, 3, groups=29)]
+
+
+def many_small_parts(x: Value) -> list[Value]:
+    """A depthwise convolution of each would take four times as long."""
+    return [conv(conv(Concat([conv(x, 4, seed=i) for i in range(8)], 1).out, 32, 3, groups=32), 20)]
+
+
 def with_a_map(x: Value) -> list[Value]:
     """The tail of the gather reads a map, which lies elsewhere than what is gathered."""
     y, z = Concat([conv(x, 20), conv(x, 9, 3)], 1).out, conv(x, 29)
     return [conv(Relu(Add(y, z)).out, 20)]
 
 
-@pytest.mark.parametrize("case", [also_read_by_3x3, product_of_patches, added_too, an_output, pooled, with_a_map], ids=lambda case: case.__name__)
+@pytest.mark.parametrize(
+    "case",
+    [also_read_by_3x3, product_of_patches, added_too, an_output, pooled, depthwise_output, many_small_parts, with_a_map],
+    ids=lambda case: case.__name__,
+)
 def test_what_must_copy(case: Callable[..., Any]) -> None:
     templates = check(graph_of(case, SHAPE)).templates
     assert "channel_gather" in templates and "gathered_gemm" not in templates
+
+
+def test_other_templates_give_way() -> None:
+    """A convolution that the database computes by `direct` gathers as well; what the model chooses then is right for any gemm."""
+    target = resolve("cpu")
+    graph = lower(graph_of(two_readers, SHAPE), target, tuned=False, until="views")
+    (gather,) = [op for op in graph.ops if isinstance(op, Fused) and op.template == "channel_gather"]
+    readers = [op for op in gather.out.users if isinstance(op, Fused)]
+    assert len(readers) == 2
+    for op in readers:
+        op.template, op.params, op.chosen = "direct", {"chunk": 4}, "tuned"
+    absorbed = [op for op in resume(graph, "views", target).ops if isinstance(op, Fused) and op.template == "gathered_gemm"]
+    assert len(absorbed) == 2 and all(op.chosen == "model" and op.params in Gemm().candidates(Region(op).stages[1], target, 1) for op in absorbed)
 
 
 def test_bands() -> None:
