@@ -165,6 +165,12 @@ def test_what_must_copy(case: Callable[..., Any]) -> None:
     assert "channel_gather" in templates and "gathered_gemm" not in templates
 
 
+def test_a_depthwise_convolution_before_others_stays_one() -> None:
+    """Divided, its result would have to be copied instead of its input."""
+    graph = graph_of(lambda x: depthwise_output(x)[0], SHAPE)
+    assert sum(isinstance(op, Conv2d) and op.depthwise for op in legalize(graph, resolve("cpu")).ops) == 1
+
+
 def test_other_templates_give_way() -> None:
     """A convolution that the database computes by `direct` gathers as well; what the model chooses then is right for any gemm."""
     target = resolve("cpu")
