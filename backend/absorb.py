@@ -14,7 +14,7 @@ from ..ir.op import Op
 from .chain import merged
 from .kernels.template import templates_for
 from .region import Region, root
-from .schedule import modelled
+from .schedule import Choice, modelled
 from .target import Target
 from .tile import Fused, TileChannelGather
 
@@ -43,9 +43,10 @@ def _together(gather: Fused, reader: Op, target: Target, threads: int) -> Fused 
     for template in templates_for(gather.body.ops[0]):
         readers: tuple[str, ...] = getattr(template, "readers", ())
         if reader.template in readers and template.accepts(region, target):
-            new.template, new.params, new.chosen = template.name, reader.params, reader.chosen
-            if reader.template != readers[0]:
+            if reader.template == readers[0]:
+                choice = Choice(template.name, reader.params, reader.chosen)
+            else:
                 choice = modelled(region, target, [(template, params) for params in template.candidates(region, target, threads)])
-                new.params, new.chosen = choice.params, choice.chosen
+            new.template, new.params, new.chosen = choice.template, choice.params, choice.chosen
             return new
     return None
