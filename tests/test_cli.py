@@ -256,8 +256,11 @@ def test_bench_and_profile(cli: Cli, module: nn.Module) -> None:
     assert "3 runs" in cli("bench", "model.tersor", "--repeat", "3", "--batch", "2").out
     got = json.loads(cli("profile", "model.tso", "--rounds", "2", "--json").out)
     assert sum(r["macs"] for r in got["rows"]) == 16 * 3 * 9 * 256 + 20 * 16 * 9 * 64
-    table = cli("profile", "model.tso", "--rounds", "2", "--top", "1").out
-    assert table.count("conv2d+") == 1 and "GFLOP/s of an FMA peak" in table
+    every, slowest = (cli("profile", "model.tso", "--rounds", "2", "--top", top).out for top in ("0", "1"))
+    kernels = [r["kernel"] for r in got["rows"]]
+    assert len(set(kernels)) > 1 and all(name in every for name in kernels) and "conv2d+" in every
+    # which one that is depends on what else the machine does
+    assert sum(name in slowest for name in set(kernels)) == 1 and "GFLOP/s of an FMA peak" in slowest
 
 
 # -- passes ------------------------------------------------------------------------------------
