@@ -35,11 +35,12 @@ _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a compiled model."""
+    """An input or output of a compiled model. anywhere: whether its memory may begin at any address, rather than at a multiple of 64."""
 
     name: str
     shape: tuple[int, ...]
     elem: str
+    anywhere: bool = False
 
     @cached_property
     def type(self) -> Tensor:
@@ -126,7 +127,7 @@ class Manifest:
 
 
 def _entry(data: dict[str, Any]) -> Entry:
-    ports = {key: tuple(Port(p["name"], tuple(p["shape"]), p["elem"]) for p in data[key]) for key in ("inputs", "outputs")}
+    ports = {key: tuple(Port(**p | {"shape": tuple(p["shape"])}) for p in data[key]) for key in ("inputs", "outputs")}
     steps = tuple(Step(**s | {"shape": tuple(s["shape"])}) for s in data["steps"])
     return Entry(data["function"], data["batch"], ports["inputs"], ports["outputs"], tuple(data["batched"]), data["arena"], steps)
 

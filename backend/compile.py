@@ -11,11 +11,13 @@ from ..ir.ops import Reshape
 from ..ir.types import FLOATS
 from .artifact import Entry, Manifest, Port
 from .emit import Emitter
+from .kernels.template import template_named
 from .kernels.toom_cook import POINTS
 from .link import link
 from .lower import Observer, lower
 from .native import function_object, versions
 from .peak import peak_functions
+from .region import Region, root
 from .runtime import CompiledModel
 from .schedule import WINOGRAD
 from .target import Target, resolve
@@ -82,7 +84,7 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
     for n, graph in lowered:
         function = "main" if n is None else f"main_b{n}"
         steps, arena = emitter.add(graph, function)
-        inputs = tuple(_port(v, v.name) for v in graph.inputs)
+        inputs = tuple(_port(v, v.name, _anywhere(graph, v)) for v in graph.inputs)
         outputs = tuple(_port(v, name) for v, name in zip(graph.outputs, graph.output_names))
         entries.append(Entry(function, n, inputs, outputs, tuple(sorted(graph.batched)), arena, tuple(steps)))
         name, structure, precision = graph.name, graph.structure, precisions(graph)
@@ -103,8 +105,19 @@ def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | N
     return sizes
 
 
-def _port(v: Value, name: str) -> Port:
-    return Port(name, v.shape, str(v.type.elem))
+def _port(v: Value, name: str, anywhere: bool = False) -> Port:
+    return Port(name, v.shape, str(v.type.elem), anywhere)
+
+
+def _anywhere(graph: Graph, v: Value) -> bool:
+    """Whether all kernels that read an input do so element by element."""
+    for op in (op for op in graph.ops if isinstance(op, Fused)):
+        region = Region(op)
+        read = [inner for outer, inner in zip(op.args, op.body.inputs) if root(outer) is v]
+        named = getattr(template_named(op.template, region.anchor), "anywhere", None) if read else None
+        if any(named is None or inner not in named(region) or set(inner.users) != {region.anchor} for inner in read):
+            return False
+    return True
 
 
 def _check_elements(graph: Graph) -> None:

@@ -44,7 +44,8 @@ class CompiledModel:
     # -- running -------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Run the model on inputs of the shapes and dtypes it was compiled for. Memory that is aligned to 64 bytes and contiguous is not copied."""
+        """Run the model on inputs of the shapes and dtypes it was compiled for. Contiguous memory that is aligned to 64 bytes is not copied,
+        nor is any contiguous memory of an input with `anywhere`."""
         # A large model leaves nothing of the interpreter in the caches, so each step here costs several times what a loop of small calls shows.
         values = self.bind(inputs, named)
         entry = self.entry_for(values)
@@ -253,6 +254,7 @@ class _Slot:
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)
         self.result = byref(AnyValue())
+        self._inputs = entry.inputs
         self._staging: dict[int, np.ndarray] = {}
 
     def give(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
@@ -263,12 +265,13 @@ class _Slot:
             self.arguments.point(len(arrays) + i, address(array))
 
     def stage(self, index: int, array: np.ndarray) -> int:
-        """Address of aligned, contiguous memory with the values of an input."""
+        """Address of contiguous memory with the values of an input, aligned if its kernels load vectors."""
         start = address(array)
-        end = start + array.nbytes
-        # Kernels may load a vector beyond the end: that must not be another page.
-        if array.flags.c_contiguous and array.size and start % ALIGN == 0 and (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
-            return start
+        if array.flags.c_contiguous and array.size:
+            end = start + array.nbytes
+            # A vector may be loaded beyond the end: that must not be another page.
+            if (self._inputs[index].anywhere and array.flags.aligned) or (start % ALIGN == 0 and (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE):
+                return start
         if index not in self._staging:
             self._staging[index] = aligned(array.nbytes).view(array.dtype).reshape(array.shape)
         np.copyto(self._staging[index], array)

@@ -1,15 +1,18 @@
 """Every kernel against the roofline that is measured in the same run: one thread, with warm and with cold caches.
 
-    python -m tersor.bench.kernels [--groups pointwise depthwise ...] [--networks resnet18 ...] [--rounds 30] [--out bench/results]
+    python -m tersor.bench.kernels [--groups pointwise depthwise ...] [--networks resnet18 ...] [--rounds 30]
+                                   [--out bench/results] [--name kernels]
 
-times the layers of layers.py and every distinct kernel of the seven networks, and writes kernels.json, kernels.md and kernels.png.
+times the layers of layers.py and every distinct kernel of the seven networks, and writes kernels.json, kernels.md and kernels.png; --name gives
+them another name.
 `--networks` or `--groups` without a name leaves out all.
 
 A kernel is bound by max(multiply-adds / FMA peak, bytes / bandwidth), where the bandwidth is that of copying as many bytes between two arrays,
 also with warm and with cold caches. Multiply-adds are those of the direct convolution, so Winograd passes its bound.
 
-The rounds are divided into passes. Each measures the FMA peak beside the kernel, and a layer with Winograd beside the same without: the clock of a
-shared machine drifts by a tenth within minutes, a ratio within a pass does not. What a layer reached is the median of its passes' ratios.
+The rounds are divided into passes over all layers, and then over all networks, so that what disturbs a shared machine for a minute is in one pass of
+a kernel. Each measures the FMA peak beside the kernel, and a layer with Winograd beside the same without: the clock drifts by a tenth within minutes,
+a ratio within a pass does not. What a layer reached is the median of its passes' ratios.
 """
 
 from __future__ import annotations
@@ -58,53 +61,50 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(GMACS), choices=list(GMACS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--name", default="kernels", help="of the files that are written, without .json")
     args = parser.parse_args()
-    layers = [r for beside in together(args.groups) for r in measure_layers(beside, args.rounds)]
-    networks = {name: measure_network(name, args.rounds) for name in args.networks}
+    layers = measure_layers(together(args.groups), args.rounds)
+    networks = measure_networks(args.networks, args.rounds)
     report = finished({"machine": machine(), "rounds": args.rounds, "layers": layers, "networks": networks})
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "kernels.json").write_text(json.dumps(report, indent=1) + "\n")
+    (args.out / f"{args.name}.json").write_text(json.dumps(report, indent=1) + "\n")
     text = markdown(report)
-    (args.out / "kernels.md").write_text(text)
-    draw(report, args.out / "kernels.png")
+    (args.out / f"{args.name}.md").write_text(text)
+    draw(report, args.out / f"{args.name}.png")
     print(text)
 
 
 # -- measuring ---------------------------------------------------------------------------------
 
 
-def together(groups: Sequence[str]) -> list[list[Layer]]:
-    """The layers of the groups; one with Winograd and the same without are measured side by side."""
+def together(groups: Sequence[str]) -> list[Layer]:
+    """The layers of the groups in the order in which they are measured: one with Winograd and the same without side by side."""
     found: dict[tuple[str, str], list[Layer]] = {}
     for layer in LAYERS:
         if layer.group in groups:
             found.setdefault((layer.group, with_winograd(layer.name)), []).append(layer)
-    return list(found.values())
+    return [layer for beside in found.values() for layer in beside]
 
 
 def with_winograd(name: str) -> str:
     return name.partition(WITHOUT)[0]
 
 
-def profiles(models: Sequence[tersor.CompiledModel], rounds: int) -> list[list[tuple[Profile, Profile]]]:
-    """For each model its passes, with warm caches, as far as the kernels before leave them warm, and with cold ones; a pass of each in turn."""
-    passes = [[profiled(exe, rounds) for exe in models] for _ in range(min(PASSES, rounds))]
-    return [list(of_model) for of_model in zip(*passes)]
+def passes_of(rounds: int) -> list[int]:
+    """How many of the rounds each pass has."""
+    return [max(rounds // PASSES, 1)] * min(PASSES, rounds)
 
 
 def profiled(exe: tersor.CompiledModel, rounds: int) -> tuple[Profile, Profile]:
-    """One pass of all the rounds."""
-    return exe.profile(rounds=in_a_pass(rounds)), exe.profile(rounds=in_a_pass(rounds), cold=True)
-
-
-def in_a_pass(rounds: int) -> int:
-    return max(rounds // PASSES, 1)
+    """With warm caches, as far as the kernels before leave them warm, and with cold ones."""
+    return exe.profile(rounds=rounds), exe.profile(rounds=rounds, cold=True)
 
 
 def measure_layers(layers: Sequence[Layer], rounds: int) -> list[dict[str, Any]]:
-    """Layers side by side, each by itself: its kernels together, without the layout changes around them."""
+    """Each layer by itself: its kernels together, without the layout changes around them."""
     models = [tersor.compile(tersor.trace(x.module(), (x.input(),)), batch=x.batch, winograd=WINOGRAD if x.winograd else 0) for x in layers]
-    return [layer_record(layer, passes) for layer, passes in zip(layers, profiles(models, rounds))]
+    passes = [[profiled(exe, count) for exe in models] for count in passes_of(rounds)]
+    return [layer_record(layer, of_layer) for layer, of_layer in zip(layers, zip(*passes))]
 
 
 def layer_record(layer: Layer, passes: Sequence[tuple[Profile, Profile]]) -> dict[str, Any]:
@@ -115,45 +115,63 @@ def layer_record(layer: Layer, passes: Sequence[tuple[Profile, Profile]]) -> dic
     return about | record(main, sum(rows[i].macs for i in steps), sum(size(rows[i]) for i in steps), taken(passes, steps))
 
 
-def measure_network(name: str, rounds: int) -> dict[str, Any]:
+def measure_networks(names: Sequence[str], rounds: int) -> dict[str, dict[str, Any]]:
+    networks = {name: Network(build(name)) for name in names}
+    for count in passes_of(rounds):
+        for network in networks.values():
+            network.measure(count)
+    return {name: network.record() for name, network in networks.items()}
+
+
+class Network:
     """Whole calls, and the distinct kernels of one thread in the order of their share; `calls` share one kernel, times are means over them.
 
     `to_direct` of a kernel with Winograd: how many times as long the same layers take in the network that is compiled without.
     """
-    import torch
 
-    graph = tersor.trace(build(name), (torch.randn(1, 3, 224, 224),))
-    models, small = ([tersor.compile(g, threads=n) for n in THREADS] for g in (graph, small_graph()))
-    direct = tersor.compile(graph, winograd=0)
-    passes, without, shared = [], [], []
-    runs: dict[str, list[dict[str, float]]] = {str(n): [] for n in THREADS}
-    for _ in range(min(PASSES, rounds)):
-        passes.append(profiled(models[0], rounds))
-        without.append({r.loc: r.time for r in direct.profile(rounds=in_a_pass(rounds)).rows})
-        for exe in models:
-            runs[str(exe.threads)].append({"run": sustained(exe), "peak": peak_gflops(exe)})
-        shared.append(shared_us(*small))
-    rows = passes[0][0].rows
-    calls: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        calls.setdefault(row.kernel, []).append(i)
-    found = []
-    for steps in calls.values():
+    def __init__(self, module: Any):
+        import torch
+
+        graph = tersor.trace(module, (torch.randn(1, 3, 224, 224),))
+        self.models, self.small = ([tersor.compile(g, threads=n) for n in THREADS] for g in (graph, small_graph()))
+        self.direct = tersor.compile(graph, winograd=0)
+        self.passes: list[tuple[Profile, Profile]] = []
+        self.without: list[dict[str, float]] = []
+        self.shared: list[float] = []
+        self.runs: dict[str, list[dict[str, float]]] = {str(n): [] for n in THREADS}
+
+    def measure(self, rounds: int) -> None:
+        """One pass."""
+        self.passes.append(profiled(self.models[0], rounds))
+        self.without.append({r.loc: r.time for r in self.direct.profile(rounds=rounds).rows})
+        for exe in self.models:
+            self.runs[str(exe.threads)].append({"run": sustained(exe), "peak": peak_gflops(exe)})
+        self.shared.append(shared_us(*self.small))
+
+    def record(self) -> dict[str, Any]:
+        rows = self.passes[0][0].rows
+        calls: dict[str, list[int]] = {}
+        for i, row in enumerate(rows):
+            calls.setdefault(row.kernel, []).append(i)
+        kernels = sorted((self._kernel(rows, steps) for steps in calls.values()), key=lambda r: -float(r["share"]))
+        return {"macs": sum(r.macs for r in rows), "runs": self.runs, "shared_us": spread(self.shared), "kernels": kernels}
+
+    def _kernel(self, rows: Sequence[Row], steps: Sequence[int]) -> dict[str, Any]:
+        """The kernel that these steps share."""
         row = rows[steps[0]]
         about = {
             "op": row.op,
             "shape": list(row.shape),
             "loc": row.loc.replace(f"{ROOT}/", ""),
             "calls": len(steps),
-            "share": statistics.median(sum(warm.rows[i].share for i in steps) for warm, _ in passes),
+            "share": statistics.median(sum(warm.rows[i].share for i in steps) for warm, _ in self.passes),
             "to_direct": None,
         }
         if row.template == "winograd":
-            pairs = [([times[rows[i].loc] for i in steps], [warm.rows[i].time for i in steps]) for times, (warm, _) in zip(without, passes)]
+            pairs = [([times[rows[i].loc] for i in steps], [warm.rows[i].time for i in steps]) for times, (warm, _) in zip(self.without, self.passes)]
             about["to_direct"] = spread([sum(slow) / sum(fast) for slow, fast in pairs])
-        means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(passes, steps)]
-        found.append(about | record(row, row.macs, size(row), means))
-    return {"macs": sum(r.macs for r in rows), "runs": runs, "shared_us": spread(shared), "kernels": sorted(found, key=lambda r: -float(r["share"]))}
+        means = [{k: p[k] if k == "peak" else p[k] / len(steps) for k in p} for p in taken(self.passes, steps)]
+        return about | record(row, row.macs, size(row), means)
 
 
 def sustained(exe: tersor.CompiledModel) -> float:

@@ -440,4 +440,18 @@ MUTANTS = (
         "return self._f32(0) if",
         "tests/backend/test_fixed24.py",
     ),
+    Mutant(
+        "an input is read in place at any address only if no kernel loads vectors of it",
+        "backend/compile.py",
+        "if any(named is None or inner not in named(region) or set(inner.users) != {region.anchor} for inner in read):",
+        "if any(named is not None and inner not in named(region) for inner in read):",
+        "tests/backend/test_runtime.py",
+    ),
+    Mutant(
+        "elements lie at multiples of their size",
+        "backend/runtime.py",
+        ".anywhere and array.flags.aligned)",
+        ".anywhere)",
+        "tests/backend/test_runtime.py",
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import tersor
+from tersor.backend.measure import Profile
 from tersor.bench import kernels, performance
 from tersor.bench.kernels import finished
 from tersor.bench.kernels_report import layer_tables, network_tables
@@ -39,9 +41,25 @@ def test_winograd_can_be_left_out() -> None:
 
 
 def test_a_layer_with_winograd_is_measured_beside_the_same_without() -> None:
-    pairs = kernels.together(["3x3", "stem"])
-    assert [x for pair in pairs for x in pair] == [x for x in LAYERS if x.group in ("3x3", "stem")]
-    assert {tuple(x.winograd for x in pair) for pair in pairs if pair[0].group == "3x3"} == {(True, False)}
+    layers = kernels.together(["3x3", "stem"])
+    assert sorted(map(str, layers)) == sorted(str(x) for x in LAYERS if x.group in ("3x3", "stem"))
+    squares = [x for x in layers if x.group == "3x3"]
+    assert squares and [x.winograd for x in squares] == [True, False] * (len(squares) // 2)
+    assert [replace(x, winograd=False, goal=None) for x in squares[::2]] == [replace(x, goal=None) for x in squares[1::2]]
+
+
+def test_passes_go_over_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+
+    def profiled(exe: tersor.CompiledModel, rounds: int) -> tuple[Profile, Profile]:
+        assert rounds == 2
+        order.append(exe.inputs["input"].shape[1])
+        return exe.profile(rounds=1), exe.profile(rounds=1)
+
+    monkeypatch.setattr(kernels, "profiled", profiled)
+    monkeypatch.setattr(kernels, "copy_gbs", lambda nbytes, cold: 10.0)
+    records = kernels.measure_layers([Layer("pointwise", c, 16, 7) for c in (16, 32)], rounds=10)
+    assert order == [16, 32] * 5 and [len(r["passes"]) for r in records] == [5, 5]
 
 
 def test_measure_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +73,7 @@ def test_measure_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     for short in ("WARMING", "TIMED"):
         monkeypatch.setattr(kernels, short, 5.0)
     monkeypatch.setattr(kernels, "CALLS", 5)
-    net = kernels.measure_network("net", rounds=2)
+    (net,) = kernels.measure_networks(["net"], rounds=2).values()
     finished({"layers": [], "networks": {"net": net}, "machine": {}})
     assert net["macs"] == 56 * 56 * (3 * 16 * 9 + 16 * 16 * 9 + 16 * 32)
     gains = {k["template"]: k["to_direct"] for k in net["kernels"]}
@@ -129,12 +147,12 @@ def test_run(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: 
     pytest.importorskip("matplotlib")
     measured = [kernel(1.0, 2.0, group="stem", name="s", goal=None)]
     monkeypatch.setattr(kernels, "measure_layers", lambda layers, rounds: measured if layers[0].group == "stem" else [])
-    monkeypatch.setattr(sys, "argv", ["kernels", "--groups", "stem", "--networks", "--out", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["kernels", "--groups", "stem", "--networks", "--out", str(tmp_path), "--name", "here"])
     kernels.main()
-    saved = json.loads((tmp_path / "kernels.json").read_text())
+    saved = json.loads((tmp_path / "here.json").read_text())
     assert {r["group"] for r in saved["layers"]} == {"stem"} and saved["networks"] == {} and saved["peak_gflops"] == [50.0, 100.0]
-    assert "FMA peak of this run 50 to 100 GFLOP/s; copies read and write together 30 to 30 GB/s" in (tmp_path / "kernels.md").read_text()
-    assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")
+    assert "FMA peak of this run 50 to 100 GFLOP/s; copies read and write together 30 to 30 GB/s" in (tmp_path / "here.md").read_text()
+    assert (tmp_path / "here.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_is_made_of_the_committed_results() -> None:

@@ -58,6 +58,10 @@ class Direct(ConvTemplate):
     def cost(self, region: Region, target: Target, params: Params) -> float:
         return direct_cycles(conv_window(region), target)
 
+    def anywhere(self, region: Region) -> list[Value]:
+        op: Any = region.anchor
+        return [] if conv_window(region).block_in else [op.x]
+
     def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
         g = conv_window(region)
         op: Any = region.anchor

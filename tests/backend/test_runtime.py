@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runtime_models import Sum, TwoHeads, assert_right, compiled, flat, inputs_of, traced
+from runtime_models import Sum, TwoHeads, assert_right, compiled, flat, inputs_of, seeded, traced
+from torch import nn
 
 import tersor
 from tersor import TersorError
 from tersor.backend.emit import Weights
 from tersor.backend.measure import peak_gflops
 from tersor.backend.native import address, aligned, runtime
+from tersor.backend.runtime import _Slot
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -75,19 +77,48 @@ def test_any_memory() -> None:
 
 
 def test_aligned_memory_is_not_copied_unless_a_vector_load_would_leave_its_page() -> None:
-    program = compiled().program(compiled().entries[0])
-    (x,) = inputs_of(TwoHeads)
+    slot = _Slot(compiled(Sum).entries[0], compiled(Sum)._weights)
+    x, _ = inputs_of(Sum)
     memory = aligned(3 * 4096, align=4096)
-    with program.session([x], []):
-        slot = type(program)(program.entry, None, compiled()._weights, 1)  # type: ignore[arg-type]
-    with slot.session([x], []):
-        pass
-    (free,) = slot._free
     size = x.nbytes
-    inner, edge = (memory[at : at + size].view(np.float32).reshape(x.shape) for at in (0, -(-size // 4096) * 4096 - size))
+    inner, edge = (memory[at : at + size].view(np.float32).reshape(x.shape) for at in (0, (-size % 4096) // 64 * 64))
     assert inner.ctypes.data % 64 == edge.ctypes.data % 64 == 0
-    assert free.stage(0, inner) == inner.ctypes.data
-    assert free.stage(0, edge) != edge.ctypes.data
+    assert slot.stage(0, inner) == inner.ctypes.data
+    assert slot.stage(0, edge) != edge.ctypes.data
+
+
+def test_an_image_that_is_read_element_by_element_is_not_copied_wherever_it_lies() -> None:
+    slot = _Slot(compiled().entries[0], compiled()._weights)
+    (x,) = inputs_of(TwoHeads)
+    edge = aligned(3 * 4096, align=4096)[-(-x.nbytes // 4096) * 4096 - x.nbytes :][: x.nbytes].view(np.float32).reshape(x.shape)
+    edge[...] = x
+    assert compiled().inputs["image"].anywhere
+    for given in (edge, *(at_address(x, offset) for offset in (0, 4, 20, 60))):
+        assert slot.stage(0, given) == given.ctypes.data
+        assert_right(compiled()(given), TwoHeads, [x])
+    for given in (at_address(x, 2), np.asfortranarray(x)):
+        assert slot.stage(0, given) != given.ctypes.data
+        assert_right(compiled()(given), TwoHeads, [x])
+
+
+class Twice(nn.Module):
+    """A convolution reads the image element by element, another kernel reads vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.conv(image), torch.relu(image)
+
+
+@pytest.mark.parametrize("module", [Twice, Sum])
+def test_an_input_of_which_vectors_are_read_is_copied_to_an_aligned_address(module: type[nn.Module]) -> None:
+    first = torch.randn(1, *((8, 9, 11) if module is Sum else (3, 9, 11)), generator=torch.Generator().manual_seed(0))
+    inputs = [first, first.flip(0)] if module is Sum else [first]
+    exe = tersor.compile(tersor.trace(seeded(module), tuple(inputs)))
+    assert not any(port.anywhere for port in exe.inputs.values())
+    assert_right(exe(*(at_address(x.numpy(), 4) for x in inputs)), module, [x.numpy() for x in inputs])
 
 
 def test_results_belong_to_the_caller() -> None:
