@@ -45,7 +45,26 @@ def layer_tables(report: dict[str, Any], level: str = "##") -> list[str]:
     for group in dict.fromkeys(r["group"] for r in report["layers"]):
         rows = [r for r in report["layers"] if r["group"] == group]
         lines += ["", f"{level} {group}", "", *head(LAYER_COLUMNS, 2)]
-        lines += [line([r["name"], r["template"] + params(r), *speed(r, "warm"), *speed(r, "cold"), *goal(r)]) for r in rows]
+        lines += map(layer_line, rows)
+    return lines
+
+
+def missed_goals(report: dict[str, Any], level: str = "##") -> list[str]:
+    """How many of the layers reached what they are meant to, and those that did not."""
+    meant = [r for r in report["layers"] if r["goal"]]
+    missed = [r for r in meant if not r["met"]]
+    lines = ["", f"{level} Layers below their goals", "", f"Of {len(meant)} layers {len(meant) - len(missed)} reach what they are meant to."]
+    if missed:
+        lines += ["", *head(LAYER_COLUMNS, 2)]
+        lines += map(layer_line, missed)
+    return lines
+
+
+def whole_runs(report: dict[str, Any]) -> list[str]:
+    """Calls of each network beside the limit of direct convolution."""
+    lines = [line(("network", "threads", "ms", "times its multiply-adds at the peak", "times as fast as one thread")), "|---|--:|--:|--:|--:|"]
+    for name, net in report["networks"].items():
+        lines += [line((name, n, f"{ms:.2f}", str(Ratio(*net["of_limit"][n])), str(Ratio(*net["scaling"][n])))) for n, ms in net["ms"].items()]
     return lines
 
 
@@ -64,6 +83,10 @@ def network_tables(report: dict[str, Any], level: str = "##", share: float = 0.0
             place = [f"{r['op']}: {r['template']}{params(r)}", "x".join(map(str, r["shape"])), str(r["calls"]), f"{r['share']:.1%}"]
             lines.append(line([*place, *speed(r, "warm"), *speed(r, "cold"), str(Ratio(*r["to_direct"])) if r["to_direct"] else "", str(r["loc"])]))
     return lines
+
+
+def layer_line(r: Record) -> str:
+    return line([r["name"], r["template"] + params(r), *speed(r, "warm"), *speed(r, "cold"), *goal(r)])
 
 
 def head(columns: Sequence[str], left: int) -> list[str]:

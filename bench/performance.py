@@ -15,7 +15,7 @@ from . import costs_report, kernels_report, latency_report, precision_report, tu
 ROOT = Path(__file__).parents[1]
 #: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
 SHARE = 0.05
-SOURCES = ("latency", "latency_znver4", "other_geometry", "costs", "precision", "tuning", "kernels")
+SOURCES = ("latency", "latency_znver4", "kernels_znver4", "other_geometry", "costs", "precision", "tuning", "kernels")
 
 INTRODUCTION = """\
 # Performance
@@ -33,6 +33,13 @@ ZEN4 = """\
 
 The seven on a Zen 4 machine (`python -m tersor.bench.latency --name latency_znver4`), which has vectors of the same length and less than half the
 multiply-adds a second.
+"""
+
+KERNELS_ZEN4 = """\
+### Its kernels
+
+`python -m tersor.bench.kernels --name kernels_znver4`; every layer is in [kernels_znver4.md]({results}/kernels_znver4.md). The goals are those of
+the other processor: what they say in GFLOP/s is a larger part of this one's peak.
 """
 
 OTHER_GEOMETRY = """\
@@ -105,7 +112,7 @@ print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
 
 def page(results: Path, out: Path) -> str:
     """The text of the page at `out`, from the JSON files SOURCES in `results`."""
-    latency, zen4, other, costs, precision, tuning, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
+    latency, zen4, kernels4, other, costs, precision, tuning, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
     link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
     lines = [
         INTRODUCTION,
@@ -117,6 +124,14 @@ def page(results: Path, out: Path) -> str:
         ZEN4,
         *latency_report.about(zen4),
         *latency_report.tables(zen4, level="###"),
+        "",
+        KERNELS_ZEN4.format(results=link),
+        *kernels_report.about(kernels4),
+        *kernels_report.missed_goals(kernels4, level="####"),
+        "",
+        "#### Whole runs",
+        "",
+        *kernels_report.whole_runs(kernels4),
         "",
         OTHER_GEOMETRY,
         *latency_report.about(other),

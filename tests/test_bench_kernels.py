@@ -15,7 +15,7 @@ import tersor
 from tersor.backend.measure import Profile
 from tersor.bench import kernels, performance
 from tersor.bench.kernels import finished
-from tersor.bench.kernels_report import layer_tables, network_tables
+from tersor.bench.kernels_report import layer_tables, missed_goals, network_tables, whole_runs
 from tersor.bench.layers import LAYERS, Goal, Layer
 
 ROOT = Path(tersor.__file__).parent
@@ -141,6 +141,18 @@ def test_report(report: dict[str, Any]) -> None:
     assert f"{one}; {two}. Sharing out a small kernel cost 2.00 (1.00 to 9.00) us." in network_tables(report)
     assert network_tables(report)[-1].endswith("| 2.50 (2.00 to 3.00) | features.0 |")
     assert len(network_tables(report, share=0.0)) == len(network_tables(report, share=0.5)) + 1
+
+
+def test_report_in_short(report: dict[str, Any]) -> None:
+    text = missed_goals(report)
+    assert "Of 3 layers 2 reach what they are meant to." in text
+    assert [row[:4] for row in text if row.startswith("|")][2:] == ["| a "]
+    assert whole_runs(report)[2:] == [
+        "| net | 1 | 5.00 | 2.50 (2.00 to 2.50) | 1.00 (1.00 to 1.00) |",
+        "| net | 2 | 2.00 | 2.00 (2.00 to 8.00) | 2.00 (1.25 to 2.50) |",
+    ]
+    met = report | {"layers": [r | {"met": True} for r in report["layers"]]}
+    assert missed_goals(met)[-1] == "Of 3 layers 3 reach what they are meant to."
 
 
 def test_run(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from ...ir.ops import (
     Transpose,
     Upsample,
 )
-from ...ir.rewrite import Result, Rewrite, refuse, rewrite
+from ...ir.rewrite import Result, refuse, rewrite
 from ..tile import ChannelGather
 from ..tile_moves import DepthToSpace, FromRows, Pixels
 
@@ -154,46 +154,4 @@ def order_is_free(op: Conv2d) -> Result:
     return op.rebuilt(x=source.rebuilt(channels=tuple(channels.tolist())).out, w=Const(w, loc=op.w.op.loc))
 
 
-ANY_WIDTH = (concat_channels, slice_channels, select_channels, shuffle_channels, shuffle_by_hand, gather_of_gather, gather_of_all, order_is_free)
-
-
-def only_multiplied(v: Value) -> bool:
-    """Whether pointwise convolutions alone read a map, possibly with elementwise ops of it and constants and gathers of it between: they can gather
-    by themselves (`absorb`)."""
-    while len(v.uses) == 1 and isinstance(op := next(iter(v.uses)), Elementwise | ChannelGather):
-        if not all(o is v or isinstance(o.op, Const) for o in op.operands):
-            return False
-        v = op.out
-    return bool(v.uses) and all(isinstance(op, Conv2d) and op.kernel == (1, 1) and op.groups == 1 for op in v.uses)
-
-
-def rules(lanes: int) -> tuple[Rewrite, ...]:
-    """The patterns for a vector width."""
-
-    @rewrite
-    def depthwise_of_parts(op: Conv2d) -> Result:
-        """depthwise(gather(a, b), w) -> gather(depthwise(a, w_a), depthwise(b, w_b))   where pointwise convolutions read the result
-
-        They gather it by themselves, where a depthwise convolution would need a copy: of parts that are no whole channel blocks, or shuffled.
-        """
-        source = op.x.op
-        if not isinstance(source, ChannelGather) or not op.depthwise or op.out.shape[1] != op.groups or not only_multiplied(op.out):
-            return None
-        if not isinstance(op.w.op, Const) or not (op.b is None or isinstance(op.b.op, Const)):
-            return None
-        order = np.argsort(source.channels, kind="stable")
-        counts = [x.shape[1] for x in source.xs]
-        every = np.array_equal(np.array(source.channels)[order], range(sum(counts)))
-        whole = np.array_equal(order, range(sum(counts))) and all(count % lanes == 0 for count in counts[:-1])
-        blocks = sum(-(-count // lanes) for count in counts)
-        # a view needs no copy, and many small parts cost more apart than a copy
-        if not every or whole or 2 * blocks > 3 * -(-sum(counts) // lanes):
-            return None
-        parts: dict[Value, Value] = {}
-        for x, here in zip(source.xs, np.split(order, np.cumsum(counts)[:-1])):
-            w = Const(op.w.op.array[here], loc=op.w.op.loc)
-            b = Const(op.b.op.array[here], loc=op.b.op.loc) if op.b is not None and isinstance(op.b.op, Const) else None
-            parts[x] = op.rebuilt(x=x, w=w, b=b, groups=len(here)).out
-        return gather(((parts[x], c) for x, c in places(source)), op)
-
-    return (*ANY_WIDTH, depthwise_of_parts)
+RULES = (concat_channels, slice_channels, select_channels, shuffle_channels, shuffle_by_hand, gather_of_gather, gather_of_all, order_is_free)

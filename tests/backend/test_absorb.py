@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from tersor.backend.target import resolve
 from tersor.backend.tile import ChannelGather, Fused
 from tersor.backend.tuning.chains import chain_tasks
 from tersor.ir.op import Const, Value
-from tersor.ir.ops import Add, ChannelShuffle, Concat, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Slice
+from tersor.ir.ops import AdaptiveAvgPool2d, Add, AvgPool2d, ChannelShuffle, Concat, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Slice
 
 SHAPE = (1, 3, 12, 10)
 
@@ -86,8 +87,20 @@ def stage_end(x: Value) -> Value:
     return Add(left, right).out
 
 
+def pooled_between(x: Value) -> Value:
+    """A pooling of a concat (SqueezeNet, pruned), and one that leaves as many pixels (Inception)."""
+    y = MaxPool2d(Concat([Relu(conv(x, 20)).out, Relu(conv(x, 25, 3)).out], 1), (3, 3), (2, 2), (1, 1, 0, 0)).out
+    y = AvgPool2d(Concat([conv(y, 7), conv(y, 29)], 1), (3, 3), (1, 1), (1, 1, 1, 1)).out
+    return conv(Relu(y).out, 20)
+
+
+def averaged(x: Value) -> Value:
+    return conv(AdaptiveAvgPool2d(Concat([conv(x, 20), conv(x, 9, 3)], 1), (3, 1)).out, 20)
+
+
 ABSORBED: dict[Callable[..., Any], int] = {
-    shuffle_unit: 4, normed: 1, exponentials: 1, few_outputs: 1, residual: 1, strided: 1, repeated: 1, two_readers: 2, stage_end: 2
+    shuffle_unit: 4, normed: 1, exponentials: 1, few_outputs: 1, residual: 1, strided: 1, repeated: 1, two_readers: 2, stage_end: 2,
+    pooled_between: 3, averaged: 1
 }  # fmt: skip
 
 
@@ -171,6 +184,21 @@ def test_a_depthwise_convolution_before_others_stays_one() -> None:
     assert sum(isinstance(op, Conv2d) and op.depthwise for op in legalize(graph, resolve("cpu")).ops) == 1
 
 
+def test_a_pooling_that_leaves_fewer_pixels_is_divided_whoever_reads_it() -> None:
+    """Then fewer pixels are copied."""
+
+    def shapes(stride: int, read: Callable[[Value], Value]) -> list[tuple[int, ...]]:
+        def case(x: Value) -> Value:
+            return read(MaxPool2d(Concat([conv(x, 20), conv(x, 9, 3)], 1), (3, 3), (stride, stride), (1, 1, 1, 1)).out)
+
+        return [op.out.shape for op in legalize(graph_of(case, SHAPE), resolve("cpu")).ops if isinstance(op, MaxPool2d)]
+
+    before_3x3, before_1x1 = (functools.partial(conv, out=20, kernel=kernel) for kernel in (3, 1))
+    assert shapes(2, lambda x: x) == shapes(2, before_3x3) == [(1, 20, 6, 5), (1, 9, 6, 5)]
+    assert shapes(1, before_1x1) == [(1, 20, 12, 10), (1, 9, 12, 10)]
+    assert shapes(1, lambda x: x) == shapes(1, before_3x3) == [(1, 29, 12, 10)]
+
+
 def test_other_templates_give_way() -> None:
     """A convolution that the database computes by `direct` gathers as well; what the model chooses then is right for any gemm."""
     target = resolve("cpu")
@@ -227,12 +255,12 @@ def test_no_chain_is_tuned_for_what_a_gather_is_absorbed_in() -> None:
 
 
 def random_network(x: Value, seed: int) -> list[Value]:
-    """Maps joined, cut and shuffled in all ways, with and without tails, before convolutions of one pixel."""
+    """Maps joined, cut, shuffled and pooled in all ways, with and without tails, before convolutions of one pixel."""
     rng = random.Random(seed)
     maps = [Relu(conv(x, rng.choice([16, 20, 33]))).out]
     for i in range(rng.randint(2, 6)):
         y = rng.choice(maps)
-        match rng.randrange(3):
+        match rng.randrange(4):
             case 0:
                 y = Concat([rng.choice(maps) for _ in range(rng.randint(2, 3))], 1).out
             case 1:
@@ -240,6 +268,8 @@ def random_network(x: Value, seed: int) -> list[Value]:
                 y = cut(y, start, rng.randint(start + 1, y.shape[1]), rng.randint(1, 3))
             case 2:
                 y = ChannelShuffle(y, rng.choice([g for g in range(1, 5) if y.shape[1] % g == 0])).out
+            case 3:
+                y = MaxPool2d(y, (3, 3), (1, 1), (1, 1, 1, 1)).out
         y = Relu(y).out if rng.randrange(2) else y
         maps.append(Relu(conv(y, rng.choice([9, 16, 40]), seed=i)).out)
     return [conv(maps[-1], 5)]
