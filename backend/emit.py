@@ -29,6 +29,20 @@ from .team import Call, apart, counters_size, meet, together
 from .tile import Fused
 from .tir import TIR_DTYPE, Builder
 
+#: Passes of TVM for what our kernels have none of: blocks, threads of GPUs, their memories and matrix units, small floats, wide indices, conditions
+#: and splits that loops could do without. Each would walk through all code, a fifth of the time to compile; that of the third grows with the square
+#: of a kernel's stack arrays.
+IDLE = [
+    *(f"s_tir.{name}" for name in (
+        "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",
+        "LowerCrossThreadReduction", "LiftThreadBinding", "UnifyThreadBinding", "InjectVirtualThread", "ThreadSync", "LowerThreadAllreduce",
+        "ManifestSharedMemoryLocalStage", "MergeSharedMemoryAllocations", "LowerAutoCopy", "InjectSoftwarePipeline", "InjectDoubleBuffer",
+        "InjectPermutedLayout", "TransformMmaBufferLayout", "InferFragment", "VerifyVTCMLimit", "LowerVtcmAlloc", "AnnotateIrregularLoop",
+        "LoopPartition", "HoistIfThenElse", "RenormalizeSplitPattern",
+    )),
+    *(f"tirx.{kind}{step}Legalize" for kind in ("BF16", "FP8") for step in ("Compute", "Storage")), "tirx.NarrowDataType", "tirx.VerifyMemory",
+]  # fmt: skip
+
 
 @dataclass
 class Weights:
@@ -159,8 +173,7 @@ class Emitter:
     def build(self) -> Any:
         """The TVM module, compiled for the target."""
         module = tvm.IRModule(self.functions)
-        # its time grows with the square of a kernel's stack arrays, whose sizes are exact already
-        with tvm.transform.PassContext(opt_level=3, disabled_pass=["s_tir.CompactBufferAllocation"]):
+        with tvm.transform.PassContext(opt_level=3, disabled_pass=IDLE):
             return tvm.compile(module, target=self.target.tvm(self.threads)).mod
 
 
