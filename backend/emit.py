@@ -30,8 +30,7 @@ from .tile import Fused
 from .tir import TIR_DTYPE, Builder
 
 #: Passes of TVM for what our kernels have none of: blocks, threads of GPUs, their memories and matrix units, small floats, wide indices, conditions
-#: and splits that loops could do without. Each would walk through all code, a fifth of the time to compile; that of the third grows with the square
-#: of a kernel's stack arrays.
+#: and splits that loops could do without. Each would walk through all code; the time of the third grows with the square of a kernel's stack arrays.
 IDLE = [
     *(f"s_tir.{name}" for name in (
         "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",

@@ -408,8 +408,15 @@ MUTANTS = (
     Mutant(
         "a pooling that leaves as many pixels is divided only before convolutions that gather",
         "backend/legalize/channel_parts.py",
-        "op.out.type.size < op.x.type.size or",
-        "True or",
+        "fewer = op.out.type.size < op.x.type.size and",
+        "fewer =",
+        "tests/backend/test_absorb.py",
+    ),
+    Mutant(
+        "no pooling is divided behind a gather that is copied in any case",
+        "backend/legalize/channel_parts.py",
+        " and all(reader is op or gathers(reader) for reader in op.x.uses)",
+        "",
         "tests/backend/test_absorb.py",
     ),
     Mutant(

@@ -1,9 +1,10 @@
 """What computes each channel by itself is done before a gather that would have to copy, part by part, rather than behind it.
 
     depthwise(gather(a, b), w)   =>   gather(depthwise(a, w_a), depthwise(b, w_b))       where pointwise convolutions read the result
-    pool(gather(a, b))           =>   gather(pool(a), pool(b))                           there too, and where the pool leaves fewer pixels
+    pool(gather(a, b))           =>   gather(pool(a), pool(b))                           there too, and to copy fewer pixels
 
-Pointwise convolutions gather by themselves (`absorb`); else fewer pixels are copied. Parts of whole channel blocks in order need no copy: they stay.
+Pointwise convolutions gather by themselves (`absorb`). A pool that leaves fewer pixels is divided for any reader, unless another one needs the gather
+before it copied in any case. Parts of whole channel blocks in order need no copy: they stay.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...ir.op import Const, Value
+from ...ir.op import Const, Op, Value
 from ...ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, Elementwise, MaxPool2d
 from ...ir.rewrite import Result, Rewrite, rewrite
 from ..tile import ChannelGather
@@ -28,7 +29,12 @@ def only_multiplied(v: Value) -> bool:
         if not all(o is v or isinstance(o.op, Const) for o in op.operands):
             return False
         v = op.out
-    return bool(v.uses) and all(isinstance(op, Conv2d) and op.kernel == (1, 1) and op.groups == 1 for op in v.uses)
+    return bool(v.uses) and all(map(gathers, v.uses))
+
+
+def gathers(op: Op | None) -> bool:
+    """Whether a reader (None for an output of the graph) can gather by itself."""
+    return isinstance(op, Conv2d) and op.kernel == (1, 1) and op.groups == 1
 
 
 def divided(source: ChannelGather, lanes: int, of_part: OfPart) -> ChannelGather | None:
@@ -67,7 +73,10 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
     def pool_of_parts(op: MaxPool2d | AvgPool2d | AdaptiveAvgPool2d | AdaptiveMaxPool2d) -> Result:
         """pool(gather(a, b)) -> gather(pool(a), pool(b))"""
         source = op.x.op
-        if not isinstance(source, ChannelGather) or not (op.out.type.size < op.x.type.size or only_multiplied(op.out)):
+        if not isinstance(source, ChannelGather):
+            return None
+        fewer = op.out.type.size < op.x.type.size and all(reader is op or gathers(reader) for reader in op.x.uses)
+        if not fewer and not only_multiplied(op.out):
             return None
         return divided(source, lanes, lambda x, here: op.rebuilt(x=x).out)
 

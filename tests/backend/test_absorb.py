@@ -199,6 +199,17 @@ def test_a_pooling_that_leaves_fewer_pixels_is_divided_whoever_reads_it() -> Non
     assert shapes(1, lambda x: x) == shapes(1, before_3x3) == [(1, 29, 12, 10)]
 
 
+@pytest.mark.parametrize("kernel, parts", [(1, 2), (3, 1)])
+def test_a_pooling_beside_a_reader_that_needs_a_copy_reads_it_too(kernel: int, parts: int) -> None:
+    def case(x: Value) -> list[Value]:
+        y = Concat([conv(x, 20), conv(x, 9, 3)], 1).out
+        return [conv(MaxPool2d(y, (3, 3), (2, 2), (1, 1, 1, 1)).out, 20, 3), conv(y, 20, kernel)]
+
+    graph = graph_of(case, SHAPE)
+    assert sum(isinstance(op, MaxPool2d) for op in legalize(graph.clone(), resolve("cpu")).ops) == parts
+    assert check(graph).templates.count("channel_gather") == 1
+
+
 def test_other_templates_give_way() -> None:
     """A convolution that the database computes by `direct` gathers as well; what the model chooses then is right for any gemm."""
     target = resolve("cpu")
@@ -258,7 +269,7 @@ def random_network(x: Value, seed: int) -> list[Value]:
     """Maps joined, cut, shuffled and pooled in all ways, with and without tails, before convolutions of one pixel."""
     rng = random.Random(seed)
     maps = [Relu(conv(x, rng.choice([16, 20, 33]))).out]
-    for i in range(rng.randint(2, 6)):
+    for i in range(rng.randint(3, 8)):
         y = rng.choice(maps)
         match rng.randrange(4):
             case 0:
