@@ -17,6 +17,7 @@ from .region import Region, root
 from .schedule import Choice, modelled
 from .target import Target
 from .tile import Fused, TileChannelGather
+from .views import writes_lanes
 
 
 def absorb(graph: Graph, target: Target, threads: int) -> Graph:
@@ -47,6 +48,8 @@ def _together(gather: Fused, reader: Op, target: Target, threads: int) -> Fused 
                 choice = Choice(template.name, reader.params, reader.chosen)
             else:
                 choice = modelled(region, target, [(template, params) for params in template.candidates(region, target, threads)])
+            if reader.lane >= 0 and not writes_lanes(template):
+                continue
             new.template, new.params, new.chosen = choice.template, choice.params, choice.chosen
             return new
     return None

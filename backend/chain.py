@@ -21,7 +21,7 @@ from .target import Target
 from .tile import Fused
 from .tuning.database import Database
 from .tuning.key import shape_key
-from .views import finds_images
+from .views import finds_images, writes_lanes
 
 #: Regions of a chain at most.
 LONGEST = 3
@@ -83,7 +83,10 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
         return None
     region = Region(together)
     choice = choose(region, target, threads, tuned, key)
-    if not finds_images(template_named(choice.template, region.anchor), (*together.args, ops[-1].out)):
+    template = template_named(choice.template, region.anchor)
+    if not finds_images(template, (*together.args, ops[-1].out)):
+        return None
+    if ops[-1].lane >= 0 and not writes_lanes(template):
         return None
     if entry is not None and choice.chosen in ("tuned", "only"):
         separate = entry.of(SEPARATE, {})

@@ -208,7 +208,7 @@ def kernel_key(op: Fused) -> str:
         number.setdefault(v, len(number))
         return f"{number[v]}:{v.type}"
 
-    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.bands}:{op.apart}"]
+    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.bands}:{op.apart}:{op.lane}"]
     parts.extend(f"{v.op.bands}:{v.op.apart}" if isinstance(v.op, Fused) else "" for v in op.args)
     parts.extend(describe(v) for v in op.body.inputs)
     for o in op.body.ops:

@@ -14,7 +14,7 @@ from .kernels.template import template_named
 from .region import ALIGN, Region, root
 from .target import Target
 from .tile import Fused
-from .views import groups_of
+from .views import block_bytes, groups_of, lanes_of
 
 #: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
 SLACK = 64
@@ -23,7 +23,7 @@ PAGE = 4096
 
 
 def plan(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `offset`, `scratch` and `apart` on every region, in place; `arena_size` adds them up.
+    """Write `offset`, `scratch`, `apart` and `lane` on every region, in place; `arena_size` adds them up.
 
     Maps in bands come first: the arena begins with as many equal parts as they have bands, which lie alike in each. The other buffers take
     what is free.
@@ -45,9 +45,16 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
         if need := template.scratch(Region(op), target, op.params, threads):
             whole.append(Span(round_up(need + SLACK), order[op], order[op], [(op, "scratch", 0)]))
     for group in groups:
-        held = {v.op: at // v.op.bands for v, at in group.items() if isinstance(v.op, Fused)}
+        lanes = lanes_of(group) if len(group) > 1 else {}
         images = next(iter(group)).shape[0] if len(group) > 1 else 1
-        image = max(at + op.out.type.nbytes // (op.bands * images) for op, at in held.items())
+        held: dict[Fused, int] = {}
+        image = 0
+        for v, at in group.items():
+            if isinstance(made := v.op, Fused):
+                made.lane = lanes.get(v, -1)
+                held[made] = (at - at % block_bytes(v) if len(group) > 1 else at) // made.bands
+                nbytes = v.type.nbytes // (made.bands * images)
+                image = max(image, held[made] + nbytes + (nbytes // v.shape[1] if made.lane > 0 else 0))
         if images > 1:
             for op in held:
                 op.apart = image

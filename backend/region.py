@@ -13,6 +13,7 @@ from tvm import tirx as t
 from ..ir.op import Const, Op, Value
 from ..ir.ops import Elementwise, Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Reshape, Sigmoid, Silu, Softplus, Tanh
 from ..ir.types import Tensor
+from .kernels.shuffles import shuffle
 from .target import Target
 from .tile import Fused
 from .tir import Buffer, Builder, Expr, const, ramp, splat
@@ -73,6 +74,11 @@ class Region:
     @property
     def out(self) -> Tensor:
         return self.result.type
+
+    @property
+    def lane(self) -> int:
+        """At which lane of a channel block the result begins that shares blocks with others; -1 where it has its own."""
+        return self.op.lane if self.result in self.op.body.outputs else -1
 
     def size(self, v: Value) -> int:
         """Elements from the first to behind the last of an argument or of the result."""
@@ -199,7 +205,36 @@ class Kernel:
         offset: flat element of the result's first lane; channel: its channel (blocked: block * lanes; plain: index along
         the last axis, None when the lanes do not run along it); image: its batch index.
         """
-        self.b.store(self.out, offset, self.apply(acc, offset, channel, image, lanes), lanes)
+        self.put(self.apply(acc, offset, channel, image, lanes), offset, channel, lanes)
+
+    def put(self, value: Expr, offset: Expr, channel: Expr, lanes: int) -> None:
+        """Store a value where a result belongs, all as for `finish`.
+
+        Where others write to channel blocks of the result too, a block's lanes lie in up to two of them, and those of its channels alone are written.
+        """
+        lane = self.region.lane
+        if lane < 0:
+            self.b.store(self.out, offset, value, lanes)
+            return
+        layout = self.region.out.layout
+        assert layout is not None
+        live = t.min(layout.channels - channel, lanes)
+        self.b.store_lanes(self.out, offset + lane, value, (0, t.min(live, lanes - lane)), lanes)
+        if lane:
+            self.b.store_lanes(self.out, self._next_block(offset, lanes), value, (lanes - lane, live), lanes)
+
+    def get(self, offset: Expr, lanes: int) -> Expr:
+        """What was `put` there."""
+        lane, here = self.region.lane, self.b.load(self.out, offset + max(self.region.lane, 0), lanes)
+        if lane <= 0:
+            return here
+        behind = self.b.load(self.out, self._next_block(offset, lanes), lanes)
+        return shuffle([self.b.let("here", here), self.b.let("behind", behind)], [i if i < lanes - lane else lanes + i for i in range(lanes)])
+
+    def _next_block(self, offset: Expr, lanes: int) -> Expr:
+        """Where lane 0 would lie of a vector whose lanes from `lanes - lane` on lie in the next block."""
+        rows = self.region.map_rows(self.region.result)
+        return offset + (rows.rows * rows.floats - lanes + self.region.lane)
 
     def finish_rows(self, rows: int, value: Callable[[int], Expr], offset: Expr, step: int, channel: Expr, image: Expr, lanes: int) -> None:
         """`finish` for `rows` accumulators whose results lie `step` elements apart.
@@ -212,10 +247,10 @@ class Kernel:
                 self.finish(value(i), offset + i * step, channel, image, lanes)
             return
         for i in range(rows):
-            self.b.store(self.out, offset + i * step, value(i), lanes)
+            self.put(value(i), offset + i * step, channel, lanes)
         with self.b.loop("row", 0, rows) as row:
             at = self.b.let("at", offset + row * step)
-            self.finish(self.b.load(self.out, at, lanes), at, channel, image, lanes)
+            self.finish(self.get(at, lanes), at, channel, image, lanes)
 
     def apply(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
         """The tail alone: the final value of these lanes."""

@@ -36,6 +36,11 @@ class Target:
     l2: int = 512 << 10
     cores: int = 1
 
+    @property
+    def masks(self) -> bool:
+        """Whether a store of a vector can leave out lanes at no cost to speak of."""
+        return "avx512f" in self.features and self.lanes == 16
+
     def tvm(self, threads: int = 1) -> Any:
         """The TVM target that generates code for it."""
         import tvm

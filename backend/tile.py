@@ -180,6 +180,8 @@ class Fused(Op, name="tile.fused"):
     arena, in bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
     The result may lie in `bands` of rows (bands), which begin `apart` bytes from each other (plan). A `view` (views) has no kernel: its result is
     the memory of its operands; where these are several images, `apart` is from one to the next (0 where they follow each other).
+    `lane` (views, plan): others write to channel blocks of its memory, so it writes lanes of its own channels alone, the first of which lies at this
+    lane of the first block (-1: its blocks are its own).
     """
 
     args: list[Value]
@@ -192,12 +194,14 @@ class Fused(Op, name="tile.fused"):
     view: bool = False
     bands: int = 1
     apart: int = 0
+    lane: int = -1
 
     @property
     def parts(self) -> tuple[int, int]:
         """How many pieces the result lies in, `apart` from each other, and the bytes of one."""
         count = self.bands if self.bands > 1 or not self.apart else self.out.shape[0]
-        return count, self.out.type.nbytes // count
+        nbytes = self.out.type.nbytes // count
+        return count, nbytes if self.lane <= 0 else nbytes + nbytes // self.out.shape[1]
 
     def infer_all(self) -> list[Tensor]:
         for a, b in zip(self.args, self.body.inputs, strict=True):

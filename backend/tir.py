@@ -13,6 +13,7 @@ from typing import Any
 from tvm import tirx as t
 from tvm.ir import PointerType, PrimType, StringImm
 from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
+from tvm.target.codegen import llvm_version_major
 
 from .parts import Part, sequence, split
 
@@ -181,6 +182,16 @@ class Builder:
 
     def store_strided(self, buffer: Buffer, index: Expr, stride: int, value: Expr, lanes: int) -> None:
         self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes, stride)]))
+
+    def store_lanes(self, buffer: Buffer, index: Expr, value: Expr, which: tuple[int, Expr], lanes: int) -> None:
+        """Store only the lanes from a first one to before a last one; the others' memory is not touched, nor need it exist."""
+        first, last = which
+        numbers = ramp(0, lanes) if not first else t.Shuffle([t.const(i if i >= first else lanes, "int32") for i in range(lanes)], [*range(lanes)])
+        address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
+        mask = numbers < splat(int32(last), lanes)
+        # LLVM 22 takes the alignment from the pointer, the versions before as an operand
+        align = () if llvm_version_major() >= 22 else (int32(4),)
+        self.emit(t.Evaluate(t.call_llvm_intrin("void", f"llvm.masked.store.v{lanes}f32.p0", value, address, *align, mask)))
 
     def prefetch(self, buffer: Buffer, index: Expr, write: bool = False) -> None:
         """Ask for the cache line of an element to be read (or written) soon."""

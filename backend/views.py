@@ -3,9 +3,12 @@
     concat(a, b)   =>   a and b are written side by side, which is the result
     x[:, 16:32]    =>   a part of the memory of x
 
-This takes whole channel blocks: then each operand is one piece of each image of the result, or the other way round. Values that lie in each other's
-memory are a group, for which the planner finds one place; of several images, all in a group lie equally far `apart`, and kernels have to find
-them so. Where two kernels would write to the same bytes of a group, the later gather copies.
+Each operand is one piece of each image of the result, or the other way round. Values that lie in each other's memory are a group, for which the
+planner finds one place; of several images, all in a group lie equally far `apart`, and kernels have to find them so. Where two kernels would write to
+the same channels of a group, the later gather copies.
+
+Kernels read whole channel blocks, so what one reads begins a block. What views alone read may begin at any `lane` of one: the kernel that makes it
+then writes to parts of blocks, as does one whose last block goes on with another's channels.
 """
 
 from __future__ import annotations
@@ -17,35 +20,89 @@ from typing import Any
 from ..ir.graph import Graph
 from ..ir.op import Value
 from ..ir.ops import Elementwise
-from .kernels.channel_gather import recipes
 from .kernels.template import Template, template_named
 from .region import ALIGN, Region, root
 from .target import Target
 from .tile import Fused, TileChannelGather
 
-#: Where values of a group begin in each image, in bytes from one of them.
+#: Where values of a group begin in each image, in bytes from one of them: a channel counts its share of a block.
 Group = dict[Value, int]
 
 
 def views(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `view` on every region, in place."""
+    """Write `view` and `lane` on every region, in place."""
     copied: set[Fused] = set()
-    while wrong := _mark(graph, copied):
+    while wrong := _mark(graph, target, copied):
         copied |= wrong
+    for op in graph.ops:
+        if isinstance(op, Fused):
+            op.lane = -1
+    for group in groups_of(graph):
+        for v, lane in lanes_of(group).items():
+            v.op.lane = lane  # type: ignore[union-attr]
     return graph
 
 
-def _mark(graph: Graph, copied: set[Fused]) -> set[Fused]:
+def _mark(graph: Graph, target: Target, copied: set[Fused]) -> set[Fused]:
     """Write `view` on every region but those that are to be `copied`; returns the views whose memory a kernel could not find its way in."""
     outputs = {root(v) for v in graph.outputs}
     groups: dict[Value, Group] = {}
-    for op in graph.ops:
-        if isinstance(op, Fused):
-            found = None if op in copied else pieces(op)
-            mine = found is not None and op.out not in outputs and all(isinstance(v.op, Fused) and v not in outputs for v in found)
-            op.view = found is not None and mine and _join(groups, op.out, found)
-    lost = {id(groups[v]) for op in graph.ops if isinstance(op, Fused) and not op.view for v in _lost(op, groups)}
-    return {op for op in graph.ops if isinstance(op, Fused) and op.view and id(groups[op.out]) in lost}
+    regions = [op for op in graph.ops if isinstance(op, Fused)]
+    for op in regions:
+        found = None if op in copied else pieces(op)
+        mine = found is not None and op.out not in outputs and all(isinstance(v.op, Fused) and v not in outputs for v in found)
+        op.view = found is not None and mine and (target.masks or not _ragged(op)) and _join(groups, op.out, found)
+    lost = {id(groups[v]) for op in regions if not op.view for v in _lost(op, groups)}
+    split = {id(group) for group in groups.values() if not _whole_for_kernels(group)}
+    return {op for op in regions if op.view and (id(groups[op.out]) in lost or (id(groups[op.out]) in split and _ragged(op)))}
+
+
+def channel_bytes(v: Value) -> int:
+    """Bytes of a channel of an image."""
+    n, blocks, *_, lanes = v.shape
+    return v.type.nbytes // (n * blocks * lanes)
+
+
+def block_bytes(v: Value) -> int:
+    """Bytes of a channel block of an image."""
+    return channel_bytes(v) * v.shape[-1]
+
+
+def _stop(v: Value, at: int) -> int:
+    """Where the channels end of a value that begins at `at`."""
+    assert v.type.layout is not None
+    return at + v.type.layout.channels * channel_bytes(v)
+
+
+def _ragged(op: Fused) -> bool:
+    """Whether a gather's operands, if they lay in its memory, would begin inside blocks of it."""
+    return any(at % block_bytes(op.out) for at in (pieces(op) or {}).values())
+
+
+def lanes_of(group: Group) -> dict[Value, int]:
+    """Of the values of a group that kernels write to blocks in which others lie, the lane of a block at which they begin."""
+    written = {v: at for v, at in group.items() if isinstance(v.op, Fused) and not v.op.view}
+    result: dict[Value, int] = {}
+    for v, at in written.items():
+        block = block_bytes(v)
+        low, high = at // block * block, -(-_stop(v, at) // block) * block
+        if at % block or any(u is not v and there < high and low < _stop(u, there) for u, there in written.items()):
+            result[v] = at % block // channel_bytes(v)
+    return result
+
+
+def _whole_for_kernels(group: Group) -> bool:
+    """Whether what kernels read begins a block, and those that write to parts of blocks can."""
+    inside = [v for v, at in group.items() if at % block_bytes(v)]
+    if any(not (isinstance(user, Fused) and user.view) for v in inside for user in v.users):
+        return False
+    kernels = (v.op for v in lanes_of(group) if isinstance(v.op, Fused))
+    return all(writes_lanes(template_named(op.template, Region(op).anchor)) for op in kernels)
+
+
+def writes_lanes(template: Template) -> bool:
+    """Whether a template's kernels can leave the lanes of others in the channel blocks of their results alone."""
+    return getattr(template, "writes_lanes", False)
 
 
 def _lost(op: Fused, groups: dict[Value, Group]) -> Iterable[Value]:
@@ -68,7 +125,7 @@ def finds_images(template: Template, values: Iterable[Value]) -> bool:
 
 
 def groups_of(graph: Graph) -> list[Group]:
-    """The groups of a graph on which `views` has written, each from its first byte on, in the order of their first values."""
+    """The groups of a graph on which `views` has written, each from a block on, in the order of their first values."""
     groups: dict[Value, Group] = {}
     for op in graph.ops:
         if not isinstance(op, Fused) or not op.view:
@@ -78,7 +135,7 @@ def groups_of(graph: Graph) -> list[Group]:
             raise op.fail("its operands do not lie in its memory: `view` is what the stage `views` finds")
     result = []
     for group in {id(group): group for group in groups.values()}.values():
-        start = min(group.values())
+        start = min(at // block_bytes(v) * block_bytes(v) for v, at in group.items())
         result.append({v: at - start for v, at in group.items()})
     return result
 
@@ -88,15 +145,14 @@ def pieces(op: Fused) -> Group | None:
     anchor: Any = op.body.ops[0]
     if not isinstance(anchor, TileChannelGather) or len(op.body.ops) > 1 or not anchor.lanes:
         return None
-    lanes, size = anchor.lanes, op.out.type.nbytes // (op.out.shape[0] * op.out.shape[1])
+    size, block = channel_bytes(op.out), block_bytes(op.out)
+    sources = [(x, c) for x in op.args for c in range(x.type.layout.channels)]  # type: ignore[union-attr]
     result: Group = {}
-    for recipe, *_ in recipes(anchor, lanes):
-        operand, distance, _ = recipe[0]
-        in_order = recipe == tuple((operand, distance, lane) for lane in range(len(recipe)))
-        at = -distance * size
-        if not (in_order and at % ALIGN == 0) or result.setdefault(op.args[operand], at) != at:
+    for i, channel in enumerate(anchor.channels):
+        x, c = sources[channel]
+        if result.setdefault(x, (i - c) * size) != (i - c) * size:
             return None
-    return result
+    return result if block % ALIGN == 0 or all(at % ALIGN == 0 for at in result.values()) else None
 
 
 def _join(groups: dict[Value, Group], result: Value, operands: Group) -> bool:
@@ -116,6 +172,6 @@ def _join(groups: dict[Value, Group], result: Value, operands: Group) -> bool:
 
 
 def _apart(values: Iterable[tuple[int, Value]]) -> bool:
-    """Whether values that begin at these bytes of an image do not overlap."""
+    """Whether the channels of values that begin at these bytes of an image do not overlap."""
     ordered = sorted(values, key=lambda placed: placed[0])
-    return all(at + v.type.nbytes // v.shape[0] <= following for (at, v), (following, _) in pairwise(ordered))
+    return all(_stop(v, at) <= following for (at, v), (following, _) in pairwise(ordered))

@@ -1,4 +1,7 @@
-"""A memory plan, executed on paper: every byte that a kernel reads must have been written last by the kernel it expects."""
+"""A memory plan, executed on paper: every byte that a kernel reads must have been written last by the kernel it expects.
+
+On paper the channels of a block lie one after the other. What lies behind the last one of a map is nobody's: it may hold anything.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ def execute(graph: Graph, threads: int = 1) -> int:
             assert op.offset == -1, "an output lies in the caller's memory"
         else:
             assert op.offset >= 0 and op.offset % ALIGN == 0
-            results = pieces(op)
+            # beside others it writes its channels alone, else what lies behind them too
+            results = pieces(op, live=op.lane >= 0)
             # the kernel may write scratch before it has read everything, and results while it reads
             assert all(disjoint(part, result) for v in op.args if v in place for part in place[v] for result in results), (
                 f"op {i} overwrites its operand"
@@ -54,7 +58,10 @@ def execute(graph: Graph, threads: int = 1) -> int:
             for at, size in results:
                 owner[at : at + size] = i
                 assert at + size + SLACK <= len(owner)
-            place[op.out] = [(at, size, i) for at, size in results]
+            count, size = op.parts
+            # what lies in two blocks is loaded from two, though the last one may have nothing in the second
+            assert all(op.offset + j * op.apart + size <= len(owner) for j in range(count))
+            place[op.out] = [(at, size, i) for at, size in pieces(op, live=True)]
         if op.scratch >= 0:
             size = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
             for v in (*op.args, op.out):
@@ -67,18 +74,24 @@ def execute(graph: Graph, threads: int = 1) -> int:
 
 def seen_through(op: Fused, place: dict[Value, list[tuple[int, int, int]]]) -> list[tuple[int, int, int]]:
     """The parts of a view: what its operands wrote there, which must be all of it."""
-    parts = []
-    for start, size in pieces(op):
+    parts, wanted = [], pieces(op, live=True)
+    for start, size in wanted:
         inside = [(max(at, start), min(at + n, start + size), who) for v in op.args for at, n, who in place[v]]
         parts += sorted({(at, stop - at, who) for at, stop, who in inside if at < stop})
-    assert sum(n for _, n, _ in parts) == op.out.type.nbytes, "the operands of a view lie beside it"
+    assert sum(n for _, n, _ in parts) == sum(n for _, n in wanted), "the operands of a view lie beside it"
     return parts
 
 
-def pieces(op: Fused) -> list[tuple[int, int]]:
-    """Where a result lies in one piece, in bands, or in images that do not follow each other: (first, bytes)."""
+def pieces(op: Fused, live: bool) -> list[tuple[int, int]]:
+    """Where a result lies in one piece, in bands, or in images that do not follow each other: (first, bytes), of all blocks or of `live` channels."""
     count = op.bands if op.bands > 1 else op.out.shape[0] if op.apart else 1
-    return [(op.offset + i * op.apart, op.out.type.nbytes // count) for i in range(count)]
+    layout, size = op.out.type.layout, op.out.type.nbytes // count
+    if layout is None:
+        return [(op.offset, size)]
+    images = op.out.shape[0] if count == 1 or op.bands > 1 else 1
+    channel = size // (images * op.out.shape[1] * op.out.shape[-1])
+    starts = [op.offset + i * op.apart + j * (size // images) + max(op.lane, 0) * channel for i in range(count) for j in range(images)]
+    return [(at, layout.channels * channel if live else size // images) for at in starts]
 
 
 def disjoint(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

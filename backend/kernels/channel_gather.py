@@ -6,6 +6,7 @@ position, share one loop; a block whose lanes all lie in one source block in ord
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx as t
@@ -14,7 +15,7 @@ from ...ir.op import Value
 from ..region import Kernel, MapRows, Region
 from ..target import Target
 from ..tile import TileChannelGather
-from ..tir import Expr
+from ..tir import Builder, Expr
 from .geometry import balance, tasks
 from .pack import Move
 from .shuffles import shuffle
@@ -45,6 +46,7 @@ def recipes(op: Any, lanes: int) -> list[tuple[Recipe, int, int]]:
 class ChannelGatherKernel(Move):
     name = "channel_gather"
     images_apart = True
+    writes_lanes = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -89,24 +91,53 @@ class Sources:
 
     def gather(self, number: Expr, first: Expr, stop: Expr, to: Expr, plane: int) -> None:
         """All channels of some pixels of an image or band, with the tail. to: where its pixel 0 lies in the result; plane: floats between blocks."""
-        k, lanes = self.k, self.lanes
+        k, b, lanes, xs = self.k, self.k.b, self.lanes, self.k.anchor.xs
         for recipe, begin, blocks in recipes(k.anchor, lanes):
-            with k.b.range("i", 0, blocks) as i, k.b.loop("p", first, stop) as p:
+            with b.range("i", 0, blocks) as i, b.loop("p", first, stop) as p:
                 block = begin + i
-                value = self._merged(recipe, number, block, p)
+
+                def vector(operand: int, at: int, block: Expr = block, p: Expr = p) -> Expr:
+                    step, floats = self._steps[operand]
+                    return b.load(k.args[xs[operand]], number * step + (block + at) * floats + p * lanes, lanes)
+
+                value = merged(b, recipe, lanes, vector)
                 k.finish(value, to + block * plane + p * lanes, block * lanes, number if self.bands == 1 else 0, lanes)
 
-    def _merged(self, recipe: Recipe, number: Expr, block: Expr, p: Expr) -> Expr:
-        """The lanes of a block at pixel p of an image or band, one source vector after the other."""
-        b, lanes, op, value = self.k.b, self.lanes, self.k.anchor, None
-        for operand, at in dict.fromkeys((operand, at) for operand, at, _ in recipe):
-            step, plane = self._steps[operand]
-            vector = b.let("x", b.load(self.k.args[op.xs[operand]], number * step + (block + at) * plane + p * lanes, lanes))
-            wanted = [lane if (o, a) == (operand, at) else None for o, a, lane in recipe]
-            wanted += [None] * (lanes - len(wanted))
-            if value is None:
-                value = vector if all(w in (None, i) for i, w in enumerate(wanted)) else shuffle([vector], [0 if w is None else w for w in wanted])
-            else:
-                value = shuffle([value, vector], [i if w is None else lanes + w for i, w in enumerate(wanted)])
-            value = b.let("v", value)
-        return value
+
+def gather_rows(k: Kernel, image: Expr, rows: tuple[Expr, Expr], to: Expr, plane: int) -> None:
+    """All channels of some rows of an image, first and one past the last, with the tail. to: where the first one lies in the result; plane: floats
+    between channel blocks there."""
+    b, op = k.b, k.anchor
+    *_, width, lanes = op.out.shape
+    maps = [k.region.map_rows(x) for x in op.xs]
+    with b.loop("y", *rows) as y:
+        row = b.let("row", to + (y - rows[0]) * (width * lanes))
+        for recipe, begin, blocks in recipes(op, lanes):
+            with b.range("i", 0, blocks) as i:
+                block, starts = begin + i, dict[tuple[int, int], Expr]()
+                for source in dict.fromkeys((operand, at) for operand, at, _ in recipe):
+                    operand, at = source
+                    place = maps[operand].at(image * maps[operand].blocks + block + at, y)
+                    starts[source] = b.let("start", place) if maps[operand].bands == 1 else b.value(place)
+                with b.loop("x", 0, width) as x:
+
+                    def vector(operand: int, at: int, starts: dict[tuple[int, int], Expr] = starts, x: Expr = x) -> Expr:
+                        return b.load(k.args[op.xs[operand]], starts[operand, at] + x * lanes, lanes)
+
+                    k.finish(merged(b, recipe, lanes, vector), row + block * plane + x * lanes, block * lanes, image, lanes)
+
+
+def merged(b: Builder, recipe: Recipe, lanes: int, vector: Callable[[int, int], Expr]) -> Expr:
+    """The lanes of a block, one source vector after the other. vector(operand, block relative to the result's): its lanes there."""
+    value = None
+    for source in dict.fromkeys((operand, at) for operand, at, _ in recipe):
+        lanes_there = b.let("x", vector(*source))
+        wanted = [lane if (operand, at) == source else None for operand, at, lane in recipe]
+        wanted += [None] * (lanes - len(wanted))
+        if value is None:
+            in_order = all(w in (None, i) for i, w in enumerate(wanted))
+            value = lanes_there if in_order else shuffle([lanes_there], [0 if w is None else w for w in wanted])
+        else:
+            value = shuffle([value, lanes_there], [i if w is None else lanes + w for i, w in enumerate(wanted)])
+        value = b.let("v", value)
+    return value

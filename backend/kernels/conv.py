@@ -104,6 +104,8 @@ def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
 class ConvTemplate:
     """A template whose weights are packed by `pack_weights` unless it says otherwise, with no scratch unless it says so."""
 
+    writes_lanes = True
+
     def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
         op: Any = region.anchor
         g = conv_window(region)

@@ -70,7 +70,7 @@ class Depthwise(ConvTemplate):
         chunks = -(-g.oh // rows)
         inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
         with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
-            plane, part = planes_and_parts(b, task, g, chunks)
+            plane, part = planes_and_parts(b, task, g.in_blocks, chunks)
             block = b.let("block", t.floormod(plane, g.in_blocks))
             image = b.let("image", t.floordiv(plane, g.in_blocks))
             start, stop = b.let("start", part * rows), b.let("stop", t.min(g.oh, (part + 1) * rows))

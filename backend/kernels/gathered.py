@@ -35,18 +35,12 @@ class GatheredGemm:
 
     name = "gathered_gemm"
     images_apart = True
+    writes_lanes = True
     readers = (Gemm.name, Direct.name)
 
     def accepts(self, region: Region, target: Target) -> bool:
-        stages = region.stages
-        if len(stages) != 2 or not isinstance(stages[1].anchor, TileConv2d):
-            return False
-        gather, conv = stages
-        alone = conv.anchor.x is gather.result and len(gather.result.uses) == 1  # type: ignore[attr-defined]
-        # pixels lie elsewhere in scratch than in an operand of the tail
-        near = all(operand_kind(v.type, gather.out) in ("scalar", "channel", "image") for v in gather.extra)
-        pointwise = conv_window(conv).pointwise and Gemm().accepts(conv, target)
-        return alone and near and pointwise and ChannelGatherKernel().accepts(gather, target)
+        conv = behind_gather(region, target)
+        return conv is not None and isinstance(conv.anchor, TileConv2d) and conv_window(conv).pointwise and Gemm().accepts(conv, target)
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         return Gemm().candidates(region.stages[1], target, threads)
@@ -66,6 +60,18 @@ class GatheredGemm:
 
     def emit(self, k: Kernel) -> None:
         _Code(k).emit()
+
+
+def behind_gather(region: Region, target: Target) -> Region | None:
+    """The second of two stages, where the first is a gather into scratch; None for any other region."""
+    stages = region.stages
+    if len(stages) != 2 or not isinstance(stages[0].anchor, TileChannelGather):
+        return None
+    gather, reader = stages
+    alone = reader.anchor.operands[0] is gather.result and len(gather.result.uses) == 1
+    # pixels lie elsewhere in scratch than in an operand of the tail
+    near = all(operand_kind(v.type, gather.out) in ("scalar", "channel", "image") for v in gather.extra)
+    return reader if alone and near and ChannelGatherKernel().accepts(gather, target) else None
 
 
 def chunk_of(region: Region, params: Params) -> int:

@@ -173,8 +173,20 @@ def balance(size: int, fit: int, images: int, groups: int, threads: int, rows: b
     return min(range(1, fit + 1), key=lambda c: (round(busiest(c) * (1 + 0.02 / c), 6), -c))
 
 
-def planes_and_parts(b: Builder, task: Expr, g: Window, chunks: int) -> tuple[Expr, Expr]:
+def planes_and_parts(b: Builder, task: Expr, blocks: int, chunks: int) -> tuple[Expr, Expr]:
     """(image * channel blocks + block, chunk) of a task: (image, chunk, block) in this order, so that threads divide rows before channels."""
-    per_image = chunks * g.in_blocks
-    image, part = b.let("image", t.floordiv(task, per_image)), b.let("part", t.floordiv(t.floormod(task, per_image), g.in_blocks))
-    return b.let("plane", image * g.in_blocks + t.floormod(task, g.in_blocks)), part
+    per_image = chunks * blocks
+    image, part = b.let("image", t.floordiv(task, per_image)), b.let("part", t.floordiv(t.floormod(task, per_image), blocks))
+    return b.let("plane", image * blocks + t.floormod(task, blocks)), part
+
+
+@contextmanager
+def rows_of_planes(b: Builder, out: Tensor, threads: int) -> Iterator[tuple[Expr, Expr, Expr, Expr]]:
+    """Loops over every row of a blocked map, of which threads divide rows before channels: (image, channel block, plane, row)."""
+    n, blocks, height, *_ = out.shape
+    chunks = min(threads, height)
+    with b.loop("task", 0, n * blocks * chunks, tasks(threads, n * blocks * chunks)) as task:
+        plane, part = planes_and_parts(b, task, blocks, chunks)
+        image, block = b.let("image", t.floordiv(plane, blocks)), b.let("block", t.floormod(plane, blocks))
+        with b.loop("oy", *share(part, height, chunks)) as oy:
+            yield image, block, plane, oy

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ LOWEST = -np.inf
 
 class _Pool:
     """What all pooling templates share: no constants, no scratch."""
+
+    writes_lanes = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -59,76 +62,75 @@ class Pool(_Pool):
         inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
         chunks = -(-g.oh // rows)
         with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
-            plane, part = planes_and_parts(b, task, g, chunks)
+            plane, part = planes_and_parts(b, task, g.in_blocks, chunks)
+            image, block = b.let("image", t.floordiv(plane, g.in_blocks)), b.let("block", t.floormod(plane, g.in_blocks))
             with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
-                taps, tiles, number = g.rows(b, oy), column_tiles(g, k.params["width"], 1), 0
-                turns = g.kh * sum(repeat for _, _, repeat in tiles)
                 # what the next output row needs of the map for the first time, and itself: both lie in memory line behind line
-                read = inputs.at(plane, (oy + 1) * g.sh - g.top + max(0, (g.kh - 1) * g.dh + 1 - g.sh))
-                next_rows = [
-                    (k.args[k.anchor.x], b.let("read", read), g.sh * g.w),
-                    (k.out, b.let("write", results.at(plane, oy + 1)), g.ow),
-                ]
-                for width, x, repeat in tiles:
-                    with b.range("tile", 0, repeat) as i:
-                        ahead = []
-                        for buffer, at, vectors in next_rows:
-                            lines = -(-vectors * g.lanes // (LINE * turns))
-                            ahead.append(Ahead(buffer, b.let("ahead", at + (number + i) * (g.kh * lines * LINE)), lines, write=buffer is k.out))
-                        self._tile(k, g, plane, width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps, ahead)
-                    number += repeat
+                new = inputs.at(plane, (oy + 1) * g.sh - g.top + max(0, (g.kh - 1) * g.dh + 1 - g.sh))
+                following = new, results.at(plane, oy + 1)
+                pool_row(k, g, k.params["width"], oy, partial(inputs.at, plane), b.let("result", results.at(plane, oy)), block, image, following)
 
-    def _tile(
-        self,
-        k: Kernel,
-        g: Window,
-        plane: Expr,
-        width: int,
-        oy: Expr,
-        ox: Expr,
-        static_x: int | None,
-        taps: tuple[Expr, Expr],
-        ahead: Sequence[Ahead],
-    ) -> None:
-        """ahead: lines to ask for in each window row, spread over the loads there."""
-        b, lanes, op = k.b, g.lanes, k.anchor
-        inputs, results = (k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
-        largest = isinstance(op, TileMaxPool2d)
-        tile = Tile(b, width, 1, lanes)
-        tile.start(lambda j: const(LOWEST if largest else 0.0, lanes=lanes))
-        with b.loop("r", *taps) as r:
-            row = b.let("row", inputs.at(plane, oy * g.sh - g.top + r * g.dh) + ox * g.sw - g.left)
-            columns = touched(g, width, static_x)
-            for number, (column, pairs) in enumerate(columns):
-                for a in ahead:
-                    for line in range(a.lines * number // len(columns), a.lines * (number + 1) // len(columns)):
-                        b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
-                value = b.let("x", b.load(k.args[op.x], (row + column) * lanes, lanes))
-                for i, _ in pairs:
-                    old = tile.value(i, 0)
-                    b.store(tile.acc[i][0], 0, k.math.max(old, value) if largest else old + value, lanes)
-        image, channel = b.let("image", t.floordiv(plane, g.in_blocks)), b.let("channel", t.floormod(plane, g.in_blocks) * lanes)
-        for i in range(width):
-            value = tile.value(i, 0)
-            if not largest:
-                value = value * splat(b.let("scale", 1.0 / self._count(k, g, oy, ox + i if static_x is None else static_x + i)), lanes)
-            k.finish(value, (results.at(plane, oy) + ox + i) * lanes, channel, image, lanes)
 
-    @staticmethod
-    def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:
-        """Elements that count in the window of an output pixel, as f32 (see `AvgPool2d.counts`)."""
-        op = k.anchor
-        if op.divisor is not None:
-            return t.const(float(op.divisor), "float32")
+def pool_row(
+    k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr,
+    following: tuple[Expr, Expr] | None = None,
+) -> None:  # fmt: skip
+    """One output row of a channel block, in tiles of at most `width` columns; all as for `depthwise_row`."""
+    b, taps, layout, number = k.b, g.rows(k.b, oy), column_tiles(g, width, 1), 0
+    turns = g.kh * sum(repeat for _, _, repeat in layout)
+    new, below = (b.let("following", at) for at in following) if following else (None, None)
+    streams = [(k.args[k.anchor.x], new, g.sh * g.w), (k.out, below, g.ow)] if following else []
+    for columns, x, repeat in layout:
+        with b.range("tile", 0, repeat) as i:
+            ahead = []
+            for buffer, at, vectors in streams:
+                lines = -(-vectors * g.lanes // (LINE * turns))
+                ahead.append(Ahead(buffer, b.let("ahead", at + (number + i) * (g.kh * lines * LINE)), lines, write=buffer is k.out))
+            _tile(k, g, columns, oy, b.let("ox", x + i * columns), x if repeat == 1 else None, taps, source, result, block, image, ahead)
+        number += repeat
 
-        def along(at: Expr, stride: int, lo: int, hi: int, kernel: int, size: int) -> Expr:
-            start = at * stride - lo
-            first, last = (-lo, size + hi) if op.count_include_pad else (0, size)
-            return t.min(start + kernel, last) - t.max(start, first)
 
-        top, bottom, left, right = op.padding
-        rows, columns = along(oy, g.sh, top, bottom, g.kh, g.h), along(ox, g.sw, left, right, g.kw, g.w)
-        return t.Cast("float32", rows * columns)
+def _tile(
+    k: Kernel, g: Window, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr],
+    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, ahead: Sequence[Ahead],
+) -> None:  # fmt: skip
+    """ahead: lines to ask for in each window row, spread over the loads there."""
+    b, lanes, op = k.b, g.lanes, k.anchor
+    largest = isinstance(op, TileMaxPool2d)
+    tile = Tile(b, width, 1, lanes)
+    tile.start(lambda j: const(LOWEST if largest else 0.0, lanes=lanes))
+    with b.loop("r", *taps) as r:
+        row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
+        columns = touched(g, width, static_x)
+        for number, (column, pairs) in enumerate(columns):
+            for a in ahead:
+                for line in range(a.lines * number // len(columns), a.lines * (number + 1) // len(columns)):
+                    b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
+            value = b.let("x", b.load(k.args[op.x], row + column * lanes, lanes))
+            for i, _ in pairs:
+                old = tile.value(i, 0)
+                b.store(tile.acc[i][0], 0, k.math.max(old, value) if largest else old + value, lanes)
+    for i in range(width):
+        value = tile.value(i, 0)
+        if not largest:
+            value = value * splat(b.let("scale", 1.0 / _count(k, g, oy, ox + i if static_x is None else static_x + i)), lanes)
+        k.finish(value, result + (ox + i) * lanes, block * lanes, image, lanes)
+
+
+def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:
+    """Elements that count in the window of an output pixel, as f32 (see `AvgPool2d.counts`)."""
+    op = k.anchor
+    if op.divisor is not None:
+        return t.const(float(op.divisor), "float32")
+
+    def along(at: Expr, stride: int, lo: int, hi: int, kernel: int, size: int) -> Expr:
+        start = at * stride - lo
+        first, last = (-lo, size + hi) if op.count_include_pad else (0, size)
+        return t.min(start + kernel, last) - t.max(start, first)
+
+    top, bottom, left, right = op.padding
+    rows, columns = along(oy, g.sh, top, bottom, g.kh, g.h), along(ox, g.sw, left, right, g.kw, g.w)
+    return t.Cast("float32", rows * columns)
 
 
 @kernel(TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d)

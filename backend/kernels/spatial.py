@@ -9,7 +9,7 @@ from tvm import tirx as t
 from ..region import Kernel, Region
 from ..target import Target
 from ..tile_moves import TileDepthToSpace
-from .geometry import tasks
+from .geometry import rows_of_planes
 from .pack import Move
 from .template import kernel
 
@@ -18,6 +18,7 @@ from .template import kernel
 class DepthToSpaceKernel(Move):
     name = "depth_to_space"
     images_apart = True
+    writes_lanes = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -27,14 +28,12 @@ class DepthToSpaceKernel(Move):
 
     def emit(self, k: Kernel) -> None:
         op, b = k.anchor, k.b
-        n, blocks, oh, ow, lanes = k.region.out.shape
+        *_, ow, lanes = k.region.out.shape
         in_blocks = op.x.shape[1]
         (fh, fw), (top, left) = op.factor, op.crop
         phase = in_blocks // (fh * fw)
         inputs, results = (k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
-        with b.loop("task", 0, n * blocks * oh, tasks(k.threads, n * blocks * oh)) as task:
-            plane, oy = b.let("plane", t.floordiv(task, oh)), b.let("oy", t.floormod(task, oh))
-            image, block = b.let("image", t.floordiv(plane, blocks)), b.let("block", t.floormod(plane, blocks))
+        with rows_of_planes(b, k.region.out, k.threads) as (image, block, plane, oy):
             place = b.let("place", results.at(plane, oy))
             iy, p = b.let("iy", t.floordiv(oy + top, fh)), b.let("p", t.floormod(oy + top, fh))
             for q in range(fw):

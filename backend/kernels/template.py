@@ -24,7 +24,8 @@ class Template(Protocol):
     A template that finds maps in bands (`Region.map_rows`) says so by one more method: `in_bands(region, target, params)` gives lists of
     arguments, or of the result, of each of which all or none may lie so. One that finds images by `Region.map_rows`, too, so that they need not
     follow each other, has `images_apart = True`. One that reads some operands element by element only names them by `anywhere(region)`: where such an
-    operand is an input of the model, it may begin at any address, and need not be copied to an aligned one.
+    operand is an input of the model, it may begin at any address, and need not be copied to an aligned one. One that stores blocked results by
+    nothing but `Kernel.finish` and `Kernel.put` says so by `writes_lanes = True`: they may begin inside a channel block, beside those of others.
     """
 
     name: str

@@ -11,7 +11,7 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileUpsample
 from ..tir import Builder, Expr, splat
-from .geometry import tasks
+from .geometry import rows_of_planes
 from .pack import Move
 from .template import kernel
 
@@ -20,6 +20,7 @@ from .template import kernel
 class UpsampleKernel(Move):
     name = "upsample"
     images_apart = True
+    writes_lanes = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -27,13 +28,12 @@ class UpsampleKernel(Move):
 
     def emit(self, k: Kernel) -> None:
         op, b = k.anchor, k.b
-        n, blocks, oh, ow, lanes = k.region.out.shape
+        *_, oh, ow, lanes = k.region.out.shape
         h, w = op.x.shape[2:4]
         x, inputs, results = k.args[op.x], *(k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
         ratios = [_ratio(size, out, op.align_corners, op.scales and op.scales[i]) for i, (size, out) in enumerate(((h, oh), (w, ow)))]
-        with b.loop("task", 0, n * blocks * oh, tasks(k.threads, n * blocks * oh)) as task:
-            plane, oy = b.let("plane", t.floordiv(task, oh)), b.let("oy", t.floormod(task, oh))
-            image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
+        with rows_of_planes(b, k.region.out, k.threads) as (image, block, plane, oy):
+            channel = b.let("channel", block * lanes)
             place = b.let("place", results.at(plane, oy))
             if op.mode == "nearest":
                 iy = _nearest(b, oy, ratios[0], h)

@@ -33,6 +33,7 @@ from .winograd_whole import Whole
 class Winograd:
     name = "winograd"
     images_apart = True
+    writes_lanes = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor

@@ -79,7 +79,7 @@ class Whole(Phases):
 
     def _output(self, number: int, first: Expr, count: int, tile: Expr, ob: Expr, out_block: Expr) -> None:
         """Add A^T M A of the stage's rows to the result, which holds the sum of the stages before; the last one ends with bias and tail."""
-        p, g, b, lanes, scratch, out = self.p, self.p.g, self.k.b, self.p.g.lanes, self.k.scratch, self.k.out
+        p, g, b, lanes, scratch = self.p, self.p.g, self.k.b, self.p.g.lanes, self.k.scratch
         assert scratch is not None
         kind = p.kinds[number]
         mine, numbers = self._mine(kind), self._numbers(kind)
@@ -95,12 +95,12 @@ class Whole(Phases):
             for i, share in enumerate(self._shares(kind, mine, [row[j] for row in rows])):
                 at = to + (i * g.dh * g.ow + j * g.dw) * lanes
                 with nullcontext() if whole else b.when(t.all(oy + i * g.dh < g.oh, ox + j * g.dw < g.ow)):
-                    before = None if self._first else b.load(out, at, lanes)
+                    before = None if self._first else self.k.get(at, lanes)
                     value = share if before is None else before if share is None else before + share
                     if self._last:
                         self._finish(value, at, image, out_block)
                     elif share is not None:
-                        b.store(out, at, value, lanes)
+                        self.k.put(value, at, out_block * lanes, lanes)
 
     def _shares(self, kind: Kind, mine: list[int], column: list[Expr]) -> list[Expr]:
         """A^T times the stage's rows of one column, for each row of the result; None where that is nothing."""

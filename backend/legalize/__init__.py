@@ -12,7 +12,7 @@ from ...ir.rewrite import Rewrite, greedy
 from ...passes.fold_bn import bn_to_scale_shift
 from ...passes.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
 from ..target import Target
-from . import channel_parts, channels, computed, elementwise, groups, matrices, pixels, pooling, rows, shapes, spatial
+from . import channels, computed, elementwise, groups, matrices, pixels, pooling, rows, shapes, spatial
 
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
@@ -38,7 +38,6 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
         bn_to_scale_shift,
         *elementwise.RULES,
         *channels.RULES,
-        *channel_parts.rules(target.lanes),
         *pixels.RULES,
         *pooling.RULES,
         *computed.RULES,

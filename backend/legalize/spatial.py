@@ -16,7 +16,8 @@ from .channels import is_map
 
 def spread(channels: int, lanes: int) -> int:
     """Channels from one phase to the next in a map that depth-to-space reads: whole blocks, unless that would mostly compute nothing."""
-    return channels if channels < 2 * lanes and channels % lanes else -(-channels // lanes) * lanes
+    wide = -(-channels // lanes) * lanes
+    return wide if 2 * channels > wide else channels
 
 
 def depth_to_space(x: Op | Value, factor: tuple[int, int], channels: int, crop: tuple[int, int], size: tuple[int, int], lanes: int, loc: Loc) -> Op:

@@ -81,7 +81,7 @@ def contested(x: Value) -> Value:
 
 
 def ragged(x: Value) -> Value:
-    """A block that is not full lies before another."""
+    """A block that is not full lies before another: see test_lanes.py."""
     return conv(Concat([Relu(conv(x, 20)).out, conv(x, 16)], 1).out, 20)
 
 
@@ -99,9 +99,9 @@ CASES = {
     dense: ["view"] * 4,
     split: ["view", "view"],
     skip: ["view"],
-    twice: ["copied"],
+    twice: ["absorbed"],
     contested: ["view", "absorbed"],
-    ragged: ["absorbed"],
+    ragged: ["view"],
     ragged_end: ["view"],
     interleaved: ["absorbed"],
 }
@@ -157,7 +157,7 @@ def test_images_of_a_view_lie_apart() -> None:
 
 def test_a_template_that_does_not_find_them_never_meets_images_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pool, "images_apart", False)
-    assert gathers(check(graph_of(fire, (2, *SHAPE[1:]))).graph) == ["copied"]
+    assert gathers(check(graph_of(fire, (2, *SHAPE[1:]))).graph) == ["absorbed"]
     assert gathers(check(graph_of(fire, SHAPE)).graph) == ["view"]
 
 
@@ -183,7 +183,7 @@ def test_what_a_tail_reads_lies_as_its_result_does() -> None:
         joined = Concat([Add(y, conv(x, 32, 3)), conv(y, 16)], 1).out
         return conv(MaxPool2d(joined, (2, 2), stride=(2, 2)).out, 20)
 
-    assert gathers(check(graph_of(network, (2, *SHAPE[1:]))).graph) == ["copied"]
+    assert gathers(check(graph_of(network, (2, *SHAPE[1:]))).graph) == ["absorbed"]
     assert gathers(check(graph_of(network, SHAPE)).graph) == ["view"]
 
 
@@ -234,7 +234,7 @@ def test_random_networks(seed: int) -> None:
     check(graph_of(lambda x: random_network(x, seed), (1 + seed % 3, *SHAPE[1:])), threads=1 + seed % 2)
 
 
-@pytest.mark.parametrize("name, expected", [("squeezenet1_1", {"view": 8}), ("shufflenetv2", {"absorbed": 14, "copied": 2})])
+@pytest.mark.parametrize("name, expected", [("squeezenet1_1", {"view": 8}), ("shufflenetv2", {"absorbed": 18})])
 def test_networks(name: str, expected: dict[str, int]) -> None:
     assert Counter(gathers(lowered(traced(name)))) == expected
 
