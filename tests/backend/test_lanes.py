@@ -32,6 +32,7 @@ from tersor.ir.ops import (
     Slice,
     Upsample,
 )
+from tersor.ir.types import Tensor
 
 SHAPE = (1, 3, 12, 10)
 pytestmark = pytest.mark.skipif(not resolve("cpu").masks, reason="this machine's vectors have no masks")
@@ -131,6 +132,15 @@ def test_where_they_lie() -> None:
     block = 12 * 10 * 64
     where = {n: ((op.offset - view.offset) // block, op.lane) for n, op in parts.items()}
     assert where == {3: (0, 0), 5: (0, 3), 30: (0, 8), 1: (2, 6), 16: (2, 7), 40: (3, 7), 9: (5, 15)}
+
+
+def test_whoever_writes_last() -> None:
+    """What lies behind the channels of a part is another's, who may have written it before."""
+    graph = Graph()
+    x = graph.add_input(Tensor(SHAPE), "x0")
+    parts = [graph.add(conv(x, n, 3, seed=n).op) for n in (9, 5, 20)][::-1]  # type: ignore[arg-type]
+    graph.set_outputs([graph.add(conv(Concat(parts, 1).out, 20, 3).op)])  # type: ignore[arg-type]
+    assert inside(check(graph).graph) == [9, 4, 0]
 
 
 @pytest.mark.parametrize("target", [TARGETS[1], TARGETS[2], "cpu:x86-64-v4"])
