@@ -14,7 +14,7 @@ from .kernels.template import template_named
 from .region import ALIGN, Region, root
 from .target import Target
 from .tile import Fused
-from .views import block_bytes, groups_of, lanes_of
+from .views import block_bytes, groups_of, lanes_of, writes_lanes
 
 #: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
 SLACK = 64
@@ -52,6 +52,8 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
         for v, at in group.items():
             if isinstance(made := v.op, Fused):
                 made.lane = lanes.get(v, -1)
+                if made.lane >= 0 and not writes_lanes(template_named(made.template, Region(made).anchor)):
+                    raise made.fail(f"template {made.template!r} writes whole channel blocks, of which others have lanes: see `views`")
                 held[made] = (at - at % block_bytes(v) if len(group) > 1 else at) // made.bands
                 nbytes = v.type.nbytes // (made.bands * images)
                 image = max(image, held[made] + nbytes + (nbytes // v.shape[1] if made.lane > 0 else 0))

@@ -9,13 +9,16 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from . import costs_report, kernels_report, latency_report, precision_report, tuning_report
 
 ROOT = Path(__file__).parents[1]
 #: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
 SHARE = 0.05
-SOURCES = ("latency", "latency_znver4", "kernels_znver4", "other_geometry", "costs", "precision", "tuning", "kernels")
+SOURCES = ("latency", "other_geometry", "costs", "precision", "tuning", "kernels")
+#: The same of another processor, from files of this suffix.
+OTHER, OTHERS = "_znver5", ("latency", "other_geometry", "tuning", "kernels")
 
 INTRODUCTION = """\
 # Performance
@@ -26,20 +29,6 @@ Figures of another machine say little about yours; [measure on your own](#on-you
 ## Networks beside other engines
 
 Seven networks with random weights. A comparison that is lost stays in the table, and an engine that does not run is named with its reason.
-"""
-
-ZEN4 = """\
-## Another processor
-
-The seven on a Zen 4 machine (`python -m tersor.bench.latency --name latency_znver4`), which has vectors of the same length and less than half the
-multiply-adds a second.
-"""
-
-KERNELS_ZEN4 = """\
-### Its kernels
-
-`python -m tersor.bench.kernels --name kernels_znver4`; every layer is in [kernels_znver4.md]({results}/kernels_znver4.md). The goals are those of
-the other processor: what they say in GFLOP/s is a larger part of this one's peak.
 """
 
 OTHER_GEOMETRY = """\
@@ -78,6 +67,12 @@ Layers by themselves, each as one compiled module without the layout changes at 
 network; all of them are in [kernels.md]({results}/kernels.md).
 """
 
+ANOTHER = """\
+## Another processor
+
+A Zen 5 machine, which has vectors of the same length and more than twice the multiply-adds a second; the commits say which code ran.
+"""
+
 OWN_MACHINE = """\
 ## On your own machine
 
@@ -112,49 +107,52 @@ print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
 
 def page(results: Path, out: Path) -> str:
     """The text of the page at `out`, from the JSON files SOURCES in `results`."""
-    latency, zen4, kernels4, other, costs, precision, tuning, kernels = (json.loads((results / f"{name}.json").read_text()) for name in SOURCES)
+    report: dict[str, Any] = {name: json.loads((results / f"{name}.json").read_text()) for name in (*SOURCES, *(n + OTHER for n in OTHERS))}
     link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
+
+    def compared(name: str, level: str, picture: bool = False) -> list[str]:
+        """Tables of engines beside each other."""
+        shown = ["", f"![Time of each engine as a multiple of the best peer's]({link}/{name}.png)"] if picture else []
+        return [*latency_report.about(report[name]), *latency_report.tables(report[name], level), *shown, ""]
+
+    def goals(name: str, level: str) -> list[str]:
+        """What kernels were meant to reach and did not, and whole networks beside their multiply-adds."""
+        missed = kernels_report.missed_goals(report[name], level)
+        return [*kernels_report.about(report[name]), *missed, "", f"{level} Whole runs", "", *kernels_report.whole_runs(report[name]), ""]
+
     lines = [
         INTRODUCTION,
-        *latency_report.about(latency),
-        *latency_report.tables(latency, level="###"),
-        "",
-        f"![Time of each engine as a multiple of the best peer's]({link}/latency.png)",
-        "",
-        ZEN4,
-        *latency_report.about(zen4),
-        *latency_report.tables(zen4, level="###"),
-        "",
-        KERNELS_ZEN4.format(results=link),
-        *kernels_report.about(kernels4),
-        *kernels_report.missed_goals(kernels4, level="####"),
-        "",
-        "#### Whole runs",
-        "",
-        *kernels_report.whole_runs(kernels4),
-        "",
+        *compared("latency", "###", picture=True),
         OTHER_GEOMETRY,
-        *latency_report.about(other),
-        *latency_report.tables(other, level="###"),
-        "",
-        f"![Time of each engine as a multiple of the best peer's]({link}/other_geometry.png)",
-        "",
+        *compared("other_geometry", "###", picture=True),
         COSTS,
-        *costs_report.tables(costs),
+        *costs_report.tables(report["costs"]),
         "",
         PRECISION.format(results=link),
-        *precision_report.tables(precision),
+        *precision_report.tables(report["precision"]),
         "",
         TUNING,
-        *tuning_report.tables(tuning),
+        *tuning_report.tables(report["tuning"]),
         "",
         KERNELS.format(results=link),
-        *kernels_report.about(kernels),
-        "",
+        *goals("kernels", "###"),
         f"![Kernels under the roofline]({link}/kernels.png)",
-        *kernels_report.layer_tables(kernels, level="###"),
-        *kernels_report.network_tables(kernels, level="###", share=SHARE),
+        *kernels_report.layer_tables(report["kernels"], level="###"),
+        *kernels_report.network_tables(report["kernels"], level="###", share=SHARE),
         "",
+        ANOTHER,
+        "### The seven networks",
+        "",
+        *compared("latency" + OTHER, "####"),
+        "### Networks of other geometry",
+        "",
+        *compared("other_geometry" + OTHER, "####"),
+        "### With and without its tuned database",
+        "",
+        *tuning_report.tables(report["tuning" + OTHER]),
+        "",
+        f"### Its kernels\n\nEvery layer is in [kernels{OTHER}.md]({link}/kernels{OTHER}.md).\n",
+        *goals("kernels" + OTHER, "####"),
         OWN_MACHINE,
     ]
     return "\n".join(lines)

@@ -14,8 +14,11 @@ from planned import execute
 
 from tersor.backend.kernels.conv import ConvTemplate
 from tersor.backend.kernels.inverted_residual import Rows
+from tersor.backend.lower import lower
+from tersor.backend.plan import plan
 from tersor.backend.target import Target, resolve
 from tersor.backend.tile import Fused
+from tersor.ir.errors import VerifyError
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
 from tersor.ir.ops import (
@@ -267,6 +270,14 @@ def test_random_networks(seed: int) -> None:
 
 def test_a_stage_can_be_resumed() -> None:
     assert "lane = 8" in str(resumes(graph_of(many, SHAPE), "views", threads=2)["views"])
+
+
+def test_a_kernel_that_would_write_over_others_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = resolve("cpu")
+    graph = lower(graph_of(two, SHAPE), target, until="bands")
+    monkeypatch.setattr(ConvTemplate, "writes_lanes", False)
+    with pytest.raises(VerifyError, match="writes whole channel blocks"):
+        plan(graph, target, 1)
 
 
 def test_a_machine_without_masks(monkeypatch: pytest.MonkeyPatch) -> None:
