@@ -95,9 +95,9 @@ def means(x: Value) -> Value:
 
 
 def sliced(x: Value) -> list[Value]:
-    """Where only slices read a map, it may begin inside a block, so that one of them begins at one."""
-    y, z = Relu(conv(x, 50, 3)).out, conv(x, 50, 3, seed=1)
-    return [conv(cut(y, 8, 45), 20, 3), conv(Concat([cut(z, 3, 50), conv(x, 4)], 1).out, 20, 3)]
+    """Where only slices read a map, it may begin inside a block, so that one of them begins at one; the first one takes a block more then."""
+    y, z = Relu(conv(x, 60, 3)).out, conv(x, 50, 3, seed=1)
+    return [Add(conv(x, 20), conv(cut(y, 8, 45), 20, 3)).out, conv(Concat([cut(z, 3, 50), conv(x, 4)], 1).out, 20, 3)]
 
 
 def added(x: Value) -> Value:
