@@ -225,7 +225,8 @@ class Kernel:
 
     def get(self, offset: Expr, lanes: int) -> Expr:
         """What was `put` there."""
-        lane, here = self.region.lane, self.b.load(self.out, offset + max(self.region.lane, 0), lanes)
+        lane = self.region.lane
+        here = self.b.load(self.out, offset + max(lane, 0), lanes)
         if lane <= 0:
             return here
         behind = self.b.load(self.out, self._next_block(offset, lanes), lanes)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 SHARE = 0.05
 SOURCES = ("latency", "other_geometry", "costs", "precision", "tuning", "kernels")
 #: The same of another processor, from files of this suffix.
-OTHER, OTHERS = "_znver5", ("latency", "other_geometry", "tuning", "kernels")
+OTHER, OTHERS = "_znver5", ("latency", "other_geometry", "precision", "tuning", "kernels")
 
 INTRODUCTION = """\
 # Performance
@@ -106,7 +106,7 @@ print(exe.profile(rounds=5, cold=True))  # emptied before each kernel
 
 
 def page(results: Path, out: Path) -> str:
-    """The text of the page at `out`, from the JSON files SOURCES in `results`."""
+    """The text of the page at `out`, from the JSON files in `results`: SOURCES, and OTHERS of the other processor."""
     report: dict[str, Any] = {name: json.loads((results / f"{name}.json").read_text()) for name in (*SOURCES, *(n + OTHER for n in OTHERS))}
     link = Path(os.path.relpath(results.resolve(), out.resolve().parent)).as_posix()
 
@@ -147,6 +147,10 @@ def page(results: Path, out: Path) -> str:
         "### Networks of other geometry",
         "",
         *compared("other_geometry" + OTHER, "####"),
+        "### Precision there",
+        "",
+        *precision_report.tables(report["precision" + OTHER]),
+        "",
         "### With and without its tuned database",
         "",
         *tuning_report.tables(report["tuning" + OTHER]),

@@ -58,10 +58,10 @@ def execute(graph: Graph, threads: int = 1) -> int:
             for at, size in results:
                 owner[at : at + size] = i
                 assert at + size + SLACK <= len(owner)
-            count, size = op.parts
+            count, whole = op.parts
             # what lies in two blocks is loaded from two, though the last one may have nothing in the second
-            assert all(op.offset + j * op.apart + size <= len(owner) for j in range(count))
-            place[op.out] = [(at, size, i) for at, size in pieces(op, live=True)]
+            assert all(op.offset + j * op.apart + whole <= len(owner) for j in range(count))
+            place[op.out] = [(at, size, i) for at, size in results]
         if op.scratch >= 0:
             size = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
             for v in (*op.args, op.out):

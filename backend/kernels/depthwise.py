@@ -6,7 +6,7 @@ input vector is loaded once and feeds all the taps it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
 from .conv import ConvTemplate, conv_window, padded_bias
-from .geometry import Window, balance, column_tiles, planes_and_parts, tasks
+from .geometry import Row, Window, balance, column_tiles, planes_and_parts, tasks, tiles_of
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
 
@@ -81,7 +81,7 @@ class Depthwise(ConvTemplate):
                 skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if chunks > 1 and results.bands == 1 else 0
                 new = inputs.at(plane, (oy + skip) * g.sh - g.top + (g.kh - 1) * g.dh + 1, t.floordiv(oy * g.sh, inputs.rows))
                 following = new, result + (1 + skip) * (g.ow * g.lanes)
-                depthwise_row(k, g, k.params["width"], oy, partial(inputs.at, plane), result, block, image, following)
+                depthwise_row(k, g, k.params["width"], Row(oy, partial(inputs.at, plane), result, block, image), following)
 
 
 def columns_in_registers(g: Window, target: Target) -> int:
@@ -93,51 +93,41 @@ def depthwise_cycles(g: Window) -> float:
     return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh * g.kw / 2 + 3))
 
 
-def depthwise_row(
-    k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr,
-    following: tuple[Expr, Expr] | None = None,
-) -> None:  # fmt: skip
+def depthwise_row(k: Kernel, g: Window, width: int, row: Row, following: tuple[Expr, Expr] | None = None) -> None:
     """One output row of a channel block, in tiles of at most `width` columns.
 
-    source: where an input row begins in the anchor's operand, in elements; result: where the output row begins in k.out.
     following: where what the next output row reads for the first time begins in the operand, and where that row begins in k.out.
     """
-    b, taps, layout, number = k.b, g.rows(k.b, oy), column_tiles(g, width, 1), 0
+    b, taps, layout = k.b, g.rows(k.b, row.oy), column_tiles(g, width, 1)
     lines = -(-g.sh * g.w * g.lanes // LINE) if following and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
     each = -(-lines // (g.kh * sum(repeat for _, _, repeat in layout)))
     new, below = (b.let("following", at) for at in following) if following and lines else (0, 0)
-    for columns, x, repeat in layout:
-        with b.range("tile", 0, repeat) as i:
-            ox = b.let("ox", x + i * columns)
-            ahead = []
-            if lines:
-                ahead.append(Ahead(k.args[k.anchor.x], b.let("ahead", new + (number + i) * (g.kh * each * LINE)), each))
-            if lines and k.threads > 1:
-                # another thread may have used this memory before: to take it over lasts as long as to read it
-                ahead.append(Ahead(k.out, below + ox * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
-            _tile(k, g, columns, oy, ox, x if repeat == 1 else None, taps, source, result, block, image, ahead)
-        number += repeat
+    for columns, ox, static_x, number in tiles_of(b, layout):
+        ahead = []
+        if lines:
+            ahead.append(Ahead(k.args[k.anchor.x], b.let("ahead", new + number * (g.kh * each * LINE)), each))
+        if lines and k.threads > 1:
+            # another thread may have used this memory before: to take it over lasts as long as to read it
+            ahead.append(Ahead(k.out, below + ox * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
+        _tile(k, g, columns, row, ox, static_x, taps, ahead)
 
 
-def _tile(
-    k: Kernel, g: Window, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr],
-    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, ahead: Sequence[Ahead],
-) -> None:  # fmt: skip
+def _tile(k: Kernel, g: Window, width: int, row: Row, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr], ahead: Sequence[Ahead]) -> None:
     b, lanes, op = k.b, g.lanes, k.anchor
     tile = Tile(b, width, 1, lanes)
-    tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], block * lanes, lanes))
+    tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], row.block * lanes, lanes))
     with b.loop("r", *taps) as r:
         for a in ahead:
             for line in range(a.lines):
                 b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
-        weights = [b.let("w", b.load(k.args[op.w], ((block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
-        row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
+        weights = [b.let("w", b.load(k.args[op.w], ((row.block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
+        at = b.let("row", row.source(row.oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
         for column, pairs in touched(g, width, static_x):
-            value = b.let("x", b.load(k.args[op.x], row + column * lanes, lanes))
+            value = b.let("x", b.load(k.args[op.x], at + column * lanes, lanes))
             for i, s in pairs:
                 acc: Buffer = tile.acc[i][0]
                 b.store(acc, 0, b.load(acc, 0, lanes) + value * weights[s], lanes)
-    k.finish_rows(width, partial(tile.value, j=0), result + ox * lanes, lanes, block * lanes, image, lanes)
+    k.finish_rows(width, partial(tile.value, j=0), row.result + ox * lanes, lanes, row.block * lanes, row.image, lanes)
 
 
 def touched(g: Window, width: int, static_x: int | None) -> list[tuple[int, list[tuple[int, int]]]]:

@@ -3,14 +3,14 @@
     gather(a, b, …) -> tail -> depthwise | max_pool | avg_pool -> tail
 
 Loops: (image, step of output rows). The rows that a step reads are brought together in scratch, of all channels, since a vector of an operand has
-lanes for several blocks of the result; then its output rows are computed from there, block by block.
+lanes for several blocks of the result; then its output rows are computed from there, block by block. Rows that two steps read are gathered twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from tvm import tirx as t
@@ -24,7 +24,7 @@ from .channel_gather import gather_rows
 from .conv import conv_window
 from .depthwise import Depthwise, depthwise_row
 from .gathered import behind_gather
-from .geometry import Window, share, workers
+from .geometry import Row, Window, share, workers
 from .pool import Pool, pool_row, pool_window
 from .template import Params, Template, kernel
 
@@ -66,8 +66,11 @@ class GatheredRows:
 
     images_apart = True
     writes_lanes = True
+    #: The template that reads a map, of which operators, by what window, and its code for one output row.
     alone: Template
     anchors: tuple[type[Op], ...]
+    window: Callable[[Region], Window]
+    row: Callable[[Kernel, Window, int, Row], None]
 
     @property
     def name(self) -> str:
@@ -78,12 +81,7 @@ class GatheredRows:
         return (self.alone.name,)
 
     def step(self, region: Region, target: Target, threads: int) -> Step:
-        reader = region.stages[1]
-        return Step.of(conv_window(reader) if isinstance(reader.anchor, TileConv2d) else pool_window(reader), target, threads)
-
-    def row(self, k: Kernel, *place: Any) -> None:
-        """One output row of a channel block: what `depthwise_row` takes after the kernel."""
-        raise NotImplementedError
+        return Step.of(self.window(region.stages[1]), target, threads)
 
     def accepts(self, region: Region, target: Target) -> bool:
         reader = behind_gather(region, target)
@@ -122,7 +120,7 @@ class GatheredRows:
                 with b.loop("block", 0, g.in_blocks) as block, b.loop("oy", first, last) as oy:
                     source = partial(_row, b.let("start", place + block * step.plane), top, g.w * g.lanes)
                     result = b.let("result", results.at(image * g.in_blocks + block, oy))
-                    self.row(compute, g, k.params["width"], oy, source, result, block, image)
+                    self.row(compute, g, k.params["width"], Row(oy, source, result, block, image))
 
 
 def _row(start: Expr, top: Expr, floats: int, y: Expr) -> Expr:
@@ -134,15 +132,13 @@ def _row(start: Expr, top: Expr, floats: int, y: Expr) -> Expr:
 class GatheredDepthwise(GatheredRows):
     alone = Depthwise()
     anchors = (TileConv2d,)
-
-    def row(self, k: Kernel, *place: Any) -> None:
-        depthwise_row(k, *place)
+    window = staticmethod(conv_window)
+    row = staticmethod(depthwise_row)
 
 
 @kernel(TileChannelGather)
 class GatheredPool(GatheredRows):
     alone = Pool()
     anchors = (TileMaxPool2d, TileAvgPool2d)
-
-    def row(self, k: Kernel, *place: Any) -> None:
-        pool_row(k, *place)
+    window = staticmethod(pool_window)
+    row = staticmethod(pool_row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -109,6 +109,29 @@ def window(
         n, c, h, w, o, oh, ow, kernel[0], kernel[1], stride[0], stride[1], padding[0], padding[2], dilation[0], dilation[1], groups,
         block(x.type.layout), block(out.layout),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """An output row of a channel block that is computed by itself.
+
+    source: where an input row begins in the anchor's operand, in floats; result: where this one begins in k.out.
+    """
+
+    oy: Expr
+    source: Callable[[Expr], Expr]
+    result: Expr
+    block: Expr
+    image: Expr
+
+
+def tiles_of(b: Builder, layout: list[tuple[int, int, int]]) -> Iterator[tuple[int, Expr, int | None, Expr]]:
+    """The code of every tile of a row that `column_tiles` covers: (width, first column, that column if it is a known number, number of the tile)."""
+    number = 0
+    for width, x, repeat in layout:
+        with b.range("tile", 0, repeat) as i:
+            yield width, b.let("ox", x + i * width), x if repeat == 1 else None, number + i
+        number += repeat
 
 
 def column_tiles(g: Window, biggest: int, vectors: int) -> list[tuple[int, int, int]]:

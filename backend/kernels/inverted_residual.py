@@ -26,7 +26,7 @@ from ..tir import Buffer, Expr
 from .conv import Channels, ConvTemplate, conv_window
 from .conv_gemm import Gemm
 from .depthwise import Depthwise, columns_in_registers, depthwise_cycles, depthwise_row
-from .geometry import Window, share, workers
+from .geometry import Row, Window, share, workers
 from .micro import Tile, cover, max_rows, runs, tile_cycles
 from .template import Params, chain_kernel
 
@@ -269,7 +269,7 @@ class _Code:
             source = partial(self._ring_row, block) if p.expand is not None else partial(self.inputs.at, plane)
             with b.loop("oy", *rows) as oy:
                 result = self.results.at(plane, oy) if p.project is None else self._depthwise_row(block, oy - rows[0])
-                depthwise_row(k, g, columns_in_registers(g, k.target), oy, source, b.let("result", result), block, self.image)
+                depthwise_row(k, g, columns_in_registers(g, k.target), Row(oy, source, b.let("result", result), block, self.image))
 
     def _depthwise_row(self, block: Expr, row: Expr) -> Expr:
         """Float where a depthwise row of this step lies."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..target import Target
 from ..tile import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
 from ..tir import Expr, const, splat
 from .depthwise import touched
-from .geometry import Window, balance, column_tiles, planes_and_parts, tasks, window
+from .geometry import Row, Window, balance, column_tiles, planes_and_parts, tasks, tiles_of, window
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
 
@@ -68,53 +68,46 @@ class Pool(_Pool):
                 # what the next output row needs of the map for the first time, and itself: both lie in memory line behind line
                 new = inputs.at(plane, (oy + 1) * g.sh - g.top + max(0, (g.kh - 1) * g.dh + 1 - g.sh))
                 following = new, results.at(plane, oy + 1)
-                pool_row(k, g, k.params["width"], oy, partial(inputs.at, plane), b.let("result", results.at(plane, oy)), block, image, following)
+                row = Row(oy, partial(inputs.at, plane), b.let("result", results.at(plane, oy)), block, image)
+                pool_row(k, g, k.params["width"], row, following)
 
 
-def pool_row(
-    k: Kernel, g: Window, width: int, oy: Expr, source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr,
-    following: tuple[Expr, Expr] | None = None,
-) -> None:  # fmt: skip
-    """One output row of a channel block, in tiles of at most `width` columns; all as for `depthwise_row`."""
-    b, taps, layout, number = k.b, g.rows(k.b, oy), column_tiles(g, width, 1), 0
+def pool_row(k: Kernel, g: Window, width: int, row: Row, following: tuple[Expr, Expr] | None = None) -> None:
+    """One output row of a channel block, in tiles of at most `width` columns; `following` as for `depthwise_row`."""
+    b, taps, layout = k.b, g.rows(k.b, row.oy), column_tiles(g, width, 1)
     turns = g.kh * sum(repeat for _, _, repeat in layout)
     new, below = (b.let("following", at) for at in following) if following else (None, None)
     streams = [(k.args[k.anchor.x], new, g.sh * g.w), (k.out, below, g.ow)] if following else []
-    for columns, x, repeat in layout:
-        with b.range("tile", 0, repeat) as i:
-            ahead = []
-            for buffer, at, vectors in streams:
-                lines = -(-vectors * g.lanes // (LINE * turns))
-                ahead.append(Ahead(buffer, b.let("ahead", at + (number + i) * (g.kh * lines * LINE)), lines, write=buffer is k.out))
-            _tile(k, g, columns, oy, b.let("ox", x + i * columns), x if repeat == 1 else None, taps, source, result, block, image, ahead)
-        number += repeat
+    for columns, ox, static_x, number in tiles_of(b, layout):
+        ahead = []
+        for buffer, at, vectors in streams:
+            lines = -(-vectors * g.lanes // (LINE * turns))
+            ahead.append(Ahead(buffer, b.let("ahead", at + number * (g.kh * lines * LINE)), lines, write=buffer is k.out))
+        _tile(k, g, columns, row, ox, static_x, taps, ahead)
 
 
-def _tile(
-    k: Kernel, g: Window, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr],
-    source: Callable[[Expr], Expr], result: Expr, block: Expr, image: Expr, ahead: Sequence[Ahead],
-) -> None:  # fmt: skip
+def _tile(k: Kernel, g: Window, width: int, row: Row, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr], ahead: Sequence[Ahead]) -> None:
     """ahead: lines to ask for in each window row, spread over the loads there."""
     b, lanes, op = k.b, g.lanes, k.anchor
     largest = isinstance(op, TileMaxPool2d)
     tile = Tile(b, width, 1, lanes)
     tile.start(lambda j: const(LOWEST if largest else 0.0, lanes=lanes))
     with b.loop("r", *taps) as r:
-        row = b.let("row", source(oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
+        at = b.let("row", row.source(row.oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
         columns = touched(g, width, static_x)
         for number, (column, pairs) in enumerate(columns):
             for a in ahead:
                 for line in range(a.lines * number // len(columns), a.lines * (number + 1) // len(columns)):
                     b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
-            value = b.let("x", b.load(k.args[op.x], row + column * lanes, lanes))
+            value = b.let("x", b.load(k.args[op.x], at + column * lanes, lanes))
             for i, _ in pairs:
                 old = tile.value(i, 0)
                 b.store(tile.acc[i][0], 0, k.math.max(old, value) if largest else old + value, lanes)
     for i in range(width):
         value = tile.value(i, 0)
         if not largest:
-            value = value * splat(b.let("scale", 1.0 / _count(k, g, oy, ox + i if static_x is None else static_x + i)), lanes)
-        k.finish(value, result + (ox + i) * lanes, block * lanes, image, lanes)
+            value = value * splat(b.let("scale", 1.0 / _count(k, g, row.oy, ox + i if static_x is None else static_x + i)), lanes)
+        k.finish(value, row.result + (ox + i) * lanes, row.block * lanes, row.image, lanes)
 
 
 def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:

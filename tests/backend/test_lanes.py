@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from planned import execute
 
 from tersor.backend.kernels.conv import ConvTemplate
+from tersor.backend.kernels.gathered_rows import GatheredRows
 from tersor.backend.kernels.inverted_residual import Rows
 from tersor.backend.lower import lower
 from tersor.backend.plan import plan
@@ -221,6 +222,18 @@ def test_nor_becomes_a_chain_one_that_does_not(monkeypatch: pytest.MonkeyPatch) 
     after = check(graph, threads=2)
     assert len(inside(after.graph)) == len(inside(before.graph)) == 2
     assert not {"inverted_residual", "depthwise_pointwise"} & set(after.templates)
+
+
+def test_nor_takes_a_gather_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(x: Value) -> Value:
+        y = conv(ChannelShuffle(Concat([conv(x, 20), conv(x, 10, 3)], 1), 3).out, 30, 3, groups=30)
+        return conv(Concat([y, conv(x, 9, 3)], 1).out, 20, 3)
+
+    graph = graph_of(network, SHAPE)
+    assert "gathered_depthwise" in check(graph).templates
+    monkeypatch.setattr(GatheredRows, "writes_lanes", False)
+    after = check(graph)
+    assert inside(after.graph) == [0, 14] and "gathered_depthwise" not in after.templates and "channel_gather" in after.templates
 
 
 def test_bands() -> None:
