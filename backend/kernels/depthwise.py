@@ -19,8 +19,9 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tile import TileConv2d
 from ..tir import Buffer, Expr
+from .chunks import chunks_of_rows
 from .conv import ConvTemplate, conv_window, padded_bias
-from .geometry import Row, Window, balance, column_tiles, planes_and_parts, tasks, tiles_of
+from .geometry import Row, Window, balance, column_tiles, tiles_of
 from .micro import LINE, Ahead, Tile
 from .template import Params, kernel
 
@@ -66,22 +67,16 @@ class Depthwise(ConvTemplate):
         return [[op.x], region.alike if params["chunk"] < conv_window(region).oh else []]
 
     def emit(self, k: Kernel) -> None:
-        g, b, rows = conv_window(k.region), k.b, k.params["chunk"]
-        chunks = -(-g.oh // rows)
-        inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
-        with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
-            plane, part = planes_and_parts(b, task, g.in_blocks, chunks)
-            block = b.let("block", t.floormod(plane, g.in_blocks))
-            image = b.let("image", t.floordiv(plane, g.in_blocks))
-            start, stop = b.let("start", part * rows), b.let("stop", t.min(g.oh, (part + 1) * rows))
-
+        g, b = conv_window(k.region), k.b
+        inputs, bands = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result).bands
+        with chunks_of_rows(k, g) as chunk:
+            start, stop = chunk.start, chunk.stop
             with b.loop("oy", start, stop) as oy:
-                result = b.let("result", results.at(plane, oy))
+                row = chunk.row(oy)
                 # behind a chunk's last row lies another thread's, unless it has a band: this one goes on with the next block
-                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if chunks > 1 and results.bands == 1 else 0
-                new = inputs.at(plane, (oy + skip) * g.sh - g.top + (g.kh - 1) * g.dh + 1, t.floordiv(oy * g.sh, inputs.rows))
-                following = new, result + (1 + skip) * (g.ow * g.lanes)
-                depthwise_row(k, g, k.params["width"], Row(oy, partial(inputs.at, plane), result, block, image), following)
+                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if k.params["chunk"] < g.oh and bands == 1 else 0
+                new = inputs.at(chunk.plane, (oy + skip) * g.sh - g.top + (g.kh - 1) * g.dh + 1, t.floordiv(oy * g.sh, inputs.rows))
+                depthwise_row(k, g, k.params["width"], row, (new, row.result + (1 + skip) * (g.ow * g.lanes)))
 
 
 def columns_in_registers(g: Window, target: Target) -> int:

@@ -21,11 +21,13 @@ from ..target import Target
 from ..tile import TileAvgPool2d, TileChannelGather, TileConv2d, TileMaxPool2d
 from ..tir import Expr
 from .channel_gather import gather_rows
+from .chunks import Chunk
 from .conv import conv_window
 from .depthwise import Depthwise, depthwise_row
 from .gathered import behind_gather
 from .geometry import Row, Window, share, workers
-from .pool import Pool, pool_row, pool_window
+from .pool import Pool, pool_rows, pool_window
+from .streamed_depthwise import StreamedDepthwise
 from .template import Params, Template, kernel
 
 #: Of L2, the part that what a step gathers may fill.
@@ -66,11 +68,13 @@ class GatheredRows:
 
     images_apart = True
     writes_lanes = True
-    #: The template that reads a map, of which operators, by what window, and its code for one output row.
+    #: The template that reads a map, of which operators, by what window, and its code for some output rows.
     alone: Template
     anchors: tuple[type[Op], ...]
+    #: Other templates in whose place it is used.
+    instead: tuple[str, ...] = ()
     window: Callable[[Region], Window]
-    row: Callable[[Kernel, Window, int, Row], None]
+    rows: Callable[[Kernel, Window, Chunk], None]
 
     @property
     def name(self) -> str:
@@ -78,7 +82,7 @@ class GatheredRows:
 
     @property
     def readers(self) -> tuple[str, ...]:
-        return (self.alone.name,)
+        return (self.alone.name, *self.instead)
 
     def step(self, region: Region, target: Target, threads: int) -> Step:
         return Step.of(self.window(region.stages[1]), target, threads)
@@ -117,10 +121,14 @@ class GatheredRows:
                 top = b.let("top", t.max(0, first * g.sh - g.top))
                 bottom = b.let("bottom", t.max(top, t.min(g.h, (last - 1) * g.sh - g.top + (g.kh - 1) * g.dh + 1)))
                 gather_rows(bring, image, (top, bottom), place, step.plane)
-                with b.loop("block", 0, g.in_blocks) as block, b.loop("oy", first, last) as oy:
+                with b.loop("block", 0, g.in_blocks) as block:
+                    plane = b.let("plane", image * g.in_blocks + block)
                     source = partial(_row, b.let("start", place + block * step.plane), top, g.w * g.lanes)
-                    result = b.let("result", results.at(image * g.in_blocks + block, oy))
-                    self.row(compute, g, k.params["width"], Row(oy, source, result, block, image))
+
+                    def row(oy: Expr) -> Row:
+                        return Row(oy, source, b.let("result", results.at(plane, oy)), block, image)
+
+                    self.rows(compute, g, Chunk(plane, block, first, last, row))
 
 
 def _row(start: Expr, top: Expr, floats: int, y: Expr) -> Expr:
@@ -128,12 +136,18 @@ def _row(start: Expr, top: Expr, floats: int, y: Expr) -> Expr:
     return start + (y - top) * floats
 
 
+def depthwise_rows(k: Kernel, g: Window, chunk: Chunk) -> None:
+    with k.b.loop("oy", chunk.start, chunk.stop) as oy:
+        depthwise_row(k, g, k.params["width"], chunk.row(oy))
+
+
 @kernel(TileChannelGather)
 class GatheredDepthwise(GatheredRows):
     alone = Depthwise()
+    instead = (StreamedDepthwise.name,)
     anchors = (TileConv2d,)
     window = staticmethod(conv_window)
-    row = staticmethod(depthwise_row)
+    rows = staticmethod(depthwise_rows)
 
 
 @kernel(TileChannelGather)
@@ -141,4 +155,4 @@ class GatheredPool(GatheredRows):
     alone = Pool()
     anchors = (TileMaxPool2d, TileAvgPool2d)
     window = staticmethod(pool_window)
-    row = staticmethod(pool_row)
+    rows = staticmethod(pool_rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,10 +15,11 @@ from ...ir.op import Value
 from ..region import Kernel, MapRows, Region
 from ..target import Target
 from ..tile import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
-from ..tir import Expr, const, splat
-from .depthwise import touched
-from .geometry import Row, Window, balance, column_tiles, planes_and_parts, tasks, tiles_of, window
-from .micro import LINE, Ahead, Tile
+from ..tir import Builder, Expr, const, lanes_of, splat
+from .chunks import Chunk, chunks_of_rows
+from .geometry import Row, Window, balance, tasks, window
+from .micro import Tile
+from .sliding import Element, Sliding
 from .template import Params, kernel
 
 LOWEST = -np.inf
@@ -48,66 +51,67 @@ def pool_window(region: Region) -> Window:
 
 @kernel(TileMaxPool2d, TileAvgPool2d)
 class Pool(_Pool):
-    """Loops: (image, channel block, row chunk) > output row > column tile > window row; one load feeds every window it lies in."""
+    """Loops: (image, channel block, row chunk) > output row > pass > pixel (see sliding.py)."""
 
     name = "pool"
     images_apart = True
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
         g = pool_window(region)
-        return [{"width": target.registers - 4, "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows=True)}]
+        return [{"chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows=True)}]
 
     def emit(self, k: Kernel) -> None:
-        g, b, rows = pool_window(k.region), k.b, k.params["chunk"]
-        inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
-        chunks = -(-g.oh // rows)
-        with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
-            plane, part = planes_and_parts(b, task, g.in_blocks, chunks)
-            image, block = b.let("image", t.floordiv(plane, g.in_blocks)), b.let("block", t.floormod(plane, g.in_blocks))
-            with b.loop("oy", part * rows, t.min(g.oh, (part + 1) * rows)) as oy:
-                # what the next output row needs of the map for the first time, and itself: both lie in memory line behind line
-                new = inputs.at(plane, (oy + 1) * g.sh - g.top + max(0, (g.kh - 1) * g.dh + 1 - g.sh))
-                following = new, results.at(plane, oy + 1)
-                row = Row(oy, partial(inputs.at, plane), b.let("result", results.at(plane, oy)), block, image)
-                pool_row(k, g, k.params["width"], row, following)
+        g = pool_window(k.region)
+        with chunks_of_rows(k, g) as chunk:
+            pool_rows(k, g, chunk)
 
 
-def pool_row(k: Kernel, g: Window, width: int, row: Row, following: tuple[Expr, Expr] | None = None) -> None:
-    """One output row of a channel block, in tiles of at most `width` columns; `following` as for `depthwise_row`."""
-    b, taps, layout = k.b, g.rows(k.b, row.oy), column_tiles(g, width, 1)
-    turns = g.kh * sum(repeat for _, _, repeat in layout)
-    new, below = (b.let("following", at) for at in following) if following else (None, None)
-    streams = [(k.args[k.anchor.x], new, g.sh * g.w), (k.out, below, g.ow)] if following else []
-    for columns, ox, static_x, number in tiles_of(b, layout):
-        ahead = []
-        for buffer, at, vectors in streams:
-            lines = -(-vectors * g.lanes // (LINE * turns))
-            ahead.append(Ahead(buffer, b.let("ahead", at + number * (g.kh * lines * LINE)), lines, write=buffer is k.out))
-        _tile(k, g, columns, row, ox, static_x, taps, ahead)
+def pool_rows(k: Kernel, g: Window, chunk: Chunk) -> None:
+    """Output rows of a channel block."""
+    largest = isinstance(k.anchor, TileMaxPool2d)
+    start = const(LOWEST if largest else 0.0, lanes=g.lanes)
 
-
-def _tile(k: Kernel, g: Window, width: int, row: Row, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr], ahead: Sequence[Ahead]) -> None:
-    """ahead: lines to ask for in each window row, spread over the loads there."""
-    b, lanes, op = k.b, g.lanes, k.anchor
-    largest = isinstance(op, TileMaxPool2d)
-    tile = Tile(b, width, 1, lanes)
-    tile.start(lambda j: const(LOWEST if largest else 0.0, lanes=lanes))
-    with b.loop("r", *taps) as r:
-        at = b.let("row", row.source(row.oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
-        columns = touched(g, width, static_x)
-        for number, (column, pairs) in enumerate(columns):
-            for a in ahead:
-                for line in range(a.lines * number // len(columns), a.lines * (number + 1) // len(columns)):
-                    b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
-            value = b.let("x", b.load(k.args[op.x], at + column * lanes, lanes))
-            for i, _ in pairs:
-                old = tile.value(i, 0)
-                b.store(tile.acc[i][0], 0, k.math.max(old, value) if largest else old + value, lanes)
-    for i in range(width):
-        value = tile.value(i, 0)
+    def add(columns: Sequence[Sequence[Element]], before: Expr | None) -> Expr:
+        merge = partial(_larger, k.b) if largest else partial(_sum, k.b)
+        parts = [functools.reduce(merge, [x for _, _, x in column]) for column in columns]
+        if before is not None or not parts:
+            parts.insert(0, start if before is None else before)
+        total = functools.reduce(merge, parts)
         if not largest:
-            value = value * splat(b.let("scale", 1.0 / _count(k, g, row.oy, ox + i if static_x is None else static_x + i)), lanes)
-        k.finish(value, row.result + (ox + i) * lanes, row.block * lanes, row.image, lanes)
+            return total
+        elements = [x for column in columns for _, _, x in column]
+        return _or_nan(total, elements if before is None else [before, *elements])
+
+    def mean(total: Expr, row: Row, ox: Expr, whole: bool) -> Expr:
+        if whole and k.anchor.divisor is None:
+            return total * const(1.0 / (g.kh * g.kw), lanes=g.lanes)
+        return total * splat(k.b.let("scale", 1.0 / _count(k, g, row.oy, ox)), g.lanes)
+
+    (Sliding(k, g, start, add) if largest else Sliding(k, g, start, add, mean)).rows(chunk)
+
+
+def _sum(b: Builder, a: Expr, c: Expr) -> Expr:
+    return b.value(a + c)
+
+
+def _larger(b: Builder, a: Expr, c: Expr) -> Expr:
+    """The larger one where none is NaN: one instruction."""
+    return b.value(t.Select(c > a, c, a))
+
+
+def _or_nan(value: Expr, xs: Sequence[Expr]) -> Expr:
+    """NaN where one of xs is, else the value. One instruction tells of two whether one is NaN, and adds that to what the others told."""
+    if not xs:
+        return value
+    return t.Select(_numbers(xs), value, const(math.nan, lanes=lanes_of(value)))
+
+
+def _numbers(xs: Sequence[Expr]) -> Expr:
+    """Whether none is NaN. A tree, since TVM takes exponential time to simplify a chain."""
+    if len(xs) == 1:
+        return t.Not(t.isnan(xs[0]))
+    half = (len(xs) + 1) // 4 * 2 or 1
+    return t.And(_numbers(xs[:half]), _numbers(xs[half:]))
 
 
 def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:

@@ -24,7 +24,7 @@ from tersor.ir.types import Tensor
 
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let the schedule see only these convolution templates."""
-    conv = {"direct", "gemm", "depthwise", "winograd"}
+    conv = {"direct", "gemm", "depthwise", "streamed_depthwise", "winograd"}
     monkeypatch.setattr(schedule_module, "templates_for", lambda op: (t for t in templates_for(op) if t.name in names or t.name not in conv))
 
 

@@ -1,0 +1,59 @@
+"""Depthwise convolution with strides, of a map that L2 does not hold: its rows are read one after the other, and the weights of a channel block stay
+in registers. On a Zen 4, 81 in place of 67 GFLOP/s for 32 channels of 112 x 112 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..region import Kernel, Region
+from ..target import Target
+from ..tile import TileConv2d
+from ..tir import Expr, const
+from .chunks import chunks_of_rows
+from .conv import conv_window
+from .depthwise import BUSY, Depthwise, depthwise_cycles
+from .sliding import Element, Sliding, beyond_l2
+from .template import Params, kernel
+
+#: Cycles beside those of the plain template, as measured on a Zen 4 for maps that L2 does not hold, and for those that it does.
+STREAMED, HELD = 0.85, 1.05
+#: Registers for all but the weights: the bias, a sum and an input vector.
+OTHERS = 3
+
+
+@kernel(TileConv2d)
+class StreamedDepthwise(Depthwise):
+    name = "streamed_depthwise"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        if not super().accepts(region, target):
+            return False
+        g = conv_window(region)
+        return g.sh > 1 and g.kh * g.kw < BUSY * g.sh * g.sw and g.kh * g.kw + OTHERS <= target.registers
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        return [{"chunk": params["chunk"]} for params in super().candidates(region, target, threads)]
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        g = conv_window(region)
+        return depthwise_cycles(g) * (STREAMED if beyond_l2(g, target) else HELD)
+
+    def emit(self, k: Kernel) -> None:
+        g, b, op = conv_window(k.region), k.b, k.anchor
+        with chunks_of_rows(k, g) as chunk:
+
+            def weight(r: Expr, s: int) -> Expr:
+                return b.let("w", b.load(k.args[op.w], ((chunk.block * g.kh + r) * g.kw + s) * g.lanes, g.lanes))
+
+            bias = const(0.0, lanes=g.lanes) if op.b is None else b.let("bias", b.load(k.args[op.b], chunk.block * g.lanes, g.lanes))
+            weights = [[weight(r, s) for s in range(g.kw)] for r in range(g.kh)]
+
+            def add(columns: Sequence[Sequence[Element]], before: Expr | None) -> Expr:
+                total = bias if before is None else before
+                for column in columns:
+                    for r, s, x in column:
+                        total = b.value(total + x * (weights[r][s] if isinstance(r, int) else weight(r, s)))
+                return total
+
+            Sliding(k, g, bias, add).rows(chunk)
