@@ -20,6 +20,8 @@ from .geometry import Row, Window, column_tiles, tiles_of
 
 #: Elements of a window that are written out; the rows of a larger one are passes of one loop.
 UNROLLED = 36
+#: Rows near the border that are written out; of more, all are passes of one loop.
+BORDER = 4
 #: An element under the window: kernel row and column, and its value.
 Element = tuple[Expr, int, Expr]
 
@@ -37,40 +39,44 @@ class Sliding:
     end: Callable[[Expr, Row, Expr, bool], Expr] = lambda total, row, ox, whole: total
 
     def rows(self, chunk: Chunk) -> None:
-        """The rows of a chunk: those near the border take a kernel row after the other, as many as lie in the map."""
+        """The rows of a chunk. Those near the border are written out by themselves, as many kernel rows as lie in the map."""
         g, b = self.g, self.k.b
-        first, last = g.whole_rows if g.kh * g.kw <= UNROLLED else (0, 0)
-        if first >= last:
-            self._each(chunk, chunk.start, chunk.stop, self._border)
+        first, last = g.whole_rows
+        if first >= last or first + g.oh - last > BORDER or g.kh * g.kw > UNROLLED:
+            with b.loop("oy", chunk.start, chunk.stop) as oy:
+                self._any(chunk.row(oy))
             return
+        for oy in range(first):
+            self._near_border(chunk, oy)
         low = b.let("low", t.min(chunk.stop, t.max(chunk.start, first)))
-        high = b.let("high", t.max(low, t.min(chunk.stop, last)))
-        if first > 0:
-            self._each(chunk, chunk.start, low, self._border)
-        self._each(chunk, low, high, self._whole)
-        if last < g.oh:
-            self._each(chunk, high, chunk.stop, self._border)
+        with b.loop("oy", low, b.let("high", t.max(low, t.min(chunk.stop, last)))) as oy:
+            self._row(chunk.row(oy), range(g.kh))
+        for oy in range(last, g.oh):
+            self._near_border(chunk, oy)
 
-    def _each(self, chunk: Chunk, first: Expr, last: Expr, emit: Callable[[Row], None]) -> None:
-        with self.k.b.loop("oy", first, last) as oy:
-            emit(chunk.row(oy))
+    def _near_border(self, chunk: Chunk, oy: int) -> None:
+        g = self.g
+        with self.k.b.when(t.And(chunk.start <= oy, oy < chunk.stop)):
+            self._row(chunk.row(t.IntImm("int32", oy)), [r for r in range(g.kh) if 0 <= oy * g.sh - g.top + r * g.dh < g.h])
 
-    def _whole(self, row: Row) -> None:
-        groups = passes(self.g, self.k.target)
-        for taps in groups:
-            self._pass(row, taps, begins=taps is groups[0], ends=taps is groups[-1])
+    def _row(self, row: Row, taps: Sequence[int]) -> None:
+        """An output row that has these kernel rows in the map."""
+        groups = [group for taken in passes(self.g, self.k.target) if (group := [r for r in taken if r in taps])] or [[]]
+        for group in groups:
+            self._pass(row, group, begins=group is groups[0], ends=group is groups[-1], whole=len(taps) == self.g.kh)
 
-    def _border(self, row: Row) -> None:
+    def _any(self, row: Row) -> None:
+        """Any output row: a kernel row after the other, as many as lie in the map."""
         k, b, lanes = self.k, self.k.b, self.g.lanes
         with b.loop("ox", 0, self.g.ow) as ox:
             k.put(self.start, row.result + ox * lanes, row.block * lanes, lanes)
         with b.loop("r", *self.g.rows(b, row.oy)) as r:
-            self._pass(row, [r], begins=False, ends=False)
+            self._pass(row, [r], begins=False, ends=False, whole=False)
         with b.loop("ox", 0, self.g.ow) as ox:
             at = b.let("at", row.result + ox * lanes)
             k.finish(self.end(k.get(at, lanes), row, ox, False), at, row.block * lanes, row.image, lanes)
 
-    def _pass(self, row: Row, taps: Sequence[Expr], begins: bool, ends: bool) -> None:
+    def _pass(self, row: Row, taps: Sequence[Expr], begins: bool, ends: bool, whole: bool) -> None:
         """Some kernel rows for all columns of an output row."""
         k, g, b, lanes, x = self.k, self.g, self.k.b, self.g.lanes, self.k.args[self.k.anchor.operands[0]]
         rows = [b.let("row", row.source(row.oy * g.sh - g.top + r * g.dh) - g.left * lanes) for r in taps]
@@ -79,11 +85,11 @@ class Sliding:
             columns = [
                 [(r, s, b.let("x", b.load(x, start + (ox * g.sw + s * g.dw) * lanes, lanes))) for r, start in zip(taps, rows)]
                 for s in range(g.kw)
-                if static_x is None or g.columns(static_x, s, 1)
+                if taps and (static_x is None or g.columns(static_x, s, 1))
             ]
             total = self.add(columns, None if begins else b.let("partial", k.get(at, lanes)))
             if ends:
-                k.finish(self.end(total, row, ox, static_x is None), at, row.block * lanes, row.image, lanes)
+                k.finish(self.end(total, row, ox, whole and static_x is None), at, row.block * lanes, row.image, lanes)
             else:
                 k.put(total, at, row.block * lanes, lanes)
 
