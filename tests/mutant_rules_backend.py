@@ -62,6 +62,13 @@ BACKEND = (
         "tests/backend/test_sliding.py",
     ),
     Mutant(
+        "in a row near the border an average counts what lies in the map",
+        "backend/kernels/sliding.py",
+        "whole=len(taps) == self.g.kh",
+        "whole=True",
+        "tests/backend/test_sliding.py",
+    ),
+    Mutant(
         "near the border an average counts what lies in the map",
         "backend/kernels/sliding.py",
         "self.end(k.get(at, lanes), row, ox, False)",

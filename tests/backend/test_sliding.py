@@ -80,6 +80,22 @@ def test_any_window(data: st.DataObject) -> None:
     check(graph_of(pools, (n, c, *size)), threads=threads, legal=False)
 
 
+LARGE = [((7, 7), (3, 3, 3, 3), (9, 12)), ((7, 6), (3, 2, 0, 3), (9, 12)), ((5, 5), (2, 2, 2, 2), (4, 4))]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("kernel", "pad", "size"), LARGE)
+def test_large_windows_and_maps_that_are_all_border(kernel: tuple[int, int], pad: tuple[int, ...], size: tuple[int, int], threads: int) -> None:
+    """Kernel rows in a loop, with as many as lie in the map."""
+
+    def pools(x: Value) -> list[Value]:
+        y = MaxPool2d(x, (1, 1), (1, 1)).out
+        averages = [AvgPool2d(y, kernel, (1, 1), pad, count_include_pad=counts).out for counts in (True, False)]
+        return [*averages, MaxPool2d(y, kernel, (1, 1), pad).out, AvgPool2d(y, kernel, (1, 1), pad, divisor=5).out]
+
+    check(graph_of(pools, (2, 20, *size)), threads=threads, legal=False)
+
+
 WINDOWS = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (5, 1, 2), (5, 2, 2), (7, 3, 3), (13, 1, 6)]
 
 
