@@ -34,10 +34,10 @@ BACKEND = (
         "tests/backend/test_sliding.py",
     ),
     Mutant(
-        "what the pass before left may be a NaN",
+        "a NaN that the pass before left stays",
         "backend/kernels/pool.py",
-        "elements if before is None else [before, *elements]",
-        "elements",
+        "t.Select(c > a, c, a)",
+        "t.Select(a > c, a, c)",
         "tests/backend/test_sliding.py",
     ),
     Mutant(

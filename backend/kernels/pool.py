@@ -79,8 +79,8 @@ def pool_rows(k: Kernel, g: Window, chunk: Chunk) -> None:
         total = functools.reduce(merge, parts)
         if not largest:
             return total
-        elements = [x for column in columns for _, _, x in column]
-        return _or_nan(total, elements if before is None else [before, *elements])
+        # what comes first, as what the passes before left does, stays where it is NaN
+        return _or_nan(total, [x for column in columns for _, _, x in column])
 
     def mean(total: Expr, row: Row, ox: Expr, whole: bool) -> Expr:
         if whole and k.anchor.divisor is None:

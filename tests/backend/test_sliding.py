@@ -68,14 +68,14 @@ def test_any_window(data: st.DataObject) -> None:
     padding = tuple(data.draw(st.integers(0, k // 2)) for k in (kh, kh, kw, kw))
     size = (data.draw(st.integers(kh, 14)), data.draw(st.integers(kw, 14)))
     n, c = data.draw(st.integers(1, 2)), data.draw(st.integers(2, 40))
-    threads = data.draw(st.integers(1, 3))
+    threads, counts = data.draw(st.integers(1, 3)), data.draw(st.booleans())
     graph = conv_graph(n, c, c, size, (kh, kw), stride=(sh, sw), padding=padding, groups=c)
     if kh * kw < 3 * sh * sw and kh * kw + 3 <= resolve("cpu").registers:
         assert StreamedDepthwise.name in check(graph, threads=threads, legal=False).templates
 
     def pools(x: Value) -> list[Value]:
         y = MaxPool2d(x, (1, 1), (1, 1)).out
-        return [MaxPool2d(y, (kh, kw), (sh, sw), padding).out, AvgPool2d(y, (kh, kw), (sh, sw), padding).out]
+        return [MaxPool2d(y, (kh, kw), (sh, sw), padding).out, AvgPool2d(y, (kh, kw), (sh, sw), padding, count_include_pad=counts).out]
 
     check(graph_of(pools, (n, c, *size)), threads=threads, legal=False)
 
