@@ -16,7 +16,7 @@ from .geometry import Row, Window, planes_and_parts, tasks
 
 @dataclass(frozen=True)
 class Chunk:
-    """Output rows of a plane (channel `block` of `image`), from number `start` to before `stop`; row: one of them."""
+    """Output rows of a plane, which is one channel block of an image, from number `start` to before `stop`; row: one of them."""
 
     plane: Expr
     block: Expr

@@ -19,7 +19,7 @@ from ..tir import Builder, Expr, const, lanes_of, splat
 from .chunks import Chunk, chunks_of_rows
 from .geometry import Row, Window, balance, tasks, window
 from .micro import Tile
-from .sliding import Element, Sliding
+from .sliding import Element, Sliding, beyond_l2
 from .template import Params, kernel
 
 LOWEST = -np.inf
@@ -63,13 +63,12 @@ class Pool(_Pool):
     def emit(self, k: Kernel) -> None:
         g = pool_window(k.region)
         with chunks_of_rows(k, g) as chunk:
-            pool_rows(k, g, chunk)
+            pool_rows(k, g, chunk, beyond_l2(g, k.target))
 
 
-def pool_rows(k: Kernel, g: Window, chunk: Chunk) -> None:
-    """Output rows of a channel block."""
-    largest = isinstance(k.anchor, TileMaxPool2d)
-    start = const(LOWEST if largest else 0.0, lanes=g.lanes)
+def pool_rows(k: Kernel, g: Window, chunk: Chunk, streamed: bool = False) -> None:
+    """Output rows of a channel block; `streamed` as for `Sliding`."""
+    largest, start = _largest(k), _neutral(k, g.lanes)
 
     def add(columns: Sequence[Sequence[Element]], before: Expr | None) -> Expr:
         merge = partial(_larger, k.b) if largest else partial(_sum, k.b)
@@ -87,7 +86,15 @@ def pool_rows(k: Kernel, g: Window, chunk: Chunk) -> None:
             return total * const(1.0 / (g.kh * g.kw), lanes=g.lanes)
         return total * splat(k.b.let("scale", 1.0 / _count(k, g, row.oy, ox)), g.lanes)
 
-    (Sliding(k, g, start, add) if largest else Sliding(k, g, start, add, mean)).rows(chunk)
+    (Sliding(k, g, streamed, start, add) if largest else Sliding(k, g, streamed, start, add, mean)).rows(chunk)
+
+
+def _largest(k: Kernel) -> bool:
+    return isinstance(k.anchor, (TileMaxPool2d, TileAdaptiveMaxPool2d))
+
+
+def _neutral(k: Kernel, lanes: int) -> Expr:
+    return const(LOWEST if _largest(k) else 0.0, lanes=lanes)
 
 
 def _sum(b: Builder, a: Expr, c: Expr) -> Expr:
@@ -167,7 +174,7 @@ class AdaptivePool(_Pool):
                 y0, y1 = (b.let("y", v) for v in bounds(oy, h, oh))
                 x0, x1 = (b.let("x", v) for v in bounds(ox, w, ow))
                 acc = Tile(b, 1, 1, lanes)
-                acc.start(lambda j: self._neutral(k, lanes))
+                acc.start(lambda j: _neutral(k, lanes))
                 with b.loop("iy", y0, y1) as iy, b.loop("ix", x0, x1) as ix:
                     value = b.load(k.args[op.x], (inputs.at(plane, iy) + ix) * lanes, lanes)
                     b.store(acc.acc[0][0], 0, self._merge(k, acc.value(0, 0), value), lanes)
@@ -194,7 +201,7 @@ class AdaptivePool(_Pool):
         b, lanes = k.b, k.region.out.shape[-1]
         count = min(self.accumulators, pixels)
         acc = Tile(b, count, 1, lanes)
-        acc.start(lambda j: self._neutral(k, lanes))
+        acc.start(lambda j: _neutral(k, lanes))
         for first, steps, width in ((0, pixels // count, count), (pixels - pixels % count, 1, pixels % count)):
             with b.range("p", 0, steps) as p:
                 for i in range(width):
@@ -206,14 +213,11 @@ class AdaptivePool(_Pool):
             values = merged + values[len(merged) * 2 :]
         return values[0]
 
-    def _neutral(self, k: Kernel, lanes: int) -> Expr:
-        return const(LOWEST if isinstance(k.anchor, TileAdaptiveMaxPool2d) else 0.0, lanes=lanes)
-
     def _merge(self, k: Kernel, a: Expr, c: Expr) -> Expr:
-        return k.math.max(a, c) if isinstance(k.anchor, TileAdaptiveMaxPool2d) else a + c
+        return k.math.max(a, c) if _largest(k) else a + c
 
     def _mean(self, k: Kernel, total: Expr, count: Expr) -> Expr:
-        if isinstance(k.anchor, TileAdaptiveMaxPool2d):
+        if _largest(k):
             return total
         lanes = k.region.out.shape[-1]
         if isinstance(count, int):

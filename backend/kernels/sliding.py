@@ -28,12 +28,14 @@ Element = tuple[Expr, int, Expr]
 
 @dataclass(frozen=True)
 class Sliding:
-    """start: what a result begins from. add: merges elements, column by column, into what the passes before left; None where there were none.
+    """streamed: whether the rows of the map come from beyond L2. start: what a result begins from.
+    add: merges elements, column by column, into what the passes before left; None where there were none.
     end: the anchor's result from what the last pass left, for a row and column; the last argument is whether all of the window lies in the map.
     """
 
     k: Kernel
     g: Window
+    streamed: bool
     start: Expr
     add: Callable[[Sequence[Sequence[Element]], Expr | None], Expr]
     end: Callable[[Expr, Row, Expr, bool], Expr] = lambda total, row, ox, whole: total
@@ -55,13 +57,12 @@ class Sliding:
             self._near_border(chunk, oy)
 
     def _near_border(self, chunk: Chunk, oy: int) -> None:
-        g = self.g
         with self.k.b.when(t.And(chunk.start <= oy, oy < chunk.stop)):
-            self._row(chunk.row(t.IntImm("int32", oy)), [r for r in range(g.kh) if 0 <= oy * g.sh - g.top + r * g.dh < g.h])
+            self._row(chunk.row(t.IntImm("int32", oy)), range(*self.g.rows(self.k.b, oy)))
 
     def _row(self, row: Row, taps: Sequence[int]) -> None:
         """An output row that has these kernel rows in the map."""
-        groups = [group for taken in passes(self.g, self.k.target) if (group := [r for r in taken if r in taps])] or [[]]
+        groups = [group for taken in passes(self.g, self.streamed) if (group := [r for r in taken if r in taps])] or [[]]
         for group in groups:
             self._pass(row, group, begins=group is groups[0], ends=group is groups[-1], whole=len(taps) == self.g.kh)
 
@@ -94,9 +95,9 @@ class Sliding:
                 k.put(total, at, row.block * lanes, lanes)
 
 
-def passes(g: Window, target: Target) -> list[list[int]]:
+def passes(g: Window, streamed: bool) -> list[list[int]]:
     """The kernel rows of each pass over an output row that needs all of them."""
-    if not beyond_l2(g, target) or g.dh > 1:
+    if not streamed or g.dh > 1:
         return [list(range(g.kh))]
     seen = max(0, g.kh - g.sh)
     return [list(range(seen + 1)), *([r] for r in range(seen + 1, g.kh))]

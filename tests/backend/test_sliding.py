@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tersor.backend import schedule
-from tersor.backend.kernels import sliding
+from tersor.backend.kernels import pool, sliding, streamed_depthwise
 from tersor.backend.kernels.geometry import Window
 from tersor.backend.kernels.streamed_depthwise import StreamedDepthwise
 from tersor.backend.kernels.template import templates_for
@@ -27,7 +27,8 @@ from tersor.ir.ops import AvgPool2d, Concat, MaxPool2d, Sigmoid
 @pytest.fixture(autouse=True, params=["within", "beyond"])
 def l2(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All maps count as within L2 or as beyond it, and strided depthwise convolutions are streamed."""
-    monkeypatch.setattr(sliding, "beyond_l2", lambda g, target: request.param == "beyond")
+    for module in (pool, streamed_depthwise):
+        monkeypatch.setattr(module, "beyond_l2", lambda g, target: request.param == "beyond")
     monkeypatch.setattr(schedule, "templates_for", lambda op: (t for t in templates_for(op) if t.name not in ("depthwise", "direct")))
 
 
@@ -117,16 +118,19 @@ def test_a_nan_is_what_is_largest_where_a_window_has_it(kernel: int, stride: int
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.skipif(not resolve("cpu").masks, reason="this machine's vectors have no masks")
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_rows_that_lie_in_the_result_between_passes_leave_the_lanes_of_others_alone(threads: int) -> None:
+def test_rows_that_lie_in_the_result_between_passes_leave_the_lanes_of_others_alone(threads: int, target: str) -> None:
+    """Where vectors have masks; else the parts are gathered."""
+
     def network(x: Value) -> Value:
         y = conv(x, 24)
         parts = [conv(y, 24, 3, 2, groups=24), MaxPool2d(y, (3, 3), (2, 2), (1, 1, 1, 1)).out, Sigmoid(conv(y, 24, 3, 2, groups=24, seed=1)).out]
         return conv(Concat([conv(x, 9, 3, 2), *parts, AvgPool2d(y, (2, 2), (2, 2)).out], 1).out, 20, 3)
 
-    compiled = check(graph_of(network, (2, 30, 12, 10)), threads=threads)
-    assert {StreamedDepthwise.name, "pool"} <= set(compiled.templates) and "channel_gather" not in compiled.templates
+    compiled = check(graph_of(network, (2, 30, 12, 10)), threads=threads, target=target)
+    assert {StreamedDepthwise.name, "pool"} <= set(compiled.templates)
+    assert ("channel_gather" in compiled.templates) == (not resolve(target).masks)
 
 
 def lowered(graph: Graph, target: str) -> Fused:
@@ -155,7 +159,7 @@ class TestChoice:
     def test_rows_that_the_row_before_read_are_in_the_first_pass(self) -> None:
         def rows(kernel: int, stride: int, size: int, dilation: int = 1) -> list[list[int]]:
             g = Window(1, 64, size, size, 64, size // stride, size // stride, kernel, kernel, stride, stride, 1, 1, dilation, dilation, 64, 16, 16)
-            return sliding.passes(g, resolve("cpu:znver4"))
+            return sliding.passes(g, sliding.beyond_l2(g, resolve("cpu:znver4")))
 
         assert rows(3, 2, 112) == [[0, 1], [2]]
         assert rows(2, 2, 112) == [[0], [1]]
