@@ -92,13 +92,14 @@ class Candidate:
 
 @dataclass
 class Group:
-    """Tasks built together. `inputs` and `outputs` by task; `flush(array)` reads an array on all threads; `sweep(arrays)` empties the caches of all
-    but these: one thread's lie in its own cache, those of several in the cache they share, for no thread owns a part of them."""
+    """Tasks built together. `inputs` and `outputs` by task; `flush(array)` reads an array on all threads and returns sums of it; `sweep(arrays)`
+    empties the caches of all but these: one thread's lie in its own cache, those of several in the cache they share, for no thread owns a part of
+    them."""
 
     candidates: list[Candidate]
     inputs: dict[str, list[np.ndarray]]
     outputs: dict[str, np.ndarray]
-    flush: Callable[[np.ndarray], None]
+    flush: Callable[[np.ndarray], np.ndarray]
     sweep: Callable[[Sequence[np.ndarray]], None]
     arena: np.ndarray
 
@@ -262,16 +263,17 @@ def _flush_functions(target: Target, threads: int) -> dict[Any, Any]:
     return {kernel: b.function(), tir_ir.GlobalVar(FLUSH): main}
 
 
-def _flush(function: SafeCall, threads: int, lanes: int) -> Callable[[np.ndarray], None]:
+def _flush(function: SafeCall, threads: int, lanes: int) -> Callable[[np.ndarray], np.ndarray]:
     out = aligned(4 * threads * _CHAINS * lanes).view(np.float32)
     needed = runtime()
 
-    def flush(array: np.ndarray) -> None:
+    def flush(array: np.ndarray) -> np.ndarray:
         size = array.nbytes // 4
         arguments = Arguments([(np.dtype(np.float32), size), (out.dtype, out.size)], 1)
         arguments.point(0, array.ctypes.data)
         arguments.point(1, out.ctypes.data)
         arguments.integer(0, size // (threads * _CHAINS * lanes))
         needed.check(function(None, arguments.array, arguments.count, byref(AnyValue())))
+        return out
 
     return flush

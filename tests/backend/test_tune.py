@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from tersor.backend.kernels.conv_direct import Direct
 from tersor.backend.layout import layout
 from tersor.backend.target import cache_size, resolve
 from tersor.backend.tile import Fused, TileConv2d, blocked_type
-from tersor.backend.tuning import search, timing
+from tersor.backend.tuning import build, search, timing
 from tersor.backend.tuning.database import SHIPPED, Entry, Timing, find
 from tersor.backend.tuning.key import shape_key, target_key
 from tersor.ir.ops import Add, Clip, Conv2d, Linear, Matmul, Mul, Relu, Sub
@@ -392,8 +391,7 @@ def test_equal_code_is_built_and_timed_once(register: Callable[[type], type], mo
             return [{"chunk": 9, "ignored": i} for i in range(3)]
 
     sizes = []
-    build = search.build
-    monkeypatch.setattr(search, "build", lambda *a: (made := build(*a), sizes.append(sum(c.run is not None for c in made.candidates)))[0])
+    monkeypatch.setattr(search, "build", lambda *a: (made := build.build(*a), sizes.append(sum(c.run is not None for c in made.candidates)))[0])
     result = tersor.tune(small())
     found = result.database.section(CPU, 1)[result.rows[0].key]
     twins = [c for c in found.candidates if c.template == "twins"]
@@ -424,21 +422,32 @@ def test_an_operand_that_is_computed_is_an_input() -> None:
     assert [r.key for r in result.rows] == ["nn.matmul 64x32 32x48"] and not result.problems
 
 
-def test_sweep_empties_the_caches() -> None:
-    (task,) = search.tasks_of([small().at(1)], CPU, 1)
-    group = search.build([replace(task, options=task.options[:1])], CPU, 1, 0)
-    array = np.ones(CPU.l2 // 8, np.float32)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sweep_reads_more_than_the_caches_hold_then_what_they_are_to_hold(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, float]] = []
+    flush_of = build._flush
 
-    def read(before: Callable[[], None]) -> float:
-        times = []
-        for _ in range(9):
-            before()
-            start = time.perf_counter()
-            group.flush(array)
-            times.append(time.perf_counter() - start)
-        return min(times)
+    def recording(*args: Any) -> Callable[[np.ndarray], np.ndarray]:
+        flush = flush_of(*args)
 
-    assert read(lambda: group.sweep([])) > 1.5 * read(lambda: None)
+        def record(array: np.ndarray) -> np.ndarray:
+            sums = flush(array)
+            read.append((array.nbytes, float(sums.sum(dtype=np.float64))))
+            return sums
+
+        return record
+
+    monkeypatch.setattr(build, "_flush", recording)
+    (task,) = search.tasks_of([small().at(1)], CPU, threads)
+    group = build.build([replace(task, options=task.options[:1])], CPU, threads, 0)
+    arrays = [np.full(size, value, np.float32) for size, value in ((1 << 16, 2), (1 << 12, 3))]
+    group.sweep(arrays)
+    # every element was read: an array's sums say so
+    assert read[1:3] == [(4 << 16, 2.0 * (1 << 16)), (4 << 12, 3.0 * (1 << 12))]
+    (spilled, total), *last = read[0], *read[3:]
+    assert spilled >= 2 * cache_size(3) + threads * 4 * CPU.l2 and total == pytest.approx(spilled // 4, rel=1e-3)
+    # with threads, what each wrote into its own cache is driven out of it
+    assert len(last) == threads - 1 and all(size >= threads * 2 * CPU.l2 for size, _ in last)
     assert cache_size(3) >= cache_size(2) >= cache_size(1) > 0
 
 
