@@ -55,6 +55,20 @@ BACKEND = (
         "tests/backend/test_sliding.py",
     ),
     Mutant(
+        "streamed pixels that share little are a rolled loop",
+        "backend/kernels/sliding.py",
+        'kind = "rolled" if self.streamed and g.sw > 1 else "serial"',
+        'kind = "rolled" if self.streamed else "serial"',
+        "tests/backend/test_sliding.py",
+    ),
+    Mutant(
+        "LLVM leaves a rolled loop as it is",
+        "backend/tir.py",
+        'call void asm sideeffect "", ""()',
+        "",
+        "tests/backend/test_tir.py",
+    ),
+    Mutant(
         "weights that are held fit the registers",
         "backend/kernels/streamed_depthwise.py",
         "g.kh * g.kw + OTHERS <= target.registers",

@@ -125,11 +125,11 @@ class Row:
     image: Expr
 
 
-def tiles_of(b: Builder, layout: list[tuple[int, int, int]]) -> Iterator[tuple[int, Expr, int | None, Expr]]:
+def tiles_of(b: Builder, layout: list[tuple[int, int, int]], kind: str = "serial") -> Iterator[tuple[int, Expr, int | None, Expr]]:
     """The code of every tile of a row that `column_tiles` covers: (width, first column, that column if it is a known number, number of the tile)."""
     number = 0
     for width, x, repeat in layout:
-        with b.range("tile", 0, repeat) as i:
+        with b.range("tile", 0, repeat, kind) as i:
             yield width, b.let("ox", x + i * width), x if repeat == 1 else None, number + i
         number += repeat
 

@@ -81,7 +81,9 @@ class Sliding:
         """Some kernel rows for all columns of an output row."""
         k, g, b, lanes, x = self.k, self.g, self.k.b, self.g.lanes, self.k.args[self.k.anchor.operands[0]]
         rows = [b.let("row", row.source(row.oy * g.sh - g.top + r * g.dh) - g.left * lanes) for r in taps]
-        for _, ox, static_x, _ in tiles_of(b, column_tiles(g, 1, 1)):
+        # unrolled, pixels would read what they share once, which is much only where the window moves by one
+        kind = "rolled" if self.streamed and g.sw > 1 else "serial"
+        for _, ox, static_x, _ in tiles_of(b, column_tiles(g, 1, 1), kind):
             at = b.let("at", row.result + ox * lanes)
             columns = [
                 [(r, s, b.let("x", b.load(x, start + (ox * g.sw + s * g.dw) * lanes, lanes))) for r, start in zip(taps, rows)]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tersor.backend import schedule
+from tersor.backend.emit import Emitter
 from tersor.backend.kernels import pool, sliding, streamed_depthwise
 from tersor.backend.kernels.geometry import Window
 from tersor.backend.kernels.streamed_depthwise import StreamedDepthwise
@@ -149,6 +150,12 @@ class TestChoice:
     def test_maps_that_l2_does_not_hold_are_streamed(self, channels: int, size: int, stride: int, streamed: bool) -> None:
         graph = conv_graph(1, channels, channels, (size, size), (3, 3), stride=(stride, stride), padding=(1, 1, 1, 1), groups=channels)
         assert lowered(graph, "cpu:znver4").template == ("streamed_depthwise" if streamed else "depthwise")
+
+    @pytest.mark.parametrize(("size", "stride", "rolled"), [(112, 2, True), (12, 2, False), (112, 1, False)])
+    def test_streamed_pixels_that_share_little_are_a_rolled_loop(self, size: int, stride: int, rolled: bool) -> None:
+        emitter = Emitter(resolve("cpu:znver4"), 1)
+        emitter.add(lower(graph_of(lambda x: MaxPool2d(x, (3, 3), (stride, stride)), (1, 96, size, size)), emitter.target, tuned=False), "main")
+        assert any("tersor_rolled" in str(function.body) for function in emitter.functions.values()) == rolled
 
     @pytest.mark.parametrize(("target", "held"), [("cpu:znver4", True), ("cpu:znver3", False)])
     def test_all_weights_are_held_in_registers(self, target: str, held: bool) -> None:
