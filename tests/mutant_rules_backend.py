@@ -55,6 +55,13 @@ BACKEND = (
         "tests/backend/test_sliding.py",
     ),
     Mutant(
+        "a step of a chain makes what L2 holds",
+        "backend/kernels/inverted_residual.py",
+        ".sizes) <= target.l2]",
+        ".sizes) <= 8 * target.l2]",
+        "tests/backend/test_chain.py",
+    ),
+    Mutant(
         "streamed pixels that share little are a rolled loop",
         "backend/kernels/sliding.py",
         'kind = "rolled" if self.streamed and g.sw > 1 else "serial"',

@@ -115,8 +115,10 @@ class Rows(ConvTemplate):
         return pointwise and Depthwise().accepts(depthwise, target)
 
     def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        """Steps whose maps L2 holds, for beyond it separate kernels do as well."""
         whole = make_plan(region, {"rows": 1}, threads).depthwise.oh
-        return [{"rows": rows} for rows in dict.fromkeys(min(r, whole) for r in (*ROWS, whole))]
+        result: list[Params] = [{"rows": rows} for rows in dict.fromkeys(min(r, whole) for r in (*ROWS, whole))]
+        return [p for p in result if 4 * sum(make_plan(region, p, threads).sizes) <= target.l2] or result[:1]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         p = make_plan(region, params, 1)

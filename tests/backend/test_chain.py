@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,17 @@ def test_regions_of_chains() -> None:
     offered = {t.name for t, _ in candidates(Region(op), resolve("cpu"), 1)}
     assert offered == {"inverted_residual"}
     assert not {t.name for t in templates_for(Region(op).anchor)} & {t.name for t in chain_templates()}
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize(
+    ("size", "l2", "steps"), [(112, 1 << 20, {1, 2, 4, 7}), (28, 1 << 20, {1, 2, 4, 7, 14}), (26, 1 << 20, {1, 2, 4, 7, 13}), (112, 1 << 10, {2})]
+)
+def test_steps_make_what_l2_holds(size: int, l2: int, steps: set[int]) -> None:
+    """All rows of a small map, but not those of a large one; where L2 holds not even one step, there is one candidate still."""
+    (op,) = [op for op in lowered(block(c=16, e=96, size=(size, size), stride=(2, 2), project=False)).ops if isinstance(op, Fused) and op.macs()]
+    offered = candidates(Region(op), replace(resolve("cpu:znver4"), l2=l2), 1)
+    assert [t.name for t, _ in offered] == ["pointwise_depthwise"] * len(steps) and {p["rows"] for _, p in offered} == steps
 
 
 @pytest.mark.parametrize("template", ["inverted_residual", SEPARATE])
