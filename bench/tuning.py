@@ -1,6 +1,6 @@
 """What the cost model loses against tuned choices: per region from the database, and for whole networks measured here.
 
-    python -m tersor.bench.tuning [--networks resnet18 vgg16] [--threads 1 2] [--twice resnet50] [--db FILE] [--out bench/results/tuning.json]
+    python -m tersor.bench.tuning [--networks resnet18 vgg16] [--threads 1 2] [--twice resnet50] [--db FILE] [--out bench/results] [--name tuning]
 
 Without --db the shipped database is used; regions that it does not have are named. Whole networks are compiled with the database and with the
 cost model alone, and called in turns. Networks after --twice are tuned twice from nothing: how long that takes, and whether it agrees with itself.
@@ -21,6 +21,7 @@ from tersor.backend.target import resolve
 from tersor.backend.tuning.search import compare
 
 from .engines import machine
+from .latency import RESULTS
 from .models import GMACS
 from .tune_seven import traced
 
@@ -80,7 +81,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--twice", nargs="*", default=["resnet50"], choices=list(GMACS), metavar="NAME")
     parser.add_argument("--db", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--name", default="tuning", help="of the file that is written, without .json")
     args = parser.parse_args()
     rows = []
     print(f"{'network':14} threads   model, ms   tuned, ms    loss   of the regions, cold    worst region")
@@ -105,9 +107,9 @@ def main() -> None:
         print(
             f"{t['network']} twice: {t['seconds'][0]:.0f} and {t['seconds'][1]:.0f} s, {t['same']} of {t['regions']} the same, {t['cost']:.1%} more"
         )
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"machine": machine(), "allowed": ALLOWED, "rows": rows, "twice": again}, indent=1) + "\n")
+    args.out.mkdir(parents=True, exist_ok=True)
+    report = {"machine": machine(), "allowed": ALLOWED, "rows": rows, "twice": again}
+    (args.out / f"{args.name}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
