@@ -32,7 +32,7 @@ TIR_DTYPE = {
     "f64": "float64",
 }
 
-#: LLVM unrolls no loop that calls what it cannot see through, as these no instructions are.
+#: No instructions, but LLVM cannot know that, and unrolls no loop with them.
 _ROLLED = """
 define linkonce_odr i32 @tersor_rolled() alwaysinline nounwind {
   call void asm sideeffect "", ""()
@@ -102,8 +102,8 @@ class Builder:
     def loop(self, name: str, lo: Expr, hi: Expr, kind: str = "serial") -> Iterator[Any]:
         """`for name in range(lo, hi)`; kind: serial, parallel, vectorized, unrolled, or rolled: serial, and LLVM does not unroll it either.
 
-        Hardware that foresees reads tells streams apart by the instructions that read (on a Zen 4, a loop that reads a map from L3 takes 5 % longer
-        with five copies of its body).
+        Hardware that foresees reads tells streams apart by the instructions that read: a loop that reads a map from L3 is slower on a Zen 4 with five
+        copies of its body.
         """
         if kind == "parallel" and self.team > 1:
             if lo != 0 or not isinstance(hi, int):
