@@ -57,8 +57,8 @@ BACKEND = (
     Mutant(
         "a step of a chain makes what L2 holds",
         "backend/kernels/inverted_residual.py",
-        ".sizes) <= target.l2]",
-        ".sizes) <= 8 * target.l2]",
+        "<= threads * target.l2]",
+        "<= 8 * threads * target.l2]",
         "tests/backend/test_chain.py",
     ),
     Mutant(

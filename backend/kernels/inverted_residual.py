@@ -118,7 +118,7 @@ class Rows(ConvTemplate):
         """Steps whose maps L2 holds, for beyond it separate kernels do as well."""
         whole = make_plan(region, {"rows": 1}, threads).depthwise.oh
         result: list[Params] = [{"rows": rows} for rows in dict.fromkeys(min(r, whole) for r in (*ROWS, whole))]
-        return [p for p in result if 4 * sum(make_plan(region, p, threads).sizes) <= target.l2] or result[:1]
+        return [p for p in result if self.scratch(region, target, p, threads) <= threads * target.l2] or result[:1]
 
     def cost(self, region: Region, target: Target, params: Params) -> float:
         p = make_plan(region, params, 1)
