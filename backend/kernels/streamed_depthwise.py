@@ -1,5 +1,5 @@
 """Depthwise convolution with strides, of a map that L2 does not hold: its rows are read one after the other, and the weights of a channel block stay
-in registers. On a Zen 4, 82 and 83 in place of 66 and 65 GFLOP/s for 32 and 96 channels of 112 x 112 pixels (bench/kernels.py).
+in registers. On a Zen 4, 83 GFLOP/s in place of 66 and 65 for 32 and 96 channels of 112 x 112 pixels (bench/kernels.py).
 """
 
 from __future__ import annotations
