@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import byref
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .artifact import Entry, Port
-from .native import AnyValue, Arguments, aligned, runtime
+from .native import Arguments, aligned
 from .target import cache_size
 
 if TYPE_CHECKING:
@@ -208,7 +207,7 @@ def peak_gflops(model: CompiledModel) -> float:
         arguments.point(0, values.ctypes.data)
         arguments.integer(0, rounds)
         start.wait()
-        ms = _timed(lambda: runtime().check(function(None, arguments.array, arguments.count, byref(AnyValue()))))
+        ms = _timed(lambda: function(arguments))
         return peak.flops * rounds / ms / 1e6
 
     with ThreadPoolExecutor(model.threads) as pool:

@@ -13,7 +13,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from importlib import metadata
 from pathlib import Path
@@ -30,9 +30,6 @@ _INT, _DLTENSOR = 1, 7
 _CONTEXT = ("TVMBackendParallelLaunch", "TVMBackendParallelBarrier", "TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace")
 
 _DISTRIBUTIONS = {"tersor": "tersor", "tvm": "apache-tvm", "ffi": "apache-tvm-ffi"}
-
-#: Code to call: (context, arguments, their number, result) -> 0, or -1 and an error in the thread.
-SafeCall = Callable[[Any, Any, int, Any], int]
 
 
 class DLTensor(ctypes.Structure):
@@ -59,27 +56,50 @@ class _Error(ctypes.Structure):
 
 
 class Arguments:
-    """The argument array of one host function: flat tensors, then integers. Pointers may be set anew before each call."""
+    """The argument array of one host function, flat tensors, then integers, and room for its result. Values may be set anew before each call.
+
+    pointers: where the tensors lie.
+    """
 
     def __init__(self, tensors: Sequence[tuple[np.dtype, int]], integers: int):
         count = len(tensors)
         self._shapes = (c_int64 * count)(*(max(size, 1) for _, size in tensors))
-        self.tensors = (DLTensor * count)()
+        self._tensors = (DLTensor * count)()
         self.array = (AnyValue * (count + integers))()
         self.count = count + integers
-        self._integers = count
+        self.result = byref(AnyValue())
         for i, (dtype, _) in enumerate(tensors):
             shape = ctypes.cast(ctypes.addressof(self._shapes) + 8 * i, POINTER(c_int64))
-            self.tensors[i] = DLTensor(None, 1, 0, 1, _CODES[dtype.kind], dtype.itemsize * 8, 1, shape, None, 0)
-            self.array[i] = AnyValue(_DLTENSOR, 0, ctypes.addressof(self.tensors[i]))
+            self._tensors[i] = DLTensor(None, 1, 0, 1, _CODES[dtype.kind], dtype.itemsize * 8, 1, shape, None, 0)
+            self.array[i] = AnyValue(_DLTENSOR, 0, ctypes.addressof(self._tensors[i]))
         for i in range(count, self.count):
             self.array[i] = AnyValue(_INT, 0, 0)
+        # to reach a field by its structure would make an object of the structure at every call
+        self.pointers = [c_void_p.from_buffer(self._tensors, i * ctypes.sizeof(DLTensor) + DLTensor.data.offset) for i in range(count)]
+        self._integers = [c_int64.from_buffer(self.array, i * ctypes.sizeof(AnyValue) + AnyValue.value.offset) for i in range(count, self.count)]
 
     def point(self, index: int, address: int) -> None:
-        self.tensors[index].data = address
+        self.pointers[index].value = address
 
     def integer(self, index: int, value: int) -> None:
-        self.array[self._integers + index].value = value
+        self._integers[index].value = value
+
+
+class Function:
+    """A function of compiled code: called as function(context, arguments, their number, result) it returns 0, or -1 and an error in the thread.
+
+    owner: what must live as long as the function.
+    """
+
+    def __init__(self, function: Any, context: Any, owner: Any):
+        self._function = function
+        self._context = context
+        self._owner = owner
+
+    def __call__(self, arguments: Arguments) -> None:
+        """Raises `RuntimeError` with what the code says."""
+        if code := self._function(self._context, arguments.array, arguments.count, arguments.result):
+            runtime().check(code)
 
 
 _loading = threading.Lock()
@@ -117,16 +137,12 @@ class _Runtime:
         self.tvm = ctypes.CDLL(_library("tvm", "libtvm_runtime.so", "apache-tvm"))
         self.threads = _Threads(self)
 
-    def global_function(self, name: str) -> c_void_p:
-        """Handle of a function in TVM's registry."""
+    def global_function(self, name: str) -> Function:
+        """A function of TVM's registry."""
         text = name.encode()
         handle = c_void_p()
         self.check(self.ffi.TVMFFIFunctionGetGlobal(byref(_Bytes(ctypes.cast(c_char_p(text), c_void_p), len(text))), byref(handle)))
-        return handle
-
-    def call(self, handle: Any, arguments: Arguments) -> None:
-        """Call a function object."""
-        self.check(self.ffi.TVMFFIFunctionCall(handle, arguments.array, arguments.count, byref(AnyValue())))
+        return Function(self.ffi.TVMFFIFunctionCall, handle, None)
 
     def check(self, code: int) -> None:
         """Raise what a failed call left behind."""
@@ -151,12 +167,22 @@ def _library(package: str, name: str, distribution: str) -> str:
     raise TersorError(f"{name} was not found: pip install {distribution}")
 
 
+class _Pool(threading.local):
+    """What is known of a calling thread's pool: how many workers it has and how many work, whether that many are there, whether the caller is
+    the only one."""
+
+    size = 0
+    used = 0
+    all_there = False
+    alone = False
+
+
 class _Threads:
     """TVM has a pool of workers per calling thread, made at the first parallel kernel; its size is fixed then, how many work is not."""
 
     def __init__(self, runtime: _Runtime):
         self._runtime = runtime
-        self._local = threading.local()
+        self._local = _Pool()
         self._most = 1
         self._limit: Any = runtime.tvm["_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"]
         self._count: Any = runtime.tvm["_ZN3tvm7runtime9threading10NumThreadsEv"]
@@ -164,7 +190,7 @@ class _Threads:
 
     def _forked(self) -> None:
         """The workers of the thread that forked stay behind: in the child it runs parallel kernels alone."""
-        if hasattr(self._local, "size"):
+        if self._local.size:
             self._local.alone = True
             self._limit(c_int(1))
 
@@ -175,10 +201,10 @@ class _Threads:
     def use(self, threads: int) -> bool:
         """Let parallel kernels called from this thread run on `threads` threads, the caller among them; returns whether so many are there."""
         local = self._local
-        if threads == 1 or hasattr(local, "alone"):
+        if threads == 1 or local.alone:
             return False
-        if getattr(local, "used", 0) != threads:
-            if not hasattr(local, "size"):
+        if local.used != threads:
+            if not local.size:
                 local.size = self._most
                 self._limit(c_int(local.size))
                 self._count()
@@ -190,12 +216,12 @@ class _Threads:
             arguments = Arguments([], 2)
             arguments.integer(0, 1)
             arguments.integer(1, threads)
-            self._runtime.call(self._runtime.global_function("runtime.config_threadpool"), arguments)
+            self._runtime.global_function("runtime.config_threadpool")(arguments)
             # config_threadpool forgets the limit, and a limit of 1 runs everything in the caller.
             self._limit(c_int(local.size))
             local.used = threads
             local.all_there = local.size > 1 and self._count() >= threads
-        return bool(local.all_there)
+        return local.all_there
 
 
 class Library:
@@ -218,13 +244,8 @@ class Library:
             except ValueError:
                 continue
 
-    def __getitem__(self, name: str) -> SafeCall:
-        function = self._dll[f"__tvm_ffi_{name}"]
-
-        def call(context: Any, arguments: Any, count: int, result: Any, keep: Library = self) -> int:
-            return int(function(context, arguments, count, result))
-
-        return call
+    def __getitem__(self, name: str) -> Function:
+        return Function(self._dll[f"__tvm_ffi_{name}"], None, self)
 
 
 def _unload(handle: int, fd: int) -> None:
@@ -234,23 +255,18 @@ def _unload(handle: int, fd: int) -> None:
     os.close(fd)
 
 
-def function_object(function: Any) -> SafeCall:
-    """The C call of a `tvm_ffi.Function`, which is kept alive by it."""
-    call = runtime().ffi.TVMFFIFunctionCall
-    handle = c_void_p(function.__chandle__())
-
-    def run(context: Any, arguments: Any, count: int, result: Any, keep: Any = function) -> int:
-        return int(call(handle, arguments, count, result))
-
-    return run
+def function_object(function: Any) -> Function:
+    """The C call of a `tvm_ffi.Function`."""
+    return Function(runtime().ffi.TVMFFIFunctionCall, c_void_p(function.__chandle__()), function)
 
 
 def address(array: np.ndarray) -> int:
-    """Where an array's memory begins, said sooner than by `array.ctypes` if it can be written to."""
+    """Where the memory of a C-contiguous array begins; 0 for any other array."""
     try:
+        # sooner than `array.ctypes`, and refused unless it is contiguous and can be written to
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
-        return int(array.ctypes.data)
+        return int(array.ctypes.data) if array.flags.c_contiguous else 0
 
 
 def aligned(nbytes: int, align: int = 64, slack: int = 64) -> np.ndarray:

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from ctypes import byref
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,13 @@ from ..ir.evaluate import structured, to_numpy
 from . import artifact
 from .artifact import Entry, Manifest, Port, batches_of
 from .measure import Benchmark, Inputs, Profile, Report, benchmark, empty, profile
-from .native import AnyValue, Arguments, Library, SafeCall, address, aligned, runtime, versions
+from .native import Arguments, Function, Library, address, aligned, runtime, versions
 from .target import Target, host_features
 
 ALIGN = 64
 _PAGE = 4096
+#: Results are made for so many calls at once, if they take no more bytes than `_SMALL` together.
+_AT_ONCE, _SMALL = 16, 1 << 16
 
 
 class CompiledModel:
@@ -33,11 +34,12 @@ class CompiledModel:
     Calls are safe from several threads at once: each has an arena of its own. Results belong to the caller.
     """
 
-    def __init__(self, manifest: Manifest, weights: np.ndarray, function: Callable[[str], SafeCall], code: Callable[[], bytes | memoryview]):
+    def __init__(self, manifest: Manifest, weights: np.ndarray, function: Callable[[str], Function], code: Callable[[], bytes | memoryview]):
         self.manifest = manifest
         self._weights = weights
         self._function = function
         self._code = code
+        self._first = manifest.entries[0]
         self._programs: dict[str, Program] = {}
         self._lock = threading.Lock()
 
@@ -47,24 +49,28 @@ class CompiledModel:
         """Run the model on inputs of the shapes and dtypes it was compiled for. Contiguous memory that is aligned to 64 bytes is not copied,
         nor is any contiguous memory of an input with `anywhere`."""
         # A large model leaves nothing of the interpreter in the caches, so each step here costs several times what a loop of small calls shows.
-        values = self.bind(inputs, named)
-        entry = self.entry_for(values)
+        entry = self._first
+        values = self.bind(inputs, named) if named or len(inputs) != len(entry.inputs) else inputs
+        if entry.batch is not None:
+            entry = self.entry_for(values)
         arrays = self.arrays(values, entry)
         results: Sequence[Any] = self.program(entry).run(arrays)
-        if any(a is not v for a, v in zip(arrays, values)):
+        if arrays is not values and any(a is not v for a, v in zip(arrays, values)):
             # an input was a tensor
             results = [sys.modules["torch"].from_numpy(y) for y in results]
-        return structured(self.manifest.structure, results)
+        structure = self.manifest.structure
+        return results[structure] if isinstance(structure, int) else structured(structure, results)
 
-    def arrays(self, values: Sequence[Any], entry: Entry) -> list[np.ndarray]:
-        """Inputs of an entry as numpy arrays, checked."""
-        return [_array(self.manifest.name, p, v) for p, v in zip(entry.inputs, values, strict=True)]
+    def arrays(self, values: Sequence[Any], entry: Entry) -> Sequence[np.ndarray]:
+        """Inputs of an entry as numpy arrays, checked; `values` themselves if they are such arrays."""
+        for port, value in zip(entry.inputs, values):
+            if type(value) is not np.ndarray or value.dtype != port.dtype or value.shape != port.shape:
+                return [_array(self.manifest.name, p, v) for p, v in zip(entry.inputs, values)]
+        return values
 
     def bind(self, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
         """Arguments in the order of the inputs."""
-        ports = self.entries[0].inputs
-        if len(inputs) == len(ports) and not named:
-            return list(inputs)
+        ports = self._first.inputs
         name, names = self.manifest.name, [p.name for p in ports]
         signature = ", ".join(f"{p.name}: {_shown(p, self.entries[0])}" for p in ports)
         if len(inputs) > len(ports):
@@ -82,7 +88,7 @@ class CompiledModel:
 
     def entry_for(self, values: Sequence[Any]) -> Entry:
         """The host function for the batch of these inputs."""
-        first = self.entries[0]
+        first = self._first
         if first.batch is None:
             return first
         for port, value in zip(first.inputs, values):
@@ -120,7 +126,7 @@ class CompiledModel:
                 self._programs[entry.function] = Program(entry, self._function(entry.function), self._weights, self.manifest.threads)
             return self._programs[entry.function]
 
-    def native(self, name: str) -> SafeCall:
+    def native(self, name: str) -> Function:
         """A function of the compiled library."""
         require_host(self.manifest.target, self.manifest.name)
         return self._function(name)
@@ -198,49 +204,66 @@ def require_host(target: Target, what: str) -> None:
 class Program:
     """A host function with its weights, and the arenas of its callers."""
 
-    def __init__(self, entry: Entry, function: SafeCall, weights: np.ndarray, threads: int):
+    def __init__(self, entry: Entry, function: Function, weights: np.ndarray, threads: int):
         self.entry = entry
         self._function = function
         self._weights = weights
         self._threads = threads
-        self._runtime = runtime()
+        self._pool = runtime().threads
         # lists pop and append at once: no lock
         self._free: list[_Slot] = []
+        self._results: list[_Results] = []
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All steps on checked inputs; returns fresh arrays."""
-        outputs = [empty(p) for p in self.entry.outputs]
-        slot = self._slot()
+        results, slot = self._fresh(), self._slot()
         try:
-            slot.give(arrays, outputs)
-            self._run(slot, 0, len(self.entry.steps))
+            slot.give(arrays, results.addresses)
+            self._function(slot.arguments)
         finally:
             self._free.append(slot)
-        return outputs
+        return results.arrays
 
     @contextlib.contextmanager
     def session(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Iterator[Callable[[int, int], None]]:
         """`run(first, last)` runs a range of steps on these inputs, outputs and an arena that is nobody else's meanwhile."""
         slot = self._slot()
         try:
-            slot.give(arrays, outputs)
+            slot.give(arrays, [address(y) for y in outputs])
             yield functools.partial(self._run, slot)
         finally:
+            slot.steps(0, len(self.entry.steps))
             self._free.append(slot)
+
+    def _fresh(self) -> _Results:
+        """Memory for the results of a call. Small ones are made for several calls at once, when the code that does it is in the caches."""
+        try:
+            return self._results.pop()
+        except IndexError:
+            size = sum(p.nbytes for p in self.entry.outputs)
+            made = [_Results(self.entry) for _ in range(max(1, min(_AT_ONCE, _SMALL // max(size, 1))))]
+            self._results += made[1:]
+            return made[0]
 
     def _slot(self) -> _Slot:
         try:
             slot = self._free.pop()
         except IndexError:
             slot = _Slot(self.entry, self._weights)
-        slot.arguments.integer(2, self._runtime.threads.use(self._threads))
+        slot.arguments.integer(2, self._pool.use(self._threads))
         return slot
 
     def _run(self, slot: _Slot, first: int, last: int) -> None:
-        arguments = slot.arguments
-        arguments.integer(0, first)
-        arguments.integer(1, last)
-        self._runtime.check(self._function(None, arguments.array, arguments.count, slot.result))
+        slot.steps(first, last)
+        self._function(slot.arguments)
+
+
+class _Results:
+    """Fresh arrays for the outputs of one call, and where they begin."""
+
+    def __init__(self, entry: Entry):
+        self.arrays = [empty(p) for p in entry.outputs]
+        self.addresses = [address(a) for a in self.arrays]
 
 
 class _Slot:
@@ -253,24 +276,32 @@ class _Slot:
         self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 3)
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)
-        self.result = byref(AnyValue())
+        self.steps(0, len(entry.steps))
         self._inputs = entry.inputs
         self._staging: dict[int, np.ndarray] = {}
 
-    def give(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Point to inputs and outputs."""
-        for i, array in enumerate(arrays):
-            self.arguments.point(i, self.stage(i, array))
-        for i, array in enumerate(outputs):
-            self.arguments.point(len(arrays) + i, address(array))
+    def steps(self, first: int, last: int) -> None:
+        """Which steps a call runs: from `first` to before `last`."""
+        self.arguments.integer(0, first)
+        self.arguments.integer(1, last)
+
+    def give(self, arrays: Sequence[np.ndarray], outputs: Sequence[int]) -> None:
+        """Point to inputs, and to the addresses of outputs."""
+        pointers, i = self.arguments.pointers, 0
+        for array in arrays:
+            pointers[i].value = self.stage(i, array)
+            i += 1
+        for start in outputs:
+            pointers[i].value = start
+            i += 1
 
     def stage(self, index: int, array: np.ndarray) -> int:
         """Address of contiguous memory with the values of an input, aligned if its kernels load vectors."""
-        start = address(array)
-        if array.flags.c_contiguous and array.size:
-            end = start + array.nbytes
+        start, port = address(array), self._inputs[index]
+        if start and not start % (port.dtype.itemsize if port.anywhere else ALIGN):
             # A vector may be loaded beyond the end: that must not be another page.
-            if (self._inputs[index].anywhere and array.flags.aligned) or (start % ALIGN == 0 and (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE):
+            end = start + port.nbytes
+            if port.anywhere or (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
                 return start
         if index not in self._staging:
             self._staging[index] = aligned(array.nbytes).view(array.dtype).reshape(array.shape)

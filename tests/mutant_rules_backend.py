@@ -345,8 +345,29 @@ BACKEND = (
     Mutant(
         "elements lie at multiples of their size",
         "backend/runtime.py",
-        ".anywhere and array.flags.aligned)",
-        ".anywhere)",
+        "port.dtype.itemsize if port.anywhere else ALIGN",
+        "1 if port.anywhere else ALIGN",
+        "tests/backend/test_runtime.py",
+    ),
+    Mutant(
+        "only contiguous memory is read in place",
+        "backend/native.py",
+        "if array.flags.c_contiguous else 0",
+        "",
+        "tests/backend/test_runtime.py",
+    ),
+    Mutant(
+        "each call has results of its own",
+        "backend/runtime.py",
+        "return self._results.pop()",
+        "return self._results[-1]",
+        "tests/backend/test_runtime.py",
+    ),
+    Mutant(
+        "a call after single steps runs all of them",
+        "backend/runtime.py",
+        "            slot.steps(0, len(self.entry.steps))\n",
+        "",
         "tests/backend/test_runtime.py",
     ),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ctypes import byref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..chain import SEPARATE
 from ..emit import Emitter
 from ..kernels.geometry import tasks
 from ..kernels.template import Params, Template
-from ..native import AnyValue, Arguments, SafeCall, aligned, function_object, runtime
+from ..native import Arguments, Function, aligned, function_object, runtime
 from ..plan import plan
 from ..region import ALIGN
 from ..target import Target, cache_size
@@ -178,7 +177,7 @@ def _emit(emitter: Emitter, candidate: Candidate, name: str, twins: list[Candida
     return arena
 
 
-def _compile(emitter: Emitter, extra: dict[Any, Any], candidates: list[Candidate]) -> Callable[[str], SafeCall]:
+def _compile(emitter: Emitter, extra: dict[Any, Any], candidates: list[Candidate]) -> Callable[[str], Function]:
     """The functions of the module. One kernel that does not compile must not stop the others: then each is built alone."""
     emitter.functions.update(extra)
     try:
@@ -203,7 +202,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _calls(function: SafeCall, arrays: Sequence[np.ndarray], steps: int, threads: int) -> tuple[Callable[[], None], Callable[[], None]]:
+def _calls(function: Function, arrays: Sequence[np.ndarray], steps: int, threads: int) -> tuple[Callable[[], None], Callable[[], None]]:
     """Calls of a host function of so many steps on these arrays: with all steps, and with none."""
     needed = runtime()
     needed.threads.expect(threads)
@@ -216,7 +215,7 @@ def _calls(function: SafeCall, arrays: Sequence[np.ndarray], steps: int, threads
         arguments.integer(1, steps)
         arguments.integer(2, team)
         # the arrays are held as long as the call is
-        return lambda held=arrays: needed.check(function(None, arguments.array, arguments.count, byref(AnyValue())))  # type: ignore[misc]
+        return lambda held=arrays: function(arguments)  # type: ignore[misc]
 
     return call(steps), call(0)
 
@@ -263,9 +262,8 @@ def _flush_functions(target: Target, threads: int) -> dict[Any, Any]:
     return {kernel: b.function(), tir_ir.GlobalVar(FLUSH): main}
 
 
-def _flush(function: SafeCall, threads: int, lanes: int) -> Callable[[np.ndarray], np.ndarray]:
+def _flush(function: Function, threads: int, lanes: int) -> Callable[[np.ndarray], np.ndarray]:
     out = aligned(4 * threads * _CHAINS * lanes).view(np.float32)
-    needed = runtime()
 
     def flush(array: np.ndarray) -> np.ndarray:
         size = array.nbytes // 4
@@ -273,7 +271,7 @@ def _flush(function: SafeCall, threads: int, lanes: int) -> Callable[[np.ndarray
         arguments.point(0, array.ctypes.data)
         arguments.point(1, out.ctypes.data)
         arguments.integer(0, size // (threads * _CHAINS * lanes))
-        needed.check(function(None, arguments.array, arguments.count, byref(AnyValue())))
+        function(arguments)
         return out
 
     return flush

@@ -21,7 +21,7 @@ from torch import nn
 import tersor
 from tersor import TersorError
 from tersor.backend.emit import Weights
-from tersor.backend.measure import peak_gflops
+from tersor.backend.measure import empty, peak_gflops
 from tersor.backend.native import address, aligned, runtime
 from tersor.backend.runtime import _Slot
 
@@ -133,6 +133,24 @@ def test_results_belong_to_the_caller() -> None:
         assert not np.shares_memory(y, z)
         y[...] = 0
     assert_right(exe(*first), TwoHeads, first)
+
+
+def test_no_two_calls_share_results() -> None:
+    exe, inputs = compiled(), inputs_of(TwoHeads)
+    held = [y for _ in range(40) for y in flat(exe(*inputs))]
+    assert len({y.ctypes.data for y in held}) == len(held)
+    assert all(y.base is not None and y.base.nbytes < 2 * y.nbytes + 4096 for y in held)  # nor keeps one the memory of others
+    for number, y in enumerate(held):
+        y[...] = number
+    assert all((y == number).all() for number, y in enumerate(held))
+
+
+def test_a_call_after_single_steps_runs_all_of_them() -> None:
+    exe, inputs = compiled(), inputs_of(TwoHeads)
+    program, entry = exe.program(exe.entries[0]), exe.entries[0]
+    with program.session(inputs, [empty(p) for p in entry.outputs]) as run:
+        run(1, 2)
+    assert_right(exe(*inputs), TwoHeads, inputs)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -344,4 +362,4 @@ def test_where_memory_begins() -> None:
     locked = whole.copy()
     locked.flags.writeable = False
     for x in (whole, whole[1:], whole.T, whole[:, ::2], whole[::-1], np.zeros(0), np.ones(()), locked):
-        assert address(x) == x.ctypes.data
+        assert address(x) == (x.ctypes.data if x.flags.c_contiguous else 0)
