@@ -208,10 +208,12 @@ class Builder:
         align = () if llvm_version_major() >= 22 else (int32(4),)
         self.emit(t.Evaluate(t.call_llvm_intrin("void", f"llvm.masked.store.v{lanes}f32.p0", value, address, *align, mask)))
 
-    def prefetch(self, buffer: Buffer, index: Expr, write: bool = False) -> None:
-        """Ask for the cache line of an element to be read (or written) soon."""
+    def prefetch(self, buffer: Buffer, index: Expr, write: bool = False, later: bool = False) -> None:
+        """Ask for the cache line of an element to be read (or written) soon. later: not before much else is read, which the first-level cache is
+        left to: into the second."""
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
-        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(3), int32(1))))
+        locality = 2 if later else 3
+        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(locality), int32(1))))
 
     def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
         """What a function written in LLVM IR returns for the address of an element. code: its definition, `linkonce_odr` and without declarations."""

@@ -23,7 +23,7 @@ from ..region import Kernel, Region
 from ..target import Target
 from ..tir import Buffer, Expr
 from .copies import vector
-from .geometry import tasks
+from .geometry import share, tasks, workers
 from .micro import LINE, Tile, ahead, cover, runs
 from .template import Params, kernel
 
@@ -218,8 +218,12 @@ class Dense:
         if k.scratch is not None:
             _pack(k, g, source, k.scratch)
             source = k.scratch
-        for panels in g.panels(k.params["vectors"]):
-            _Product(k, g, source, panels, g.constant or k.scratch is not None).emit()
+        products = [_Product(k, g, source, panels, g.constant or k.scratch is not None) for panels in g.panels(k.params["vectors"])]
+        threads = k.threads if any(p.tasks > 1 for p in products) else 1
+        # one loop over threads around all products: none has to wait for another
+        with workers(k.b, threads) as worker:
+            for product in products:
+                product.emit(*share(worker, product.tasks, threads))
 
 
 def _pack(k: Kernel, g: Geometry, source: Buffer, panels: Buffer) -> None:
@@ -246,12 +250,25 @@ class _Product:
     panels: Panels
     packed: bool
 
-    def emit(self) -> None:
-        k, g, b, p = self.k, self.g, self.k.b, self.panels
-        chunk = k.params["chunk"]
-        chunks, rest = -(-g.m // chunk), g.m % chunk
-        count = g.matrices * chunks * p.count
-        with b.loop("task", 0, count, tasks(k.threads, count)) as task:
+    @property
+    def chunk(self) -> int:
+        rows: int = self.k.params["chunk"]
+        return rows
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.g.m // self.chunk)
+
+    @property
+    def tasks(self) -> int:
+        """How many threads share: one for each matrix, chunk and panel."""
+        return self.g.matrices * self.chunks * self.panels.count
+
+    def emit(self, start: Expr, stop: Expr) -> None:
+        """Tasks from `start` to before `stop`."""
+        g, b, p = self.g, self.k.b, self.panels
+        chunk, chunks, rest = self.chunk, self.chunks, self.g.m % self.chunk
+        with b.loop("task", start, stop) as task:
             matrix = b.let("matrix", t.floordiv(task, chunks * p.count))
             part = b.let("part", t.floormod(t.floordiv(task, p.count), chunks))
             panel = b.let("panel", t.floormod(task, p.count))

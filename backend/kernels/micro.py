@@ -20,12 +20,14 @@ STREAM = 2048
 
 @dataclass(frozen=True)
 class Ahead:
-    """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others: to read, or to write."""
+    """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others: to read, or to write; later: see
+    `Builder.prefetch`."""
 
     buffer: Buffer
     at: Expr
     lines: int
     write: bool = False
+    later: bool = False
 
 
 @dataclass
@@ -87,7 +89,7 @@ class Tile:
                 c = outer * u + inner
                 for line in range(lines):
                     if ahead is not None and line * u // lines == inner:
-                        self.b.prefetch(ahead.buffer, ahead.at + (outer * lines + line) * LINE)
+                        self.b.prefetch(ahead.buffer, ahead.at + (outer * lines + line) * LINE, later=ahead.later)
                 self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
 
     def blocks(
@@ -122,7 +124,7 @@ class Tile:
                 meanwhile(kt, full * taps)
             if neighbours:
                 for i in range(self.rows, 2 * self.rows):
-                    b.prefetch(x, at + kt * step + i * lanes)
+                    b.prefetch(x, at + kt * step + i * lanes, later=True)
             fetch = None
             if turn is not None:
                 following = STREAM if turn[1] == 1 else channels * taps * panel
@@ -165,7 +167,7 @@ def ahead(b: Builder, w: Buffer, start: Expr, floats: int, tile: Expr, tiles: in
     if tiles > lines:
         return None
     share = -(-lines // tiles)
-    return Ahead(w, b.let("ahead", start + tile * (share * LINE)), share)
+    return Ahead(w, b.let("ahead", start + tile * (share * LINE)), share, later=tiles > 1)
 
 
 @functools.cache

@@ -197,7 +197,7 @@ class Phases(ABC):
         share = -(-count * self.p.g.in_blocks // turns)
         start = self.k.b.let("start", self._place("v") + (xi - self.p.begin(self.stage[0])) * self.p.v_plane + turn * (share * self.p.g.lanes))
         for i in range(share):
-            self.k.b.prefetch(self.k.scratch, start + i * self.p.g.lanes)
+            self.k.b.prefetch(self.k.scratch, start + i * self.p.g.lanes, later=True)
 
     def _product(self, tiles: Sequence[int], vectors: int, xi: Expr, ob: Expr, u: Expr, meanwhile: Callable[[Expr, int], None]) -> None:
         """M[xi] of one output group and all tiles of the plane."""

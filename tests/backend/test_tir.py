@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import tvm
 from tvm import ir, tirx
 
 from tersor.backend.target import resolve
-from tersor.backend.tir import Builder
+from tersor.backend.tir import Buffer, Builder
 
 
-def assembly(kind: str, target: str) -> str:
-    """`x[i] = sqrt(x[i])` of 64 scalars."""
+def assembly(write: Callable[[Builder, Buffer], None], target: str) -> str:
+    """What becomes of a kernel of 64 floats."""
     b = Builder("kernel")
-    x = b.param("x", "float32", 64)
-    with b.loop("i", 0, 64, kind) as i:
-        b.store(x, i * 1, tirx.sqrt(b.load(x, i * 1)))
+    write(b, b.param("x", "float32", 64))
     port, kernel = tirx.decl_buffer((64,), "float32", "x"), ir.GlobalVar("kernel")
     call = tirx.Evaluate(ir.Call(kernel, [port.data], ret_ty=ir.PrimType("int32")))
     main = tirx.PrimFunc([port], call).with_attr("global_symbol", "main").with_attr("s_tir", True)
@@ -25,7 +26,11 @@ def assembly(kind: str, target: str) -> str:
 
 @pytest.mark.parametrize("target", ["cpu:znver4", "cpu:x86-64-v2", "arm64:cortex-a72"])
 def test_a_rolled_loop_has_one_copy_of_its_body(target: str) -> None:
-    many, one = (assembly(kind, target) for kind in ("serial", "rolled"))
+    def roots(b: Builder, x: Buffer, kind: str) -> None:
+        with b.loop("i", 0, 64, kind) as i:
+            b.store(x, i * 1, tirx.sqrt(b.load(x, i * 1)))
+
+    many, one = (assembly(partial(roots, kind=kind), target) for kind in ("serial", "rolled"))
     assert many.count("sqrt") > 1
     assert one.count("sqrt") == 1 and "tersor_rolled" not in one
 
@@ -35,3 +40,10 @@ def test_a_rolled_loop_of_nothing_is_nothing() -> None:
     with b.loop("i", 0, 64, "rolled"):
         pass
     assert "tersor_rolled" not in str(b.function())
+
+
+@pytest.mark.parametrize("target, names", [("cpu:znver4", ("prefetcht0", "prefetcht1")), ("arm64:cortex-a72", ("pldl1keep", "pldl2keep"))])
+def test_what_is_read_later_is_asked_for_into_the_second_level_cache(target: str, names: tuple[str, str]) -> None:
+    for later, name in enumerate(names):
+        text = assembly(lambda b, x, later=bool(later): b.prefetch(x, 16, later=later), target)
+        assert [n in text for n in names] == [n == name for n in names]
