@@ -20,7 +20,10 @@ from tvm import tirx as t
 from ..ir.graph import Graph
 from ..ir.op import Const, Op, Value
 from ..ir.types import Tensor
+from .ahead import ahead
 from .artifact import Step
+from .kernels.dense import Geometry
+from .kernels.micro import NextWeights
 from .kernels.template import template_named
 from .plan import arena_size
 from .region import ALIGN, Kernel, Region, root
@@ -73,6 +76,14 @@ class Weights:
         return result
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """Weights that the kernel before theirs fetches: where they lie in the blob, and how many floats."""
+
+    offset: int
+    floats: int
+
+
 @dataclass
 class Emitter:
     """Kernels and host functions of one artifact; several batches share weights and equal kernels."""
@@ -95,6 +106,7 @@ class Emitter:
         where: dict[Value, Any] = {v: buffer.data for (v, _), buffer in zip(_ports(graph), ports)}
         for v in graph.outputs:
             where[root(v)] = where[v]
+        follows = self._following(graph)
         steps: list[Step] = []
         calls: list[Call] = []
         for op in graph.ops:
@@ -103,12 +115,15 @@ class Emitter:
             if op.view:
                 where[op.out] = _at(arena_port, op.offset)
                 continue
-            function, packed = self._kernel(op)
+            following = follows.get(op)
+            function, packed = self._kernel(op, following)
             pointers = [self._pointer(v, inner, packed, where, weights_port, arena_port) for v, inner in zip(op.args, op.body.inputs)]
             result = root(op.out)
             pointers.append(where[result] if op.offset < 0 else _at(arena_port, op.offset))
             if op.scratch >= 0:
                 pointers.append(_at(arena_port, op.scratch))
+            if following is not None:
+                pointers.append(_at(weights_port, following.offset))
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
             calls.append(Call(function, pointers, self._parts[function]))
@@ -131,12 +146,22 @@ class Emitter:
             return _at(weights, self.weights.add(source.op.array))
         return where[source]
 
-    def _kernel(self, op: Fused) -> tuple[Any, dict[Value, int]]:
+    def _following(self, graph: Graph) -> dict[Fused, Streamed]:
+        """The weights that kernels fetch for a dense layer behind them, as its kernel reads them."""
+        result = {}
+        for op, dense in ahead(graph, self.target).items():
+            region = Region(dense)
+            packed = template_named(dense.template, region.anchor).pack(region, self.target, dense.params)
+            w = packed[Geometry(region, self.target).right]
+            result[op] = Streamed(self.weights.add(w), w.size)
+        return result
+
+    def _kernel(self, op: Fused, following: Streamed | None = None) -> tuple[Any, dict[Value, int]]:
         """The function of a region (shared by regions of the same code), and where its packed constants lie."""
         region = Region(op)
         template = template_named(op.template, region.anchor)
         packed = template.pack(region, self.target, op.params)
-        key = kernel_key(op)
+        key = _key(op, following)
         if key not in self._kernels:
             name = f"{_safe(region.anchor.name)}_{len(self._kernels)}"
             b = Builder(name, team=self.threads)
@@ -148,7 +173,10 @@ class Emitter:
             out = b.param("out", _dtype(op.out.type), region.size(region.result))
             scratch_bytes = template.scratch(region, self.target, op.params, self.threads)
             scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
-            template.emit(Kernel(b, region, op.params, self.target, self.threads, args, out, scratch))
+            k = Kernel(b, region, op.params, self.target, self.threads, args, out, scratch)
+            if following is not None:
+                k.following = NextWeights(b, b.param("following", "float32", following.floats), following.floats, op.macs())
+            template.emit(k)
             var = tir_ir.GlobalVar(name)
             self._kernels[key] = var
             self.functions[var] = b.function()
@@ -157,7 +185,8 @@ class Emitter:
 
     def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:
         """The kernels of an emitted graph, in the order of its regions, and then its host function `name`."""
-        used = [self._kernels[kernel_key(op)] for op in graph.ops if isinstance(op, Fused) and not op.view]
+        follows = self._following(graph)
+        used = [self._kernels[_key(op, follows.get(op))] for op in graph.ops if isinstance(op, Fused) and not op.view]
         main = [var for var in self.functions if var.name_hint == name or var.same_as(self._meet)]
         return {var: self.functions[var] for var in (*used, *main)}
 
@@ -174,6 +203,10 @@ class Emitter:
         module = tvm.IRModule(self.functions)
         with tvm.transform.PassContext(opt_level=3, disabled_pass=IDLE):
             return tvm.compile(module, target=self.target.tvm(self.threads)).mod
+
+
+def _key(op: Fused, following: Streamed | None) -> str:
+    return kernel_key(op) if following is None else f"{kernel_key(op)}|{following.floats}"
 
 
 def _at(buffer: Any, offset: int) -> Any:

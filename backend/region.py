@@ -13,6 +13,7 @@ from tvm import tirx as t
 from ..ir.op import Const, Op, Value
 from ..ir.ops import Elementwise, Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Reshape, Sigmoid, Silu, Softplus, Tanh
 from ..ir.types import Tensor
+from .kernels.micro import NextWeights
 from .kernels.shuffles import shuffle
 from .target import Target
 from .tile import Fused
@@ -180,7 +181,8 @@ def operand_kind(operand: Tensor, out: Tensor) -> str:
 
 @dataclass
 class Kernel:
-    """A kernel under construction. `args` are the buffers of the region's arguments (constants as the template packed them)."""
+    """A kernel under construction. `args` are the buffers of the region's arguments (constants as the template packed them). following: what a
+    template with `fetches = True` asks for while it multiplies, see `ahead`."""
 
     b: Builder
     region: Region
@@ -190,6 +192,7 @@ class Kernel:
     args: dict[Value, Buffer]
     out: Buffer
     scratch: Buffer | None = None
+    following: NextWeights | None = None
     math: TirMath = field(init=False)
 
     def __post_init__(self) -> None:

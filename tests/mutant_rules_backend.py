@@ -370,4 +370,32 @@ BACKEND = (
         "",
         "tests/backend/test_runtime.py",
     ),
+    Mutant(
+        "what is asked for ends with the weights",
+        "backend/kernels/micro.py",
+        "t.min(at + lines * LINE, self._end - lines * LINE)",
+        "at + lines * LINE",
+        "tests/backend/test_ahead.py",
+    ),
+    Mutant(
+        "each thread asks for its part",
+        "backend/kernels/micro.py",
+        "if b.team == 1 else b.worker * each",
+        "",
+        "tests/backend/test_ahead.py",
+    ),
+    Mutant(
+        "only weights that serve few rows are asked for before",
+        "backend/ahead.py",
+        "g.m <= ROWS and ",
+        "",
+        "tests/backend/test_ahead.py",
+    ),
+    Mutant(
+        "large maps between drive out what was asked for",
+        "backend/ahead.py",
+        "busy if between <= target.l2 else None",
+        "busy",
+        "tests/backend/test_ahead.py",
+    ),
 )

@@ -43,6 +43,7 @@ def tile_columns(target: Target, vectors: int) -> int:
 class Direct(ConvTemplate):
     name = "direct"
     images_apart = True
+    fetches = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -163,7 +164,7 @@ class _Group:
 
     def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
-        tile = Tile(b, width, self.vectors, lanes)
+        tile = Tile(b, width, self.vectors, lanes, following=k.following)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
         step, length = self.channels.step, self.channels.length
         size = g.kh * g.kw * self.vectors * lanes

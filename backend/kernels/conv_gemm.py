@@ -35,6 +35,7 @@ FEW = 16
 class Gemm(ConvTemplate):
     name = "gemm"
     images_apart = True
+    fetches = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor
@@ -211,7 +212,7 @@ class Product:
     def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int, count: int) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
         pixels, taps = g.oh * g.ow, g.kh * g.kw
-        tile = Tile(b, height, self.vectors, lanes)
+        tile = Tile(b, height, self.vectors, lanes, following=k.following)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
         panel, channel, length = self.vectors * lanes, b.let("channel", self.channels.first(self.out_block)), self.channels.length
 

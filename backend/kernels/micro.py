@@ -9,13 +9,17 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tvm import tirx as t
+
 from ..target import Target
-from ..tir import Buffer, Builder, Expr, const, splat
+from ..tir import Buffer, Builder, Expr, const, int32, splat
 from .fixed24 import load24, words
 
 LINE = 16
 #: Weights that one tile uses up are a stream, asked for so many floats ahead: far enough for memory, and near enough to stay in L1.
 STREAM = 2048
+#: Multiply-adds of a thread for each cache line that it fetches for another kernel.
+PACE = 24 * LINE
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,35 @@ class Ahead:
     later: bool = False
 
 
+class NextWeights:
+    """Asks for the weights of a kernel behind this one, each thread for its part: `ask` within loops that multiply, a few lines at a time.
+
+    macs: what the present kernel multiplies, on all threads.
+    """
+
+    def __init__(self, b: Builder, weights: Buffer, floats: int, macs: int):
+        self._b, self._weights = b, weights
+        self._lines, self._macs = floats // LINE, max(macs, 1)
+        self._end = self._lines * LINE
+        self._at = b.local(1, "int32")
+        each = -(-self._lines // b.team) * LINE
+        b.store(self._at, 0, int32(0) if b.team == 1 else b.worker * each)
+
+    def ask(self, macs: int) -> None:
+        """A share for so many multiply-adds in vectors, no more than memory gives meanwhile."""
+        lines = min(-(-self._lines * macs // self._macs), macs // PACE, self._lines)
+        if lines == 0:
+            return
+        at = self._b.let("next", self._b.load(self._at, 0))
+        for line in range(lines):
+            self._b.prefetch(self._weights, at + line * LINE, later=True)
+        self._b.store(self._at, 0, t.min(at + lines * LINE, self._end - lines * LINE))
+
+
 @dataclass
 class Tile:
     """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float). fixed: weights are those of fixed24.py, and
-    the products lack their scales."""
+    the products lack their scales. following: weights to ask for meanwhile."""
 
     b: Builder
     rows: int
@@ -41,6 +70,7 @@ class Tile:
     lanes: int
     dtype: str = "float32"
     fixed: bool = False
+    following: NextWeights | None = None
 
     @property
     def panel(self) -> int:
@@ -82,6 +112,8 @@ class Tile:
             with self.b.loop("c", 0, depth) as c:
                 self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
             return
+        if self.following is not None:
+            self.following.ask(len(rows) * self.vectors * self.lanes * depth)
         u = unroll(len(rows), self.vectors, depth)
         lines = 0 if ahead is None else -(-ahead.lines * u // depth)
         with self.b.range("c", 0, depth // u) as outer:

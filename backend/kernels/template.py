@@ -26,6 +26,7 @@ class Template(Protocol):
     follow each other, has `images_apart = True`. One that reads some operands element by element only names them by `anywhere(region)`: where such an
     operand is an input of the model, it may begin at any address, and need not be copied to an aligned one. One that stores blocked results by
     nothing but `Kernel.finish` and `Kernel.put` says so by `writes_lanes = True`: they may begin inside a channel block, beside those of others.
+    One whose register tiles ask for `Kernel.following` has `fetches = True`.
     """
 
     name: str

@@ -34,6 +34,7 @@ class Winograd:
     name = "winograd"
     images_apart = True
     writes_lanes = True
+    fetches = True
 
     def accepts(self, region: Region, target: Target) -> bool:
         op: Any = region.anchor

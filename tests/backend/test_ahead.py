@@ -1,0 +1,85 @@
+"""Which kernels fetch the weights of a dense layer behind them, and that they ask for all of those and for nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tersor
+from tersor.backend.ahead import ROOM, ROWS, ahead
+from tersor.backend.lower import lower
+from tersor.backend.region import Region
+from tersor.backend.target import resolve
+from tersor.backend.tir import Buffer, Builder, Expr, const
+
+TARGET = "cpu:znver4"
+
+
+def head(conv: nn.Module, channels: int, classes: int = 64) -> nn.Sequential:
+    return nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def pairs(module: nn.Module, *shape: int) -> list[tuple[str, str]]:
+    """The anchors of the regions that fetch and of those that they fetch for."""
+    graph = lower(tersor.trace(module.eval(), (torch.zeros(shape),)), resolve(TARGET))
+    return [(Region(a).anchor.name, Region(b).anchor.name) for a, b in ahead(graph, resolve(TARGET)).items()]
+
+
+def test_the_convolution_before_a_dense_layer_fetches_its_weights() -> None:
+    assert pairs(head(nn.Conv2d(64, 64, 1), 64), 1, 64, 7, 7) == [("tile.conv2d", "nn.linear")]
+    assert pairs(head(nn.Conv2d(64, 64, 1), 64), ROWS, 64, 7, 7) == [("tile.conv2d", "nn.linear")]
+
+
+def test_each_kernel_fetches_for_one_layer() -> None:
+    two = nn.Sequential(*head(nn.Conv2d(64, 64, 1), 64), nn.ReLU(), nn.Linear(64, 32))
+    assert pairs(two, 1, 64, 7, 7) == [("tile.conv2d", "nn.linear")]
+
+
+@pytest.mark.parametrize(
+    "module, shape",
+    [
+        (head(nn.Conv2d(64, 64, 1), 64), (ROWS + 1, 64, 7, 7)),  # weights that serve many rows
+        (head(nn.Conv2d(4, 512, 1), 512, ROOM << 9), (1, 4, 7, 7)),  # more than the third-level cache has room for
+        (head(nn.Conv2d(64, 64, 3, groups=64), 64), (1, 64, 9, 9)),  # nothing to multiply meanwhile
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 64)), (1, 64, 1, 1)),  # nothing before
+        (nn.Sequential(nn.Conv2d(64, 64, 1), nn.Upsample(scale_factor=8), *head(nn.ReLU(), 64)), (1, 64, 14, 14)),  # too much between
+    ],
+)
+def test_others_do_not(module: nn.Module, shape: tuple[int, ...]) -> None:
+    assert pairs(module, *shape) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "conv, winograd, least",
+    [
+        (nn.Conv2d(128, 256, 1), 0, 0.9),
+        (nn.Conv2d(64, 256, 3, padding=1), 0, 0.9),
+        (nn.Conv2d(256, 256, 3, padding=1), 4, 0.2),  # it multiplies less than it says, and takes less time
+        (nn.Sequential(nn.Conv2d(256, 256, 3, padding=1, groups=256), nn.ReLU(), nn.Conv2d(256, 256, 1)), 0, 0.9),
+        (nn.Conv2d(16, 256, 1), 0, 0.05),  # soon done
+    ],
+)
+def test_what_is_asked_for(conv: nn.Module, winograd: int, least: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels write a mark where they would ask for a line."""
+
+    def mark(b: Builder, buffer: Buffer, index: Expr, write: bool = False, later: bool = False) -> None:
+        if buffer.raw.name == "following":
+            assert later
+            b.store(buffer, index, const(123.0))
+
+    monkeypatch.setattr(Builder, "prefetch", mark)
+    size = next(m for m in conv.modules() if isinstance(m, nn.Conv2d)).in_channels
+    module, x = head(conv, 256, 192).eval(), torch.randn(1, size, 14, 14)
+    exe = tersor.compile(tersor.trace(module, (x,)), threads=threads, winograd=winograd)
+    before = exe._weights.copy()
+    exe(x)
+    weights = module[-1].weight.detach().numpy()
+    first = np.flatnonzero((before.view(np.float32).reshape(-1, 16) == weights[:16, 0]).all(1))[0] * 64
+    (changed,) = np.nonzero(before != exe._weights)
+    assert ((changed >= first) & (changed < first + weights.nbytes)).all()
+    marked = np.flatnonzero(exe._weights[first : first + weights.nbytes].view(np.float32) == 123.0)
+    assert not (marked % 16).any()
+    assert least <= 16 * len(marked) / weights.size <= 1
