@@ -20,8 +20,8 @@ from tvm import tirx as t
 from ..ir.graph import Graph
 from ..ir.op import Const, Op, Value
 from ..ir.types import Tensor
-from .ahead import ahead
 from .artifact import Step
+from .following import following
 from .kernels.dense import Geometry
 from .kernels.micro import NextWeights
 from .kernels.template import template_named
@@ -76,14 +76,6 @@ class Weights:
         return result
 
 
-@dataclass(frozen=True)
-class Streamed:
-    """Weights that the kernel before theirs fetches: where they lie in the blob, and how many floats."""
-
-    offset: int
-    floats: int
-
-
 @dataclass
 class Emitter:
     """Kernels and host functions of one artifact; several batches share weights and equal kernels."""
@@ -106,7 +98,8 @@ class Emitter:
         where: dict[Value, Any] = {v: buffer.data for (v, _), buffer in zip(_ports(graph), ports)}
         for v in graph.outputs:
             where[root(v)] = where[v]
-        follows = self._following(graph)
+        fetched = following(graph, self.target)
+        fetching: dict[Fused, list[Any]] = {}
         steps: list[Step] = []
         calls: list[Call] = []
         for op in graph.ops:
@@ -115,15 +108,16 @@ class Emitter:
             if op.view:
                 where[op.out] = _at(arena_port, op.offset)
                 continue
-            following = follows.get(op)
-            function, packed = self._kernel(op, following)
+            function, packed = self._kernel(op, fetched.get(op))
             pointers = [self._pointer(v, inner, packed, where, weights_port, arena_port) for v, inner in zip(op.args, op.body.inputs)]
             result = root(op.out)
             pointers.append(where[result] if op.offset < 0 else _at(arena_port, op.offset))
             if op.scratch >= 0:
                 pointers.append(_at(arena_port, op.scratch))
-            if following is not None:
-                pointers.append(_at(weights_port, following.offset))
+            if op in fetched:
+                fetching[fetched[op]] = pointers
+            if op in fetching:
+                fetching[op].append(_at(weights_port, packed[Geometry(Region(op), self.target).right]))
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
             calls.append(Call(function, pointers, self._parts[function]))
@@ -146,22 +140,12 @@ class Emitter:
             return _at(weights, self.weights.add(source.op.array))
         return where[source]
 
-    def _following(self, graph: Graph) -> dict[Fused, Streamed]:
-        """The weights that kernels fetch for a dense layer behind them, as its kernel reads them."""
-        result = {}
-        for op, dense in ahead(graph, self.target).items():
-            region = Region(dense)
-            packed = template_named(dense.template, region.anchor).pack(region, self.target, dense.params)
-            w = packed[Geometry(region, self.target).right]
-            result[op] = Streamed(self.weights.add(w), w.size)
-        return result
-
-    def _kernel(self, op: Fused, following: Streamed | None = None) -> tuple[Any, dict[Value, int]]:
-        """The function of a region (shared by regions of the same code), and where its packed constants lie."""
+    def _kernel(self, op: Fused, dense: Fused | None) -> tuple[Any, dict[Value, int]]:
+        """The function of a region (shared by regions of the same code), and where its packed constants lie. dense: whose weights it fetches."""
         region = Region(op)
         template = template_named(op.template, region.anchor)
         packed = template.pack(region, self.target, op.params)
-        key = _key(op, following)
+        key = _key(op, dense)
         if key not in self._kernels:
             name = f"{_safe(region.anchor.name)}_{len(self._kernels)}"
             b = Builder(name, team=self.threads)
@@ -174,8 +158,9 @@ class Emitter:
             scratch_bytes = template.scratch(region, self.target, op.params, self.threads)
             scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
             k = Kernel(b, region, op.params, self.target, self.threads, args, out, scratch)
-            if following is not None:
-                k.following = NextWeights(b, b.param("following", "float32", following.floats), following.floats, op.macs())
+            if dense is not None:
+                floats = Geometry(Region(dense), self.target).packed
+                k.following = NextWeights(b, b.param("following", "float32", floats), floats, op.macs())
             template.emit(k)
             var = tir_ir.GlobalVar(name)
             self._kernels[key] = var
@@ -185,8 +170,8 @@ class Emitter:
 
     def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:
         """The kernels of an emitted graph, in the order of its regions, and then its host function `name`."""
-        follows = self._following(graph)
-        used = [self._kernels[_key(op, follows.get(op))] for op in graph.ops if isinstance(op, Fused) and not op.view]
+        fetched = following(graph, self.target)
+        used = [self._kernels[_key(op, fetched.get(op))] for op in graph.ops if isinstance(op, Fused) and not op.view]
         main = [var for var in self.functions if var.name_hint == name or var.same_as(self._meet)]
         return {var: self.functions[var] for var in (*used, *main)}
 
@@ -205,8 +190,9 @@ class Emitter:
             return tvm.compile(module, target=self.target.tvm(self.threads)).mod
 
 
-def _key(op: Fused, following: Streamed | None) -> str:
-    return kernel_key(op) if following is None else f"{kernel_key(op)}|{following.floats}"
+def _key(op: Fused, dense: Fused | None) -> str:
+    """Equal for the same code, that which fetches included."""
+    return kernel_key(op) if dense is None else f"{kernel_key(op)}|{kernel_key(dense)}"
 
 
 def _at(buffer: Any, offset: int) -> Any:

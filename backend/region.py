@@ -182,7 +182,7 @@ def operand_kind(operand: Tensor, out: Tensor) -> str:
 @dataclass
 class Kernel:
     """A kernel under construction. `args` are the buffers of the region's arguments (constants as the template packed them). following: what a
-    template with `fetches = True` asks for while it multiplies, see `ahead`."""
+    template with `fetches = True` asks for while it multiplies, see `following`."""
 
     b: Builder
     region: Region

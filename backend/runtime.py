@@ -49,17 +49,14 @@ class CompiledModel:
         """Run the model on inputs of the shapes and dtypes it was compiled for. Contiguous memory that is aligned to 64 bytes is not copied,
         nor is any contiguous memory of an input with `anywhere`."""
         # A large model leaves nothing of the interpreter in the caches, so each step here costs several times what a loop of small calls shows.
-        entry = self._first
-        values = self.bind(inputs, named) if named or len(inputs) != len(entry.inputs) else inputs
-        if entry.batch is not None:
-            entry = self.entry_for(values)
+        values = self.bind(inputs, named) if named or len(inputs) != len(self._first.inputs) else inputs
+        entry = self.entry_for(values)
         arrays = self.arrays(values, entry)
         results: Sequence[Any] = self.program(entry).run(arrays)
         if arrays is not values and any(a is not v for a, v in zip(arrays, values)):
             # an input was a tensor
             results = [sys.modules["torch"].from_numpy(y) for y in results]
-        structure = self.manifest.structure
-        return results[structure] if isinstance(structure, int) else structured(structure, results)
+        return structured(self.manifest.structure, results)
 
     def arrays(self, values: Sequence[Any], entry: Entry) -> Sequence[np.ndarray]:
         """Inputs of an entry as numpy arrays, checked; `values` themselves if they are such arrays."""

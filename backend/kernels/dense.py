@@ -104,6 +104,11 @@ class Geometry:
         return self.region.array(self.right) is not None
 
     @property
+    def packed(self) -> int:
+        """Elements of all right matrices in panels."""
+        return self.right_matrices * self.k * self.blocks * self.lanes
+
+    @property
     def itemsize(self) -> int:
         size: int = self.region.out.dtype.itemsize
         return size
@@ -210,7 +215,7 @@ class Dense:
 
     def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
         g = Geometry(region, target)
-        return g.right_matrices * g.k * g.blocks * g.lanes * g.itemsize if g.packs and g.itemsize == 4 else 0
+        return g.packed * g.itemsize if g.packs and g.itemsize == 4 else 0
 
     def emit(self, k: Kernel) -> None:
         g = Geometry(k.region, k.target)

@@ -36,6 +36,7 @@ class GatheredGemm:
     name = "gathered_gemm"
     images_apart = True
     writes_lanes = True
+    fetches = True
     readers = (Gemm.name, Direct.name)
 
     def accepts(self, region: Region, target: Target) -> bool:

@@ -43,7 +43,6 @@ class NextWeights:
     def __init__(self, b: Builder, weights: Buffer, floats: int, macs: int):
         self._b, self._weights = b, weights
         self._lines, self._macs = floats // LINE, max(macs, 1)
-        self._end = self._lines * LINE
         self._at = b.local(1, "int32")
         each = -(-self._lines // b.team) * LINE
         b.store(self._at, 0, int32(0) if b.team == 1 else b.worker * each)
@@ -53,10 +52,10 @@ class NextWeights:
         lines = min(-(-self._lines * macs // self._macs), macs // PACE, self._lines)
         if lines == 0:
             return
-        at = self._b.let("next", self._b.load(self._at, 0))
+        at = self._b.let("next", t.min(self._b.load(self._at, 0), (self._lines - lines) * LINE))
         for line in range(lines):
             self._b.prefetch(self._weights, at + line * LINE, later=True)
-        self._b.store(self._at, 0, t.min(at + lines * LINE, self._end - lines * LINE))
+        self._b.store(self._at, 0, at + lines * LINE)
 
 
 @dataclass

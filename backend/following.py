@@ -17,7 +17,7 @@ ROWS = 4
 ROOM = 8
 
 
-def ahead(graph: Graph, target: Target) -> dict[Fused, Fused]:
+def following(graph: Graph, target: Target) -> dict[Fused, Fused]:
     """For each region whose kernel fetches the weights of one behind it: which one. Both have their templates."""
     result: dict[Fused, Fused] = {}
     busy: Fused | None = None
