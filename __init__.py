@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend.compile import compile
     from .backend.kernels.template import kernel
-    from .backend.latency import transform
-    from .backend.legalize import lowering
-    from .backend.runtime import CompiledModel, load_compiled
+    from .backend.lowering.legalize import lowering
+    from .backend.runtime.model import CompiledModel, load_compiled
     from .backend.target import Target
-    from .backend.tuning.database import Database
+    from .backend.tuned.database import Database
     from .backend.tuning.search import tune
     from .frontend.registry import converter
-    from .frontend.torch_export import trace
+    from .frontend.torch.trace import trace
     from .ir.errors import TersorError, UnsupportedError, VerifyError
     from .ir.graph import Graph
     from .ir.op import Const, Op, Value
     from .ir.rewrite import rewrite
     from .ir.save import load
     from .ir.types import Tensor
-    from .passes.base import Pass, register_pass
+    from .passes.core.base import Pass, register_pass
+    from .passes.core.transform import transform
 
 _WHERE = {
-    "CompiledModel": "backend.runtime",
+    "CompiledModel": "backend.runtime.model",
     "Const": "ir.op",
-    "Database": "backend.tuning.database",
+    "Database": "backend.tuned.database",
     "Graph": "ir.graph",
     "Op": "ir.op",
     "Pass": "passes",
@@ -44,12 +44,12 @@ _WHERE = {
     "converter": "frontend.registry",
     "kernel": "backend.kernels.template",
     "load": "ir.save",
-    "load_compiled": "backend.runtime",
-    "lowering": "backend.legalize",
+    "load_compiled": "backend.runtime.model",
+    "lowering": "backend.lowering.legalize",
     "register_pass": "passes",
     "rewrite": "ir.rewrite",
-    "trace": "frontend.torch_export",
-    "transform": "backend.latency",
+    "trace": "frontend.torch.trace",
+    "transform": "passes",
     "tune": "backend.tuning.search",
 }
 

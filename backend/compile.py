@@ -9,21 +9,21 @@ from ..ir.graph import Graph
 from ..ir.op import Const, Op, Value
 from ..ir.ops import Reshape
 from ..ir.types import FLOATS
-from .artifact import Entry, Manifest, Port
-from .emit import Emitter
+from .codegen.builder import TIR_DTYPE
+from .codegen.link import link
+from .codegen.peak import peak_functions
+from .emit.module import Emitter
+from .kernels.cpu.conv.winograd.toom_cook import POINTS
 from .kernels.template import template_named
-from .kernels.toom_cook import POINTS
-from .link import link
-from .lower import Observer, lower
-from .native import function_object, versions
-from .peak import peak_functions
-from .region import Region, root
-from .runtime import CompiledModel
-from .schedule import WINOGRAD
+from .lowering.select_kernels import WINOGRAD
+from .pipelines import Observer, lower
+from .runtime.artifact import Entry, Manifest, Port
+from .runtime.model import CompiledModel
+from .runtime.native import function_object, versions
 from .target import Target, resolve
-from .tile import Fused
-from .tir import TIR_DTYPE
-from .tuning.database import Tuned, find
+from .tile.fusion import Region, root
+from .tile.ops import Fused
+from .tuned.database import Tuned, find
 
 REQUIRE = ("f32",)
 

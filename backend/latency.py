@@ -1,18 +1,11 @@
-"""Latency as a budget: `transform` with a default for what measures it, since passes know no backend."""
+"""Latency of a graph on this machine, for passes with a budget of it (`passes.core.context.DEFAULT_LATENCY`)."""
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, ParamSpec
-
-from ..passes import transform as _transform
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..ir.graph import Graph
-
-P = ParamSpec("P")
 
 #: Runs that are timed take so many milliseconds together, or so many runs where they are long.
 AT_LEAST_MS, AT_LEAST_RUNS = 200.0, 10
@@ -28,16 +21,3 @@ def latency(graph: Graph) -> float:
     model = compile(graph)
     once = model.benchmark(repeat=3, warmup=2).min
     return model.benchmark(repeat=max(AT_LEAST_RUNS, round(AT_LEAST_MS / once)), warmup=0).min
-
-
-def _measuring(transform: Callable[P, Graph]) -> Callable[P, Graph]:
-    @functools.wraps(transform)
-    def with_latency(*args: P.args, **kwargs: P.kwargs) -> Graph:
-        if kwargs.get("latency") is None:
-            kwargs["latency"] = latency
-        return transform(*args, **kwargs)
-
-    return with_latency
-
-
-transform = _measuring(_transform)

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from tersor.backend.measure import Flush
+from tersor.backend.runtime.measure import Flush
 
 #: Bytes of the smallest and largest copy.
 SIZES = (2**16, 2**29)

@@ -14,9 +14,9 @@ from torch import nn
 
 from tersor.ir.graph import Graph
 from tersor.ir.ops import Conv2d
-from tersor.passes.context import Context
+from tersor.passes.core.context import Context
 from tersor.passes.coupling import Coupling
-from tersor.passes.prune.carry import Pruning, Settings
+from tersor.passes.prune.layerwise import Pruning, Settings
 
 from .fashion import Images
 from .fashion_networks import Residual, count_macs

@@ -1,4 +1,4 @@
-"""Finds the polynomial coefficients of `backend/vectormath.py`: `python bench/fit_math.py`.
+"""Finds the polynomial coefficients of `backend/codegen/vector_math.py`: `python bench/fit_math.py`.
 
 Each approximation is linear in its coefficients, so the minimax fit is Lawson's iteration (least squares on a Chebyshev grid, weights
 multiplied by the error until it levels), in long double. A rational p/q is made linear by |q f - p| / |q of the step before|.

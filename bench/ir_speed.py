@@ -23,7 +23,7 @@ from tersor.ir.parse import parse_graph
 from tersor.ir.text import format_graph, format_with_weights
 from tersor.ir.types import Tensor, Uniform
 from tersor.ir.verify import verify
-from tersor.passes.fold_bn import fold_batch_norms
+from tersor.passes.folding.fold_bn import fold_batch_norms
 
 #: milliseconds that the design asks for
 LIMITS = {

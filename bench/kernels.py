@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import tersor
-from tersor.backend.measure import Profile, Row, peak_gflops
-from tersor.backend.schedule import WINOGRAD
+from tersor.backend.lowering.select_kernels import WINOGRAD
+from tersor.backend.runtime.measure import Profile, Row, peak_gflops
 
 from .bandwidth import SIZES, copy_gbs
 from .engines import Ratio, machine

@@ -31,7 +31,7 @@ import torch
 from torch import nn
 
 import tersor
-from tersor.backend.schedule import WINOGRAD
+from tersor.backend.lowering.select_kernels import WINOGRAD
 
 from .accuracy import network
 from .engines import machine

@@ -15,7 +15,7 @@ import torch
 
 import tersor
 from tersor.backend.target import resolve
-from tersor.backend.tuning.database import SHIPPED
+from tersor.backend.tuned.database import SHIPPED
 
 from .models import GMACS, build
 

@@ -154,7 +154,7 @@ def batches_of(text: str | None) -> list[int] | None:
 
 
 def summarize(graph: Graph, path: str, as_json: bool) -> None:
-    from ..passes.report import measure
+    from ..passes.core.report import measure
 
     row = measure(graph, path)
     shapes = {v.name: f"{'batch x ' if v.name in graph.batched else ''}{v.type}" for v in graph.inputs}

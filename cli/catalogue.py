@@ -46,7 +46,7 @@ def passes(
         if entry["options"]:
             show.table(["option", "type", "default"], [(o["name"], o["type"], o["default"]) for o in entry["options"]], left=3)
     else:
-        from ..passes.options import nearest
+        from ..passes.core.options import nearest
 
         raise TersorError(f"unknown pass {name!r}{nearest(name, [*known, *PRESETS])}; known: {', '.join(known)}; presets: {', '.join(PRESETS)}")
 
@@ -56,9 +56,9 @@ def describe(cls: Any) -> dict[str, Any]:
     import inspect
     from dataclasses import MISSING, fields
 
-    from ..passes.base import options_of
-    from ..passes.options import describe as type_name
-    from ..passes.options import format_value
+    from ..passes.core.base import options_of
+    from ..passes.core.options import describe as type_name
+    from ..passes.core.options import format_value
 
     options = []
     for f in fields(cls):

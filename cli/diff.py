@@ -153,7 +153,7 @@ def run_side(side: Any, arrays: Sequence[np.ndarray]) -> Values:
 def run_compiled(side: Compiled, arrays: Sequence[np.ndarray]) -> Values:
     """Outputs of the compiled graph, and the result of each of its kernels."""
     from .. import compile
-    from ..backend.kernel_values import kernel_values
+    from ..backend.intermediates import kernel_values
 
     batch = next((x.shape[0] for v, x in zip(side.graph.inputs, arrays) if v.name in side.graph.batched), None)
     model = compile(side.graph, target=side.target, batch=batch)

@@ -14,7 +14,7 @@ from .build import Imports, Json, Tuned, Weights, database_of, load_imports
 from .sources import COMPILED, leaves, random_array, read_graph, read_inputs
 
 if TYPE_CHECKING:
-    from ..backend.runtime import CompiledModel
+    from ..backend.runtime.model import CompiledModel
 
 Source = Annotated[str, typer.Argument(metavar="IN", help="A .tso, or a .tersor or .mlir graph.")]
 Target = Annotated[str, typer.Option("--target", "-t", help="For a graph: what to compile it for.")]

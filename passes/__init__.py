@@ -1,15 +1,16 @@
 """Passes: Graph -> Graph. Importing the package registers the built-in ones."""
 
-from . import canonicalize, fold_affine, fold_bn, fold_pad, recalibrate_bn, simplify
-from .base import LayerPass, Pass, find_pass, known_passes, register_pass
-from .context import Context
+from .cleanup import canonicalize, simplify
+from .core.base import LayerPass, Pass, find_pass, known_passes, register_pass
+from .core.context import Context
+from .core.instruments import DumpAfterEach, Instrument, Step, StopAtFirstBad, Timing
+from .core.pipeline import Pipeline
+from .core.presets import PRESETS, Preset
+from .core.report import Ledger, Row
+from .core.transform import transform
 from .factorize import LowRank, ToDepthwiseSeparable, ToFire, ToInvertedResidual
-from .instruments import DumpAfterEach, Instrument, Step, StopAtFirstBad, Timing
-from .pipeline import Pipeline
-from .presets import PRESETS, Preset
+from .folding import fold_affine, fold_bn, fold_pad, recalibrate_bn
 from .prune import prune_channels
-from .report import Ledger, Row
-from .transform import transform
 
 __all__ = [
     "PRESETS",

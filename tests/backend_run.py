@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import tvm
 
-from tersor.backend.artifact import Step
-from tersor.backend.emit import Emitter
-from tersor.backend.lower import STAGES, lower, resume
-from tersor.backend.native import runtime
-from tersor.backend.schedule import schedule
+from tersor.backend.emit.module import Emitter
+from tersor.backend.lowering.select_kernels import schedule
+from tersor.backend.pipelines import STAGES, lower, resume
+from tersor.backend.runtime.artifact import Step
+from tersor.backend.runtime.native import runtime
 from tersor.backend.target import resolve
 from tersor.ir.evaluate import evaluate, to_numpy, to_torch
 from tersor.ir.graph import Graph

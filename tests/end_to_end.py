@@ -15,7 +15,7 @@ from torch import nn
 from zoo import leaves, with_batch
 
 import tersor
-from tersor.backend.runtime import CompiledModel
+from tersor.backend.runtime.model import CompiledModel
 from tersor.ir.equal import difference
 from tersor.ir.graph import Graph
 from tersor.ir.parse import parse_graph

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from backend_run import arrays_for, assert_close, graph_of, reference
 
-from tersor.backend.legalize import legalize
+from tersor.backend.lowering.legalize import legalize
 from tersor.backend.target import resolve
-from tersor.backend.tile import ChannelGather
+from tersor.backend.tile.ops import ChannelGather
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Op, Value
 from tersor.ir.ops import Conv2d, ConvTranspose2d

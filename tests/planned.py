@@ -10,10 +10,10 @@ from itertools import combinations
 import numpy as np
 
 from tersor.backend.kernels.template import template_named
-from tersor.backend.plan import SLACK, arena_size
-from tersor.backend.region import ALIGN, Region
+from tersor.backend.lowering.plan_memory import SLACK, arena_size
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.fusion import ALIGN, Region
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
 from tersor.ir.ops import Reshape

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import tersor
-from tersor.backend.runtime import CompiledModel
+from tersor.backend.runtime.model import CompiledModel
 from tersor.ir.graph import Graph
 
 ROOT = Path(__file__).resolve().parents[1]

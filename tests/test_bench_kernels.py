@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import tersor
-from tersor.backend.measure import Profile
+from tersor.backend.runtime.measure import Profile
 from tersor.bench import kernels, performance
 from tersor.bench.kernels import finished
 from tersor.bench.kernels_report import layer_tables, missed_goals, network_tables, whole_runs

@@ -8,7 +8,7 @@ from torch import nn
 
 import tersor
 from tersor.backend.target import resolve
-from tersor.backend.tuning.database import Database, Entry, Timing
+from tersor.backend.tuned.database import Database, Entry, Timing
 from tersor.backend.tuning.report import Comparison, Tuning
 from tersor.bench import tuning
 from tersor.bench.tuning_report import tables

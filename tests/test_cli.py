@@ -326,7 +326,7 @@ def test_diff_names_the_first_op_that_parts(cli: Cli, module: nn.Module, referen
 
 
 def test_diff_finds_a_kernel_that_is_wrong(cli: Cli, module: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tersor.backend.tirmath import TirMath
+    from tersor.backend.codegen.tir_math import TirMath
 
     monkeypatch.setattr(TirMath, "min", lambda self, a, b: a)
     got = json.loads(cli("diff", "model.tersor", "compiled:model.tersor", "--json", "--input", big_input()).out)

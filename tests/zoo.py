@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tersor.bench import models, more_models
-from tersor.frontend.torch_export import trace
+from tersor.frontend.torch.trace import trace
 from tersor.ir.graph import Graph
 
 Inputs = tuple[torch.Tensor, ...]

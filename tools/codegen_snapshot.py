@@ -54,6 +54,8 @@ def captured(graph: Any, target: str, threads: int, assembly: bool) -> dict[str,
     tvm.compile = capture
     try:
         exe = tersor.compile(graph, target, threads=threads)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
     finally:
         tvm.compile = compile_module
     chosen = [step.chosen for entry in exe.manifest.entries for step in entry.steps]

@@ -12,8 +12,8 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.op import Op, Value
-from ..region import Kernel, Region
 from ..target import Target
+from ..tile.fusion import Kernel, Region
 
 Params = dict[str, Any]
 
@@ -78,8 +78,8 @@ def load_built_in() -> None:
     global _loaded
     if not _loaded:
         _loaded = True
-        for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-            importlib.import_module(f"{__package__}.{module.name}")
+        for module in pkgutil.walk_packages([str(Path(__file__).parent)], f"{__package__}."):
+            importlib.import_module(module.name)
 
 
 def templates_for(op: Op) -> Iterator[Template]:

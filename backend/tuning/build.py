@@ -14,16 +14,16 @@ from tvm_ffi import structural_equal
 
 from ...ir.graph import Graph
 from ...ir.op import Const, Value
-from ..chain import SEPARATE
-from ..emit import Emitter
-from ..kernels.geometry import tasks
+from ..codegen.builder import Builder, const
+from ..emit.module import Emitter
+from ..kernels.cpu.window import tasks
 from ..kernels.template import Params, Template
-from ..native import Arguments, Function, aligned, function_object, runtime
-from ..plan import plan
-from ..region import ALIGN
+from ..lowering.fuse_chains import SEPARATE
+from ..lowering.plan_memory import plan
+from ..runtime.native import Arguments, Function, aligned, function_object, runtime
 from ..target import Target, cache_size
-from ..tile import Fused
-from ..tir import Builder, const
+from ..tile.fusion import ALIGN
+from ..tile.ops import Fused
 
 FLUSH = "flush"
 _CHAINS = 8

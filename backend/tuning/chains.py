@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ir.graph import Graph
-from ..chain import LONGEST, WORTH, linked, separate_cost
 from ..kernels.template import Params, Template
-from ..lower import lower
-from ..region import Region
-from ..schedule import candidates
+from ..lowering.fuse_chains import LONGEST, WORTH, linked, separate_cost
+from ..lowering.select_kernels import candidates
+from ..pipelines import lower
 from ..target import Target
-from ..tile import Fused
+from ..tile.fusion import Region
+from ..tile.ops import Fused
+from ..tuned.database import Database
+from ..tuned.key import shape_key
 from .build import Separate, Task
-from .database import Database
-from .key import shape_key
 
 #: Chains that the model takes for so many times as slow as their regions are not measured, nor options beyond that of the best one.
 HOPELESS = 1.5

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import tvm
 
-from ..kernels.definition import define, refusal
-from ..kernels.metaschedule import NAME, module
+from ..kernels.metaschedule.te_definition import define, refusal
+from ..kernels.metaschedule.template import NAME, module
 from ..kernels.template import Params, Template, template_named
-from ..native import versions
-from ..region import Region
+from ..runtime.native import versions
 from ..target import Target
+from ..tile.fusion import Region
+from ..tuned.database import Database, Entry, Found
 from .build import Separate, Task, build
-from .database import Database, Entry, Found
 from .timing import check, race, ranked, score
 from .worker import FOUND, TASK, Job
 

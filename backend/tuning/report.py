@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..kernels.metaschedule import NAME
+from ..kernels.metaschedule.template import NAME
+from ..tuned.database import Database, Entry
 from .build import Task
-from .database import Database, Entry
 from .metaschedule import Searched
 
 

@@ -10,19 +10,19 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
-from ...passes.context import Progress, open_progress
-from ..lower import lower
-from ..native import versions
-from ..region import Region
-from ..runtime import require_host
-from ..schedule import candidates, modelled
+from ...passes.core.context import Progress, open_progress
+from ..lowering.select_kernels import candidates, modelled
+from ..pipelines import lower
+from ..runtime.model import require_host
+from ..runtime.native import versions
 from ..target import Target, resolve
-from ..tile import Fused
+from ..tile.fusion import Region
+from ..tile.ops import Fused
+from ..tuned.database import Database, Entry, Timing, plain
+from ..tuned.key import shape_key
 from . import metaschedule
 from .build import Candidate, Group, Task, build
 from .chains import chain_tasks
-from .database import Database, Entry, Timing, plain
-from .key import shape_key
 from .metaschedule import Searched
 from .report import Problem, Tuning, compared
 from .timing import STAGES, check, race, ranked, score
@@ -148,7 +148,7 @@ def compare(
 ) -> Tuning:
     """The report of `tune` from what a database holds (None: the shipped one), without measuring anything."""
     from ..compile import batch_sizes
-    from .database import find
+    from ..tuned.database import find
 
     target = resolve(target)
     database = find(db, target) or Database()

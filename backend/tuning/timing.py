@@ -9,7 +9,7 @@ import numpy as np
 
 from ...ir.evaluate import evaluate, to_numpy, to_torch
 from ...ir.op import Const
-from ..tile import Fused, unpack_torch
+from ..tile.ops import Fused, unpack_torch
 from .build import Candidate, Group, Task
 
 #: Rounds of each stage, and how much slower than the best of its region a candidate may be to enter the next.

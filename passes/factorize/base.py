@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
-from ..base import LayerPass
-from ..context import Context
-from ..options import nearest
+from ..core.base import LayerPass
+from ..core.context import Context
+from ..core.options import nearest
 from .design import Design
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class FactorizePass(LayerPass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         # here, since the walk needs this class
-        from .carry import factorize
+        from .layerwise import factorize
 
         factorize(graph, self, ctx)
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Concat, Conv2d, IndexSelect, Relu, Slice
-from ..base import register_pass
-from ..context import Context
+from ..core.base import register_pass
+from ..core.context import Context
 from .base import FactorizePass
 from .design import Design, Factors, beyond_middle, lowest, part_of, share_of, small_conv
 from .permute import sink_permutations

@@ -11,8 +11,8 @@ import numpy as np
 from ...ir.graph import Graph
 from ...ir.op import Op
 from ...ir.ops import Conv2d, Relu
-from ..base import register_pass
-from ..context import Context
+from ..core.base import register_pass
+from ..core.context import Context
 from .base import FactorizePass
 from .design import Design, Factors, lowest, part_of, small_conv
 from .response import F64, Response, principal, solve

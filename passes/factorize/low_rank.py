@@ -10,7 +10,7 @@ import numpy as np
 
 from ...ir.op import Op
 from ...ir.ops import Conv2d
-from ..base import register_pass
+from ..core.base import register_pass
 from .base import FactorizePass
 from .design import Design, Factors, share_of, small_conv
 from .response import F64, Response, principal, solve

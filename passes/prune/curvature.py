@@ -11,7 +11,7 @@ from ...ir.errors import TersorError
 from ...ir.evaluate import evaluate
 from ...ir.graph import Graph
 from ...ir.op import Op
-from ..context import Batch
+from ..core.context import Batch
 from ..coupling import layers_of
 from ..reconstruct.moments import F64
 from ..reconstruct.replay import inputs_in_chunks

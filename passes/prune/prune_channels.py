@@ -12,13 +12,13 @@ import numpy as np
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
 from ...ir.op import Op
-from ..base import LayerPass, register_pass
-from ..context import Context
+from ..core.base import LayerPass, register_pass
+from ..core.context import Context
 from ..coupling import Coupling, explain
 from ..reconstruct.blocks import refit_blocks
 from ..reconstruct.moments import F64
-from .carry import Pruning, Settings
 from .curvature import curvature
+from .layerwise import Pruning, Settings
 from .plan import BySensitivity, Plan, uniform, within
 from .select import BY_RESPONSE, Method
 from .sensitivity import sensitivities

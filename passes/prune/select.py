@@ -20,9 +20,9 @@ from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64, Moments
 from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
-from .exchange import exchanged
+from .obs import elimination_order
 from .spaces import Space
-from .surgeon import elimination_order
+from .swap import exchanged
 
 Method = Literal["lasso", "obs", "l1", "bn-gamma", "random", "first-k"]
 #: Methods that look at a reader's response.

@@ -10,14 +10,14 @@ import numpy as np
 
 from ...ir.op import Op
 from ...ir.ties import Index
-from ..context import Batch, Context
+from ..core.context import Batch, Context
 from ..coupling import Coupling, source, weight
 from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64
 from ..reconstruct.replay import Replay
 from ..reconstruct.rows import Fitted, Refit, draw, refit, refittable
-from .carry import Pruning, Settings, changed_layer, shortfall, without
 from .constants import array_of
+from .layerwise import Pruning, Settings, changed_layer, shortfall, without
 from .select import BY_RESPONSE, by_response, by_score
 from .spaces import Space
 

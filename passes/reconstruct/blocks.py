@@ -20,7 +20,7 @@ from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Conv2d, ConvTranspose2d, Linear, Matmul
 from ...ir.ties import Mask
-from ..context import Batch, Context
+from ..core.context import Batch, Context
 from .replay import inputs_in_chunks
 
 if TYPE_CHECKING:

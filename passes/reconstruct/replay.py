@@ -15,8 +15,8 @@ from ...ir.evaluate import to_torch
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Add, BatchNorm, Conv2d, ConvTranspose2d, Linear, Matmul
-from ..check import arguments, tensors
-from ..context import Batch, Context
+from ..core.check import arguments, tensors
+from ..core.context import Batch, Context
 from ..coupling import Layer
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from torch import nn
 
 import tersor
 from tersor import TersorError
-from tersor.backend.emit import Emitter
-from tersor.backend.kernels import pool
-from tersor.backend.lower import lower
-from tersor.backend.native import _CODES
+from tersor.backend.emit.module import Emitter
+from tersor.backend.kernels.cpu import pool
+from tersor.backend.pipelines import lower
+from tersor.backend.runtime.native import _CODES
 from tersor.backend.target import resolve
 
 TARGET = "arm64:cortex-a72"

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
 
-from tersor.backend.kernels import gathered_rows
-from tersor.backend.kernels.conv_gemm import Gemm
-from tersor.backend.legalize import legalize
-from tersor.backend.lower import lower, resume
-from tersor.backend.region import Region
+from tersor.backend.kernels.cpu.conv import gathered_rows
+from tersor.backend.kernels.cpu.conv.gemm import Gemm
+from tersor.backend.lowering.legalize import legalize
+from tersor.backend.pipelines import lower, resume
 from tersor.backend.target import Target, resolve
-from tersor.backend.tile import ChannelGather, Fused
+from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.ops import ChannelGather, Fused
 from tersor.backend.tuning.chains import chain_tasks
 from tersor.ir.op import Const, Value
 from tersor.ir.ops import AdaptiveAvgPool2d, Add, AvgPool2d, ChannelShuffle, Concat, Conv2d, MaxPool2d, Mul, Relu, Sigmoid, Slice

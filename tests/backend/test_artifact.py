@@ -18,9 +18,10 @@ from runtime_models import Sum, TwoHeads, assert_right, compiled, flat, inputs_o
 
 import tersor
 from tersor import TersorError
-from tersor.backend import artifact, runtime
-from tersor.backend.artifact import Entry, Manifest, Peak, Port, Step
-from tersor.backend.native import Library
+from tersor.backend.runtime import artifact
+from tersor.backend.runtime import model as runtime
+from tersor.backend.runtime.artifact import Entry, Manifest, Peak, Port, Step
+from tersor.backend.runtime.native import Library
 
 #: Loads a model, runs it on saved inputs and saves the results; prints what it imported.
 RUN = """
@@ -282,7 +283,7 @@ def test_manifest_round_trips() -> None:
 
 
 def test_the_runtime_is_found_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tersor.backend import native
+    from tersor.backend.runtime import native
 
     with pytest.raises(TersorError, match=r"libtvm_runtime\.so was not found: pip install apache-tvm"):
         native._library("no_such_package", "libtvm_runtime.so", "apache-tvm")

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import traced
 
-from tersor.backend import chain as chain_module
-from tersor.backend.emit import kernel_key
-from tersor.backend.kernels.conv_gemm import Gemm
-from tersor.backend.plan import PAGE
-from tersor.backend.region import MapRows, Region
+from tersor.backend.emit.module import kernel_key
+from tersor.backend.kernels.cpu.conv.gemm import Gemm
+from tersor.backend.lowering import fuse_chains as chain_module
+from tersor.backend.lowering.plan_memory import PAGE
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.fusion import MapRows, Region
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
 from tersor.ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, MaxPool2d, Mul, Relu, Sigmoid, Silu

@@ -13,16 +13,16 @@ from backend_run import TARGETS, check, lowered, resumes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tersor.backend import chain as chain_module
-from tersor.backend.chain import SEPARATE
 from tersor.backend.kernels.template import chain_templates, templates_for
-from tersor.backend.lower import lower
-from tersor.backend.region import Region
-from tersor.backend.schedule import candidates
+from tersor.backend.lowering import fuse_chains as chain_module
+from tersor.backend.lowering.fuse_chains import SEPARATE
+from tersor.backend.lowering.select_kernels import candidates
+from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
-from tersor.backend.tuning.database import Database, Entry, Timing
-from tersor.backend.tuning.key import shape_key
+from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.ops import Fused
+from tersor.backend.tuned.database import Database, Entry, Timing
+from tersor.backend.tuned.key import shape_key
 from tersor.ir.evaluate import evaluate
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value

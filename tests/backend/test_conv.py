@@ -9,13 +9,13 @@ from conv_graphs import conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersor.backend import schedule as schedule_module
-from tersor.backend.kernels.conv_direct import map_cycles, tile_height
-from tersor.backend.kernels.geometry import Window
+from tersor.backend.kernels.cpu.conv.direct import map_cycles, tile_height
+from tersor.backend.kernels.cpu.window import Window
 from tersor.backend.kernels.template import templates_for
-from tersor.backend.lower import lower
+from tersor.backend.lowering import select_kernels as schedule_module
+from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const
 from tersor.ir.ops import Conv2d, Mul, Sigmoid

@@ -10,9 +10,9 @@ from backend_run import TARGETS, Compiled, arrays_for, assert_close, graph_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersor.backend.kernels.dense import Geometry, Panels
-from tersor.backend.region import Region
+from tersor.backend.kernels.cpu.dense import Geometry, Panels
 from tersor.backend.target import resolve
+from tersor.backend.tile.fusion import Region
 from tersor.ir.op import Const, Op, Value
 from tersor.ir.ops import Add, Gelu, Linear, Matmul, Mul, Relu, Sub
 from tersor.ir.types import Tensor

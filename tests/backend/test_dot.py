@@ -9,13 +9,13 @@ import pytest
 from backend_run import TARGETS, Compiled, arrays_for, assert_close, check, reference
 from conv_graphs import conv_graph
 
-from tersor.backend import schedule as schedule_module
-from tersor.backend.kernels.conv_gemm import Gemm, output_groups
-from tersor.backend.kernels.dot import dot_outputs, pack_dots
-from tersor.backend.kernels.geometry import Window
+from tersor.backend.kernels.cpu.conv.dot import dot_outputs, pack_dots
+from tersor.backend.kernels.cpu.conv.gemm import Gemm, output_groups
+from tersor.backend.kernels.cpu.window import Window
 from tersor.backend.kernels.template import templates_for
+from tersor.backend.lowering import select_kernels as schedule_module
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const
 from tersor.ir.ops import Conv2d, Div, Silu

@@ -10,8 +10,8 @@ import pytest
 import torch
 from backend_run import TARGETS, Compiled, arrays_for, check, graph_of, reference
 
-from tersor.backend.kernels.nest import broadcast_strides, collapse, pieces
-from tersor.backend.tile import Fused
+from tersor.backend.kernels.cpu.movement.nest import broadcast_strides, collapse, pieces
+from tersor.backend.tile.ops import Fused
 from tersor.ir.op import Const
 from tersor.ir.ops import (
     Abs,

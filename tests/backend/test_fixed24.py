@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tersor
-from tersor.backend.kernels.fixed24 import channel_factors, pack24, words
-from tersor.backend.kernels.winograd_plan import Plan, make_plan
-from tersor.backend.region import Region
+from tersor.backend.kernels.cpu.arithmetic.fixed24 import channel_factors, pack24, words
+from tersor.backend.kernels.cpu.conv.winograd.plan import Plan, make_plan
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const
 from tersor.ir.ops import Conv2d

@@ -10,13 +10,13 @@ from torch import nn
 from tvm import ir, tirx
 
 import tersor
-from tersor.backend.following import ROOM, ROWS, following
-from tersor.backend.kernels.micro import LINE, PACE, NextWeights
-from tersor.backend.lower import lower
-from tersor.backend.native import Arguments, address, aligned, function_object
-from tersor.backend.region import Region
+from tersor.backend.codegen.builder import Buffer, Builder, Expr, const, int32
+from tersor.backend.emit.next_weights import ROOM, ROWS, following
+from tersor.backend.kernels.cpu.register_tile import LINE, PACE, NextWeights
+from tersor.backend.pipelines import lower
+from tersor.backend.runtime.native import Arguments, address, aligned, function_object
 from tersor.backend.target import resolve
-from tersor.backend.tir import Buffer, Builder, Expr, const, int32
+from tersor.backend.tile.fusion import Region
 
 TARGET = "cpu:znver4"
 

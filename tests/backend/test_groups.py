@@ -7,10 +7,10 @@ import pytest
 from backend_run import TARGETS, check
 from conv_graphs import conv_graph
 
-from tersor.backend.legalize import legalize
-from tersor.backend.legalize.groups import aligned
+from tersor.backend.lowering.legalize import legalize
+from tersor.backend.lowering.legalize.groups import aligned
 from tersor.backend.target import resolve
-from tersor.backend.tile import ChannelGather
+from tersor.backend.tile.ops import ChannelGather
 from tersor.ir.ops import Conv2d
 
 LANES = {"cpu:x86-64-v4": 16, "cpu:znver3": 8, "cpu:x86-64-v2": 4}

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
 
-from tersor.backend.kernels.conv import ConvTemplate
-from tersor.backend.kernels.gathered_rows import GatheredRows
-from tersor.backend.kernels.inverted_residual import Rows
-from tersor.backend.lower import lower
-from tersor.backend.plan import plan
+from tersor.backend.kernels.cpu.conv.gathered_rows import GatheredRows
+from tersor.backend.kernels.cpu.conv.inverted_residual import Rows
+from tersor.backend.kernels.cpu.conv.template import ConvTemplate
+from tersor.backend.lowering.plan_memory import plan
+from tersor.backend.pipelines import lower
 from tersor.backend.target import Target, resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.ops import Fused
 from tersor.ir.errors import VerifyError
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from legal import becomes, const, conv, gathers, legal, names, stays, transposed
 
-from tersor.backend.legalize import legalize
+from tersor.backend.lowering.legalize import legalize
 from tersor.backend.target import resolve
-from tersor.backend.tile import ChannelGather
+from tersor.backend.tile.ops import ChannelGather
 from tersor.ir.errors import UnsupportedError
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Op, Value

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from legal import becomes, const, conv, gathers, legal, names, stays, transposed
 
-from tersor.backend.legalize import legalize
+from tersor.backend.lowering.legalize import legalize
 from tersor.backend.target import resolve
 from tersor.ir.op import Op, Value
 from tersor.ir.ops import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from backend_run import TARGETS, check
 
-from tersor.backend.tile import ChannelGather
+from tersor.backend.tile.ops import ChannelGather
 from tersor.ir.graph import Graph
 from tersor.ir.op import Op, Value
 from tersor.ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Relu, Upsample

@@ -15,14 +15,14 @@ from conv_graphs import conv_graph
 
 import tersor
 from tersor import Const, Database, Graph, TersorError
-from tersor.backend.kernels.definition import define, refusal
-from tersor.backend.kernels.metaschedule import STACK, lowered, nbytes, scheduled
-from tersor.backend.lower import lower, resume
-from tersor.backend.region import Region
+from tersor.backend.kernels.metaschedule.te_definition import define, refusal
+from tersor.backend.kernels.metaschedule.template import STACK, lowered, nbytes, scheduled
+from tersor.backend.pipelines import lower, resume
 from tersor.backend.target import resolve
+from tersor.backend.tile.fusion import Region
+from tersor.backend.tuned.database import Entry, Found, Timing, plain
 from tersor.backend.tuning import metaschedule, search, timing
 from tersor.backend.tuning.build import Task
-from tersor.backend.tuning.database import Entry, Found, Timing, plain
 from tersor.backend.tuning.metaschedule import Searched
 from tersor.ir.ops import Linear, Matmul, Relu, Silu
 

@@ -13,7 +13,7 @@ from backend_run import TARGETS, Compiled, arrays_for, graph_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersor.backend.kernels.copies import Segment, segments
+from tersor.backend.kernels.cpu.movement.copies import Segment, segments
 from tersor.ir.op import Const, Op, Value
 from tersor.ir.ops import Add, Concat, Expand, IndexSelect, Mul, Pad, Relu, Slice, Transpose
 from tersor.ir.types import Tensor

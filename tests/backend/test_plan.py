@@ -13,10 +13,10 @@ from planned import execute
 from zoo import traced
 
 from tersor.backend.kernels.template import template_named
-from tersor.backend.plan import ALIGN, SLACK
-from tersor.backend.region import Region
+from tersor.backend.lowering.plan_memory import ALIGN, SLACK
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
 from tersor.ir.ops import Add, Concat, Conv2d, Mul, Relu, Reshape, Transpose

@@ -20,10 +20,10 @@ from torch import nn
 
 import tersor
 from tersor import TersorError
-from tersor.backend.emit import Weights
-from tersor.backend.measure import empty, peak_gflops
-from tersor.backend.native import address, aligned, runtime
-from tersor.backend.runtime import _Slot
+from tersor.backend.emit.module import Weights
+from tersor.backend.runtime.measure import empty, peak_gflops
+from tersor.backend.runtime.model import _Slot
+from tersor.backend.runtime.native import address, aligned, runtime
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -10,16 +10,17 @@ from conv_graphs import conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersor.backend import schedule
-from tersor.backend.emit import Emitter
-from tersor.backend.kernels import pool, sliding, streamed_depthwise
-from tersor.backend.kernels.geometry import Window
-from tersor.backend.kernels.streamed_depthwise import StreamedDepthwise
+from tersor.backend.emit.module import Emitter
+from tersor.backend.kernels.cpu import pool, sliding
+from tersor.backend.kernels.cpu.conv import streamed_depthwise
+from tersor.backend.kernels.cpu.conv.streamed_depthwise import StreamedDepthwise
+from tersor.backend.kernels.cpu.window import Window
 from tersor.backend.kernels.template import templates_for
-from tersor.backend.lower import lower
-from tersor.backend.region import Region
+from tersor.backend.lowering import select_kernels as schedule
+from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
 from tersor.ir.ops import AvgPool2d, Concat, MaxPool2d, Sigmoid

@@ -13,7 +13,7 @@ from runtime_models import TwoHeads, assert_right, flat, inputs_of, python, trac
 
 from tersor import TersorError
 from tersor.backend.compile import build
-from tersor.backend.lower import STAGES, lower, resume
+from tersor.backend.pipelines import STAGES, lower, resume
 from tersor.backend.target import resolve
 from tersor.ir.evaluate import evaluate
 from tersor.ir.graph import Graph
@@ -24,7 +24,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from tersor.backend.compile import build
-from tersor.backend.lower import resume
+from tersor.backend.pipelines import resume
 from tersor.backend.target import resolve
 from tersor.ir.save import load
 

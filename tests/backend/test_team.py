@@ -15,10 +15,10 @@ from tvm import ir as tir_ir
 from tvm import tirx as t
 
 import tersor
-from tersor.backend import team
-from tersor.backend.native import runtime
+from tersor.backend.codegen import threads as team
+from tersor.backend.codegen.builder import Builder, const
+from tersor.backend.runtime.native import runtime
 from tersor.backend.target import resolve
-from tersor.backend.tir import Builder, const
 from tersor.ir.op import Const, Value
 from tersor.ir.ops import AvgPool2d, Conv2d, IndexSelect, Relu, Softmax
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tersor.backend.tile_moves import DepthToSpace, FromRows, Pixels, Strided, ToRows
+from tersor.backend.tile.moves import DepthToSpace, FromRows, Pixels, Strided, ToRows
 from tersor.ir.errors import VerifyError
 from tersor.ir.op import Op, Value
 from tersor.ir.types import Tensor

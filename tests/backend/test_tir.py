@@ -9,8 +9,8 @@ import pytest
 import tvm
 from tvm import ir, tirx
 
+from tersor.backend.codegen.builder import Buffer, Builder
 from tersor.backend.target import resolve
-from tersor.backend.tir import Buffer, Builder
 
 
 def assembly(write: Callable[[Builder, Buffer], None], target: str) -> str:

@@ -14,9 +14,9 @@ import tvm
 from backend_run import TARGETS
 from tvm import ir, tirx
 
+from tersor.backend.codegen.builder import TIR_DTYPE, Builder
+from tersor.backend.codegen.tir_math import TirMath
 from tersor.backend.target import resolve
-from tersor.backend.tir import TIR_DTYPE, Builder
-from tersor.backend.tirmath import TirMath
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754944e-38, 3.4e38, -3.4e38]
 SPECIAL += [88.7, 88.8, -87.4, -103.9, -104.1, 0.5, -2.0, 3.0]

@@ -17,16 +17,16 @@ from tvm import tirx as t
 
 import tersor
 from tersor import Const, Database, Graph, Tensor, TersorError
-from tersor.backend.chain import SEPARATE
-from tersor.backend.fuse import fuse, wrap
 from tersor.backend.kernels import template
-from tersor.backend.kernels.conv_direct import Direct
-from tersor.backend.layout import layout
+from tersor.backend.kernels.cpu.conv.direct import Direct
+from tersor.backend.lowering.assign_layouts import layout
+from tersor.backend.lowering.fuse_chains import SEPARATE
+from tersor.backend.lowering.fuse_epilogues import fuse, wrap
 from tersor.backend.target import cache_size, resolve
-from tersor.backend.tile import Fused, TileConv2d, blocked_type
+from tersor.backend.tile.ops import Fused, TileConv2d, blocked_type
+from tersor.backend.tuned.database import SHIPPED, Entry, Timing, find
+from tersor.backend.tuned.key import shape_key, target_key
 from tersor.backend.tuning import build, search, timing
-from tersor.backend.tuning.database import SHIPPED, Entry, Timing, find
-from tersor.backend.tuning.key import shape_key, target_key
 from tersor.ir.ops import Add, Clip, Conv2d, Linear, Matmul, Mul, Relu, Sub
 
 CPU = resolve("cpu")

@@ -11,14 +11,14 @@ from backend_run import arrays_for, assert_close, reference
 
 import tersor
 from tersor import Const, Graph, Tensor
-from tersor.backend import chain as chain_module
-from tersor.backend.chain import SEPARATE
 from tersor.backend.kernels.template import chain_templates
-from tersor.backend.lower import lower
+from tersor.backend.lowering import fuse_chains as chain_module
+from tersor.backend.lowering.fuse_chains import SEPARATE
+from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
+from tersor.backend.tuned.database import Database, Entry, Timing
 from tersor.backend.tuning import chains, search, timing
 from tersor.backend.tuning.build import Separate, build
-from tersor.backend.tuning.database import Database, Entry, Timing
 from tersor.ir.ops import Clip, Conv2d
 
 CPU = resolve("cpu")

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from planned import execute
 from zoo import traced
 
-from tersor.backend.kernels.inverted_residual import Rows
-from tersor.backend.kernels.pool import Pool
-from tersor.backend.lower import lower
-from tersor.backend.plan import plan
+from tersor.backend.kernels.cpu.conv.inverted_residual import Rows
+from tersor.backend.kernels.cpu.pool import Pool
+from tersor.backend.lowering.plan_memory import plan
+from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
-from tersor.backend.tile import Fused
+from tersor.backend.tile.ops import Fused
 from tersor.ir.errors import VerifyError
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tersor
-from tersor.backend import schedule as schedule_module
+from tersor.backend.kernels.cpu.conv.winograd.plan import make_plan
+from tersor.backend.kernels.cpu.conv.winograd.toom_cook import POINTS, matrices, points_of, transform_weights
 from tersor.backend.kernels.template import templates_for
-from tersor.backend.kernels.toom_cook import POINTS, matrices, points_of, transform_weights
-from tersor.backend.kernels.winograd_plan import make_plan
-from tersor.backend.region import Region
-from tersor.backend.tile import Fused
+from tersor.backend.lowering import select_kernels as schedule_module
+from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
 from tersor.ir.ops import Conv2d, Greater, Mul, Sigmoid

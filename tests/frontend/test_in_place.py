@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from frontend_checks import agrees, compare
 from torch import nn
 
-from tersor.frontend import export, trace
+from tersor.frontend import trace
+from tersor.frontend.torch import export
 
 
 def view_then_relu(x: torch.Tensor) -> torch.Tensor:

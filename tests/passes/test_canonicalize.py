@@ -15,9 +15,9 @@ from tersor.ir import Const, Graph, Op, Tensor, TersorError, Uniform, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Trace, greedy
 from tersor.passes import transform
-from tersor.passes.canonicalize import Canonicalize, canonicalize
-from tersor.passes.cse import merge_equal
-from tersor.passes.fold_constants import constant_folding
+from tersor.passes.cleanup.canonicalize import Canonicalize, canonicalize
+from tersor.passes.cleanup.cse import merge_equal
+from tersor.passes.cleanup.fold_constants import constant_folding
 
 
 def messy(x: Value) -> list[Any]:

@@ -16,12 +16,7 @@ from transform_cases import conv_bn_relu, network
 from tersor.ir import Const, Graph, Loc, Op, Tensor, TersorError, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Result, Trace, refuse, rewrite
-from tersor.passes import (
-    Context,
-    Pass,
-    register_pass,
-    transform,
-)
+from tersor.passes import Context, Pass, register_pass, transform
 
 
 @pytest.mark.parametrize(
@@ -38,8 +33,11 @@ def test_what_is_missing_says_how_to_give_it(what: str, given: dict[str, Any], m
         transform(network(), f"test-needs{{what={what}}}", **given)
 
 
-def test_passes_alone_know_nothing_that_measures_latency() -> None:
-    with pytest.raises(TersorError, match=r"'test-needs' \(1 of 1\): needs to measure latency: transform\(graph, pipeline, latency=f\)"):
+def test_without_a_compiler_latency_has_to_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tersor.passes.core.context.DEFAULT_LATENCY", "no_such_module:latency")
+    with pytest.raises(
+        TersorError, match=r"'test-needs' \(1 of 1\): needs to measure latency, and No module.*: transform\(graph, pipeline, latency=f\)"
+    ):
         transform(network(), "test-needs{what=latency}")
 
 

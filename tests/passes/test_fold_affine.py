@@ -15,10 +15,10 @@ from pass_cases import Identity, body, c, check_identity, error64, graph_of, nam
 from tersor.ir import Const, Tensor, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Rewrite, Trace
-from tersor.passes import fold_affine as fa
-from tersor.passes import fold_pad as fp
-from tersor.passes import simplify as si
 from tersor.passes import transform
+from tersor.passes.cleanup import simplify as si
+from tersor.passes.folding import fold_affine as fa
+from tersor.passes.folding import fold_pad as fp
 
 rng = np.random.default_rng(7)
 

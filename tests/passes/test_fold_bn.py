@@ -16,7 +16,7 @@ from tersor.ir import Const, Graph, Loc, Op, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Rewrite, Trace
 from tersor.passes import transform
-from tersor.passes.fold_bn import bn_to_scale_shift, fold_bn, fold_bn_forward
+from tersor.passes.folding.fold_bn import bn_to_scale_shift, fold_bn, fold_bn_forward
 
 torch.manual_seed(0)
 

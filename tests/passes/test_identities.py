@@ -12,7 +12,7 @@ from pass_cases import Identity, c, check_identity, graph_of, refusal, same_bits
 from tersor.ir import Tensor, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Rewrite
-from tersor.passes import identities as i
+from tersor.passes.cleanup import identities as i
 
 I32 = Tensor((2, 3, 4, 5), "i32")
 BOOL = Tensor((2, 3, 4, 5), "bool")

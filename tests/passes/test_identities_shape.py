@@ -14,8 +14,8 @@ from pass_cases import Identity, awkward, c, check_identity, graph_of, names, re
 from tersor.ir import Graph, Tensor, TersorError
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Rewrite
-from tersor.passes import identities_shape as i
-from tersor.passes.canonicalize import canonicalize
+from tersor.passes.cleanup import identities_shape as i
+from tersor.passes.cleanup.canonicalize import canonicalize
 
 SQUARE = (2, 3, 4, 4)
 

@@ -15,8 +15,8 @@ from tersor.ir import Graph, TersorError
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Result, rewrite
 from tersor.passes import PRESETS, Context, LayerPass, Pass, Pipeline, find_pass, register_pass
-from tersor.passes.canonicalize import Canonicalize
-from tersor.passes.fold_bn import FoldBatchNorm
+from tersor.passes.cleanup.canonicalize import Canonicalize
+from tersor.passes.folding.fold_bn import FoldBatchNorm
 
 
 @register_pass

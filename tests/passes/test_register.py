@@ -15,7 +15,8 @@ from pass_cases import c, graph_of, names
 from tersor.ir import Const, Graph, Op, Tensor, TersorError, Value
 from tersor.ir import ops as nn
 from tersor.ir.rewrite import Result, greedy, rewrite
-from tersor.passes import Context, Pass, Pipeline, base, find_pass, known_passes, register_pass, transform
+from tersor.passes import Context, Pass, Pipeline, find_pass, known_passes, register_pass, transform
+from tersor.passes.core import base
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def make(name: str, keeps: str | None = "exact", frozen: bool = True) -> Any:
 
 
 def test_the_same_name_twice_is_an_error() -> None:
-    with pytest.raises(TersorError, match=r"pass 'fold-bn' of .*Made_fold-bn is already registered by tersor.passes.fold_bn.FoldBatchNorm"):
+    with pytest.raises(TersorError, match=r"pass 'fold-bn' of .*Made_fold-bn is already registered by tersor.passes.folding.fold_bn.FoldBatchNorm"):
         register_pass(make("fold-bn"))
 
 

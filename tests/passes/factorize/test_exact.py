@@ -14,7 +14,7 @@ from pass_cases import graph_of, names
 import tersor
 from tersor.ir import Const, Graph, Tensor
 from tersor.ir import ops as nn
-from tersor.passes.pipeline import Pipeline
+from tersor.passes.core.pipeline import Pipeline
 
 RNG = np.random.default_rng(0)
 C, N = 6, 8

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import tersor
-from tersor.passes.context import Context
+from tersor.passes.core.context import Context
 from tersor.passes.coupling import Coupling, weight
 from tersor.passes.prune import sensitivity
-from tersor.passes.prune.carry import Settings
 from tersor.passes.prune.constants import array_of
 from tersor.passes.prune.curvature import curvature
+from tersor.passes.prune.layerwise import Settings
 from tersor.passes.prune.spaces import Choice, spaces_of
 from tersor.passes.reconstruct.replay import Replay
 from tersor.passes.reconstruct.rows import Refit, refittable

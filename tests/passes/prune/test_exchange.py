@@ -9,8 +9,8 @@ import pytest
 from refit_cases import CHANNELS, left, problem
 
 from tersor.ir.ops import Conv2d
-from tersor.passes.prune.exchange import Selected, exchanged
-from tersor.passes.prune.surgeon import Normal, normals
+from tersor.passes.prune.obs import Normal, normals
+from tersor.passes.prune.swap import Selected, exchanged
 from tersor.passes.reconstruct.moments import F64, Moments
 
 MATTER = np.array([1.0, 5.0, 0.2, 2.0])

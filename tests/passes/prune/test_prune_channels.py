@@ -17,10 +17,10 @@ from torch import nn
 import tersor
 from tersor.ir import Const, Graph
 from tersor.ir.ops import Conv2d, IndexSelect, Linear
-from tersor.passes.context import Context
+from tersor.passes.core.context import Context
 from tersor.passes.coupling import Coupling
-from tersor.passes.prune.carry import Pruning, Settings
 from tersor.passes.prune.curvature import curvature
+from tersor.passes.prune.layerwise import Pruning, Settings
 from tersor.passes.prune.sensitivity import sensitivities
 from tersor.passes.prune.spaces import Choice, spaces_of
 from tersor.passes.reconstruct import Replay, holdout, rows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from refit_cases import CHANNELS, left, problem
 
-from tersor.passes.prune.surgeon import elimination_order
+from tersor.passes.prune.obs import elimination_order
 from tersor.passes.reconstruct.moments import Moments
 
 

@@ -15,7 +15,7 @@ from torch import nn
 import tersor
 from tersor.ir import Const, Graph
 from tersor.ir.ops import Add, Conv2d, Relu
-from tersor.passes.context import Context
+from tersor.passes.core.context import Context
 from tersor.passes.reconstruct.blocks import Then, blocks_of, narrow_places, refit_blocks
 
 

@@ -11,7 +11,7 @@ from torch import nn
 import tersor
 from tersor.ir.op import Const
 from tersor.ir.ops import Linear
-from tersor.passes.context import Context
+from tersor.passes.core.context import Context
 from tersor.passes.reconstruct import Replay
 from tersor.passes.reconstruct.holdout import RIDGES, Evidence
 from tersor.passes.reconstruct.rows import HELD_OUT, Rows, draw

@@ -12,7 +12,7 @@ from torch import nn
 import tersor
 from tersor.ir import Const
 from tersor.ir.ops import Add, BatchNorm, Conv2d
-from tersor.passes.context import Context
+from tersor.passes.core.context import Context
 from tersor.passes.reconstruct import Moments, Replay, gather, refit
 from tersor.passes.reconstruct.replay import residual_order
 from tersor.passes.reconstruct.rows import array_of_weights, patches, sample, weights_of

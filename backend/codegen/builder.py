@@ -1,0 +1,294 @@
+"""A small builder of TensorIR: statements are nodes from the start, because parsing scripts costs two thirds of compile time.
+
+A kernel is a function of raw pointers. Buffers are flat; an index is in elements; vectors are loads of a ramp.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvm import tirx as t
+from tvm.ir import PointerType, PrimType, StringImm
+from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
+from tvm.target.codegen import llvm_version_major
+
+from .phases import Part, sequence, split
+
+#: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
+Expr = Any
+
+TIR_DTYPE = {
+    "bool": "bool",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+    "u8": "uint8",
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+}
+
+#: No instructions, but LLVM cannot know that, and unrolls no loop with them.
+_ROLLED = """
+define linkonce_odr i32 @tersor_rolled() alwaysinline nounwind {
+  call void asm sideeffect "", ""()
+  ret i32 0
+}
+"""
+
+
+@dataclass
+class Buffer:
+    """A flat view of a pointer."""
+
+    raw: Any
+    dtype: str
+
+
+@dataclass
+class Builder:
+    """Collects the statements of one function.
+
+    team: the threads that share out its parallel loops, each of which becomes a part (`function`); with 1, TVM launches threads for them.
+    """
+
+    name: str
+    params: list[Any] = field(default_factory=list)
+    team: int = 1
+    worker: Any = field(default_factory=lambda: t.Var("worker", "int32"))
+    #: How many parts `function` found; None where loops launch threads by themselves.
+    parts: int | None = field(default=None, init=False)
+    _stack: list[list[Any]] = field(default_factory=lambda: [[]])
+    _count: int = 0
+    _values: dict[int, Any] = field(default_factory=dict)
+    #: Arrays on the stack, and whether they live as long as the function does.
+    _own: dict[Any, bool] = field(default_factory=dict)
+    #: Loops around the present place that do not begin at 0.
+    _shifted: int = 0
+    #: Functions in LLVM IR that are called.
+    _foreign: dict[str, str] = field(default_factory=dict)
+
+    # -- declarations --------------------------------------------------------------------------
+
+    def param(self, name: str, dtype: str, size: int) -> Buffer:
+        """A pointer parameter, seen as a flat buffer of `size` elements."""
+        var = t.Var(name, PointerType(PrimType(dtype), "global"))
+        self.params.append(var)
+        raw = t.decl_buffer((max(size, 1),), dtype, name, data=var)
+        self.emit(t.DeclBuffer(raw, data=var))
+        return Buffer(raw, dtype)
+
+    def local(self, size: int, dtype: str = "float32") -> Buffer:
+        """A small array on the stack. Under 1,024 bytes it can live in registers; from there on TVM makes it a heap call."""
+        bits = int("".join(c for c in dtype if c.isdigit()) or 8)
+        if size * bits // 8 >= 1024:
+            raise ValueError(f"a stack array of {size} {dtype} would become a heap call: keep it under 1,024 bytes")
+        self._count += 1
+        raw = t.decl_buffer((size,), dtype, f"local{self._count}", scope="")
+        self.emit(t.AllocBuffer(raw))
+        self._own[raw] = len(self._stack) == 1
+        return Buffer(raw, dtype)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def emit(self, stmt: Any) -> None:
+        self._stack[-1].append(stmt)
+
+    @contextlib.contextmanager
+    def loop(self, name: str, lo: Expr, hi: Expr, kind: str = "serial") -> Iterator[Any]:
+        """`for name in range(lo, hi)`; kind: serial, parallel, vectorized, unrolled, or rolled: serial, and LLVM does not unroll it either.
+
+        Hardware that foresees reads tells streams apart by the instructions that read: a loop that reads a map from L3 is slower on a Zen 4 with five
+        copies of its body.
+        """
+        if kind == "parallel" and self.team > 1:
+            if lo != 0 or not isinstance(hi, int):
+                raise ValueError(f"the parallel loop {name!r} of {self.name} must count from 0 to a known number, got {lo} to {hi}")
+            with self._shared(name, hi) as var:
+                yield var
+            return
+        var, count, shifted = t.Var(name, "int32"), hi - lo, not _is_zero(lo)
+        if shifted and self._shifted:
+            # TVM's CanonicalizeLoop loses the start of an outer loop in the bounds of this one, unless they have names
+            lo, count = self.let("lo", lo), self.let("count", count)
+        self._shifted += shifted
+        self._stack.append([])
+        yield var
+        body = self._stack.pop()
+        self._shifted -= shifted
+        if body:
+            if kind == "rolled":
+                self._foreign["tersor_rolled"] = _ROLLED
+                body.insert(0, t.Evaluate(t.call_extern("int32", "tersor_rolled")))
+            kinds = {"serial": 0, "rolled": 0, "parallel": 1, "vectorized": 2, "unrolled": 3}
+            self.emit(t.For(var, int32(lo), int32(count), t.ForKind(kinds[kind]), sequence(body)))
+
+    @contextlib.contextmanager
+    def _shared(self, name: str, count: int) -> Iterator[Any]:
+        """A loop over `count` of which each thread of the team does a contiguous part."""
+        if len(self._stack) > 1:
+            raise ValueError(f"the parallel loop {name!r} of {self.name} lies within another statement: only outermost loops are shared out")
+        self._stack.append([])
+        if count <= self.team:
+            with self.when(self.worker < count):
+                yield self.worker
+        else:
+            each = -(-count // self.team)
+            start = self.let("start", self.worker * each)
+            with self.loop(name, start, start + each if count % self.team == 0 else t.min(start + each, count)) as var:
+                yield var
+        if body := self._stack.pop():
+            self._stack[0].append(Part(body))
+
+    @contextlib.contextmanager
+    def range(self, name: str, lo: int, hi: int, kind: str = "serial") -> Iterator[Any]:
+        """A loop, or just its one iteration when there is only one."""
+        if hi - lo == 1:
+            yield lo
+        else:
+            with self.loop(name, lo, hi, kind) as v:
+                yield v
+
+    @contextlib.contextmanager
+    def when(self, condition: Expr) -> Iterator[None]:
+        self._stack.append([])
+        yield
+        body = self._stack.pop()
+        if body:
+            self.emit(t.IfThenElse(condition, sequence(body), None))
+
+    def let(self, name: str, value: Expr) -> Expr:
+        """A named value, computed once (a Python integer stays one)."""
+        if isinstance(value, int):
+            return value
+        var = t.Var(name, value.ty)
+        self.emit(t.Bind(var, value))
+        return var
+
+    def value(self, value: Expr) -> Expr:
+        """An intermediate result that later expressions read more than once, kept in a stack slot of its own (a register, after LLVM).
+
+        TVM's analyzer takes time exponential in the length of a chain of variables bound by `let`; a load it leaves alone.
+        Vectors of bools stay expressions.
+        """
+        value = expression(value)
+        dtype, lanes = str(value.ty.dtype).partition("x")[0], lanes_of(value)
+        if dtype == "bool" or isinstance(value, t.Var) or id(value) in self._values:
+            return value
+        slot = self.local(lanes, dtype)
+        self.store(slot, 0, value, lanes)
+        result = self.load(slot, 0, lanes)
+        self._values[id(result)] = result
+        return result
+
+    def load(self, buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
+        return t.BufferLoad(buffer.raw, [ramp(index, lanes)])
+
+    def store(self, buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
+        self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes)]))
+
+    def load_strided(self, buffer: Buffer, index: Expr, stride: int, lanes: int) -> Expr:
+        """`lanes` elements `stride` apart."""
+        return t.BufferLoad(buffer.raw, [ramp(index, lanes, stride)])
+
+    def store_strided(self, buffer: Buffer, index: Expr, stride: int, value: Expr, lanes: int) -> None:
+        self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes, stride)]))
+
+    def store_lanes(self, buffer: Buffer, index: Expr, value: Expr, which: tuple[int, Expr], lanes: int) -> None:
+        """Store only the lanes from a first one to before a last one; the others' memory is not touched, nor need it exist."""
+        first, last = which
+        numbers = ramp(0, lanes) if not first else t.Shuffle([t.const(i if i >= first else lanes, "int32") for i in range(lanes)], [*range(lanes)])
+        address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
+        mask = numbers < splat(int32(last), lanes)
+        # LLVM 22 takes the alignment from the pointer, the versions before as an operand
+        align = () if llvm_version_major() >= 22 else (int32(4),)
+        self.emit(t.Evaluate(t.call_llvm_intrin("void", f"llvm.masked.store.v{lanes}f32.p0", value, address, *align, mask)))
+
+    def prefetch(self, buffer: Buffer, index: Expr, write: bool = False, later: bool = False) -> None:
+        """Ask for the cache line of an element to be read (or written) soon. later: not before much else is read, which the first-level cache is
+        left to: into the second."""
+        address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
+        locality = 2 if later else 3
+        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(locality), int32(1))))
+
+    def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
+        """What a function written in LLVM IR returns for the address of an element. code: its definition, `linkonce_odr` and without declarations."""
+        self._foreign[name] = code
+        return t.call_extern(dtype, name, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
+
+    # -- result --------------------------------------------------------------------------------
+
+    def function(self) -> Any:
+        """The PrimFunc. It returns 0: a callee that holds a parallel loop must return an int32.
+
+        With a team, it takes the number of a part and that of a thread behind the pointers, and does that thread's share of that part. A part is
+        a parallel loop, or what stands between two of them and stores to memory, which is the first thread's. Threads have to meet between parts.
+        """
+        body, params = self._stack[0], self.params
+        if self.team > 1:
+            part = t.Var("part", "int32")
+            try:
+                body, self.parts = split(body, self._own, part, self.worker, self.team)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from None
+            params = [*params, part, self.worker]
+        whole = sequence([*body, t.Return(t.IntImm("int32", 0))])
+        for code in self._foreign.values():
+            whole = t.AttrStmt(int32(0), "pragma_import_llvm", StringImm(code), whole)
+        func = t.PrimFunc(params, whole, PrimType("int32"))
+        return func.with_attr("tirx.noalias", True).with_attr("s_tir", True)
+
+
+def _is_zero(value: Expr) -> bool:
+    return isinstance(value, int) and value == 0
+
+
+def int32(value: Expr) -> Expr:
+    return t.IntImm("int32", value) if isinstance(value, int) else value
+
+
+def expression(value: Expr) -> Expr:
+    """The expression itself, also for `a == b` and `a != b`, which TVM leaves undecided between equality of values and of nodes."""
+    if isinstance(value, (EqualOp, NotEqualOp)):
+        return equal(value.a, value.b) if isinstance(value, EqualOp) else not_equal(value.a, value.b)
+    return value
+
+
+def equal(a: Expr, b: Expr) -> Expr:
+    """a == b; bools as bytes, because TVM compares vectors of them as floats, which LLVM refuses."""
+    return t.EQ(_bytes(a), _bytes(b))
+
+
+def not_equal(a: Expr, b: Expr) -> Expr:
+    """a != b, true for a NaN: TVM's NE is false there, and so is its Not of an EQ."""
+    if "float" in str(a.ty.dtype):
+        lanes = lanes_of(a)
+        return t.Select(t.EQ(a, b), const(False, "bool", lanes), const(True, "bool", lanes))
+    return t.NE(_bytes(a), _bytes(b))
+
+
+def _bytes(x: Expr) -> Expr:
+    lanes = lanes_of(x)
+    return t.Cast(f"uint8x{lanes}" if lanes > 1 else "uint8", x) if str(x.ty.dtype).startswith("bool") else x
+
+
+def ramp(index: Expr, lanes: int, stride: int = 1) -> Expr:
+    return t.Ramp(int32(index), int32(stride), lanes) if lanes > 1 else int32(index)
+
+
+def splat(value: Expr, lanes: int) -> Expr:
+    """The same scalar in every lane."""
+    return t.Broadcast(value, lanes) if lanes > 1 else value
+
+
+def const(value: float | int | bool, dtype: str = "float32", lanes: int = 1) -> Expr:
+    return splat(t.const(value, dtype), lanes)
+
+
+def lanes_of(value: Expr) -> int:
+    """Lanes of an expression: 8 for `float32x8`."""
+    return int(str(value.ty.dtype).partition("x")[2] or 1)

@@ -1,0 +1,136 @@
+"""What the code of a kernel is written with: the buffers of a fused op, and its epilogue as a function of an accumulator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvm import tirx as t
+
+from ...ir.op import Value
+from ...ir.ops import Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh
+from ..target import Target
+from ..tile.fusion import Region, operand_kind
+from .builder import Buffer, Builder, Expr, const, ramp, splat
+from .prefetch import NextWeights
+from .shuffles import shuffle
+from .tir_math import TirMath
+
+#: Elementwise operators of many instructions.
+SLOW = (Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh)
+
+
+@dataclass
+class Kernel:
+    """A kernel under construction. `args` are the buffers of the region's arguments (constants as the template packed them). following: what a
+    template with `fetches = True` asks for while it multiplies, see `following`."""
+
+    b: Builder
+    region: Region
+    params: dict[str, Any]
+    target: Target
+    threads: int
+    args: dict[Value, Buffer]
+    out: Buffer
+    scratch: Buffer | None = None
+    following: NextWeights | None = None
+    math: TirMath = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.math = TirMath(self.b)
+
+    @property
+    def anchor(self) -> Any:
+        return self.region.anchor
+
+    def finish(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> None:
+        """Run the tail on an accumulator and store it.
+
+        offset: flat element of the result's first lane; channel: its channel (blocked: block * lanes; plain: index along
+        the last axis, None when the lanes do not run along it); image: its batch index.
+        """
+        self.put(self.apply(acc, offset, channel, image, lanes), offset, channel, lanes)
+
+    def put(self, value: Expr, offset: Expr, channel: Expr, lanes: int) -> None:
+        """Store a value where a result belongs, all as for `finish`.
+
+        Where others write to channel blocks of the result too, a block's lanes lie in up to two of them, and those of its channels alone are written.
+        """
+        lane = self.region.lane
+        if lane < 0:
+            self.b.store(self.out, offset, value, lanes)
+            return
+        layout = self.region.out.layout
+        assert layout is not None
+        live = t.min(layout.channels - channel, lanes)
+        self.b.store_lanes(self.out, offset + lane, value, (0, t.min(live, lanes - lane)), lanes)
+        if lane:
+            self.b.store_lanes(self.out, self._next_block(offset, lanes), value, (lanes - lane, live), lanes)
+
+    def get(self, offset: Expr, lanes: int) -> Expr:
+        """What was `put` there."""
+        lane = self.region.lane
+        here = self.b.load(self.out, offset + max(lane, 0), lanes)
+        if lane <= 0:
+            return here
+        behind = self.b.load(self.out, self._next_block(offset, lanes), lanes)
+        return shuffle([self.b.let("here", here), self.b.let("behind", behind)], [i if i < lanes - lane else lanes + i for i in range(lanes)])
+
+    def _next_block(self, offset: Expr, lanes: int) -> Expr:
+        """Where lane 0 would lie of a vector whose lanes from `lanes - lane` on lie in the next block."""
+        rows = self.region.map_rows(self.region.result)
+        return offset + (rows.rows * rows.floats - lanes + self.region.lane)
+
+    def finish_rows(self, rows: int, value: Callable[[int], Expr], offset: Expr, step: int, channel: Expr, image: Expr, lanes: int) -> None:
+        """`finish` for `rows` accumulators whose results lie `step` elements apart.
+
+        A tail with exponentials is long: written out for every row of a tile, its intermediate values spill. It runs in a loop
+        instead, over results that were stored raw.
+        """
+        if not any(isinstance(op, SLOW) for op in self.region.tail):
+            for i in range(rows):
+                self.finish(value(i), offset + i * step, channel, image, lanes)
+            return
+        for i in range(rows):
+            self.put(value(i), offset + i * step, channel, lanes)
+        with self.b.loop("row", 0, rows) as row:
+            at = self.b.let("at", offset + row * step)
+            self.finish(self.get(at, lanes), at, channel, image, lanes)
+
+    def apply(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
+        """The tail alone: the final value of these lanes."""
+        values: dict[Value, Expr] = {self.anchor.out: acc}
+        out = self.region.out
+        for op in self.region.tail:
+            xs = []
+            for v in op.operands:
+                if v not in values:
+                    values[v] = self._read(v, operand_kind(v.type, out), offset, channel, image, lanes)
+                xs.append(values[v])
+            values[op.out] = self.b.value(op.f(self.math, *xs))  # type: ignore[attr-defined]
+        return values[self.region.result]
+
+    def _read(self, v: Value, kind: str, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
+        buffer = self.args[v]
+        if kind == "same":
+            return self.b.load(buffer, offset, lanes)
+        if kind == "scalar":
+            return splat(self.b.load(buffer, 0), lanes)
+        if kind == "channel" and channel is not None:
+            return self.b.load(buffer, channel, lanes)
+        if kind == "image":
+            return self.b.load(buffer, image * self.region.map_rows(v).apart + channel, lanes)
+        return self._gather(v, offset, lanes)
+
+    def _gather(self, v: Value, offset: Expr, lanes: int) -> Expr:
+        """Any operand that broadcasts, by the coordinates of each lane: right for all, fast for none."""
+        place, shape = ramp(offset, lanes), self.region.out.shape
+        index = const(0, "int32", lanes)
+        for axis, size in enumerate(reversed(v.type.shape)):
+            if size > 1:
+                step = math.prod(v.type.shape[v.type.rank - axis :])
+                along = t.floordiv(place, const(math.prod(shape[len(shape) - axis :]), "int32", lanes))
+                index = index + t.floormod(along, const(size, "int32", lanes)) * const(step, "int32", lanes)
+        return t.BufferLoad(self.args[v].raw, [index])

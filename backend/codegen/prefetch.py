@@ -1,0 +1,63 @@
+"""Software prefetch: cache lines of weights requested by loops that multiply others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx as t
+
+from .builder import Buffer, Builder, Expr, int32
+
+#: f32 in a cache line.
+LINE = 16
+#: Multiply-adds of a thread for each cache line that it fetches for another kernel.
+PACE = 24 * LINE
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others: to read, or to write; later: see
+    `Builder.prefetch`."""
+
+    buffer: Buffer
+    at: Expr
+    lines: int
+    write: bool = False
+    later: bool = False
+
+
+class NextWeights:
+    """Asks for the weights of a kernel behind this one, each thread for its part: `ask` within loops that multiply, a few lines at a time.
+
+    macs: what the present kernel multiplies, on all threads.
+    """
+
+    def __init__(self, b: Builder, weights: Buffer, floats: int, macs: int):
+        self._b, self._weights = b, weights
+        self._lines, self._macs = floats // LINE, max(macs, 1)
+        self._at = b.local(1, "int32")
+        each = -(-self._lines // b.team) * LINE
+        b.store(self._at, 0, int32(0) if b.team == 1 else b.worker * each)
+
+    def ask(self, macs: int) -> None:
+        """A share for so many multiply-adds in vectors, no more than memory gives meanwhile."""
+        lines = min(-(-self._lines * macs // self._macs), macs // PACE, self._lines)
+        if lines == 0:
+            return
+        at = self._b.let("next", t.min(self._b.load(self._at, 0), (self._lines - lines) * LINE))
+        for line in range(lines):
+            self._b.prefetch(self._weights, at + line * LINE, later=True)
+        self._b.store(self._at, 0, at + lines * LINE)
+
+
+def ahead(b: Builder, w: Buffer, start: Expr, floats: int, tile: Expr, tiles: int) -> Ahead | None:
+    """One tile's share of asking for `floats` weights from `start` on: all `tiles` that read the present panel fetch the next one between them.
+
+    Weights of a whole network do not stay in the caches, and the first tile of a panel alone would wait for memory. With more tiles than
+    lines there is time enough, and nothing is fetched.
+    """
+    lines = -(-floats // LINE)
+    if tiles > lines:
+        return None
+    share = -(-lines // tiles)
+    return Ahead(w, b.let("ahead", start + tile * (share * LINE)), share, later=tiles > 1)

@@ -1,0 +1,241 @@
+"""emit: a planned graph becomes one TVM module: a function per distinct kernel, and one host function that calls them with raw pointers.
+
+    main_b<batch>(inputs…, outputs…, weights, arena, first, last, team)    runs the steps first <= i < last
+
+team: whether the threads go through the steps together (`team`), which takes all of them; else each kernel is launched.
+The host function holds no state: concurrent callers bring an arena each. Running a range of steps is what `profile` and `diff` use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import ir as tir_ir
+from tvm import tirx as t
+
+from ...ir.graph import Graph
+from ...ir.op import Const, Op, Value
+from ...ir.types import Tensor
+from ..codegen.builder import TIR_DTYPE, Builder
+from ..codegen.threads import Call, apart, counters_size, meet, together
+from ..kernels.cpu.dense import Geometry
+from ..kernels.cpu.register_tile import NextWeights
+from ..kernels.template import template_named
+from ..lowering.plan_memory import arena_size
+from ..runtime.artifact import Step
+from ..target import Target
+from ..tile.fusion import ALIGN, Kernel, Region, root
+from ..tile.ops import Fused
+from .next_weights import following
+
+#: Passes of TVM for what our kernels have none of: blocks, threads of GPUs, their memories and matrix units, small floats, wide indices, conditions
+#: and splits that loops could do without. Each would walk through all code; the time of the third grows with the square of a kernel's stack arrays.
+IDLE = [
+    *(f"s_tir.{name}" for name in (
+        "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",
+        "LowerCrossThreadReduction", "LiftThreadBinding", "UnifyThreadBinding", "InjectVirtualThread", "ThreadSync", "LowerThreadAllreduce",
+        "ManifestSharedMemoryLocalStage", "MergeSharedMemoryAllocations", "LowerAutoCopy", "InjectSoftwarePipeline", "InjectDoubleBuffer",
+        "InjectPermutedLayout", "TransformMmaBufferLayout", "InferFragment", "VerifyVTCMLimit", "LowerVtcmAlloc", "AnnotateIrregularLoop",
+        "LoopPartition", "HoistIfThenElse", "RenormalizeSplitPattern",
+    )),
+    *(f"tirx.{kind}{step}Legalize" for kind in ("BF16", "FP8") for step in ("Compute", "Storage")), "tirx.NarrowDataType", "tirx.VerifyMemory",
+]  # fmt: skip
+
+
+@dataclass
+class Weights:
+    """The blob of all constants, each once, 64-byte aligned."""
+
+    size: int = 0
+    _parts: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
+
+    def add(self, array: np.ndarray) -> int:
+        """Byte offset of the array in the blob."""
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        key = hashlib.blake2b(data.data, digest_size=16).digest()
+        if key not in self._parts:
+            self._parts[key] = (self.size, data)
+            self.size += -(-(data.nbytes + ALIGN) // ALIGN) * ALIGN
+        return self._parts[key][0]
+
+    def blob(self) -> np.ndarray:
+        """All bytes; one cache line more than needed behind each array, so that prefetches and straddling loads stay inside.
+
+        The parts are given up one by one, so that weights are never held twice.
+        """
+        result = np.zeros(self.size + 2 * ALIGN, np.uint8)
+        start = -result.ctypes.data % ALIGN
+        result = result[start : start + self.size + ALIGN]
+        while self._parts:
+            _, (at, data) = self._parts.popitem()
+            result[at : at + data.nbytes] = data
+        return result
+
+
+@dataclass
+class Emitter:
+    """Kernels and host functions of one artifact; several batches share weights and equal kernels."""
+
+    target: Target
+    threads: int
+    weights: Weights = field(default_factory=Weights)
+    functions: dict[Any, Any] = field(default_factory=dict)
+    _kernels: dict[str, Any] = field(default_factory=dict)
+    _parts: dict[Any, int | None] = field(default_factory=dict)
+    _meet: Any = field(default_factory=lambda: tir_ir.GlobalVar("meet"))
+
+    def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
+        """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
+        ports = [t.decl_buffer((max(v.type.size, 1),), _dtype(v.type), _safe(n), data_alignment=ALIGN) for v, n in _ports(graph)]
+        arena = arena_size(graph, self.target, self.threads)
+        weights_port = t.decl_buffer((t.Var("weights_size", "int64"),), "uint8", "weights", data_alignment=ALIGN)
+        arena_port = t.decl_buffer((t.Var("arena_size", "int64"),), "uint8", "arena", data_alignment=ALIGN)
+        first, last, team = (t.Var(n, "int32") for n in ("first", "last", "team"))
+        where: dict[Value, Any] = {v: buffer.data for (v, _), buffer in zip(_ports(graph), ports)}
+        for v in graph.outputs:
+            where[root(v)] = where[v]
+        fetched = following(graph, self.target)
+        fetching: dict[Fused, list[Any]] = {}
+        steps: list[Step] = []
+        calls: list[Call] = []
+        for op in graph.ops:
+            if not isinstance(op, Fused):
+                continue
+            if op.view:
+                where[op.out] = _at(arena_port, op.offset)
+                continue
+            function, packed = self._kernel(op, fetched.get(op))
+            pointers = [self._pointer(v, inner, packed, where, weights_port, arena_port) for v, inner in zip(op.args, op.body.inputs)]
+            result = root(op.out)
+            pointers.append(where[result] if op.offset < 0 else _at(arena_port, op.offset))
+            if op.scratch >= 0:
+                pointers.append(_at(arena_port, op.scratch))
+            if op in fetched:
+                fetching[fetched[op]] = pointers
+            if op in fetching:
+                fetching[op].append(_at(weights_port, packed[Geometry(Region(op), self.target).right]))
+            if op.offset >= 0:
+                where[op.out] = pointers[len(op.args)]
+            calls.append(Call(function, pointers, self._parts[function]))
+            steps.append(_step(op, function.name_hint))
+        inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
+        body = apart(calls, inside, self.threads)
+        if self.threads > 1 and calls and all(call.parts is not None for call in calls):
+            self.functions.setdefault(self._meet, meet(self.target, self.threads))
+            body = t.IfThenElse(team != 0, together(calls, inside, self.threads, self._meet, arena_port, arena), body)
+        arena += counters_size(self.threads)
+        main = t.PrimFunc([*ports, weights_port, arena_port, first, last, team], body)
+        self.functions[tir_ir.GlobalVar(name)] = main.with_attr("global_symbol", name).with_attr("s_tir", True)
+        return steps, arena
+
+    def _pointer(self, v: Value, inner: Value, packed: dict[Value, int], where: dict[Value, Any], weights: Any, arena: Any) -> Any:
+        if inner in packed:
+            return _at(weights, packed[inner])
+        source = root(v)
+        if isinstance(source.op, Const):
+            return _at(weights, self.weights.add(source.op.array))
+        return where[source]
+
+    def _kernel(self, op: Fused, dense: Fused | None) -> tuple[Any, dict[Value, int]]:
+        """The function of a region (shared by regions of the same code), and where its packed constants lie. dense: whose weights it fetches."""
+        region = Region(op)
+        template = template_named(op.template, region.anchor)
+        packed = template.pack(region, self.target, op.params)
+        key = _key(op, dense)
+        if key not in self._kernels:
+            name = f"{_safe(region.anchor.name)}_{len(self._kernels)}"
+            b = Builder(name, team=self.threads)
+            args = {}
+            for i, v in enumerate(op.body.inputs):
+                array = packed.get(v)
+                size, dtype = (region.size(v), _dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                args[v] = b.param(f"a{i}", dtype, size)
+            out = b.param("out", _dtype(op.out.type), region.size(region.result))
+            scratch_bytes = template.scratch(region, self.target, op.params, self.threads)
+            scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
+            k = Kernel(b, region, op.params, self.target, self.threads, args, out, scratch)
+            if dense is not None:
+                floats = Geometry(Region(dense), self.target).packed
+                k.following = NextWeights(b, b.param("following", "float32", floats), floats, op.macs())
+            template.emit(k)
+            var = tir_ir.GlobalVar(name)
+            self._kernels[key] = var
+            self.functions[var] = b.function()
+            self._parts[var] = b.parts
+        return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
+
+    def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:
+        """The kernels of an emitted graph, in the order of its regions, and then its host function `name`."""
+        fetched = following(graph, self.target)
+        used = [self._kernels[_key(op, fetched.get(op))] for op in graph.ops if isinstance(op, Fused) and not op.view]
+        main = [var for var in self.functions if var.name_hint == name or var.same_as(self._meet)]
+        return {var: self.functions[var] for var in (*used, *main)}
+
+    def mark(self) -> tuple[dict[Any, Any], dict[str, Any]]:
+        """The functions so far, for `undo`."""
+        return dict(self.functions), dict(self._kernels)
+
+    def undo(self, mark: tuple[dict[Any, Any], dict[str, Any]]) -> None:
+        """Forget the functions added since a mark."""
+        self.functions, self._kernels = mark
+
+    def build(self) -> Any:
+        """The TVM module, compiled for the target."""
+        module = tvm.IRModule(self.functions)
+        with tvm.transform.PassContext(opt_level=3, disabled_pass=IDLE):
+            return tvm.compile(module, target=self.target.tvm(self.threads)).mod
+
+
+def _key(op: Fused, dense: Fused | None) -> str:
+    """Equal for the same code, that which fetches included."""
+    return kernel_key(op) if dense is None else f"{kernel_key(op)}|{kernel_key(dense)}"
+
+
+def _at(buffer: Any, offset: int) -> Any:
+    return t.handle_add_byte_offset(buffer.data, offset) if offset else buffer.data
+
+
+def _dtype(type: Tensor) -> str:
+    return TIR_DTYPE[type.elem if isinstance(type.elem, str) else "i8"]
+
+
+def _ports(graph: Graph) -> list[tuple[Value, str]]:
+    outputs = [(v, f"out_{n}") for v, n in zip(graph.outputs, graph.output_names)]
+    return [*((v, f"in_{v.name}") for v in graph.inputs), *outputs]
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _step(op: Fused, kernel: str) -> Step:
+    anchor = op.body.ops[0]
+    moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
+    names = "+".join(o.name.split(".")[-1] for o in op.body.ops)
+    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen)
+
+
+def kernel_key(op: Fused) -> str:
+    """Equal for regions that become the same code: structure, types, attributes, template and parameters, but not the constants' values."""
+    number: dict[Value, int] = {}
+
+    def describe(v: Value) -> str:
+        number.setdefault(v, len(number))
+        return f"{number[v]}:{v.type}"
+
+    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.bands}:{op.apart}:{op.lane}"]
+    parts.extend(f"{v.op.bands}:{v.op.apart}" if isinstance(v.op, Fused) else "" for v in op.args)
+    parts.extend(describe(v) for v in op.body.inputs)
+    for o in op.body.ops:
+        parts.append(f"{o.name}{_attrs(o)}({','.join(describe(v) for v in o.operands)})->{describe(o.out)}")
+        parts.append(",".join(f.name for f in o.operand_fields if getattr(o, f.name) is not None))
+    parts.append(",".join(describe(v) for v in op.body.outputs))
+    return "|".join(parts)
+
+
+def _attrs(op: Op) -> str:
+    return repr(sorted((k, v) for k, v in op.attrs.items()))

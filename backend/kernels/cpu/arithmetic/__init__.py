@@ -1,0 +1,1 @@
+"""How a register tile multiplies and accumulates, one module for each kind of number."""

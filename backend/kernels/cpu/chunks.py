@@ -1,0 +1,42 @@
+"""Loops over the output rows of blocked maps, as kernels of windows share them among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from tvm import tirx as t
+
+from ...codegen.builder import Expr
+from ...tile.fusion import Kernel
+from .window import Row, Window, planes_and_parts, tasks
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Output rows of a plane, which is one channel block of an image, from number `start` to before `stop`; row: one of them."""
+
+    plane: Expr
+    block: Expr
+    start: Expr
+    stop: Expr
+    row: Callable[[Expr], Row]
+
+
+@contextmanager
+def chunks_of_rows(k: Kernel, g: Window) -> Iterator[Chunk]:
+    """A loop, which threads divide, over the chunks of `params["chunk"]` output rows of every plane."""
+    b, rows = k.b, k.params["chunk"]
+    chunks = -(-g.oh // rows)
+    inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
+    with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
+        plane, part = planes_and_parts(b, task, g.in_blocks, chunks)
+        block = b.let("block", t.floormod(plane, g.in_blocks))
+        image = b.let("image", t.floordiv(plane, g.in_blocks))
+
+        def row(oy: Expr) -> Row:
+            return Row(oy, partial(inputs.at, plane), b.let("result", results.at(plane, oy)), block, image)
+
+        yield Chunk(plane, block, b.let("start", part * rows), b.let("stop", t.min(g.oh, (part + 1) * rows)), row)

@@ -1,0 +1,134 @@
+"""Depthwise convolution on blocked maps: lanes are channels, a register tile is a run of output columns.
+
+Loops: (image, channel block, row chunk) > output row > column tile > kernel row; per kernel row the weights lie in registers and every
+input vector is loaded once and feeds all the taps it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tvm import tirx as t
+
+from .....ir.op import Value
+from ....codegen.builder import Buffer, Expr
+from ....target import Target
+from ....tile.fusion import Kernel, Region
+from ....tile.ops import TileConv2d
+from ...template import Params, kernel
+from ..chunks import chunks_of_rows
+from ..register_tile import LINE, Ahead, Tile
+from ..window import Row, Window, balance, column_tiles, tiles_of
+from .template import ConvTemplate, conv_window, padded_bias
+
+#: From this many multiply-adds for each vector of the input on, the next output row, and the rows that it needs, are fetched ahead. With fewer,
+#: loads are what takes the time, and fetching adds to them.
+BUSY = 3
+
+
+@kernel(TileConv2d)
+class Depthwise(ConvTemplate):
+    name = "depthwise"
+    images_apart = True
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        g = conv_window(region)
+        return g.groups == g.c == g.o and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        g = conv_window(region)
+        # threads divide what they divide in a pointwise convolution behind it: each finds in its own cache what it wrote there
+        behind = replace(g, h=g.oh, w=g.ow, kh=1, kw=1, groups=1)
+        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, behind.light)}]
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        return depthwise_cycles(conv_window(region))
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        """(C, 1, kh, kw) -> [block][kh][kw][lane]."""
+        op: Any = region.anchor
+        g = conv_window(region)
+        w = region.array(op.w)
+        assert w is not None
+        full = np.zeros((g.in_blocks * g.lanes, g.kh, g.kw), np.float32)
+        full[: g.c] = w[:, 0]
+        packed = {op.w: np.ascontiguousarray(full.reshape(g.in_blocks, g.lanes, g.kh, g.kw).transpose(0, 2, 3, 1))}
+        if op.b is not None:
+            packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
+        return packed
+
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = region.anchor
+        return [[op.x], region.alike if params["chunk"] < conv_window(region).oh else []]
+
+    def emit(self, k: Kernel) -> None:
+        g, b = conv_window(k.region), k.b
+        inputs, bands = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result).bands
+        with chunks_of_rows(k, g) as chunk:
+            start, stop = chunk.start, chunk.stop
+            with b.loop("oy", start, stop) as oy:
+                row = chunk.row(oy)
+                # behind a chunk's last row lies another thread's, unless it has a band: this one goes on with the next block
+                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if k.params["chunk"] < g.oh and bands == 1 else 0
+                new = inputs.at(chunk.plane, (oy + skip) * g.sh - g.top + (g.kh - 1) * g.dh + 1, t.floordiv(oy * g.sh, inputs.rows))
+                depthwise_row(k, g, k.params["width"], row, (new, row.result + (1 + skip) * (g.ow * g.lanes)))
+
+
+def columns_in_registers(g: Window, target: Target) -> int:
+    """Output columns whose accumulators fit the registers beside a row of weights."""
+    return max(1, min(24, target.registers - g.kw - 2))
+
+
+def depthwise_cycles(g: Window) -> float:
+    return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh * g.kw / 2 + 3))
+
+
+def depthwise_row(k: Kernel, g: Window, width: int, row: Row, following: tuple[Expr, Expr] | None = None) -> None:
+    """One output row of a channel block, in tiles of at most `width` columns.
+
+    following: where what the next output row reads for the first time begins in the operand, and where that row begins in k.out.
+    """
+    b, taps, layout = k.b, g.rows(k.b, row.oy), column_tiles(g, width, 1)
+    lines = -(-g.sh * g.w * g.lanes // LINE) if following and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
+    each = -(-lines // (g.kh * sum(repeat for _, _, repeat in layout)))
+    new, below = (b.let("following", at) for at in following) if following and lines else (0, 0)
+    for columns, ox, static_x, number in tiles_of(b, layout):
+        ahead = []
+        if lines:
+            ahead.append(Ahead(k.args[k.anchor.x], b.let("ahead", new + number * (g.kh * each * LINE)), each))
+        if lines and k.threads > 1:
+            # another thread may have used this memory before: to take it over lasts as long as to read it
+            ahead.append(Ahead(k.out, below + ox * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
+        _tile(k, g, columns, row, ox, static_x, taps, ahead)
+
+
+def _tile(k: Kernel, g: Window, width: int, row: Row, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr], ahead: Sequence[Ahead]) -> None:
+    b, lanes, op = k.b, g.lanes, k.anchor
+    tile = Tile(b, width, 1, lanes)
+    tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], row.block * lanes, lanes))
+    with b.loop("r", *taps) as r:
+        for a in ahead:
+            for line in range(a.lines):
+                b.prefetch(a.buffer, a.at + (r * a.lines + line) * LINE, a.write)
+        weights = [b.let("w", b.load(k.args[op.w], ((row.block * g.kh + r) * g.kw + s) * lanes, lanes)) for s in range(g.kw)]
+        at = b.let("row", row.source(row.oy * g.sh - g.top + r * g.dh) + (ox * g.sw - g.left) * lanes)
+        for column, pairs in touched(g, width, static_x):
+            value = b.let("x", b.load(k.args[op.x], at + column * lanes, lanes))
+            for i, s in pairs:
+                acc: Buffer = tile.acc[i][0]
+                b.store(acc, 0, b.load(acc, 0, lanes) + value * weights[s], lanes)
+    k.finish_rows(width, partial(tile.value, j=0), row.result + ox * lanes, lanes, row.block * lanes, row.image, lanes)
+
+
+def touched(g: Window, width: int, static_x: int | None) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Input columns of a tile, counted from that of its first pixel's first tap, with the (pixel, tap) pairs that read each one."""
+    pairs: dict[int, list[tuple[int, int]]] = {}
+    for s in range(g.kw):
+        for i in range(width) if static_x is None else g.columns(static_x, s, width):
+            pairs.setdefault(i * g.sw + s * g.dw, []).append((i, s))
+    return sorted(pairs.items())

@@ -1,0 +1,158 @@
+"""A gather of channels (concat, slice, shuffle) with its tail, and the depthwise convolution or pooling that reads it, in one kernel.
+
+    gather(a, b, …) -> tail -> depthwise | max_pool | avg_pool -> tail
+
+Loops: (image, step of output rows). The rows that a step reads are brought together in scratch, of all channels, since a vector of an operand has
+lanes for several blocks of the result; then its output rows are computed from there, block by block. Rows that two steps read are gathered twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from tvm import tirx as t
+
+from .....ir.op import Op, Value
+from ....codegen.builder import Expr
+from ....target import Target
+from ....tile.fusion import Kernel, Region
+from ....tile.ops import TileAvgPool2d, TileChannelGather, TileConv2d, TileMaxPool2d
+from ...template import Params, Template, kernel
+from ..chunks import Chunk
+from ..movement.channel_gather import gather_rows
+from ..pool import Pool, pool_rows, pool_window
+from ..window import Row, Window, share, workers
+from .depthwise import Depthwise, depthwise_row
+from .gathered import behind_gather
+from .streamed_depthwise import StreamedDepthwise
+from .template import conv_window
+
+#: Of L2, the part that what a step gathers may fill.
+PART = 4
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is gathered at once: the input rows of `rows` output rows."""
+
+    g: Window
+    rows: int
+
+    @classmethod
+    def of(cls, g: Window, target: Target, threads: int) -> Step:
+        """As many output rows as fit, and no more than make enough steps for the threads."""
+        fit = target.l2 // PART // (4 * g.w * g.lanes * g.in_blocks)
+        most = g.oh if g.n % threads == 0 else -(-g.oh // threads)
+        return cls(g, max(1, min(most, (fit - (g.kh - 1) * g.dh - 1) // g.sh + 1)))
+
+    @property
+    def reads(self) -> int:
+        """Input rows at most."""
+        return min(self.g.h, (self.rows - 1) * self.g.sh + (self.g.kh - 1) * self.g.dh + 1)
+
+    @property
+    def plane(self) -> int:
+        """Floats of a channel block."""
+        return self.reads * self.g.w * self.g.lanes
+
+    @property
+    def floats(self) -> int:
+        return self.g.in_blocks * self.plane
+
+
+class GatheredRows:
+    """What `alone` computes, with the gather before it."""
+
+    images_apart = True
+    writes_lanes = True
+    #: The template that reads a map, of which operators, by what window, and its code for some output rows.
+    alone: Template
+    anchors: tuple[type[Op], ...]
+    #: Other templates in whose place it is used.
+    instead: tuple[str, ...] = ()
+    window: Callable[[Region], Window]
+    rows: Callable[[Kernel, Window, Chunk], None]
+
+    @property
+    def name(self) -> str:
+        return f"gathered_{self.alone.name}"
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        return (self.alone.name, *self.instead)
+
+    def step(self, region: Region, target: Target, threads: int) -> Step:
+        return Step.of(self.window(region.stages[1]), target, threads)
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        reader = behind_gather(region, target)
+        return reader is not None and isinstance(reader.anchor, self.anchors) and self.alone.accepts(reader, target)
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        return self.alone.candidates(region.stages[1], target, threads)
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        return self.alone.cost(region.stages[1], target, params)
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return self.alone.pack(region.stages[1], target, params)
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        return 4 * threads * self.step(region, target, threads).floats
+
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        return [*([x] for x in region.anchor.xs), region.stages[1].alike]  # type: ignore[attr-defined]
+
+    def emit(self, k: Kernel) -> None:
+        gather, reader = k.region.stages
+        b, step, scratch = k.b, self.step(k.region, k.target, k.threads), k.scratch
+        assert scratch is not None
+        g, steps, results = step.g, -(-step.g.oh // step.rows), k.region.map_rows(k.region.result)
+        bring = replace(k, region=gather, out=scratch)
+        compute = replace(k, region=reader, args={**k.args, reader.anchor.operands[0]: scratch})
+        with workers(b, k.threads) as worker:
+            place = b.let("place", worker * step.floats)
+            with b.loop("task", *share(worker, g.n * steps, k.threads)) as task:
+                image, part = b.let("image", t.floordiv(task, steps)), b.let("part", t.floormod(task, steps))
+                first, last = b.let("first", part * step.rows), b.let("last", t.min(g.oh, (part + 1) * step.rows))
+                top = b.let("top", t.max(0, first * g.sh - g.top))
+                bottom = b.let("bottom", t.max(top, t.min(g.h, (last - 1) * g.sh - g.top + (g.kh - 1) * g.dh + 1)))
+                gather_rows(bring, image, (top, bottom), place, step.plane)
+                with b.loop("block", 0, g.in_blocks) as block:
+                    plane = b.let("plane", image * g.in_blocks + block)
+                    source = partial(_row, b.let("start", place + block * step.plane), top, g.w * g.lanes)
+
+                    def row(oy: Expr) -> Row:
+                        return Row(oy, source, b.let("result", results.at(plane, oy)), block, image)
+
+                    self.rows(compute, g, Chunk(plane, block, first, last, row))
+
+
+def _row(start: Expr, top: Expr, floats: int, y: Expr) -> Expr:
+    """Where row y of a block lies in scratch."""
+    return start + (y - top) * floats
+
+
+def depthwise_rows(k: Kernel, g: Window, chunk: Chunk) -> None:
+    with k.b.loop("oy", chunk.start, chunk.stop) as oy:
+        depthwise_row(k, g, k.params["width"], chunk.row(oy))
+
+
+@kernel(TileChannelGather)
+class GatheredDepthwise(GatheredRows):
+    alone = Depthwise()
+    instead = (StreamedDepthwise.name,)
+    anchors = (TileConv2d,)
+    window = staticmethod(conv_window)
+    rows = staticmethod(depthwise_rows)
+
+
+@kernel(TileChannelGather)
+class GatheredPool(GatheredRows):
+    alone = Pool()
+    anchors = (TileMaxPool2d, TileAvgPool2d)
+    window = staticmethod(pool_window)
+    rows = staticmethod(pool_rows)

@@ -1,0 +1,114 @@
+"""3x3 convolution by Winograd's F(m x m, 3x3): a = m + 2, so 9 m^2 multiplications become a^2 (2.25, 4 and 5.06 times fewer for m = 2, 4, 6).
+
+    V = B^T d B of every a x a input tile;  M[xi] = V[xi] U[xi], a^2 matrix products over channels;  y = A^T M A, then the tail
+
+Weights U = G g G^T are transformed when the kernel is made. A chunk of tiles (of all images) goes through all three phases; winograd_plan.py
+says how tiles and planes are arranged, winograd_phases.py is the code of the products, winograd_chunks.py and winograd_whole.py that of the
+transforms, for maps of several chunks and of one.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ......ir.op import Value
+from .....target import Target
+from .....tile.fusion import Kernel, Region
+from .....tile.ops import TileConv2d
+from ....template import Params, kernel
+from ...arithmetic.fixed24 import channel_factors, pack24, spare
+from ...register_tile import max_rows
+from ..template import conv_window, padded_bias
+from .chunks import Chunks
+from .plan import grid, make_plan
+from .single_chunk import Whole
+from .toom_cook import POINTS, transform_weights
+
+
+@kernel(TileConv2d)
+class Winograd:
+    name = "winograd"
+    images_apart = True
+    writes_lanes = True
+    fetches = True
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        g = conv_window(region)
+        geometry = (g.kh, g.kw, g.sh, g.sw, g.groups) == (3, 3, 1, 1, 1)
+        return geometry and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        g = conv_window(region)
+        result = []
+        for m in POINTS:
+            total = g.n * math.prod(grid(g, m))
+            # every chunk reads all weights again: what its own part of the second-level cache holds costs nothing
+            fits = (m + 2) ** 2 * g.c * g.out_blocks * g.lanes * 4 <= target.l2
+            for wanted in (14, 28, 56, 112) if fits else (28, 14, 56, 112):
+                chunks = max(1, round(total / wanted))
+                # few weights: threads divide tiles, as other kernels divide rows; many: they divide channels, each to read its own once
+                if chunks > 1 or (total >= threads and (m + 2) ** 2 * g.o <= 8 * g.n * g.h * g.w):
+                    chunks = -(-chunks // threads) * threads
+                tiles = -(-total // chunks)
+                widths = (2, 1) if tiles <= max_rows(target, 1) else (2,)
+                result += [{"m": m, "tiles": tiles, "groups": 4 // vectors, "vectors": vectors} for vectors in widths]
+        return result
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        p = make_plan(region, params, 1)
+        g, a2, products, height = p.g, p.a**2, 0.0, 1
+        for planes, (vectors, _, blocks, passes) in product(p.alike, p.passes):
+            width, tiles = p.width(planes, vectors, blocks, target), p.cover(planes, p.tiles, target)
+            step = sum(max(rows * width, 9, rows + width if width == 1 else 0) / 2 * g.c + 14 for rows in tiles)
+            products += passes * (blocks // width) * (planes.stop - planes.first) * step
+            height = max(height, len(tiles))
+        products *= p.total / p.tiles
+        transforms = p.total * a2 * 5.0 * (g.in_blocks + g.out_blocks)
+        # weights come from memory at 10 bytes a cycle, and hold up their use the less, the more tiles there are to multiply meanwhile; a panel
+        # that one tile uses up is a steady stream. They come again for every chunk, from the last-level cache where that holds them
+        size = a2 * p.column * g.out_blocks * 4
+        again = 0.0 if size <= target.l2 else 0.2 if size <= 16 * target.l2 else 1.0
+        weights = size / 10 * (1 + (p.chunks - 1) * again)
+        return max(products + weights * (0.35 if height == 1 else 1.5 / height), weights) + transforms
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        op: Any = region.anchor
+        w = region.array(op.w)
+        assert w is not None
+        p = make_plan(region, params, 1)
+        lanes, u = p.g.lanes, transform_weights(w, p.m)
+        head: list[np.ndarray] = []
+        if p.fixed:
+            factors = channel_factors(u.transpose(1, 0, 2).reshape(p.g.c, -1))
+            u /= factors[:, None]
+            head = [np.pad(factors, (0, p.factors - p.g.c)).view(np.int32)]
+        full = np.zeros((*u.shape[:2], p.g.out_blocks * lanes), np.float32)
+        full[..., : p.g.o] = u[[row * p.a + column for row, column in p.order]]
+        parts = []
+        for pair, (vectors, first, blocks, passes) in product(range(len(p.pairs)), p.passes):
+            part = full[..., first * lanes : (first + blocks * passes) * lanes]
+            part = part.reshape(*u.shape[:2], passes, blocks * lanes)
+            panels = []
+            for planes in p.alike_in((pair,)):
+                width = p.width(planes, vectors, blocks, target)
+                panel = part[planes.first : planes.stop].reshape(-1, p.g.c, passes, blocks // width, width * lanes)
+                panel = panel.transpose(2, 0, 3, 1, 4)
+                panels.append((pack24(panel) if p.fixed else panel).reshape(passes, -1))
+            parts.append(np.concatenate(panels, 1).ravel())
+        end = [np.zeros(spare(lanes), np.int32)] if p.fixed else []
+        packed = {op.w: np.concatenate([*head, *parts, *end])}
+        if op.b is not None:
+            packed[op.b] = padded_bias(region.array(op.b), p.g.o, lanes)
+        return packed
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        return 4 * make_plan(region, params, threads).scratch
+
+    def emit(self, k: Kernel) -> None:
+        p = make_plan(k.region, k.params, k.threads)
+        (Whole if p.whole else Chunks)(k, p).emit()

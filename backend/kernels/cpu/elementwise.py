@@ -1,0 +1,84 @@
+"""Regions of elementwise operators alone: any chain or DAG of them over numpy broadcasting, element types mixed, plain or blocked.
+
+Dimensions collapse until a row is as long as it can be; an operand steps by 1 or by 0 along a row. One pass over memory computes it all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ....ir.op import Value
+from ....ir.ops import Elementwise, Prelu
+from ...codegen.builder import Expr, splat
+from ...target import Target
+from ...tile.fusion import Kernel, Region
+from ..template import Params, kernel
+from .movement.nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, strides_of, tasks, vectors
+from .movement.pack import Move
+
+#: Regions of at most this many operators work on several vectors in one step of their loop.
+CHEAP = 4
+
+
+@kernel(Elementwise)
+class ElementwiseKernel(Move):
+    name = "elementwise"
+    images_apart = True
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return all(isinstance(op, Elementwise) and op.out.shape == region.out.shape and not _by_channel(op) for op in region.op.body.ops)
+
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        return [[v] for v in region.alike]
+
+    def emit(self, k: Kernel) -> None:
+        b, ops, out = k.b, k.region.tail, k.region.out
+        operands = [v for v in k.region.op.body.inputs if v.uses]
+        sizes, steps = collapse(*walk(k, operands))
+        if not sizes:
+            sizes, steps = [1], [[0] for _ in steps]
+        *outer, size = sizes
+        threads = k.threads if out.size * len(ops) >= PARALLEL else 1
+        chunks = chunks_for(math.prod(outer), size, threads, 1024)
+        with tasks(b, outer, chunks, threads) as (index, chunk):
+            *at, base = [b.let("at", dot(index, s)) for s in steps]
+            row = {v: b.load(k.args[v], a) for v, a, s in zip(operands, at, steps) if s[-1] == 0}
+            row = {v: b.let("x", x) for v, x in row.items()}
+
+            def body(i: Expr, lanes: int) -> None:
+                values = {v: splat(row[v], lanes) if v in row else b.let("x", b.load(k.args[v], a + i, lanes)) for v, a in zip(operands, at)}
+                b.store(k.out, base + i, compute(k, values), lanes)
+
+            vectors(b, size, k.target.lanes, body, 4 if len(ops) <= CHEAP and size >= 8 * k.target.lanes else 1, chunk, chunks)
+
+
+def walk(k: Kernel, operands: Sequence[Value]) -> tuple[Sequence[int], list[Sequence[int]]]:
+    """The sizes of a nest of loops over the result, and the strides of each operand and of the result along them."""
+    out, result = k.region.out, k.region.result
+    if out.layout is None:
+        return out.shape, [*(broadcast_strides(v.shape, out.shape) for v in operands), broadcast_strides(out.shape, out.shape)]
+    n, blocks, height, *pixel = out.shape
+    bands = max(k.region.map_rows(v).bands for v in (*operands, result) if v.shape == out.shape)
+    shape = (n * bands, blocks, height // bands, *pixel)
+
+    def along(v: Value) -> Sequence[int]:
+        if v.shape != out.shape:
+            strides = broadcast_strides(v.shape, shape)
+            return (k.region.map_rows(v).apart, *strides[1:]) if v.type.layout is not None and v.shape[0] > 1 else strides
+        step, plane = k.region.map_rows(v).cut(bands)
+        return (step, plane, *strides_of(shape)[2:])
+
+    return shape, [along(v) for v in (*operands, result)]
+
+
+def compute(k: Kernel, values: dict[Value, Expr]) -> Expr:
+    """The region's result from the values of its operands."""
+    for op in k.region.op.body.ops:
+        values[op.out] = k.b.value(op.f(k.math, *(values[v] for v in op.operands)))  # type: ignore[attr-defined]
+    return values[k.region.op.body.outputs[0]]
+
+
+def _by_channel(op: Elementwise) -> bool:
+    """prelu's slopes lie along axis 1, not along the last axes as numpy broadcasts."""
+    return isinstance(op, Prelu) and op.w.type.size > 1

@@ -1,0 +1,108 @@
+"""Data movement: every operator here is one nest of copies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .....ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
+from ....target import Target
+from ....tile.fusion import Kernel, Region, operand_kind
+from ....tile.moves import Strided, TilePixels, ToRows
+from ....tile.ops import ChannelGather
+from ...template import kernel
+from .copies import FILL, Nest, Segment, Source, segments
+from .nest import strides_of
+from .pack import Move
+
+
+class Mover(Move):
+    """A tail may follow where it needs no channel."""
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return region.out.layout is None and all(v.type.layout is None for v in region.anchor.operands) and self.tail_fits(region)
+
+    def tail_fits(self, region: Region) -> bool:
+        """Whether the tail reads nothing but scalars and operands of the result's shape."""
+        return all(operand_kind(v.type, region.out) in ("same", "scalar") for v in region.extra)
+
+
+@kernel(Transpose, Slice, Expand, ToRows, Strided)
+class OneBox(Mover):
+    """Operators whose whole result is one box."""
+
+    def emit(self, k: Kernel) -> None:
+        op = k.anchor
+        strides = list(strides_of(op.x.shape))
+        axes = [[Segment(size)] for size in op.out.shape]
+        offset = 0
+        if isinstance(op, Strided):
+            strides, offset = list(op.strides), op.offset
+        elif isinstance(op, (Transpose, ToRows)):
+            strides = [strides[p] for p in (op.perm if isinstance(op, Transpose) else (0, 2, 3, 1))]
+        elif isinstance(op, Slice):
+            axes[op.axis] = [Segment(op.out.shape[op.axis], op.start, op.step)]
+        else:
+            lead = op.out.type.rank - op.x.type.rank
+            strides = [0] * lead + [0 if a != b else s for a, b, s in zip(op.x.shape, op.out.shape[lead:], strides)]
+        Nest(k, axes, [Source(k.args[op.x], tuple(strides), offset)]).emit()
+
+
+@kernel(Concat, ChannelGather)
+class Joined(Mover):
+    """Several operands along one axis."""
+
+    def emit(self, k: Kernel) -> None:
+        op = k.anchor
+        axis = op.axis if isinstance(op, Concat) else 1
+        axes = [[Segment(size)] for size in op.out.shape]
+        places = [(source, i) for source, x in enumerate(op.xs) for i in range(x.shape[axis])]
+        axes[axis] = segments([places[c] for c in op.channels] if isinstance(op, ChannelGather) else places)
+        Nest(k, axes, [Source(k.args[x], strides_of(x.shape)) for x in op.xs]).emit()
+
+
+@kernel(Pad)
+class Padded(Mover):
+    def emit(self, k: Kernel) -> None:
+        op = k.anchor
+        axes = [_sides(op, size, lo, hi) for size, lo, hi in zip(op.x.shape, op.pads[::2], op.pads[1::2])]
+        Nest(k, axes, [Source(k.args[op.x], strides_of(op.x.shape))], fill=op.x.type.dtype.type(op.value).item()).emit()
+
+
+@kernel(TilePixels)
+class BlockedPixels(Mover):
+    """A block of channels is one more axis, and moves as a whole."""
+
+    name = "pixels"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        return bool(op.lanes) and op.x.shape[-1:] == region.out.shape[-1:] and self.tail_fits(region)
+
+    def emit(self, k: Kernel) -> None:
+        op = k.anchor
+        planes, lanes = math.prod(op.x.shape[:2]), op.lanes
+        rows, columns = (segments((FILL if i < 0 else None, max(i, 0)) for i in index) for index in (op.rows, op.columns))
+        axes = [[Segment(planes)], rows, columns, [Segment(lanes)]]
+        Nest(k, axes, [Source(k.args[op.x], strides_of((planes, *op.x.shape[2:])))], fill=op.value).emit()
+
+
+def _sides(op: Pad, size: int, lo: int, hi: int) -> list[Segment]:
+    """One axis: what stands before, the part of x that is left, what stands behind."""
+    if not lo and not hi:
+        return [Segment(size)]
+    if op.mode == "constant":
+        first, last = max(-lo, 0), size + min(hi, 0)
+        sides = [Segment(max(lo, 0), source=FILL), Segment(last - first, first), Segment(max(hi, 0), source=FILL)]
+        return [s for s in sides if s.count > 0]
+    return segments((None, i) for i in op.sources(size, lo, hi))
+
+
+@kernel(IndexSelect)
+class Indexed(Mover):
+    """The index is read when the kernel runs, constant or not."""
+
+    def emit(self, k: Kernel) -> None:
+        op = k.anchor
+        axes = [[Segment(size)] for size in op.out.shape]
+        Nest(k, axes, [Source(k.args[op.x], strides_of(op.x.shape))], table=(op.axis, k.args[op.index])).emit()

@@ -1,0 +1,60 @@
+"""Between blocked maps and rows of channels: whole blocks are vectors on both sides, so a pixel's channels are gathered block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx as t
+
+from .....ir.types import Tensor
+from ....codegen.builder import Expr
+from ....target import Target
+from ....tile.fusion import Kernel, Region
+from ....tile.moves import TileFromRows, ToRows
+from ....tile.ops import block, logical_type
+from ...template import kernel
+from ..window import tasks
+from .move import Mover
+from .pack import Move
+
+#: Pixels whose rows are filled block by block before the next ones: they stay in the first-level cache.
+PIXELS = 32
+
+
+def _walk(k: Kernel, map: Tensor, body: Callable[[Expr, Expr, Expr, Expr, int], None]) -> None:
+    """`body(first lane in the map, first element in the rows, channel, image, live lanes)` for every pixel of every block."""
+    b = k.b
+    n, c, h, w = logical_type(map).shape
+    lanes, blocks, pixels = block(map.layout), map.shape[1], h * w
+    chunks = -(-pixels // PIXELS)
+    with b.loop("task", 0, n * chunks, tasks(k.threads, n * chunks)) as task:
+        image, chunk = b.let("image", t.floordiv(task, chunks)), b.let("chunk", t.floormod(task, chunks))
+        for first, last, live in ((0, c // lanes, lanes), (c // lanes, blocks, c % lanes)):
+            with b.loop("cb", first, last) as cb, b.loop("p", chunk * PIXELS, t.min(pixels, (chunk + 1) * PIXELS)) as p:
+                body(((image * blocks + cb) * pixels + p) * lanes, (image * pixels + p) * c + cb * lanes, cb * lanes, image, live)
+
+
+@kernel(ToRows)
+class ToRowsKernel(Mover):
+    name = "to_rows"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return region.anchor.operands[0].type.layout is not None and self.tail_fits(region)
+
+    def emit(self, k: Kernel) -> None:
+        x = k.args[k.anchor.x]
+        _walk(k, k.anchor.x.type, lambda at, row, channel, image, live: k.finish(k.b.load(x, at, live), row, channel, image, live))
+
+
+@kernel(TileFromRows)
+class FromRowsKernel(Move):
+    """A partial block takes its dead lanes from the next row: what they hold is free."""
+
+    name = "from_rows"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return region.out.layout is not None and region.anchor.operands[0].type.layout is None
+
+    def emit(self, k: Kernel) -> None:
+        x, lanes = k.args[k.anchor.x], block(k.region.out.layout)
+        _walk(k, k.region.out, lambda at, row, channel, image, live: k.finish(k.b.load(x, row, lanes), at, channel, image, lanes))

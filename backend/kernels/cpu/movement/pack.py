@@ -1,0 +1,88 @@
+"""Packs between plain (N, C, H, W) and blocked (N, C/lanes, H, W, lanes), and plain copies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from tvm import tirx as t
+
+from .....ir.op import Value
+from ....codegen.shuffles import transposed
+from ....target import Target
+from ....tile.fusion import Kernel, Region
+from ....tile.ops import Copy, Pack, Unpack, block, logical_type
+from ...template import Params, kernel
+
+
+class Move:
+    """A kernel with nothing to choose and nothing to pack."""
+
+    name = "move"
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return not region.tail
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        return [{}]
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        return float(region.out.size)
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return {}
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        return 0
+
+
+@kernel(Pack, Unpack)
+class Repack(Move):
+    """Blocks of `lanes` channels x `lanes` pixels, transposed; of a partial block, strided vectors on one side."""
+
+    name = "repack"
+
+    def emit(self, k: Kernel) -> None:
+        packing = isinstance(k.anchor, Pack)
+        plain = k.region.out if not packing else k.anchor.x.type
+        blocked = k.region.out if packing else k.anchor.x.type
+        lanes = block(blocked.layout)
+        n, c, h, w = logical_type(blocked).shape
+        pixels, blocks = h * w, blocked.shape[1]
+        source, target = k.args[k.anchor.x], k.out
+        assert plain.size == n * c * pixels
+        b = k.b
+        with b.loop("block", 0, n * blocks, "parallel" if k.threads > 1 and n * blocks > 1 else "serial") as nb:
+            image, cb = b.let("image", t.floordiv(nb, blocks)), b.let("cb", t.floormod(nb, blocks))
+            for live, condition in ((lanes, cb < c // lanes), (c % lanes, cb >= c // lanes)):
+                if not live or (live == lanes and c < lanes):
+                    continue
+                # a square of whole vectors is transposed in registers, the last one overlapping its neighbour
+                side = lanes if live == lanes and pixels >= lanes else 1
+                with b.when(condition), b.loop("square", 0, -(-pixels // side)) as square:
+                    p = b.let("p", t.min(square * side, pixels - side) if pixels % side else square * side)
+                    base = b.let("base", (image * c + cb * lanes) * pixels + p)
+                    at = b.let("at", (nb * pixels + p) * lanes)
+                    if side == 1 and packing:
+                        b.store(target, at, b.load_strided(source, base, pixels, live), live)
+                    elif side == 1:
+                        b.store_strided(target, base, pixels, b.load(source, at, live), live)
+                    else:
+                        read, write = (pixels, lanes) if packing else (lanes, pixels)
+                        first, to = (base, at) if packing else (at, base)
+                        rows = [b.let("row", b.load(source, first + i * read, lanes)) for i in range(lanes)]
+                        for i, row in enumerate(transposed(rows)):
+                            b.store(target, to + i * write, row, lanes)
+
+
+@kernel(Copy)
+class CopyKernel(Move):
+    name = "copy"
+
+    def emit(self, k: Kernel) -> None:
+        size, lanes = math.prod(k.region.out.shape), k.target.lanes
+        b, x = k.b, k.args[k.anchor.x]
+        with b.loop("i", 0, size // lanes) as i:
+            b.store(k.out, i * lanes, b.load(x, i * lanes, lanes), lanes)
+        with b.loop("j", size - size % lanes, size) as j:
+            b.store(k.out, j, b.load(x, j))

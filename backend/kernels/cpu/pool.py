@@ -1,0 +1,230 @@
+"""Pooling on blocked maps: lanes are channels. Windows are trimmed at the borders, so padding is never read."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tvm import tirx as t
+
+from ....ir.op import Value
+from ...codegen.builder import Builder, Expr, const, lanes_of, splat
+from ...target import Target
+from ...tile.fusion import Kernel, MapRows, Region
+from ...tile.ops import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
+from ..template import Params, kernel
+from .chunks import Chunk, chunks_of_rows
+from .register_tile import Tile
+from .sliding import Element, Sliding, beyond_l2
+from .window import Row, Window, balance, tasks, window
+
+LOWEST = -np.inf
+
+
+class _Pool:
+    """What all pooling templates share: no constants, no scratch."""
+
+    writes_lanes = True
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        op: Any = region.anchor
+        return bool(op.lanes) and op.x.type.layout is not None and op.x.shape[-1] == op.lanes
+
+    def cost(self, region: Region, target: Target, params: Params) -> float:
+        return float(region.anchor.operands[0].type.size)
+
+    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return {}
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        return 0
+
+
+def pool_window(region: Region) -> Window:
+    op: Any = region.anchor
+    return window(op.x, op.out.type, op.kernel, op.stride, op.padding, getattr(op, "dilation", (1, 1)))
+
+
+@kernel(TileMaxPool2d, TileAvgPool2d)
+class Pool(_Pool):
+    """Loops: (image, channel block, row chunk) > output row > pass > pixel (see sliding.py)."""
+
+    name = "pool"
+    images_apart = True
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        g = pool_window(region)
+        return [{"chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows=True)}]
+
+    def emit(self, k: Kernel) -> None:
+        g = pool_window(k.region)
+        with chunks_of_rows(k, g) as chunk:
+            pool_rows(k, g, chunk, beyond_l2(g, k.target))
+
+
+def pool_rows(k: Kernel, g: Window, chunk: Chunk, streamed: bool = False) -> None:
+    """Output rows of a channel block; `streamed` as for `Sliding`."""
+    largest, start = _largest(k), _neutral(k, g.lanes)
+
+    def add(columns: Sequence[Sequence[Element]], before: Expr | None) -> Expr:
+        merge = partial(_larger, k.b) if largest else partial(_sum, k.b)
+        parts = [functools.reduce(merge, [x for _, _, x in column]) for column in columns]
+        if before is not None or not parts:
+            parts.insert(0, start if before is None else before)
+        total = functools.reduce(merge, parts)
+        if not largest:
+            return total
+        # what comes first, as what the passes before left does, stays where it is NaN
+        return _or_nan(total, [x for column in columns for _, _, x in column])
+
+    def mean(total: Expr, row: Row, ox: Expr, whole: bool) -> Expr:
+        if whole and k.anchor.divisor is None:
+            return total * const(1.0 / (g.kh * g.kw), lanes=g.lanes)
+        return total * splat(k.b.let("scale", 1.0 / _count(k, g, row.oy, ox)), g.lanes)
+
+    (Sliding(k, g, streamed, start, add) if largest else Sliding(k, g, streamed, start, add, mean)).rows(chunk)
+
+
+def _largest(k: Kernel) -> bool:
+    return isinstance(k.anchor, (TileMaxPool2d, TileAdaptiveMaxPool2d))
+
+
+def _neutral(k: Kernel, lanes: int) -> Expr:
+    return const(LOWEST if _largest(k) else 0.0, lanes=lanes)
+
+
+def _sum(b: Builder, a: Expr, c: Expr) -> Expr:
+    return b.value(a + c)
+
+
+def _larger(b: Builder, a: Expr, c: Expr) -> Expr:
+    """The larger one where none is NaN: one instruction."""
+    return b.value(t.Select(c > a, c, a))
+
+
+def _or_nan(value: Expr, xs: Sequence[Expr]) -> Expr:
+    """NaN where one of xs is, else the value. One instruction tells of two whether one is NaN, and adds that to what the others told."""
+    if not xs:
+        return value
+    return t.Select(_numbers(xs), value, const(math.nan, lanes=lanes_of(value)))
+
+
+def _numbers(xs: Sequence[Expr]) -> Expr:
+    """Whether none is NaN. A tree, since TVM takes exponential time to simplify a chain."""
+    if len(xs) == 1:
+        return t.Not(t.isnan(xs[0]))
+    half = (len(xs) + 1) // 4 * 2 or 1
+    return t.And(_numbers(xs[:half]), _numbers(xs[half:]))
+
+
+def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:
+    """Elements that count in the window of an output pixel, as f32 (see `AvgPool2d.counts`)."""
+    op = k.anchor
+    if op.divisor is not None:
+        return t.const(float(op.divisor), "float32")
+
+    def along(at: Expr, stride: int, lo: int, hi: int, kernel: int, size: int) -> Expr:
+        start = at * stride - lo
+        first, last = (-lo, size + hi) if op.count_include_pad else (0, size)
+        return t.min(start + kernel, last) - t.max(start, first)
+
+    top, bottom, left, right = op.padding
+    rows, columns = along(oy, g.sh, top, bottom, g.kh, g.h), along(ox, g.sw, left, right, g.kw, g.w)
+    return t.Cast("float32", rows * columns)
+
+
+@kernel(TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d)
+class AdaptivePool(_Pool):
+    """Window i covers floor(i*H/h) to ceil((i+1)*H/h). The whole map is one run of pixels with several accumulators."""
+
+    name = "adaptive_pool"
+    images_apart = True
+    accumulators = 8
+
+    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+        return [{}]
+
+    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = region.anchor
+        return [[op.x]] if op.out.shape[2:4] == (1, 1) else []
+
+    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+        op: Any = region.anchor
+        return 4 * rows.bands * region.out.size if (rows := region.map_rows(op.x)).bands > 1 else 0
+
+    def emit(self, k: Kernel) -> None:
+        op, b = k.anchor, k.b
+        n, blocks, oh, ow, lanes = k.region.out.shape
+        h, w = op.x.shape[2:4]
+        if (rows := k.region.map_rows(op.x)).bands > 1:
+            self._bands(k, rows)
+            return
+        inputs, results = rows.pixels(lanes), k.region.map_rows(k.region.result).pixels(lanes)
+        with b.loop("plane", 0, n * blocks, tasks(k.threads, n * blocks)) as plane:
+            image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
+            if (oh, ow) == (1, 1):
+                total = self._run(k, b.let("start", inputs.at(plane, 0)), h * w)
+                k.finish(self._mean(k, total, h * w), results.at(plane, 0) * lanes, channel, image, lanes)
+                return
+            with b.loop("oy", 0, oh) as oy, b.loop("ox", 0, ow) as ox:
+                y0, y1 = (b.let("y", v) for v in bounds(oy, h, oh))
+                x0, x1 = (b.let("x", v) for v in bounds(ox, w, ow))
+                acc = Tile(b, 1, 1, lanes)
+                acc.start(lambda j: _neutral(k, lanes))
+                with b.loop("iy", y0, y1) as iy, b.loop("ix", x0, x1) as ix:
+                    value = b.load(k.args[op.x], (inputs.at(plane, iy) + ix) * lanes, lanes)
+                    b.store(acc.acc[0][0], 0, self._merge(k, acc.value(0, 0), value), lanes)
+                result = self._mean(k, acc.value(0, 0), (y1 - y0) * (x1 - x0))
+                k.finish(result, (results.at(plane, oy) + ox) * lanes, channel, image, lanes)
+
+    def _bands(self, k: Kernel, rows: MapRows) -> None:
+        """Each band is merged by its thread, then the bands are."""
+        b, lanes, partial = k.b, k.region.out.shape[-1], k.scratch
+        pixels = rows.pixels(lanes)
+        assert partial is not None
+        with b.loop("band", 0, rows.bands, tasks(k.threads, rows.bands)) as band, b.loop("plane", 0, rows.blocks) as plane:
+            total = self._run(k, b.let("start", pixels.at(plane, band * pixels.rows, band)), pixels.rows * pixels.floats)
+            b.store(partial, (band * rows.blocks + plane) * lanes, total, lanes)
+        with b.loop("plane", 0, rows.blocks) as plane:
+            total = b.load(partial, plane * lanes, lanes)
+            for band in range(1, rows.bands):
+                total = self._merge(k, total, b.load(partial, (band * rows.blocks + plane) * lanes, lanes))
+            total = self._mean(k, total, pixels.bands * pixels.rows * pixels.floats)
+            k.finish(b.value(total), plane * lanes, plane * lanes, 0, lanes)
+
+    def _run(self, k: Kernel, start: Expr, pixels: int) -> Expr:
+        """All of `pixels` neighbouring pixels merged, through independent accumulators."""
+        b, lanes = k.b, k.region.out.shape[-1]
+        count = min(self.accumulators, pixels)
+        acc = Tile(b, count, 1, lanes)
+        acc.start(lambda j: _neutral(k, lanes))
+        for first, steps, width in ((0, pixels // count, count), (pixels - pixels % count, 1, pixels % count)):
+            with b.range("p", 0, steps) as p:
+                for i in range(width):
+                    value = b.load(k.args[k.anchor.x], (start + first + p * count + i) * lanes, lanes)
+                    b.store(acc.acc[i][0], 0, self._merge(k, acc.value(i, 0), value), lanes)
+        values = [acc.value(i, 0) for i in range(count)]
+        while len(values) > 1:
+            merged = [self._merge(k, a, c) for a, c in zip(values[::2], values[1::2])]
+            values = merged + values[len(merged) * 2 :]
+        return values[0]
+
+    def _merge(self, k: Kernel, a: Expr, c: Expr) -> Expr:
+        return k.math.max(a, c) if _largest(k) else a + c
+
+    def _mean(self, k: Kernel, total: Expr, count: Expr) -> Expr:
+        if _largest(k):
+            return total
+        lanes = k.region.out.shape[-1]
+        if isinstance(count, int):
+            return total * const(1.0 / count, lanes=lanes)
+        return total * splat(1.0 / t.Cast("float32", count), lanes)
+
+
+def bounds(i: Expr, size: int, out: int) -> tuple[Expr, Expr]:
+    """First and one past the last element of adaptive window i."""
+    return t.floordiv(i * size, out), t.floordiv((i + 1) * size + out - 1, out)

@@ -1,0 +1,182 @@
+"""Reductions over any axes, arg-reductions and running sums.
+
+Axes collapse to alternating kept and reduced dimensions. Where the last one is reduced, lanes run along it and are joined at the end
+(`_rows`); where it is kept, each lane has a result of its own (`_columns`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx as t
+
+from ....ir.ops import ArgMax, ArgMin, CumSum, Mean, Prod, Reduce, ReduceMax, ReduceMin, Sum
+from ...codegen.builder import TIR_DTYPE, Expr, const, int32, ramp, splat
+from ...codegen.vector_math import convert, is_float
+from ...target import Target
+from ...tile.fusion import Kernel, Region
+from ..template import kernel
+from .accumulators import Monoid, Row, addition, extreme, product, sum_dtype
+from .movement.nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
+from .movement.pack import Move
+
+#: Vectors that one step of a sum or a maximum works on: as many chains hide the latency of an addition.
+CHAINS = 4
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Collapsed dimensions of a reduction: (size, stride in x, stride in the result); the latter is 0 for reduced ones."""
+
+    kept: list[tuple[int, int, int]]
+    reduced: list[tuple[int, int]]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the last dimension is reduced, or nothing is kept."""
+        return not self.kept or (bool(self.reduced) and self.reduced[-1][1] == 1)
+
+
+def walk(shape: Sequence[int], axes: Sequence[int]) -> Walk:
+    result = strides_of([1 if i in axes else s for i, s in enumerate(shape)])
+    sizes, (source, target) = collapse(shape, [strides_of(shape), [0 if i in axes else s for i, s in enumerate(result)]])
+    kept = [(n, s, o) for n, s, o in zip(sizes, source, target) if o]
+    return Walk(kept, [(n, s) for n, s, o in zip(sizes, source, target) if not o])
+
+
+class Reduction(Move):
+    """Any operator that reads whole rows or columns of x."""
+
+    def accepts(self, region: Region, target: Target) -> bool:
+        return region.anchor.x.type.layout is None  # type: ignore[attr-defined]
+
+    def cost(self, region: Region, target: Target, params: dict[str, Any]) -> float:
+        return float(region.anchor.operands[0].type.size)
+
+
+@kernel(Mean, Sum, Prod, ReduceMax, ReduceMin)
+class ReduceKernel(Reduction):
+    name = "reduce"
+
+    def emit(self, k: Kernel) -> None:
+        op: Reduce = k.anchor
+        elem = str(op.x.type.elem)
+        if isinstance(op, (ReduceMax, ReduceMin)):
+            monoid = extreme(k.math, elem, isinstance(op, ReduceMax))
+        else:
+            monoid = product(elem) if isinstance(op, Prod) else addition(elem)
+        count = op.x.type.size // max(op.out.type.size, 1)
+
+        def finish(join: Join, offset: Expr, channel: Expr, lanes: int) -> None:
+            value = join(monoid, lambda x, at, n: convert(x, monoid.dtype))
+            if isinstance(op, Mean):
+                value = value * const(1 / count, monoid.dtype, lanes)
+            value = k.math.cast(value, elem) if elem == op.out.type.elem else value
+            k.finish(k.b.value(value), offset, channel, None, lanes)
+
+        _each(k, walk(op.x.shape, op.axes), finish)
+
+
+@kernel(ArgMax, ArgMin)
+class ArgReduceKernel(Reduction):
+    """Two passes: the extreme, then the first place where it stands. A NaN is the extreme of its row, as in torch."""
+
+    name = "arg_reduce"
+
+    def emit(self, k: Kernel) -> None:
+        op: Any = k.anchor
+        best = extreme(k.math, str(op.x.type.elem), isinstance(op, ArgMax))
+        first = Monoid(t.min, 2**31 - 1, "int32")
+
+        def finish(join: Join, offset: Expr, channel: Expr, lanes: int) -> None:
+            extremum = join(best, lambda x, at, n: x)
+
+            def place(x: Expr, at: Expr, n: int) -> Expr:
+                found = t.EQ(x, extremum if lanes > 1 else splat(extremum, n))
+                found = t.any(found, t.isnan(x)) if is_float(x) else found
+                return t.Select(found, at, const(first.identity, first.dtype, n))
+
+            k.finish(k.b.value(convert(join(first, place), "int64")), offset, channel, None, lanes)
+
+        _each(k, walk(op.x.shape, (op.axis,)), finish)
+
+
+@kernel(CumSum)
+class CumSumKernel(Reduction):
+    """One addition after the other along the axis; lanes run along what lies behind it."""
+
+    name = "cum_sum"
+
+    def emit(self, k: Kernel) -> None:
+        op: CumSum = k.anchor
+        b, shape, dtype = k.b, op.x.shape, sum_dtype(str(op.x.type.elem))
+        outer, size, inner = math.prod(shape[: op.axis]), shape[op.axis], math.prod(shape[op.axis + 1 :])
+        threads = k.threads if op.x.type.size >= PARALLEL else 1
+        chunks = chunks_for(outer, inner, threads, k.target.lanes)
+        along = inner == shape[-1] and op.axis < len(shape) - 1
+        with tasks(b, [outer], chunks, threads) as ((index,), chunk):
+            base = b.let("base", index * (size * inner))
+
+            def body(at: Expr, lanes: int) -> None:
+                total = b.local(lanes, dtype)
+                b.store(total, 0, const(0, dtype, lanes), lanes)
+                with b.loop("i", 0, size) as i:
+                    offset = b.let("offset", base + i * inner + at)
+                    value = b.value(b.load(total, 0, lanes) + convert(b.load(k.args[op.x], offset, lanes), dtype))
+                    b.store(total, 0, value, lanes)
+                    k.finish(convert(value, TIR_DTYPE[str(op.out.type.elem)]), offset, at if along else None, None, lanes)
+
+            vectors(b, inner, widest(inner, k.target.lanes), body, 1, chunk, chunks)
+
+
+#: A value to reduce, from an element of x, its position along the (last) reduced dimension, and the number of lanes.
+Item = Callable[[Expr, Expr, int], Expr]
+#: Reduces what lies behind one result, or behind as many as there are lanes.
+Join = Callable[[Monoid, Item], Expr]
+
+
+def _each(k: Kernel, w: Walk, finish: Callable[[Join, Expr, Expr, int], None]) -> None:
+    """finish(join, offset in the result, channel, lanes) for every result."""
+    threads = k.threads if k.anchor.x.type.size >= PARALLEL else 1
+    kept = w.kept if w.by_rows else w.kept[:-1]
+    size = 1 if w.by_rows else w.kept[-1][0]
+    lanes = widest(size, k.target.lanes * CHAINS)
+    sizes = [n for n, _, _ in kept]
+    chunks = chunks_for(math.prod(sizes), size, threads, lanes)
+    along = size == (k.region.out.shape or (1,))[-1]
+    with tasks(k.b, sizes, chunks, threads) as (index, chunk):
+        source = k.b.let("source", dot(index, [s for _, s, _ in kept]))
+        target = k.b.let("target", dot(index, [o for _, _, o in kept]))
+        if w.by_rows:
+            finish(lambda monoid, item: _row(k, w, source, monoid, item), target, None, 1)
+        else:
+            vectors(
+                k.b, size, lanes,
+                lambda at, n: finish(lambda monoid, item: _column(k, w, source + at, n, monoid, item), target + at, at if along else None, n),
+                1, chunk, chunks,
+            )  # fmt: skip
+
+
+def _row(k: Kernel, w: Walk, source: Expr, monoid: Monoid, item: Item) -> Expr:
+    """One result: lanes along the last reduced dimension."""
+    *outer, (size, _) = w.reduced or [(1, 1)]
+    acc = Row(k.b, monoid, size, widest(size, k.target.lanes * CHAINS))
+    with loops(k.b, [n for n, _ in outer]) as index:
+        base = k.b.let("base", source + dot(index, [s for _, s in outer]))
+        acc.add_row(lambda at, lanes: item(k.b.load(k.args[k.anchor.x], base + at, lanes), ramp(at, lanes), lanes))
+    return acc.result()
+
+
+def _column(k: Kernel, w: Walk, source: Expr, lanes: int, monoid: Monoid, item: Item) -> Expr:
+    """`lanes` results: lanes along a kept dimension."""
+    b = k.b
+    acc = b.local(lanes, monoid.dtype)
+    b.store(acc, 0, const(monoid.identity, monoid.dtype, lanes), lanes)
+    with loops(b, [n for n, _ in w.reduced]) as index:
+        x = b.load(k.args[k.anchor.x], source + dot(index, [s for _, s in w.reduced]), lanes)
+        position = splat(int32(index[-1] if index else 0), lanes)
+        b.store(acc, 0, monoid.combine(b.load(acc, 0, lanes), item(x, position, lanes)), lanes)
+    return b.value(b.load(acc, 0, lanes))

@@ -1,0 +1,189 @@
+"""The f32 micro-kernel: a register tile of MR broadcast rows times NV weight vectors, shared by every template that ends in a GEMM.
+
+Each accumulator is its own stack array of one vector: TVM turns arrays of 1,024 bytes into heap calls, and LLVM keeps these in registers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm import tirx as t
+
+from ...codegen.builder import Buffer, Builder, Expr, const, int32, splat
+from ...target import Target
+from .arithmetic.fixed24 import load24, words
+
+#: Weights that one tile uses up are a stream, asked for so many floats ahead: far enough for memory, and near enough to stay in L1.
+STREAM = 2048
+
+
+@dataclass
+class Tile:
+    """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float). fixed: weights are those of fixed24.py, and
+    the products lack their scales. following: weights to ask for meanwhile."""
+
+    b: Builder
+    rows: int
+    vectors: int
+    lanes: int
+    dtype: str = "float32"
+    fixed: bool = False
+    following: NextWeights | None = None
+
+    @property
+    def panel(self) -> int:
+        """Elements of w in which the weights of one channel lie."""
+        return self.vectors * (words(self.lanes) if self.fixed else self.lanes)
+
+    def __post_init__(self) -> None:
+        self.acc = [[self.b.local(self.lanes, self.dtype) for _ in range(self.vectors)] for _ in range(self.rows)]
+
+    def start(self, bias: Callable[[int], Expr] | None) -> None:
+        """Begin from the bias of each vector, or from zero."""
+        for j in range(self.vectors):
+            for i in range(self.rows):
+                self.b.store(self.acc[i][j], 0, const(0.0, self.dtype, self.lanes) if bias is None else bias(j), self.lanes)
+
+    def step(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, w_index: Expr) -> None:
+        """acc[i] += x[address] * w[w_index : + panel] for each (i, address) of `rows`."""
+        b, lanes, load = self.b, self.lanes, functools.partial(load24, self.b) if self.fixed else self.b.load
+        weights = [b.let("w", load(w, w_index + j * (self.panel // self.vectors), lanes)) for j in range(self.vectors)]
+        for i, address in rows:
+            value = b.let("x", splat(b.load(x, address), lanes))
+            for j, weight in enumerate(weights):
+                b.store(self.acc[i][j], 0, b.load(self.acc[i][j], 0, lanes) + value * weight, lanes)
+
+    def channels(
+        self,
+        x: Buffer,
+        rows: Sequence[tuple[int, Expr]],
+        w: Buffer,
+        w_index: Expr,
+        depth: Expr,
+        across: int = 1,
+        down: int | None = None,
+        ahead: Ahead | None = None,
+    ) -> None:
+        """`step` over `depth` channels that lie `across` apart in x, and `down` in w (else one after the other)."""
+        down = down or self.panel
+        if not isinstance(depth, int):
+            with self.b.loop("c", 0, depth) as c:
+                self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
+            return
+        if self.following is not None:
+            self.following.ask(len(rows) * self.vectors * self.lanes * depth)
+        u = unroll(len(rows), self.vectors, depth)
+        lines = 0 if ahead is None else -(-ahead.lines * u // depth)
+        with self.b.range("c", 0, depth // u) as outer:
+            for inner in range(u):
+                c = outer * u + inner
+                for line in range(lines):
+                    if ahead is not None and line * u // lines == inner:
+                        self.b.prefetch(ahead.buffer, ahead.at + (outer * lines + line) * LINE, later=ahead.later)
+                self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
+
+    def blocks(
+        self,
+        x: Buffer,
+        at: Expr,
+        step: Expr,
+        w: Buffer,
+        w_at: Expr,
+        channels: int,
+        taps: int = 1,
+        turn: tuple[Expr, int] | None = None,
+        neighbours: bool = False,
+        meanwhile: Callable[[Expr, int], None] | None = None,
+    ) -> None:
+        """`step` over all taps and channels of consecutive pixels: row i reads x[at + plane * step + i * lanes + lane], plane = block * taps + tap.
+
+        turn: (number, tiles), this tile's number of all that read the same weights; between them they fetch those behind (`ahead`).
+        neighbours: whether the pixels behind these are fetched, which the next tile reads: too few in a row for the hardware to foresee.
+        meanwhile: called with the number of a block and tap and with how many there are, to ask for what comes later, a few lines at a time,
+        lest they fill the buffers that misses wait in.
+        """
+        b, lanes, panel = self.b, self.lanes, self.panel
+        full, rest = divmod(channels, lanes)
+
+        def plane(number: Expr, base: Expr, depth: int, fetch: Ahead | None = None) -> None:
+            start, base = b.let("at", at + number * step), b.let("base", base)
+            self.channels(x, [(i, start + i * lanes) for i in range(self.rows)], w, base, depth, ahead=fetch)
+
+        with b.loop("kt", 0, full * taps) as kt:
+            if meanwhile is not None and full:
+                meanwhile(kt, full * taps)
+            if neighbours:
+                for i in range(self.rows, 2 * self.rows):
+                    b.prefetch(x, at + kt * step + i * lanes, later=True)
+            fetch = None
+            if turn is not None:
+                following = STREAM if turn[1] == 1 else channels * taps * panel
+                fetch = ahead(b, w, w_at + kt * (lanes * panel) + following, lanes * panel, *turn)
+            plane(kt, w_at + kt * (lanes * panel), lanes, fetch)
+        if rest:
+            with b.loop("kt", 0, taps) as kt:
+                plane(full * taps + kt, w_at + (full * taps * lanes + kt * rest) * panel, rest)
+
+    def value(self, i: int, j: int) -> Expr:
+        return self.b.load(self.acc[i][j], 0, self.lanes)
+
+
+def max_rows(target: Target, vectors: int, spare: int = 0) -> int:
+    """Rows that fit the registers beside the weight vectors, one broadcast and `spare` more."""
+    return max(1, min((target.registers - vectors - 1 - spare) // vectors, 24 if target.registers == 32 else 12))
+
+
+def tile_cycles(target: Target, rows: int, vectors: int, depth: float) -> float:
+    """Modelled cycles of `rows` times `vectors` accumulators over a reduction, in tiles of the best heights."""
+    return sum(max(m * vectors, 9) / 2 * depth + 14 for m in cover(rows, max_rows(target, vectors), vectors))
+
+
+def vector_groups(blocks: int) -> list[tuple[int, int, int]]:
+    """Cover `blocks` channel blocks by groups of 1 to 3 vectors: (vectors, first block, number of groups). Twos, then a three."""
+    if blocks <= 3:
+        return [(blocks, 0, 1)]
+    if blocks % 2 == 0:
+        return [(2, 0, blocks // 2)]
+    return [(2, 0, (blocks - 3) // 2), (3, blocks - 3, 1)]
+
+
+@functools.cache
+def cover(n: int, biggest: int, vectors: int) -> tuple[int, ...]:
+    """`n` rows as a sum of tile heights up to `biggest`, largest first, at the least modelled cost: no remainder code and no junk rows.
+
+    A tile costs its FMAs, but never less than the FMA latency allows (8 independent accumulators), plus a start of half an FMA chain.
+    """
+    if n <= 0:
+        return ()
+    cost: list[tuple[float, int]] = [(0.0, 0)]
+    for k in range(1, n + 1):
+        cost.append(min(((cost[k - m][0] + max(m * vectors, 8.5) / vectors + 0.35 + 0.4 / vectors), m) for m in range(1, min(biggest, k) + 1)))
+    tiles = []
+    while n:
+        tiles.append(cost[n][1])
+        n -= cost[n][1]
+    return tuple(sorted(tiles, reverse=True))
+
+
+def runs(tiles: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Equal neighbours counted: (height, first row, count)."""
+    result: list[tuple[int, int, int]] = []
+    at = 0
+    for m in tiles:
+        if result and result[-1][0] == m:
+            height, first, count = result[-1]
+            result[-1] = (height, first, count + 1)
+        else:
+            result.append((m, at, 1))
+        at += m
+    return result
+
+
+def unroll(rows: int, vectors: int, depth: int) -> int:
+    """How many reduction steps of `depth` go into one loop body: about 100 FMAs."""
+    for u in (1, 2, 4, 8, 16):
+        if depth % u == 0 and rows * vectors * u >= 96:
+            return u
+    return next(u for u in (16, 8, 4, 2, 1) if depth % u == 0)

@@ -1,0 +1,1 @@
+"""Kernels found by TVM's MetaSchedule, where a tuning database has one."""

@@ -1,0 +1,48 @@
+"""found: regions for which the database has a kernel of MetaSchedule take it instead of the template that `schedule` chose."""
+
+from __future__ import annotations
+
+import warnings
+
+from ...ir.graph import Graph
+from ..kernels.metaschedule.te_definition import define, refusal
+from ..kernels.metaschedule.template import NAME, scheduled
+from ..target import Target
+from ..tile.fusion import Region
+from ..tile.ops import Fused
+from ..tuned.database import Database
+from ..tuned.key import shape_key
+from .select_kernels import WINOGRAD, schedule
+
+
+def schedule_or_found(graph: Graph, target: Target, threads: int, tuned: Database | None = None, winograd: int = WINOGRAD) -> Graph:
+    """`schedule`, and then the kernels of MetaSchedule that are in the database, in place."""
+    schedule(graph, target, threads, tuned, winograd)
+    entries = tuned.section(target, threads) if tuned is not None else {}
+    fits: dict[str, bool] = {}
+    for op in graph.ops:
+        if not isinstance(op, Fused):
+            continue
+        entry = entries.get(key := shape_key(op))
+        if tuned is None or entry is None or entry.found is None:
+            continue
+        if key not in fits:
+            fits[key] = applies(Region(op), target, entry.found.trace, f"{tuned.name}: entry {key!r}")
+        if fits[key]:
+            op.template, op.params, op.chosen = NAME, {"trace": entry.found.trace}, NAME
+    return graph
+
+
+def applies(region: Region, target: Target, trace: str, where: str) -> bool:
+    """Whether a trace fits the definition of the region in this version; else a warning says why it is ignored."""
+    why = refusal(region)
+    if not why:
+        try:
+            scheduled(define(region, target), trace)
+            return True
+        except Exception as error:
+            why = " ".join(str(error).split())[-200:]
+    warnings.warn(
+        f"{where}: the kernel that MetaSchedule found is ignored, because its trace does not fit any more: {why}. Tune it again", stacklevel=3
+    )
+    return False

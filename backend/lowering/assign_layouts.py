@@ -1,0 +1,149 @@
+"""layout: maps become blocked, NCHW<lanes>c, where their kernels want it; packs and unpacks stand only where plain and blocked meet.
+
+    conv2d(x plain) ; conv2d ; flatten   =>   conv2d -> blocked ; conv2d blocked -> blocked ; unpack ; flatten
+
+A value is converted at most once, and only when a reader asks for the other form, so packs never meet unpacks. The first convolution of
+a network reads few channels: it takes plain planes as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...ir.graph import Graph, remapped
+from ...ir.op import Const, Op, Value
+from ...ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, Elementwise, MaxPool2d, Upsample
+from ..tile import moves as tile_moves
+from ..tile import ops as tile
+from ..tile.fusion import root
+from .fuse_epilogues import readable, wrap
+
+BLOCKED: dict[type[Op], type[tile.Blocked]] = {
+    Conv2d: tile.TileConv2d,
+    MaxPool2d: tile.TileMaxPool2d,
+    AvgPool2d: tile.TileAvgPool2d,
+    AdaptiveAvgPool2d: tile.TileAdaptiveAvgPool2d,
+    AdaptiveMaxPool2d: tile.TileAdaptiveMaxPool2d,
+    Upsample: tile.TileUpsample,
+    tile.ChannelGather: tile.TileChannelGather,
+    tile_moves.DepthToSpace: tile_moves.TileDepthToSpace,
+    tile_moves.FromRows: tile_moves.TileFromRows,
+    tile_moves.Pixels: tile_moves.TilePixels,
+}
+#: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
+PLANES = 4
+
+
+def layout(graph: Graph, lanes: int) -> Graph:
+    """A new graph whose regions work on blocked maps of `lanes` channels."""
+    return _Layout(graph, lanes).run()
+
+
+class _Layout:
+    def __init__(self, graph: Graph, lanes: int):
+        self.old = graph
+        self.lanes = lanes
+        self.new = Graph(graph.name)
+        #: old value -> its form in the new graph, by block size (0 = plain)
+        self.forms: dict[tuple[Value, int], Value] = {}
+
+    def run(self) -> Graph:
+        for v in self.old.inputs:
+            self.forms[v, 0] = self.new.add_input(v.type, v.name, v.name in self.old.batched)
+        for op in self.old.ops:
+            if isinstance(op, tile.Fused):
+                self._region(op)
+            else:
+                self._emit(op, remapped(op, {v: self._form(v, 0) for v in op.operands}), 0)
+        self.new.set_outputs(self._own_memory([self._form(v, 0) for v in self.old.outputs]), self.old.output_names, self.old.structure)
+        self.new.remove_dead()
+        return self.new
+
+    def _own_memory(self, outputs: list[Value]) -> list[Value]:
+        """An output that is an input, a constant or (a reshape of) another output becomes a copy."""
+        seen: set[Value] = set()
+        result = []
+        for v in outputs:
+            source = root(v)
+            if source in seen or source.op is None or isinstance(source.op, Const):
+                copy = tile.Copy(v, loc=v.op.loc if v.op else None)
+                self.new.add(copy)
+                v = source = wrap(self.new, [copy]).out
+            seen.add(source)
+            result.append(v)
+        return result
+
+    def _emit(self, old: Op, new: Op, block: int) -> None:
+        value = self.new.add(new)
+        value.name = old.out.name
+        self.forms[old.out, block] = value
+
+    def _form(self, v: Value, block: int) -> Value:
+        """The value as plain or blocked, converted where that form does not exist yet."""
+        if (v, block) not in self.forms:
+            source = self.forms.get((v, 0)) or self.forms[v, self.lanes]
+            if block and isinstance(source.op, Const):
+                packed = tile.pack_array(source.op.array, block)
+                form = self.new.add(Const(packed, None, tile.blocked_type(source.type, block).layout, loc=source.op.loc))
+            else:
+                op: Op = tile.Pack(source, block) if block else tile.Unpack(source)
+                op.loc = v.op.loc if v.op else op.loc
+                self.new.add(op)
+                form = wrap(self.new, [op]).out
+            form.name = f"{v.name}_{'blocked' if block else 'plain'}" if v.name else ""
+            self.forms[v, block] = form
+        return self.forms[v, block]
+
+    def _region(self, op: tile.Fused) -> None:
+        out = self._blocks(op)
+        blocks = [self._operand_block(op, v, inner, out) for v, inner in zip(op.args, op.body.inputs)]
+        args = [self._form(v, b) for v, b in zip(op.args, blocks)]
+        body = Graph(op.body.name)
+        inner: dict[Value, Value] = {old: body.add_input(new.type, old.name) for old, new in zip(op.body.inputs, args)}
+        for step in op.body.ops:
+            copy = self._blocked(step, inner) if out and type(step) in BLOCKED else remapped(step, inner)
+            body.add(copy)
+            inner[step.out] = copy.out
+        body.set_outputs([inner[v] for v in op.body.outputs])
+        self._emit(op, tile.Fused(args, body, loc=op.loc), out)
+
+    def _blocked(self, op: Op, inner: dict[Value, Value]) -> Op:
+        fields: dict[str, Any] = dict(remapped_fields(op, inner))
+        return BLOCKED[type(op)](**fields, lanes=self.lanes, loc=op.loc)
+
+    def _blocks(self, op: tile.Fused) -> int:
+        """Block size of the region's result."""
+        anchor = op.body.ops[0]
+        if type(anchor) in BLOCKED and op.out.type.elem == "f32":
+            return self.lanes
+        if isinstance(anchor, Elementwise) and op.out.type.rank == 4 and op.out.type.is_float:
+            some_blocked = any((v, self.lanes) in self.forms and v.type == op.out.type for v in op.args)
+            uniform = all(v.type.is_float and readable(v, op.out) for v in op.args) and all(o.out.type == op.out.type for o in op.body.ops)
+            return self.lanes if some_blocked and uniform else 0
+        return 0
+
+    def _operand_block(self, op: tile.Fused, v: Value, inner: Value, out: int) -> int:
+        """In which form the region reads an operand."""
+        anchor = op.body.ops[0]
+        if isinstance(anchor, tile_moves.ToRows) and inner is anchor.x:
+            return self.lanes if (v, 0) not in self.forms else 0
+        if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile_moves.FromRows) and inner is anchor.x):
+            return 0
+        if isinstance(anchor, Conv2d):
+            if inner in (anchor.w, anchor.b):
+                return 0
+            if inner is anchor.x and v.shape[1] <= PLANES and anchor.groups == 1 and (v, 0) in self.forms and len(anchor.x.uses) == 1:
+                return 0
+        return self.lanes
+
+
+def remapped_fields(op: Op, to: dict[Value, Value]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for f in op.fields:
+        v = getattr(op, f.name)
+        if f.kind == "list":
+            v = [to[o] for o in v]
+        elif f.kind != "attr":
+            v = None if v is None else to[v]
+        fields[f.name] = v
+    return fields

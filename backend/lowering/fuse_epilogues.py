@@ -1,0 +1,126 @@
+"""fuse: every operator becomes the anchor of one `tile.fused` region, and takes the elementwise ops behind it into its tail.
+
+    conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
+
+A region means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep
+the type, and their other operands are known before the anchor runs and can be read by a tail (scalar, per channel, same shape). A region
+of elementwise ops alone may mix types and read whatever broadcasts.
+"""
+
+from __future__ import annotations
+
+from ...ir.graph import Graph, remapped
+from ...ir.op import Const, Op, Value
+from ...ir.ops import (
+    Concat,
+    CumSum,
+    Elementwise,
+    Expand,
+    GroupNorm,
+    IndexSelect,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    Matmul,
+    Pad,
+    Reduce,
+    Reshape,
+    Slice,
+    Softmax,
+    Transpose,
+)
+from ..tile.moves import Pixels, Strided, ToRows
+from ..tile.ops import Copy, Fused
+
+#: Anchors whose channels are the last axis, and anchors that know no channels.
+ROWS = (Linear, Matmul, Reduce, Softmax, LogSoftmax, CumSum, LayerNorm, GroupNorm)
+MOVES = (Concat, Expand, IndexSelect, Pad, Pixels, Slice, Strided, Transpose, ToRows)
+#: Ops in a region at most.
+LONGEST = 32
+
+
+def fuse(graph: Graph) -> Graph:
+    """Group the ops of a legalized graph into regions, in place."""
+    position = {op: i for i, op in enumerate(graph.ops)}
+    taken: set[Op] = set()
+    for anchor in list(graph.ops):
+        if anchor in taken or isinstance(anchor, (Const, Reshape, Fused, Copy)):
+            continue
+        group = [anchor, *_tail(anchor, position)]
+        taken.update(group)
+        position[wrap(graph, group)] = position[group[-1]]
+    return graph
+
+
+def _tail(anchor: Op, position: dict[Op, int]) -> list[Op]:
+    """Elementwise ops behind the anchor, in order: as many as leave every value but the last without a reader outside."""
+    group, closed = [anchor], 1
+    while len(group) < LONGEST:
+        users = {u for op in group for u in op.out.uses if u not in group}
+        if not users or None in users:
+            break
+        user = min((u for u in users if u is not None), key=lambda u: position[u])
+        if not _joins(user, anchor, group, position):
+            break
+        group.append(user)
+        if all(u in group for op in group[:-1] for u in op.out.uses):
+            closed = len(group)
+    return group[1:closed]
+
+
+def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool:
+    others = [v for v in op.operands if v.op not in group]
+    if not isinstance(op, Elementwise) or op.out.shape != anchor.out.shape or not all(_ready(v, position[anchor], position) for v in others):
+        return False
+    if isinstance(anchor, Elementwise) and not uniform(anchor):
+        return True
+    return op.out.type == anchor.out.type and op.out.type.is_float and all(_tail_reads(anchor, v) for v in others)
+
+
+def uniform(op: Op) -> bool:
+    """Whether an elementwise op may work on blocked maps: then a region of ops like it does not force its operands to be plain."""
+    out = op.out
+    return out.type.rank == 4 and out.type.is_float and all(v.type.elem == out.type.elem and readable(v, out) for v in op.operands)
+
+
+def _ready(v: Value, start: int, position: dict[Op, int]) -> bool:
+    """Constants and inputs always are; other values when they are computed before the anchor."""
+    return v.op is None or isinstance(v.op, Const) or position.get(v.op, start) < start
+
+
+def _tail_reads(anchor: Op, operand: Value) -> bool:
+    if isinstance(anchor, (*ROWS, *MOVES)):
+        a, o = operand.shape, anchor.out.shape
+        return a == o or operand.type.size == 1 or (isinstance(anchor, ROWS) and operand.type.size == o[-1] and a[-1:] == o[-1:])
+    return readable(operand, anchor.out)
+
+
+def readable(operand: Value, out: Value) -> bool:
+    """A tail reads scalars, same-shape operands and per-channel ones: (1|N, C, 1, 1) of a map, (C,) of rows."""
+    a, o = operand.shape, out.shape
+    if a == o or operand.type.size == 1:
+        return True
+    if len(o) == 4:
+        return len(a) == 4 and a[0] in (1, o[0]) and a[1:] == (o[1], 1, 1)
+    return bool(o) and operand.type.size == o[-1] and a[-1:] == o[-1:]
+
+
+def wrap(graph: Graph, group: list[Op]) -> Fused:
+    """Replace a group of ops, in sequence, by one region; operands keep their order of first use."""
+    inside = set(group)
+    args: list[Value] = []
+    for op in group:
+        args.extend(v for v in op.operands if v.op not in inside and v not in args)
+    body = Graph(group[0].name.split(".")[-1])
+    inner = {v: body.add_input(v.type, f"a{i}") for i, v in enumerate(args)}
+    for op in group:
+        copy = remapped(op, inner)
+        body.add(copy)
+        inner[op.out] = copy.out
+    body.set_outputs([inner[group[-1].out]])
+    fused = Fused(args, body, loc=group[0].loc)
+    last = group[-1]
+    graph.replace(last, fused)
+    for op in reversed(group[:-1]):
+        graph.erase(op)
+    return fused

@@ -1,0 +1,71 @@
+"""legalize: a graph of nn operators becomes one of operators that have kernels, and maps stay maps: what can remain blocked by channels does.
+
+Each rule is a pattern with its equation; `greedy` applies them until nothing changes.
+"""
+
+from __future__ import annotations
+
+from ....ir.errors import TersorError, UnsupportedError
+from ....ir.graph import Graph
+from ....ir.ops import AdaptivePool2d, Conv2d, ConvTranspose2d, Pool2d
+from ....ir.rewrite import Rewrite, greedy
+from ....passes.cleanup.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
+from ....passes.folding.fold_bn import bn_to_scale_shift
+from ...target import Target
+from . import channels, computed, elementwise, groups, matrices, pixels, pooling, rows, shapes, spatial
+
+#: Element types that have kernels.
+COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
+#: Operators whose kernels know f32 alone.
+MAPS_OF_F32 = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d)
+
+#: Patterns registered by `lowering`.
+LOWERINGS: list[Rewrite] = []
+
+
+def lowering(pattern: Rewrite) -> Rewrite:
+    """Register a `@rewrite` that expresses an operator of one's own by others; it is applied before the built-in rules."""
+    if not isinstance(pattern, Rewrite):
+        raise TersorError(f"lowering takes a @rewrite function, got {pattern!r}: put @tersor.lowering above @tersor.rewrite")
+    LOWERINGS.append(pattern)
+    return pattern
+
+
+def rules(target: Target) -> tuple[Rewrite, ...]:
+    """Every pattern, the ones that prepare the ground for others first."""
+    return (
+        *LOWERINGS,
+        bn_to_scale_shift,
+        *elementwise.RULES,
+        *channels.RULES,
+        *pixels.RULES,
+        *pooling.RULES,
+        *computed.RULES,
+        *spatial.rules(target.lanes),
+        *groups.rules(target),
+        *matrices.RULES,
+        *shapes.RULES,
+        *rows.RULES,
+        moves_nothing,
+        reshape_of_reshape,
+        transpose_of_transpose,
+        expand_is_broadcast,
+        shapes.moves_are_one,
+    )
+
+
+def legalize(graph: Graph, target: Target) -> Graph:
+    """Rewrite in place, for a target. Raises `UnsupportedError` for element types that have no kernels."""
+    for op in graph.ops:
+        valid = ("f32",) if isinstance(op, MAPS_OF_F32) else COMPILED
+        for v in (*op.operands, *op.outs):
+            if v.type.elem not in valid:
+                raise UnsupportedError(
+                    f"{op.name} [{op.loc}] has a value of type {v.type}: compiled are f32 everywhere, and {', '.join(COMPILED[1:])} in plain "
+                    "kernels (elementwise, reductions, matrices, data movement). Cast the model, for example by module.float()"
+                )
+    greedy(graph, *rules(target))
+    return graph
+
+
+__all__ = ["COMPILED", "legalize", "lowering", "rules"]

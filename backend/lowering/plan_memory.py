@@ -1,0 +1,128 @@
+"""plan: static memory. Every region's result and scratch get a byte offset in one arena; values whose lives do not overlap share bytes.
+
+Constants lie in the weights, graph inputs and outputs in the caller's memory. A reshape is the same memory as its operand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...ir.graph import Graph
+from ...ir.op import Op, Value
+from ...ir.ops import Reshape
+from ..kernels.template import template_named
+from ..target import Target
+from ..tile.fusion import ALIGN, Region, root
+from ..tile.ops import Fused
+from .alias_concats import block_bytes, groups_of, lanes_of, writes_lanes
+
+#: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
+SLACK = 64
+#: Bytes of memory that the hardware fetches ahead in, and that bands do not share.
+PAGE = 4096
+
+
+def plan(graph: Graph, target: Target, threads: int) -> Graph:
+    """Write `offset`, `scratch`, `apart` and `lane` on every region, in place; `arena_size` adds them up.
+
+    Maps in bands come first: the arena begins with as many equal parts as they have bands, which lie alike in each. The other buffers take
+    what is free.
+    """
+    order = {op: i for i, op in enumerate(graph.ops)}
+    outputs = {root(v) for v in graph.outputs}
+    groups = groups_of(graph)
+    grouped = {v for group in groups for v in group}
+    whole: list[Span] = []
+    banded: list[Span] = []
+    for op in graph.ops:
+        if not isinstance(op, Fused):
+            continue
+        op.offset = op.scratch = -1
+        op.apart = 0
+        if op.out not in outputs and op.out not in grouped:
+            groups.append({op.out: 0})
+        template = template_named(op.template, Region(op).anchor)
+        if need := template.scratch(Region(op), target, op.params, threads):
+            whole.append(Span(round_up(need + SLACK), order[op], order[op], [(op, "scratch", 0)]))
+    for group in groups:
+        lanes = lanes_of(group) if len(group) > 1 else {}
+        images = next(iter(group)).shape[0] if len(group) > 1 else 1
+        held: dict[Fused, int] = {}
+        image = 0
+        for v, at in group.items():
+            if isinstance(made := v.op, Fused):
+                made.lane = lanes.get(v, -1)
+                if made.lane >= 0 and not writes_lanes(template_named(made.template, Region(made).anchor)):
+                    raise made.fail(f"template {made.template!r} writes whole channel blocks, of which others have lanes: see `views`")
+                held[made] = (at - at % block_bytes(v) if len(group) > 1 else at) // made.bands
+                nbytes = v.type.nbytes // (made.bands * images)
+                image = max(image, held[made] + nbytes + (nbytes // v.shape[1] if made.lane > 0 else 0))
+        if images > 1:
+            for op in held:
+                op.apart = image
+        size = round_up(images * image + SLACK)
+        first, last = min(order[op] for op in held), max(last_read(op.out, order) for op in held)
+        span = Span(size, first, last, [(op, "offset", at) for op, at in held.items()])
+        (banded if span.bands > 1 else whole).append(span)
+    parts = _place(banded, [])
+    apart = round_up(max((at + s.size for s, at in parts), default=0), PAGE)
+    for s in banded:
+        for op, *_ in s.holds:
+            op.apart = apart
+    _place(whole, [(s, at + band * apart) for s, at in parts for band in range(s.bands)])
+    return graph
+
+
+def _place(spans: list[Span], taken: list[tuple[Span, int]]) -> list[tuple[Span, int]]:
+    """Give each span a place beside those that are `taken` while it lives; returns the places."""
+    placed: list[tuple[Span, int]] = []
+    for s in sorted(spans, key=lambda s: (-s.size, s.first)):
+        at = 0
+        for other, offset in sorted(((o, f) for o, f in (*taken, *placed) if o.first <= s.last and s.first <= o.last), key=lambda p: p[1]):
+            if at + s.size <= offset:
+                break
+            at = max(at, offset + other.size)
+        placed.append((s, at))
+        for op, field, inner in s.holds:
+            setattr(op, field, at + inner)
+    return placed
+
+
+@dataclass(frozen=True)
+class Span:
+    """A buffer: its bytes, the first and last op it must live through, and what it holds: `offset` or `scratch` of an op, from which byte on."""
+
+    size: int
+    first: int
+    last: int
+    holds: list[tuple[Fused, str, int]]
+
+    @property
+    def bands(self) -> int:
+        return self.holds[0][0].bands
+
+
+def round_up(size: int, to: int = ALIGN) -> int:
+    return -(-size // to) * to
+
+
+def last_read(v: Value, order: dict[Op, int]) -> int:
+    """Index of the last op that reads a value or a reshape of it."""
+    last = order[v.op] if v.op is not None else 0
+    for user in v.users:
+        last = max(last, last_read(user.out, order) if isinstance(user, Reshape) else order[user])
+    return last
+
+
+def arena_size(graph: Graph, target: Target, threads: int) -> int:
+    """Bytes of the arena of a planned graph."""
+    size = 0
+    for op in graph.ops:
+        if isinstance(op, Fused):
+            if op.offset >= 0:
+                parts, nbytes = op.parts
+                size = max(size, op.offset + (parts - 1) * op.apart + round_up(nbytes + SLACK))
+            if op.scratch >= 0:
+                need = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
+                size = max(size, op.scratch + round_up(need + SLACK))
+    return size

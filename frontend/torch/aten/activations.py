@@ -1,0 +1,291 @@
+"""Activations and other functions of one tensor."""
+
+from __future__ import annotations
+
+import math
+
+from ....ir.op import Op, Value
+from ....ir.ops import (
+    Abs,
+    Add,
+    Ceil,
+    Clip,
+    Div,
+    Elu,
+    Equal,
+    Erf,
+    Exp,
+    Floor,
+    Gelu,
+    Greater,
+    GreaterEqual,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Less,
+    Log,
+    LogicalNot,
+    Maximum,
+    Minimum,
+    Mul,
+    Neg,
+    NotEqual,
+    Prelu,
+    Relu,
+    Round,
+    Rsqrt,
+    Sigmoid,
+    Silu,
+    Softplus,
+    Sqrt,
+    Sub,
+    Tanh,
+    Where,
+)
+from ...call import Call
+from ...registry import converter
+
+#: Operators whose ops take the one tensor, in the result's type, and nothing else.
+UNARY: dict[str, type[Op]] = {
+    "relu": Relu,
+    "sigmoid": Sigmoid,
+    "hardsigmoid": HardSigmoid,
+    "hardswish": HardSwish,
+    "silu": Silu,
+    "tanh": Tanh,
+    "exp": Exp,
+    "log": Log,
+    "sqrt": Sqrt,
+    "rsqrt": Rsqrt,
+    "neg": Neg,
+    "abs": Abs,
+    "floor": Floor,
+    "ceil": Ceil,
+    "round": Round,
+    "erf": Erf,
+}
+
+
+def _register(name: str, kind: type[Op]) -> None:
+    @converter(f"aten.{name}.default")
+    def convert(call: Call, x: Value) -> Op:
+        return kind(call.cast(x, call.elem))
+
+
+for _name, _kind in UNARY.items():
+    _register(_name, _kind)
+
+
+@converter("aten.hardtanh.default")
+def hardtanh(call: Call, x: Value, low: float = -1.0, high: float = 1.0) -> Value:
+    return clamp(call, x, low, high)
+
+
+@converter("aten.clamp.default", "aten.clip.default")
+def clamp(call: Call, x: Value, min: float | None = None, max: float | None = None) -> Value:
+    x = call.cast(x, call.elem)
+    if min is not None and max is not None and min > max:
+        return call.expand(call.cast(max, call.elem), (), call.shape)  # torch's rule: everything becomes max
+    return Clip(x, -math.inf if min is None else float(min), math.inf if max is None else float(max)).out
+
+
+@converter("aten.clamp_min.default")
+def clamp_min(call: Call, x: Value, min: float) -> Value:
+    return clamp(call, x, min)
+
+
+@converter("aten.clamp_max.default")
+def clamp_max(call: Call, x: Value, max: float) -> Value:
+    return clamp(call, x, None, max)
+
+
+@converter("aten.clamp.Tensor", "aten.clip.Tensor")
+def clamp_tensor(call: Call, x: Value, min: Value | None = None, max: Value | None = None) -> Value:
+    x = call.cast(x, call.elem)
+    if min is not None:
+        x = Maximum(x, call.cast(min, call.elem)).out
+    return x if max is None else Minimum(x, call.cast(max, call.elem)).out
+
+
+@converter("aten.clamp_min.Tensor")
+def clamp_min_tensor(call: Call, x: Value, min: Value) -> Value:
+    return clamp_tensor(call, x, min)
+
+
+@converter("aten.clamp_max.Tensor")
+def clamp_max_tensor(call: Call, x: Value, max: Value) -> Value:
+    return clamp_tensor(call, x, None, max)
+
+
+@converter("aten.leaky_relu.default")
+def leaky_relu(call: Call, x: Value, slope: float = 0.01) -> Op:
+    return LeakyRelu(x, float(slope))
+
+
+@converter("aten.prelu.default", "aten._prelu_kernel.default")
+def prelu(call: Call, x: Value, w: Value) -> Op:
+    return Prelu(x, call.reshape(w, (w.type.size,)))
+
+
+@converter("aten.gelu.default")
+def gelu(call: Call, x: Value, *, approximate: str = "none") -> Op:
+    return Gelu(x, approximate)
+
+
+@converter("aten.elu.default")
+def elu(call: Call, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Op:
+    y: Op = Elu(x, float(alpha))
+    if input_scale != 1:
+        y = Where(Greater(x, call.cast(0, call.elem)), x, Elu(Mul(x, call.cast(input_scale, call.elem)), float(alpha)))
+    return y if scale == 1 else Mul(y, call.cast(scale, call.elem))
+
+
+@converter("aten.celu.default")
+def celu(call: Call, x: Value, alpha: float = 1.0) -> Op:
+    return elu(call, x, alpha, 1.0, 1.0 / alpha)
+
+
+@converter("aten.selu.default")
+def selu(call: Call, x: Value) -> Op:
+    """Klambauer et al., 1706.02515"""
+    return elu(call, x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+
+
+@converter("aten.softplus.default")
+def softplus(call: Call, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Op:
+    scaled = x if beta == 1 else Mul(x, call.cast(beta, call.elem)).out
+    y: Op = Softplus(scaled)
+    if beta != 1:
+        y = Div(y, call.cast(beta, call.elem))
+    return y if threshold == 20 else Where(Greater(scaled, call.cast(threshold, call.elem)), x, y)
+
+
+@converter("aten.mish.default")
+def mish(call: Call, x: Value) -> Op:
+    """x * tanh(softplus(x)) (1908.08681)"""
+    return Mul(x, Tanh(Softplus(x)))
+
+
+@converter("aten.log_sigmoid_forward.default")
+def log_sigmoid_forward(call: Call, x: Value) -> list[Op | None]:
+    return [log_sigmoid(call, x), None]
+
+
+@converter("aten.log_sigmoid.default")
+def log_sigmoid(call: Call, x: Value) -> Op:
+    """-softplus(-x)"""
+    return Neg(Softplus(Neg(x)))
+
+
+@converter("aten.threshold.default")
+def threshold(call: Call, x: Value, threshold: float, value: float) -> Op:
+    return Where(Greater(x, call.cast(threshold, call.elem)), x, call.cast(value, call.elem))
+
+
+@converter("aten.hardshrink.default")
+def hardshrink(call: Call, x: Value, lambd: float = 0.5) -> Op:
+    return Where(Greater(Abs(x), call.cast(lambd, call.elem)), x, call.cast(0, call.elem))
+
+
+@converter("aten.softshrink.default")
+def softshrink(call: Call, x: Value, lambd: float = 0.5) -> Op:
+    """x - clip(x, -lambd, lambd)"""
+    return Sub(x, Clip(x, -float(lambd), float(lambd)))
+
+
+@converter("aten.glu.default")
+def glu(call: Call, x: Value, dim: int = -1) -> Op:
+    from .shapes import cut
+
+    axis = call.axis(dim, x.type.rank)
+    half = call.static(x, axis) // 2
+    return Mul(cut(x, axis, 0, half), Sigmoid(cut(x, axis, half, 2 * half)))
+
+
+@converter("aten.reciprocal.default")
+def reciprocal(call: Call, x: Value) -> Op:
+    return Div(call.cast(1, call.elem), call.cast(x, call.elem))
+
+
+@converter("aten.square.default")
+def square(call: Call, x: Value) -> Op:
+    return Mul(x, x)
+
+
+@converter("aten.expm1.default")
+def expm1(call: Call, x: Value) -> Op:
+    """tanh(x/2) * (exp(x) + 1), which keeps the digits of small x"""
+    x = call.cast(x, call.elem)
+    one = call.cast(1, call.elem)
+    return Mul(Tanh(Mul(x, call.cast(0.5, call.elem))), Add(Exp(x), one))
+
+
+@converter("aten.log1p.default")
+def log1p(call: Call, x: Value) -> Op:
+    """log(u) * x / (u - 1) with u = 1 + x: the rounding error of u cancels (Kahan)"""
+    x = call.cast(x, call.elem)
+    one = call.cast(1, call.elem)
+    u = Add(x, one).out
+    lost = Equal(u, one).out
+    return Where(lost, x, Div(Mul(Log(u), x), Where(lost, one, Sub(u, one))))
+
+
+@converter("aten.log2.default")
+def log2(call: Call, x: Value) -> Op:
+    return Mul(Log(call.cast(x, call.elem)), call.cast(1 / math.log(2), call.elem))
+
+
+@converter("aten.log10.default")
+def log10(call: Call, x: Value) -> Op:
+    return Mul(Log(call.cast(x, call.elem)), call.cast(1 / math.log(10), call.elem))
+
+
+@converter("aten.exp2.default")
+def exp2(call: Call, x: Value) -> Op:
+    return Exp(Mul(call.cast(x, call.elem), call.cast(math.log(2), call.elem)))
+
+
+@converter("aten.sign.default")
+def sign(call: Call, x: Value) -> Op:
+    zero = call.cast(0, call.elem)
+    one, minus = call.cast(1, call.elem), call.cast(-1, call.elem)
+    return Where(Greater(x, zero), one, Where(Less(x, zero), minus, zero))
+
+
+@converter("aten.trunc.default")
+def trunc(call: Call, x: Value) -> Op:
+    return Where(GreaterEqual(x, call.cast(0, call.elem)), Floor(x), Ceil(x))
+
+
+@converter("aten.isnan.default")
+def isnan(call: Call, x: Value) -> Op:
+    return NotEqual(x, x)
+
+
+@converter("aten.isinf.default")
+def isinf(call: Call, x: Value) -> Op:
+    return Equal(Abs(x), call.cast(math.inf, str(x.type.elem)))
+
+
+@converter("aten.isfinite.default")
+def isfinite(call: Call, x: Value) -> Op:
+    return Less(Abs(x), call.cast(math.inf, str(x.type.elem)))
+
+
+@converter("aten.logical_not.default")
+def logical_not(call: Call, x: Value) -> Op:
+    return LogicalNot(call.truth(x))
+
+
+@converter("aten.bitwise_not.default")
+def bitwise_not(call: Call, x: Value) -> Op:
+    if x.type.elem != "bool":
+        raise call.unsupported(f"bitwise_not of {x.type.elem}, only bool is supported")
+    return LogicalNot(x)
+
+
+@converter("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
+@converter("aten.native_dropout.default")
+def dropout(call: Call, x: Value, p: float, train: bool | None) -> Op:
+    """Those that do not train are gone before the walk."""
+    raise call.unsupported("dropout in training mode; call model.eval(), and pass training=self.training to functional dropout")

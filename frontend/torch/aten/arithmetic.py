@@ -1,0 +1,207 @@
+"""Arithmetic, comparisons and logic of two tensors, or of a tensor and a Python number, with torch's type promotion made explicit."""
+
+from __future__ import annotations
+
+from ....ir.op import Op, Value
+from ....ir.ops import (
+    Add,
+    Ceil,
+    Div,
+    Equal,
+    Floor,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    LogicalAnd,
+    LogicalOr,
+    Maximum,
+    Minimum,
+    Mul,
+    NotEqual,
+    Pow,
+    Remainder,
+    Rsqrt,
+    Sqrt,
+    Sub,
+    Where,
+)
+from ...call import Call, Number
+from ...registry import converter
+
+Operand = Value | Number
+
+
+@converter("aten.add.Tensor", "aten.add.Scalar")
+def add(call: Call, a: Operand, b: Operand, alpha: Number = 1) -> Op:
+    if call.elem == "bool":
+        return LogicalOr(call.cast(a, "bool"), call.cast(b, "bool"))
+    return Add(call.cast(a, call.elem), _scaled(call, b, alpha))
+
+
+@converter("aten.sub.Tensor", "aten.sub.Scalar")
+def sub(call: Call, a: Operand, b: Operand, alpha: Number = 1) -> Op:
+    return Sub(call.cast(a, call.elem), _scaled(call, b, alpha))
+
+
+@converter("aten.rsub.Tensor", "aten.rsub.Scalar")
+def rsub(call: Call, a: Operand, b: Operand, alpha: Number = 1) -> Op:
+    return Sub(call.cast(b, call.elem), _scaled(call, a, alpha))
+
+
+@converter("aten.mul.Tensor", "aten.mul.Scalar")
+def mul(call: Call, a: Operand, b: Operand) -> Op:
+    if call.elem == "bool":
+        return LogicalAnd(call.cast(a, "bool"), call.cast(b, "bool"))
+    return Mul(call.cast(a, call.elem), call.cast(b, call.elem))
+
+
+@converter("aten.div.Tensor", "aten.div.Scalar", "aten.true_divide.Tensor")
+def div(call: Call, a: Operand, b: Operand) -> Op:
+    return Div(call.cast(a, call.elem), call.cast(b, call.elem))
+
+
+@converter("aten.div.Tensor_mode", "aten.div.Scalar_mode")
+def div_mode(call: Call, a: Operand, b: Operand, rounding_mode: str | None = None) -> Op | Value:
+    if rounding_mode is None:
+        return div(call, a, b)
+    # integers up to 2^53 divide exactly enough in f64 for the floor to be right
+    work = call.elem if call.elem in ("f16", "bf16", "f32", "f64") else "f64"
+    quotient = Div(call.cast(a, work), call.cast(b, work)).out
+    if rounding_mode == "floor":
+        return call.cast(Floor(quotient), call.elem)
+    return call.cast(Where(GreaterEqual(quotient, call.cast(0, work)), Floor(quotient), Ceil(quotient)), call.elem)
+
+
+@converter("aten.floor_divide.default", "aten.floor_divide.Scalar")
+def floor_divide(call: Call, a: Operand, b: Operand) -> Op | Value:
+    return div_mode(call, a, b, "floor")
+
+
+@converter("aten.remainder.Tensor", "aten.remainder.Scalar", "aten.remainder.Scalar_Tensor")
+def remainder(call: Call, a: Operand, b: Operand) -> Op:
+    return Remainder(call.cast(a, call.elem), call.cast(b, call.elem))
+
+
+@converter("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar")
+def power(call: Call, a: Operand, b: Operand) -> Op | Value:
+    """Powers that torch itself computes by products and roots become those."""
+    base = call.cast(a, call.elem)
+    if not isinstance(b, Value):
+        match float(b):
+            case 1.0:
+                return base
+            case 2.0:
+                return Mul(base, base)
+            case 3.0:
+                return Mul(Mul(base, base), base)
+            case 0.5:
+                return Sqrt(base)
+            case -0.5:
+                return Rsqrt(base)
+            case -1.0:
+                return Div(call.cast(1, call.elem), base)
+    return Pow(base, call.cast(b, call.elem))
+
+
+@converter("aten.maximum.default", "aten.max.other")
+def maximum(call: Call, a: Value, b: Value) -> Op:
+    if call.elem == "bool":
+        return LogicalOr(a, b)
+    return Maximum(call.cast(a, call.elem), call.cast(b, call.elem))
+
+
+@converter("aten.minimum.default", "aten.min.other")
+def minimum(call: Call, a: Value, b: Value) -> Op:
+    if call.elem == "bool":
+        return LogicalAnd(a, b)
+    return Minimum(call.cast(a, call.elem), call.cast(b, call.elem))
+
+
+@converter("aten.addcmul.default")
+def addcmul(call: Call, x: Value, a: Value, b: Value, value: Number = 1) -> Op:
+    product = Mul(call.cast(a, call.elem), call.cast(b, call.elem))
+    return Add(call.cast(x, call.elem), _scaled(call, product.out, value))
+
+
+@converter("aten.addcdiv.default")
+def addcdiv(call: Call, x: Value, a: Value, b: Value, value: Number = 1) -> Op:
+    quotient = Div(call.cast(a, call.elem), call.cast(b, call.elem))
+    return Add(call.cast(x, call.elem), _scaled(call, quotient.out, value))
+
+
+@converter("aten.lerp.Scalar", "aten.lerp.Tensor")
+def lerp(call: Call, a: Value, b: Value, weight: Operand) -> Op:
+    """a + weight * (b - a)"""
+    return Add(a, Mul(call.cast(weight, call.elem), Sub(b, a)))
+
+
+COMPARISONS: dict[str, type[Op]] = {"eq": Equal, "ne": NotEqual, "lt": Less, "le": LessEqual, "gt": Greater, "ge": GreaterEqual}
+
+
+def _register_comparison(name: str, kind: type[Op]) -> None:
+    @converter(f"aten.{name}.Tensor", f"aten.{name}.Scalar")
+    def convert(call: Call, a: Value, b: Operand) -> Op:
+        elem = call.promote(a, b)
+        if elem == "bool" and kind not in (Equal, NotEqual):
+            elem = "u8"  # false < true as 0 < 1
+        return kind(call.cast(a, elem), call.cast(b, elem))
+
+
+for _name, _kind in COMPARISONS.items():
+    _register_comparison(_name, _kind)
+
+
+@converter("aten.logical_and.default")
+def logical_and(call: Call, a: Value, b: Value) -> Op:
+    return LogicalAnd(call.truth(a), call.truth(b))
+
+
+@converter("aten.logical_or.default")
+def logical_or(call: Call, a: Value, b: Value) -> Op:
+    return LogicalOr(call.truth(a), call.truth(b))
+
+
+@converter("aten.logical_xor.default")
+def logical_xor(call: Call, a: Value, b: Value) -> Op:
+    return NotEqual(call.truth(a), call.truth(b))
+
+
+BITWISE: dict[str, type[Op]] = {"bitwise_and": LogicalAnd, "bitwise_or": LogicalOr, "bitwise_xor": NotEqual}
+
+
+def _register_bitwise(name: str, kind: type[Op]) -> None:
+    @converter(f"aten.{name}.Tensor", f"aten.{name}.Scalar")
+    def convert(call: Call, a: Value, b: Operand) -> Op:
+        if call.elem != "bool":
+            raise call.unsupported(f"{name} of {call.elem}, only bool is supported")
+        return kind(a, call.cast(b, "bool"))
+
+
+for _name, _kind in BITWISE.items():
+    _register_bitwise(_name, _kind)
+
+
+@converter("aten.where.self", "aten.where.Scalar", "aten.where.ScalarSelf", "aten.where.ScalarOther")
+def where(call: Call, c: Value, a: Operand, b: Operand) -> Op:
+    return Where(call.truth(c), call.cast(a, call.elem), call.cast(b, call.elem))
+
+
+@converter("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
+def masked_fill(call: Call, x: Value, mask: Value, value: Operand) -> Op:
+    return Where(mask, call.cast(value, call.elem), x)
+
+
+@converter("aten._to_copy.default", "prims.convert_element_type.default", "aten.type_as.default")
+@converter("aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten.to.other")
+def to_copy(call: Call, x: Value, *args: object, **kwargs: object) -> Value:
+    return call.cast(x, call.elem)
+
+
+def _scaled(call: Call, x: Operand, factor: Number) -> Value:
+    """x * factor in the result's type; a Python number keeps full precision."""
+    if factor == 1:
+        return call.cast(x, call.elem)
+    if not isinstance(x, Value):
+        return call.cast(x * factor, call.elem)
+    return Mul(call.cast(x, call.elem), call.cast(factor, call.elem)).out

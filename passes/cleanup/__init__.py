@@ -1,0 +1,1 @@
+"""Passes that leave fewer or simpler operators: constants, common subexpressions, identities."""

@@ -1,0 +1,1 @@
+"""Passes that fold batch norms, scales, shifts and paddings into layers."""

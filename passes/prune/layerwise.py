@@ -1,0 +1,271 @@
+"""The walk through a network that is pruned: at each layer what it reads is decided, and the layer refitted to its original response."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...ir.graph import Graph
+from ...ir.op import Const, Op, Value
+from ...ir.ops import Add, Conv2d, ConvTranspose2d, Matmul
+from ...ir.ties import Index, Mask
+from ..core.context import Batch, Context
+from ..coupling import Coupling, Layer, inputs_of, source, weight
+from ..reconstruct.blocks import Then
+from ..reconstruct.clamp import clamp_after, refit_clamped
+from ..reconstruct.holdout import Evidence
+from ..reconstruct.moments import F64
+from ..reconstruct.replay import Replay
+from ..reconstruct.rows import MOST_UNKNOWNS, Fitted, Rows, channel_axis, draw, refit, refittable, weights_of
+from .constants import Contributions, array_of, bias_of
+from .remove import Weights, remove_channels, removed_positions
+from .select import BY_RESPONSE, Method, by_response, by_score, settled
+from .spaces import Counts, Space
+
+#: Responses of a layer per unknown, where its maps have them.
+ROWS_PER_UNKNOWN = 4
+
+#: Least-squares problems that a refit for what a ReLU lets through consists of.
+SWEEPS = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through. all_layers: also those that lost nothing.
+
+    repaired_later: how much less errors in early layers count, for later ones are refitted.
+    """
+
+    method: Method
+    samples: int
+    positions: int
+    reconstruct: bool
+    residual_target: bool
+    name: str
+    clamped: bool = True
+    repaired_later: float = 0.0
+    all_layers: bool = False
+
+    def per_image(self, layer: Fitted, images: int) -> int:
+        """Responses per image: `ROWS_PER_UNKNOWN` where the map has them."""
+        unknowns = max(len(w) for w in weights_of(layer, array_of(weight(layer))))
+        return max(self.positions, math.ceil(ROWS_PER_UNKNOWN * unknowns / images))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows, chunk by chunk, and their moments."""
+
+    rows: list[Rows]
+    evidence: Evidence
+
+
+@dataclass
+class Pruning:
+    """Which sets are gone, and the weights of the layers that were refitted, so far. matter: of `curvature`, for method=lasso."""
+
+    coupling: Coupling
+    spaces: Sequence[Space]
+    keep: Counts
+    settings: Settings
+    ctx: Context
+    matter: Mapping[Op, F64] = field(default_factory=dict)
+    weights: dict[Op, Weights] = field(default_factory=dict)
+    sampled: dict[Op, Index] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.gone: Mask = np.zeros(self.coupling.count, np.bool_)
+        self.rng = self.ctx.rng
+        # the sets along each axis, once where several axes hold the same
+        self._axes = list({labels.tobytes(): np.unique(labels) for _, labels in self.coupling.axes()}.values())
+
+    # -- the walk ------------------------------------------------------------------------------
+
+    def carry(self, calibration: Sequence[Batch]) -> None:
+        """Decide and refit layer after layer, activations of both networks carried forward."""
+        waiting = [(s, int(k)) for s, k in zip(self.spaces, self.keep) if k < len(s.sets)]
+        replay = Replay(self.coupling.graph, calibration, self.ctx, self.settings.name, self.settings.samples)
+        for layer in replay:
+            due = [(s, k) for s, k in waiting if s.readers and s.readers[0] is layer]
+            waiting = [w for w in waiting if w not in due]
+            drawn = self._decide(replay, layer, due)
+            lost = self.lost(layer)
+            if lost.any() or self._strayed(replay, layer):
+                self._repair(replay, layer, lost, drawn)
+        for space, k in waiting:
+            self._drop(space, by_score("l1", self.coupling, space, self.rng), k)
+
+    def _strayed(self, replay: Replay, layer: Layer) -> bool:
+        """Whether a layer is to be refitted though it lost nothing: it is not given what it was, and can make up for a part of that."""
+        asked = self.settings.reconstruct and self.settings.all_layers
+        return asked and refittable(layer) and inputs_of(layer) is not None and not replay.same(source(layer)[0])
+
+    def choose_all(self) -> None:
+        """Decide by scores that look at no data, and refit nothing."""
+        for space, k in zip(self.spaces, self.keep):
+            if k < len(space.sets):
+                self._drop(space, by_score(self.settings.method, self.coupling, space, self.rng), int(k))
+        for layer in self.sampled:
+            assert isinstance(layer, Conv2d)
+            self.weights[layer] = Weights(array_of(layer.w))
+
+    def result(self) -> Graph:
+        """The pruned network."""
+        return remove_channels(self.coupling.graph, self.coupling, np.flatnonzero(self.gone), self.weights, self.sampled)
+
+    def pairs(self, result: Graph) -> dict[Value, Then]:
+        """What each value of the result was."""
+        removed = removed_positions(self.coupling, self.gone)
+        graph = self.coupling.graph
+        names = {v.name: v for v in [*graph.inputs, *(v for op in graph.ops for v in op.outs)]}
+        was = {v: names[v.name] for v in [*result.inputs, *(v for op in result.ops for v in op.outs)] if v.name in names}
+        return {v: Then(old, {axis: ~lost for axis, lost in removed.get(old, {}).items()}) for v, old in was.items()}
+
+    def lost(self, layer: Layer) -> Mask:
+        """The input channels that a layer does without."""
+        value, axis = source(layer)
+        labels = self.coupling.sets(value, axis)
+        if inputs_of(layer) is None or not len(labels):
+            return np.zeros(value.shape[axis], np.bool_)
+        lost = self.gone[labels]
+        if layer in self.sampled:
+            lost = lost.copy()
+            lost[np.setdiff1d(np.arange(len(lost)), self.sampled[layer])] = True
+        return lost
+
+    # -- decisions -----------------------------------------------------------------------------
+
+    def _decide(self, replay: Replay, layer: Layer, due: Sequence[tuple[Space, int]]) -> Drawn | None:
+        """Choose among the spaces that the layer is the first to read; the rows of its own response where they were drawn."""
+        own: Drawn | None = None
+        judges = dict.fromkeys(s.judge for s, _ in due)
+        for judge in judges:
+            mine = [(s, k) for s, k in due if s.judge is judge]
+            if self.settings.method not in BY_RESPONSE or judge is None or not refittable(judge):
+                method: Method = "l1" if self.settings.method in BY_RESPONSE else self.settings.method
+                for space, k in mine:
+                    self._drop(space, by_score(method, self.coupling, space, self.rng), k)
+                continue
+            drawn = self.drawn(replay, judge)
+            own = drawn if judge is layer else own
+            value, axis = source(judge)
+            labels = self.coupling.sets(value, axis)
+            sets = np.concatenate([s.sets for s, _ in mine])
+            order = by_response(
+                self.settings.method, judge, drawn.evidence, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine)
+            )
+            orders = [order[np.isin(order, space.sets)] for space, _ in mine]
+            if self.settings.method == "lasso":
+                orders = settled(judge, drawn.evidence, self.matter[judge], labels, mine, orders, self.lost(judge))
+            for (space, k), best in zip(mine, orders):
+                self._drop(space, best, k)
+        return own
+
+    def drawn(self, replay: Replay, layer: Fitted) -> Drawn:
+        """Rows of a layer's patches now and its responses then, and their moments."""
+        per_image = self.settings.per_image(layer, replay.images)
+        rows = list(draw(replay, layer, layer, self.rng, per_image, self.settings.residual_target))
+        return Drawn(rows, Evidence.of(rows))
+
+    def _drop(self, space: Space, order: Index, keep: int) -> None:
+        """Let all but the first `keep` sets of an order go."""
+        if space.sampled:
+            labels = self.coupling.sets(*source(space.readers[0]))
+            self.sampled[space.readers[0]] = np.flatnonzero(np.isin(labels, order[:keep]))
+            return
+        self.gone[np.setdiff1d(order, space.stay(order, keep))] = True
+        # a slice may read none but removed channels: its best one stays
+        rank = {int(s): i for i, s in enumerate(order)}
+        for sets in self._axes:
+            if self.gone[sets].all():
+                mine = [int(s) for s in sets if int(s) in rank]
+                if mine:
+                    self.gone[min(mine, key=rank.__getitem__)] = False
+
+    # -- repair --------------------------------------------------------------------------------
+
+    def _repair(self, replay: Replay, layer: Layer, lost: Mask, drawn: Drawn | None) -> None:
+        value = weight(layer)
+        if not isinstance(value.op, Const):
+            return
+        if self.settings.reconstruct and refittable(layer) and inputs_of(layer) is not None:
+            drawn = drawn or self.drawn(replay, layer)
+            moments, ridge = drawn.evidence.all, drawn.evidence.ridge(layer, value.op.array, ~lost)
+            solved = refit(layer, moments, value.op.array, ~lost, ridge)
+            if solved.rows <= solved.unknowns:
+                if not lost.any():
+                    return
+                warnings.warn(
+                    f"{self.settings.name}: {layer.name} [{layer.loc}] has {solved.unknowns} unknowns and only {solved.rows} responses in the "
+                    "calibration data; a ridge holds it near its old weights. Give more images",
+                    stacklevel=2,
+                )
+            clamp = clamp_after(layer) if self.settings.clamped else None
+            if clamp is not None and (not clamp.summed or (self.settings.residual_target and drawn.rows[0].other is not None)):
+                solved = refit_clamped(layer, drawn.rows, moments, clamp, value.op.array, solved, ~lost, ridge, SWEEPS)
+            w, b = solved.w, solved.b
+            self.weights[layer] = Weights(w, b)
+        else:
+            w = without(layer, array_of(value), lost)
+            if self.settings.reconstruct:
+                warnings.warn(
+                    f"{self.settings.name}: {layer.name} [{layer.loc}] cannot be refitted (a transposed convolution, or more than {MOST_UNKNOWNS:,} "
+                    "unknowns): its weights stay, its bias makes up for the mean of what it lost",
+                    stacklevel=2,
+                )
+                own = None if isinstance(layer, Matmul) else layer.b
+                b = shortfall(replay, layer, w)[0] + (0 if own is None else array_of(own))
+            else:
+                b = self._bias(layer)
+            if self.settings.reconstruct or layer in self.sampled:
+                self.weights[layer] = Weights(w, b)
+        replay.put(layer, changed_layer(layer, w, b))
+
+    def _bias(self, layer: Layer) -> np.ndarray:
+        """The layer's bias and the constants of removed channels that go into it."""
+        contributions = Contributions(removed_positions(self.coupling, self.gone))
+        for op in self.coupling.graph.ops:
+            if op is layer:
+                break
+            contributions.visit(op)
+        gain = bias_of(layer, contributions)
+        axis = 1 if isinstance(layer, Conv2d | ConvTranspose2d) else layer.out.type.rank - 1
+        own = None if isinstance(layer, Matmul) else layer.b
+        total: np.ndarray = np.zeros(layer.out.shape[axis])
+        for term in (gain, None if own is None else array_of(own)):
+            total = total if term is None else total + term
+        return total
+
+
+def without(layer: Layer, w: np.ndarray, lost: Mask) -> np.ndarray:
+    """Weights whose slices of lost input channels are zero."""
+    axis = inputs_of(layer)
+    assert axis is not None
+    w = w.copy()
+    if isinstance(layer, Conv2d) and layer.groups > 1:
+        parts = np.split(w, layer.groups)
+        for part, mask in zip(parts, np.split(lost, layer.groups)):
+            part[:, mask] = 0
+        return np.concatenate(parts)
+    np.moveaxis(w, axis[1], 0)[lost] = 0
+    return w
+
+
+def shortfall(replay: Replay, layer: Layer, w: np.ndarray, chunks: int = 4) -> tuple[F64, F64]:
+    """Of each response (O,), the mean of what it lacks with weights `w`, which a bias can make up for, and the variance, which it cannot."""
+    axis = channel_axis(layer)
+    new = Const(w.astype(weight(layer).type.dtype))
+    changed = layer.rebuilt(b=new) if isinstance(layer, Matmul) else layer.rebuilt(w=new)
+    lacks = [replay.then(layer.out, i) - replay.now(changed.out, i) for i in range(min(chunks, replay.chunks))]
+    rows = np.concatenate([e.movedim(axis, -1).reshape(-1, e.shape[axis]).double().numpy() for e in lacks])
+    return rows.mean(axis=0), rows.var(axis=0)
+
+
+def changed_layer(layer: Layer, w: np.ndarray, b: np.ndarray) -> Op:
+    """A layer with other weights and bias, unattached."""
+    new_w, new_b = (Const(a.astype(weight(layer).type.dtype), loc=layer.loc) for a in (w, b))
+    return Add(layer.rebuilt(b=new_w), new_b) if isinstance(layer, Matmul) else layer.rebuilt(w=new_w, b=new_b)
