@@ -21,7 +21,7 @@ from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
 from .runtime.native import function_object, versions
 from .target import Target, resolve
-from .tile.fusion import Region, root
+from .tile.fusion import Fusion, root
 from .tile.ops import Fused
 from .tuned.database import Tuned, find
 
@@ -105,17 +105,17 @@ def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | N
     return sizes
 
 
-def _port(v: Value, name: str, anywhere: bool = False) -> Port:
-    return Port(name, v.shape, str(v.type.elem), anywhere)
+def _port(v: Value, name: str, unaligned_inputs: bool = False) -> Port:
+    return Port(name, v.shape, str(v.type.elem), unaligned_inputs)
 
 
 def _anywhere(graph: Graph, v: Value) -> bool:
     """Whether all kernels that read an input do so element by element."""
     for op in (op for op in graph.ops if isinstance(op, Fused)):
-        region = Region(op)
+        fusion = Fusion(op)
         read = [inner for outer, inner in zip(op.args, op.body.inputs) if root(outer) is v]
-        named = getattr(template_named(op.template, region.anchor), "anywhere", None) if read else None
-        if any(named is None or inner not in named(region) or set(inner.users) != {region.anchor} for inner in read):
+        named = getattr(template_named(op.template, fusion.anchor), "unaligned_inputs", None) if read else None
+        if any(named is None or inner not in named(fusion) or set(inner.users) != {fusion.anchor} for inner in read):
             return False
     return True
 
@@ -142,7 +142,7 @@ def precisions(graph: Graph) -> dict[str, dict[str, int]]:
 
 
 def computing(graph: Graph) -> Iterator[Op]:
-    """Ops that become code: those in the regions of a lowered graph."""
+    """Ops that become code: those in the fusions of a lowered graph."""
     for op in graph.ops:
         if isinstance(op, Fused):
             yield from computing(op.body)

@@ -28,7 +28,7 @@ def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Targ
     scheduled: list[Graph] = []
 
     def observe(stage: str, lowered: Graph) -> None:
-        if stage == "chain":
+        if stage == "fuse-chains":
             scheduled.append(lowered.clone())
 
     lower(graph if batch is None else graph.at(batch), target, threads, observe)
@@ -37,8 +37,8 @@ def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Targ
     names = [f"kernel_{i}" for i in range(len(kernels))]
     all_results.set_outputs([op.out for op in kernels], names)
     for op in kernels:
-        op.view = False
-    model = build([(batch, resume(all_results, "chain", target, threads))], target, threads)
+        op.alias = False
+    model = build([(batch, resume(all_results, "fuse-chains", target, threads))], target, threads)
     results = model(*arrays)
     if len(kernels) == 1:
         results = (results,)

@@ -1,15 +1,4 @@
-"""lower: a graph of nn operators becomes a sequence of kernels with their places in memory. The whole way, from top to bottom.
-
-    prepare    the preset `default`: batch norms folded, constants computed, dead code gone
-    legalize   only operators that have kernels
-    fuse       each operator and the elementwise ops behind it in one region
-    layout     maps blocked by the vector width, packs where plain and blocked meet
-    schedule   a kernel template and its parameters for each region
-    views      concats and slices of channels that need no kernel, as their operands lie where they have them
-    absorb     other gathers of channels in the kernels that read them
-    chain      neighbouring regions in one kernel, where that is faster
-    bands      each thread's rows of a map together, where threads divide rows
-    plan       a place in the arena for each result
+"""The stages of lowering, one list for each kind of target: a graph of nn operators becomes a sequence of kernels with their places in memory.
 
 Every stage gives a graph that can be printed, parsed in a fresh process, and resumed to the same bits.
 """
@@ -19,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ..ir.errors import TersorError
+from ..ir.errors import TersorError, UnsupportedError
 from ..ir.graph import Graph
 from ..ir.verify import verify
 from ..passes import transform
-from .lowering.alias_concats import views
-from .lowering.apply_metaschedule import schedule_or_found
-from .lowering.assign_layouts import layout
-from .lowering.fuse_chains import chain
-from .lowering.fuse_epilogues import fuse
-from .lowering.fuse_gathers import absorb
+from .lowering.alias_concats import alias_concats
+from .lowering.apply_metaschedule import select_with_metaschedule
+from .lowering.assign_layouts import assign_layouts
+from .lowering.fuse_chains import fuse_chains
+from .lowering.fuse_epilogues import fuse_epilogues
+from .lowering.fuse_gathers import fuse_gathers
 from .lowering.legalize import legalize
-from .lowering.partition_rows import bands
-from .lowering.plan_memory import plan
+from .lowering.partition_rows import partition_rows
+from .lowering.plan_memory import plan_memory
 from .lowering.select_kernels import WINOGRAD
 from .target import Target
 from .tuned.database import Tuned, find
@@ -39,18 +28,40 @@ from .tuned.database import Tuned, find
 Stage = Callable[[Graph, Target, int], Graph]
 Observer = Callable[[str, Graph], None]
 
-STAGES: dict[str, Stage] = {
+#: x86-64 and 64-bit ARM.
+CPU_STAGES: dict[str, Stage] = {
+    # batch norms folded, constants computed, dead code gone: the preset `default`
     "prepare": lambda graph, target, threads: transform(graph, "default"),
+    # only operators that have kernels are left
     "legalize": lambda graph, target, threads: legalize(graph, target),
-    "fuse": lambda graph, target, threads: fuse(graph),
-    "layout": lambda graph, target, threads: layout(graph, target.lanes),
-    "schedule": schedule_or_found,
-    "views": views,
-    "absorb": absorb,
-    "chain": chain,
-    "bands": bands,
-    "plan": plan,
+    # before layouts are assigned, since an epilogue has the layout of its anchor
+    "fuse-epilogues": lambda graph, target, threads: fuse_epilogues(graph),
+    # feature maps blocked by the vector width; packs where plain and blocked meet
+    "assign-layouts": lambda graph, target, threads: assign_layouts(graph, target.lanes),
+    # the stages that follow ask the chosen templates what they can address
+    "select-kernels": select_with_metaschedule,
+    # concats and slices that share memory with their operands need no kernel
+    "alias-concats": alias_concats,
+    # what had to stay a gather goes into the kernels that read it
+    "fuse-gathers": fuse_gathers,
+    # neighbouring kernels in one, so that the map between them stays in cache; those with a gather inside are taken
+    "fuse-chains": fuse_chains,
+    # once no more kernels change: each thread's rows of a map together, where producer and consumers agree
+    "partition-rows": partition_rows,
+    # a place in the arena for each result, known when all sizes and strides are
+    "plan-memory": plan_memory,
 }
+#: By kind of target. A kind without stages has no kernels yet.
+PIPELINES: dict[str, dict[str, Stage]] = {"cpu": CPU_STAGES, "opencl": {}}
+
+
+def stages_of(target: Target) -> dict[str, Stage]:
+    """The stages for a target. Raises `UnsupportedError` for a kind of target that has none."""
+    stages = PIPELINES[target.kind]
+    if not stages:
+        able = ", ".join(kind for kind, some in PIPELINES.items() if some)
+        raise UnsupportedError(f"target {target.name!r}: Tersor has no kernels for {target.kind} yet; kinds of target with kernels: {able}")
+    return stages
 
 
 def lower(
@@ -66,7 +77,7 @@ def lower(
 
     tuned, winograd: as for `compile`. until: the last stage to run.
     """
-    names = list(STAGES)
+    names = list(stages_of(target))
     return _run(graph, names[: names.index(until) + 1] if until else names, target, threads, observe, tuned, winograd)
 
 
@@ -79,9 +90,9 @@ def resume(
     tuned: Tuned = None,
     winograd: int = WINOGRAD,
 ) -> Graph:
-    """Continue with the stages behind `stage`, from a graph as it was after that one. Target and threads must be those of its beginning."""
-    names = list(STAGES)
-    if stage not in STAGES:
+    """Continue with the stages after `stage`, from a graph as it was after that one. Target and threads must be those of its beginning."""
+    names = list(stages_of(target))
+    if stage not in names:
         raise TersorError(f"unknown stage {stage!r}; stages: {', '.join(names)}")
     return _run(graph, names[names.index(stage) + 1 :], target, threads, observe, tuned, winograd)
 
@@ -89,7 +100,10 @@ def resume(
 def _run(graph: Graph, stages: list[str], target: Target, threads: int, observe: Observer | None, tuned: Tuned, winograd: int) -> Graph:
     graph = graph.clone()
     database = find(tuned, target)
-    run = STAGES | {"schedule": partial(schedule_or_found, tuned=database, winograd=winograd), "chain": partial(chain, tuned=database)}
+    run = stages_of(target) | {
+        "select-kernels": partial(select_with_metaschedule, tuned=database, winograd=winograd),
+        "fuse-chains": partial(fuse_chains, tuned=database),
+    }
     for name in stages:
         graph = run[name](graph, target, threads)
         verify(graph, constants=False)

@@ -19,12 +19,13 @@ X86_FEATURES |= {"sse4.2": "sse4_2", "bmi": "bmi1", "lzcnt": "abm", "avxvnni": "
 ARM_FEATURES = {name: name for name in ("i8mm", "bf16", "sve", "sve2")}
 ARM_FEATURES |= {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm", "rdm": "asimdrdm"}
 ARM_FEATURES |= {"lse": "atomics", "rcpc": "lrcpc", "jsconv": "jscvt", "complxnum": "fcma"}
-KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72"
+KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72, opencl"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register; `features` are named as in /proc/cpuinfo."""
+    """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register; `features` are named as in
+    /proc/cpuinfo. kind: which list of `pipelines.PIPELINES` lowers for it."""
 
     name: str
     triple: str
@@ -35,6 +36,7 @@ class Target:
     l1: int = 32 << 10
     l2: int = 512 << 10
     cores: int = 1
+    kind: str = "cpu"
 
     @property
     def masks(self) -> bool:
@@ -60,6 +62,8 @@ def resolve(target: str | Target) -> Target:
         return _host() if not cpu else _x86(target, cpu)
     if kind == "arm64":
         return _arm64(target, cpu or "cortex-a72")
+    if target == "opencl":
+        return Target(target, "", "", (), 0, 0, kind="opencl")
     raise TersorError(f"unknown target {target!r}; valid: {KINDS}")
 
 

@@ -125,7 +125,7 @@ def depthwise() -> Iterator[Layer]:
 
 
 def others() -> Iterator[Layer]:
-    """Strided, grouped, dilated, large and odd convolutions; dense layers and pools, which are bound by memory."""
+    """AsStrided, grouped, dilated, large and odd convolutions; dense layers and pools, which are bound by memory."""
     yield Layer("strided", 256, 512, 56, 1, 2)
     yield Layer("strided", 64, 128, 56, 3, 2)
     yield Layer("strided", 256, 512, 14, 3, 2)

@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def normalized(pixels: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Pixels of mean 0.5 and std 0.5, (1, 3, H, W), with other statistics per channel."""
+    """PadCrop of mean 0.5 and std 0.5, (1, 3, H, W), with other statistics per channel."""
     mean, std = (np.array(s, np.float64)[:, None, None] for s in statistics)
     return np.ascontiguousarray((0.5 * pixels.astype(np.float64) + 0.5 - mean) / std, np.float32)
 

@@ -1,8 +1,8 @@
-"""What the cost model loses against tuned choices: per region from the database, and for whole networks measured here.
+"""What the cost model loses against tuned choices: per fusion from the database, and for whole networks measured here.
 
     python -m tersor.bench.tuning [--networks resnet18 vgg16] [--threads 1 2] [--twice resnet50] [--db FILE] [--out bench/results] [--name tuning]
 
-Without --db the shipped database is used; regions that it does not have are named. Whole networks are compiled with the database and with the
+Without --db the shipped database is used; fusions that it does not have are named. Whole networks are compiled with the database and with the
 cost model alone, and called in turns. Networks after --twice are tuned twice from nothing: how long that takes, and whether it agrees with itself.
 """
 
@@ -30,9 +30,9 @@ ALLOWED = 0.15
 
 
 def measure(name: str, threads: int, db: Path | None, rounds: int) -> dict[str, Any]:
-    """One network: loss of its regions, and times of whole calls in ms with both ways of choosing."""
+    """One network: loss of its fusions, and times of whole calls in ms with both ways of choosing."""
     graph = traced(name)
-    regions = compare(graph, threads=threads, db=db)
+    fusions = compare(graph, threads=threads, db=db)
     models = {"tuned": tersor.compile(graph, threads=threads, tuned=db), "model": tersor.compile(graph, threads=threads, tuned=False)}
     x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
     times: dict[str, list[float]] = {key: [] for key in models}
@@ -50,9 +50,9 @@ def measure(name: str, threads: int, db: Path | None, rounds: int) -> dict[str, 
         "median_ms": median,
         "loss": float(np.median(ratios)) - 1,
         "loss_quartiles": [float(np.quantile(ratios, q)) - 1 for q in (0.25, 0.75)],
-        "regions_loss": regions.loss,
-        "regions": json.loads(regions.to_json())["rows"],
-        "unknown": [r.key for r in regions.rows if r.tuned_ms is None or r.model_ms is None],
+        "regions_loss": fusions.loss,
+        "fusions": json.loads(fusions.to_json())["rows"],
+        "unknown": [r.key for r in fusions.rows if r.tuned_ms is None or r.model_ms is None],
     }
 
 
@@ -68,7 +68,7 @@ def twice(name: str, threads: int) -> dict[str, Any]:
         "network": name,
         "threads": threads,
         "seconds": [first.seconds, second.seconds],
-        "regions": len(timed),
+        "fusions": len(timed),
         "same": sum((a.template, a.params) == (b.template, b.params) for _, a, b, _ in timed),
         "cost": sum(n * other.ms for n, _, _, other in timed) / sum(n * a.ms for n, a, _, _ in timed) - 1,
     }
@@ -85,13 +85,13 @@ def main() -> None:
     parser.add_argument("--name", default="tuning", help="of the file that is written, without .json")
     args = parser.parse_args()
     rows = []
-    print(f"{'network':14} threads   model, ms   tuned, ms    loss   of the regions, cold    worst region")
+    print(f"{'network':14} threads   model, ms   tuned, ms    loss   of the fusions, cold    worst fusion")
     for name in args.networks:
         for threads in args.threads:
             row = measure(name, threads, args.db, args.rounds)
             rows.append(row)
             ms = row["median_ms"]
-            known = [r for r in row["regions"] if r["loss"] is not None]
+            known = [r for r in row["fusions"] if r["loss"] is not None]
             worst = max(known, key=lambda r: r["loss"]) if known else {"loss": 0.0, "key": "none measured"}
             print(
                 f"{name:14} {threads:7} {ms['model']:11.3f} {ms['tuned']:11.3f} {row['loss']:7.1%} {row['regions_loss']:14.1%}"
@@ -105,7 +105,7 @@ def main() -> None:
     again = [twice(name, max(args.threads)) for name in args.twice]
     for t in again:
         print(
-            f"{t['network']} twice: {t['seconds'][0]:.0f} and {t['seconds'][1]:.0f} s, {t['same']} of {t['regions']} the same, {t['cost']:.1%} more"
+            f"{t['network']} twice: {t['seconds'][0]:.0f} and {t['seconds'][1]:.0f} s, {t['same']} of {t['fusions']} the same, {t['cost']:.1%} more"
         )
     args.out.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "allowed": ALLOWED, "rows": rows, "twice": again}

@@ -12,7 +12,7 @@ def tables(report: dict[str, Any]) -> list[str]:
         f"Whole calls in turns, medians, in brackets the quartiles; kernels: their cold times while tuned, summed. {m['processor']}, {m['date']}, "
         f"commit {m['commit'] or 'unknown'}. A loss below 0 is a gain.",
         "",
-        "| network | threads | by the model, ms | tuned, ms | loss | loss of the kernels | regions not in the database |",
+        "| network | threads | by the model, ms | tuned, ms | loss | loss of the kernels | fusions not in the database |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for r in report["rows"]:
@@ -25,7 +25,7 @@ def tables(report: dict[str, Any]) -> list[str]:
         lines += [
             "",
             f"{r['network']} tuned twice from nothing, {r['threads']} thread{'s' if r['threads'] > 1 else ''}: {first:.0f} and {second:.0f} s. "
-            f"{r['same']} of {r['regions']} regions got the same choice both times; by the first run's times, the second's choices cost "
+            f"{r['same']} of {r['fusions']} fusions got the same choice both times; by the first run's times, the second's choices cost "
             f"{r['cost']:.1%} more.",
         ]
     return lines

@@ -18,8 +18,8 @@ import torch
 import tvm
 
 from tersor.backend.emit.module import Emitter
-from tersor.backend.lowering.select_kernels import schedule
-from tersor.backend.pipelines import STAGES, lower, resume
+from tersor.backend.lowering.select_kernels import select_kernels
+from tersor.backend.pipelines import CPU_STAGES, lower, resume
 from tersor.backend.runtime.artifact import Step
 from tersor.backend.runtime.native import runtime
 from tersor.backend.target import resolve
@@ -64,7 +64,7 @@ def arrays_for(graph: Graph, seed: int = 0) -> list[np.ndarray]:
 def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = True) -> Graph:
     """The graph after every stage up to `plan`. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
     facts, graph = resolve(target), graph.clone()
-    for name, stage in (STAGES | {"schedule": schedule}).items():
+    for name, stage in (CPU_STAGES | {"select-kernels": select_kernels}).items():
         if name not in ("prepare", *(() if legal else ("legalize",))):
             graph = stage(graph, facts, threads)
     return graph
@@ -80,7 +80,7 @@ def resumes(graph: Graph, *stages: str, threads: int = 1) -> dict[str, Graph]:
             save(seen[stage], Path(folder) / "stage.mlir", Path(folder) / "stage.safetensors")
             again = load(Path(folder) / "stage.mlir", Path(folder) / "stage.safetensors")
             assert str(again) == str(seen[stage])
-            assert str(resume(again, stage, target, threads)) == str(seen["plan"])
+            assert str(resume(again, stage, target, threads)) == str(seen["plan-memory"])
     return seen
 
 

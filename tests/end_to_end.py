@@ -44,7 +44,9 @@ def check(
     assert bool(said) == static == (not graph.batched), [str(w.message) for w in said]
     round_trip(graph)
     sizes = None if static else list(batches)
-    exe = tersor.compile(graph, target=target, threads=threads, batch=sizes, observe=lambda stage, g: round_trip(g) if stage == "plan" else None)
+    exe = tersor.compile(
+        graph, target=target, threads=threads, batch=sizes, observe=lambda stage, g: round_trip(g) if stage == "plan-memory" else None
+    )
     exact = copy.deepcopy(module).double()
     for given in [inputs] if static else [with_batch(inputs, batch, seed=batch) for batch in batches]:
         compare(exe(*given), eager(exact, given), limit)

@@ -12,7 +12,7 @@ import numpy as np
 from tersor.backend.kernels.template import template_named
 from tersor.backend.lowering.plan_memory import SLACK, arena_size
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import ALIGN, Region
+from tersor.backend.tile.fusion import ALIGN, Fusion
 from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
@@ -42,14 +42,14 @@ def execute(graph: Graph, threads: int = 1) -> int:
         for v in op.args:
             for at, size, writer in place.get(v, ()):
                 assert (owner[at : at + size] == writer).all(), f"op {i} reads %{v.name}, whose bytes were overwritten"
-        if op.view:
+        if op.alias:
             place[op.out] = seen_through(op, place)
         elif op.out in outputs:
             assert op.offset == -1, "an output lies in the caller's memory"
         else:
             assert op.offset >= 0 and op.offset % ALIGN == 0
             # beside others it writes its channels alone, else what lies behind them too
-            results = pieces(op, live=op.lane >= 0)
+            results = pieces(op, live=op.lane_offset >= 0)
             # the kernel may write scratch before it has read everything, and results while it reads
             assert all(disjoint(part, result) for v in op.args if v in place for part in place[v] for result in results), (
                 f"op {i} overwrites its operand"
@@ -58,12 +58,12 @@ def execute(graph: Graph, threads: int = 1) -> int:
             for at, size in results:
                 owner[at : at + size] = i
                 assert at + size + SLACK <= len(owner)
-            count, whole = op.parts
+            count, whole = op.spans
             # what lies in two blocks is loaded from two, though the last one may have nothing in the second
-            assert all(op.offset + j * op.apart + whole <= len(owner) for j in range(count))
+            assert all(op.offset + j * op.stride + whole <= len(owner) for j in range(count))
             place[op.out] = [(at, size, i) for at, size in results]
         if op.scratch >= 0:
-            size = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
+            size = template_named(op.template, Fusion(op).anchor).scratch(Fusion(op), target, op.params, threads)
             for v in (*op.args, op.out):
                 if v in place:
                     assert all(disjoint(part, (op.scratch, size)) for part in place[v]), f"the scratch of op {i} lies in %{v.name}"
@@ -83,14 +83,14 @@ def seen_through(op: Fused, place: dict[Value, list[tuple[int, int, int]]]) -> l
 
 
 def pieces(op: Fused, live: bool) -> list[tuple[int, int]]:
-    """Where a result lies in one piece, in bands, or in images that do not follow each other: (first, bytes), of all blocks or of `live` channels."""
-    count = op.bands if op.bands > 1 else op.out.shape[0] if op.apart else 1
+    """Where a result lies in one piece, in partitions, or in images that do not follow each other: (first, bytes), of all blocks or of `live` channels."""
+    count = op.partitions if op.partitions > 1 else op.out.shape[0] if op.stride else 1
     layout, size = op.out.type.layout, op.out.type.nbytes // count
     if layout is None:
         return [(op.offset, size)]
-    images = op.out.shape[0] if count == 1 or op.bands > 1 else 1
+    images = op.out.shape[0] if count == 1 or op.partitions > 1 else 1
     channel = size // (images * op.out.shape[1] * op.out.shape[-1])
-    starts = [op.offset + i * op.apart + j * (size // images) + max(op.lane, 0) * channel for i in range(count) for j in range(images)]
+    starts = [op.offset + i * op.stride + j * (size // images) + max(op.lane_offset, 0) * channel for i in range(count) for j in range(images)]
     return [(at, layout.channels * channel if live else size // images) for at in starts]
 
 

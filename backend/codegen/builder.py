@@ -15,7 +15,7 @@ from tvm.ir import PointerType, PrimType, StringImm
 from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
 from tvm.target.codegen import llvm_version_major
 
-from .phases import Part, sequence, split
+from .phases import Phase, sequence, split
 
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
 Expr = Any
@@ -53,20 +53,20 @@ class Buffer:
 class Builder:
     """Collects the statements of one function.
 
-    team: the threads that share out its parallel loops, each of which becomes a part (`function`); with 1, TVM launches threads for them.
+    team: the threads that share out its parallel loops, each of which becomes a phase (`function`); with 1, TVM launches threads for them.
     """
 
     name: str
     params: list[Any] = field(default_factory=list)
     team: int = 1
     worker: Any = field(default_factory=lambda: t.Var("worker", "int32"))
-    #: How many parts `function` found; None where loops launch threads by themselves.
-    parts: int | None = field(default=None, init=False)
+    #: How many phases `function` found; None where loops launch threads by themselves.
+    phases: int | None = field(default=None, init=False)
     _stack: list[list[Any]] = field(default_factory=lambda: [[]])
     _count: int = 0
     _values: dict[int, Any] = field(default_factory=dict)
     #: Arrays on the stack, and whether they live as long as the function does.
-    _own: dict[Any, bool] = field(default_factory=dict)
+    _private: dict[Any, bool] = field(default_factory=dict)
     #: Loops around the present place that do not begin at 0.
     _shifted: int = 0
     #: Functions in LLVM IR that are called.
@@ -90,7 +90,7 @@ class Builder:
         self._count += 1
         raw = t.decl_buffer((size,), dtype, f"local{self._count}", scope="")
         self.emit(t.AllocBuffer(raw))
-        self._own[raw] = len(self._stack) == 1
+        self._private[raw] = len(self._stack) == 1
         return Buffer(raw, dtype)
 
     # -- statements ----------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Builder:
             with self.loop(name, start, start + each if count % self.team == 0 else t.min(start + each, count)) as var:
                 yield var
         if body := self._stack.pop():
-            self._stack[0].append(Part(body))
+            self._stack[0].append(Phase(body))
 
     @contextlib.contextmanager
     def range(self, name: str, lo: int, hi: int, kind: str = "serial") -> Iterator[Any]:
@@ -208,11 +208,11 @@ class Builder:
         align = () if llvm_version_major() >= 22 else (int32(4),)
         self.emit(t.Evaluate(t.call_llvm_intrin("void", f"llvm.masked.store.v{lanes}f32.p0", value, address, *align, mask)))
 
-    def prefetch(self, buffer: Buffer, index: Expr, write: bool = False, later: bool = False) -> None:
+    def prefetch(self, buffer: Buffer, index: Expr, write: bool = False, locality: str = "L1") -> None:
         """Ask for the cache line of an element to be read (or written) soon. later: not before much else is read, which the first-level cache is
         left to: into the second."""
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
-        locality = 2 if later else 3
+        locality = {"L1": 3, "L2": 2}[locality]
         self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(locality), int32(1))))
 
     def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
@@ -225,17 +225,17 @@ class Builder:
     def function(self) -> Any:
         """The PrimFunc. It returns 0: a callee that holds a parallel loop must return an int32.
 
-        With a team, it takes the number of a part and that of a thread behind the pointers, and does that thread's share of that part. A part is
-        a parallel loop, or what stands between two of them and stores to memory, which is the first thread's. Threads have to meet between parts.
+        With a team, it takes the number of a phase and that of a thread behind the pointers, and does that thread's share of that phase. A phase is
+        a parallel loop, or what stands between two of them and stores to memory, which is the first thread's. Threads have to meet between phases.
         """
         body, params = self._stack[0], self.params
         if self.team > 1:
-            part = t.Var("part", "int32")
+            phase = t.Var("phase", "int32")
             try:
-                body, self.parts = split(body, self._own, part, self.worker, self.team)
+                body, self.phases = split(body, self._private, phase, self.worker, self.team)
             except ValueError as error:
                 raise ValueError(f"{self.name}: {error}") from None
-            params = [*params, part, self.worker]
+            params = [*params, phase, self.worker]
         whole = sequence([*body, t.Return(t.IntImm("int32", 0))])
         for code in self._foreign.values():
             whole = t.AttrStmt(int32(0), "pragma_import_llvm", StringImm(code), whole)

@@ -12,30 +12,30 @@ from tvm import tirx as t
 from ...ir.op import Value
 from ...ir.ops import Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh
 from ..target import Target
-from ..tile.fusion import Region, operand_kind
+from ..tile.fusion import Fusion, operand_kind
 from .builder import Buffer, Builder, Expr, const, ramp, splat
 from .prefetch import NextWeights
 from .shuffles import shuffle
 from .tir_math import TirMath
 
 #: Elementwise operators of many instructions.
-SLOW = (Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh)
+TRANSCENDENTAL = (Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh)
 
 
 @dataclass
-class Kernel:
-    """A kernel under construction. `args` are the buffers of the region's arguments (constants as the template packed them). following: what a
-    template with `fetches = True` asks for while it multiplies, see `following`."""
+class KernelBuilder:
+    """A kernel under construction. `args` are the buffers of the fusion's arguments (constants as the template packed them). next_weights: what a
+    template with `prefetches_next_weights = True` asks for while it multiplies, see `emit.next_weights`."""
 
     b: Builder
-    region: Region
+    fusion: Fusion
     params: dict[str, Any]
     target: Target
     threads: int
     args: dict[Value, Buffer]
     out: Buffer
     scratch: Buffer | None = None
-    following: NextWeights | None = None
+    next_weights: NextWeights | None = None
     math: TirMath = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,10 +43,10 @@ class Kernel:
 
     @property
     def anchor(self) -> Any:
-        return self.region.anchor
+        return self.fusion.anchor
 
     def finish(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> None:
-        """Run the tail on an accumulator and store it.
+        """Run the epilogue on an accumulator and store it.
 
         offset: flat element of the result's first lane; channel: its channel (blocked: block * lanes; plain: index along
         the last axis, None when the lanes do not run along it); image: its batch index.
@@ -58,11 +58,11 @@ class Kernel:
 
         Where others write to channel blocks of the result too, a block's lanes lie in up to two of them, and those of its channels alone are written.
         """
-        lane = self.region.lane
+        lane = self.fusion.lane_offset
         if lane < 0:
             self.b.store(self.out, offset, value, lanes)
             return
-        layout = self.region.out.layout
+        layout = self.fusion.out.layout
         assert layout is not None
         live = t.min(layout.channels - channel, lanes)
         self.b.store_lanes(self.out, offset + lane, value, (0, t.min(live, lanes - lane)), lanes)
@@ -71,7 +71,7 @@ class Kernel:
 
     def get(self, offset: Expr, lanes: int) -> Expr:
         """What was `put` there."""
-        lane = self.region.lane
+        lane = self.fusion.lane_offset
         here = self.b.load(self.out, offset + max(lane, 0), lanes)
         if lane <= 0:
             return here
@@ -80,16 +80,16 @@ class Kernel:
 
     def _next_block(self, offset: Expr, lanes: int) -> Expr:
         """Where lane 0 would lie of a vector whose lanes from `lanes - lane` on lie in the next block."""
-        rows = self.region.map_rows(self.region.result)
-        return offset + (rows.rows * rows.floats - lanes + self.region.lane)
+        rows = self.fusion.map_rows(self.fusion.result)
+        return offset + (rows.rows * rows.elements - lanes + self.fusion.lane_offset)
 
     def finish_rows(self, rows: int, value: Callable[[int], Expr], offset: Expr, step: int, channel: Expr, image: Expr, lanes: int) -> None:
         """`finish` for `rows` accumulators whose results lie `step` elements apart.
 
-        A tail with exponentials is long: written out for every row of a tile, its intermediate values spill. It runs in a loop
+        An epilogue with exponentials is long: written out for every row of a tile, its intermediate values spill. It runs in a loop
         instead, over results that were stored raw.
         """
-        if not any(isinstance(op, SLOW) for op in self.region.tail):
+        if not any(isinstance(op, TRANSCENDENTAL) for op in self.fusion.epilogue):
             for i in range(rows):
                 self.finish(value(i), offset + i * step, channel, image, lanes)
             return
@@ -100,17 +100,17 @@ class Kernel:
             self.finish(self.get(at, lanes), at, channel, image, lanes)
 
     def apply(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
-        """The tail alone: the final value of these lanes."""
+        """The epilogue alone: the final value of these lanes."""
         values: dict[Value, Expr] = {self.anchor.out: acc}
-        out = self.region.out
-        for op in self.region.tail:
+        out = self.fusion.out
+        for op in self.fusion.epilogue:
             xs = []
             for v in op.operands:
                 if v not in values:
                     values[v] = self._read(v, operand_kind(v.type, out), offset, channel, image, lanes)
                 xs.append(values[v])
             values[op.out] = self.b.value(op.f(self.math, *xs))  # type: ignore[attr-defined]
-        return values[self.region.result]
+        return values[self.fusion.result]
 
     def _read(self, v: Value, kind: str, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
         buffer = self.args[v]
@@ -121,12 +121,12 @@ class Kernel:
         if kind == "channel" and channel is not None:
             return self.b.load(buffer, channel, lanes)
         if kind == "image":
-            return self.b.load(buffer, image * self.region.map_rows(v).apart + channel, lanes)
+            return self.b.load(buffer, image * self.fusion.map_rows(v).stride + channel, lanes)
         return self._gather(v, offset, lanes)
 
     def _gather(self, v: Value, offset: Expr, lanes: int) -> Expr:
         """Any operand that broadcasts, by the coordinates of each lane: right for all, fast for none."""
-        place, shape = ramp(offset, lanes), self.region.out.shape
+        place, shape = ramp(offset, lanes), self.fusion.out.shape
         index = const(0, "int32", lanes)
         for axis, size in enumerate(reversed(v.type.shape)):
             if size > 1:

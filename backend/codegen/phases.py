@@ -1,7 +1,7 @@
-"""A kernel of several threads is split into parts: its outermost parallel loops, and what stands between them.
+"""A kernel of several threads is split into phases: its outermost parallel loops, and what stands between them.
 
-Every thread calls the function for each part, with the number of the part and its own; between parts, threads meet. So parts share nothing but
-memory. Names, and what only goes to arrays of the function's own, is done again in every part that comes behind.
+Every thread calls the function for each phase, with the number of the phase and its own; between phases, threads meet. So phases share nothing but
+memory. Names, and what only goes to arrays of the function's private, is done again in every phase that comes behind.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tvm.tirx.buffer import BufferType
 
 
 @dataclass
-class Part:
+class Phase:
     """Statements in which each thread does its share."""
 
     body: list[Any]
 
 
-def split(statements: Sequence[Any], own: Mapping[Any, bool], part: Any, worker: Any, team: int) -> tuple[list[Any], int]:
-    """The statements of a function of `part` and `worker`, and how many parts they are. What is no `Part` and stores to memory is the first thread's.
+def split(statements: Sequence[Any], private: Mapping[Any, bool], phase: Any, worker: Any, team: int) -> tuple[list[Any], int]:
+    """The statements of a function of `phase` and `worker`, and how many phases they are. What is no `Phase` and stores to memory is the first thread's.
 
-    own: arrays of the function, and whether they live as long as it does. Raises `ValueError` for a statement that stores both to such an array
-    and to memory, which no order of parts can do for every thread.
+    private: arrays of the function, and whether they live as long as it does. Raises `ValueError` for a statement that stores both to such an array
+    and to memory, which no order of phases can do for every thread.
     """
-    if not any(isinstance(stmt, Part) for stmt in statements):
+    if not any(isinstance(stmt, Phase) for stmt in statements):
         return _first_threads(statements, worker)
     result: list[Any] = []
     alone: list[Any] = []
@@ -37,7 +37,7 @@ def split(statements: Sequence[Any], own: Mapping[Any, bool], part: Any, worker:
     def add(body: list[Any], *conditions: Any) -> None:
         nonlocal count
         if body:
-            result.append(t.IfThenElse(t.all(t.EQ(part, count), *conditions), sequence(body), None))
+            result.append(t.IfThenElse(t.all(t.EQ(phase, count), *conditions), sequence(body), None))
             count += 1
 
     def end() -> None:
@@ -45,18 +45,18 @@ def split(statements: Sequence[Any], own: Mapping[Any, bool], part: Any, worker:
         alone.clear()
 
     for stmt in statements:
-        if isinstance(stmt, Part):
+        if isinstance(stmt, Phase):
             end()
             # conditions tell TVM's analyzer what the thread's number may be
             add(stmt.body, worker >= 0, worker < team)
             continue
-        to = {own.get(buffer) for buffer in stored(stmt)}
+        to = {private.get(buffer) for buffer in stored(stmt)}
         if None not in to:
-            if alone and _reads_memory(stmt, own):
+            if alone and _reads_memory(stmt, private):
                 end()
-            result.append(stmt if isinstance(stmt, (t.Bind, t.DeclBuffer, t.AllocBuffer)) else t.IfThenElse(part >= count, stmt, None))
+            result.append(stmt if isinstance(stmt, (t.Bind, t.DeclBuffer, t.AllocBuffer)) else t.IfThenElse(phase >= count, stmt, None))
         elif True in to:
-            raise ValueError("a statement between parallel loops stores both to memory and to an array of its own: part it")
+            raise ValueError("a statement between parallel loops stores both to memory and to an array of its private: phase it")
         else:
             alone.append(stmt)
     end()
@@ -64,14 +64,14 @@ def split(statements: Sequence[Any], own: Mapping[Any, bool], part: Any, worker:
 
 
 def _first_threads(statements: Sequence[Any], worker: Any) -> tuple[list[Any], int]:
-    """A function without parallel loops: one part, if any."""
+    """A function without parallel loops: one phase, if any."""
     pointers = [stmt for stmt in statements if isinstance(stmt, t.DeclBuffer)]
     rest = [stmt for stmt in statements if not isinstance(stmt, t.DeclBuffer)]
     return ([*pointers, t.IfThenElse(t.EQ(worker, 0), sequence(rest), None)], 1) if rest else (pointers, 0)
 
 
 def stored(stmt: Any) -> Iterator[Any]:
-    """The buffers that a statement stores to; None for a call, which may store anywhere."""
+    """The buffers that a statement stores to; None for a call, which may store unaligned_inputs."""
     if isinstance(stmt, t.BufferStore):
         yield stmt.buffer
     elif isinstance(stmt, t.Evaluate):
@@ -87,10 +87,10 @@ def stored(stmt: Any) -> Iterator[Any]:
         yield from stored(stmt.body)
 
 
-def _reads_memory(stmt: Any, own: Mapping[Any, bool]) -> bool:
+def _reads_memory(stmt: Any, private: Mapping[Any, bool]) -> bool:
     """Whether a statement names a buffer that is not an array of the function."""
     found = analysis.undefined_vars(stmt.value if isinstance(stmt, t.Bind) else stmt, [])
-    return any(isinstance(v.ty, BufferType) and v not in own for v in found)
+    return any(isinstance(v.ty, BufferType) and v not in private for v in found)
 
 
 def sequence(stmts: Sequence[Any]) -> Any:

@@ -15,7 +15,7 @@ PACE = 24 * LINE
 
 
 @dataclass(frozen=True)
-class Ahead:
+class Prefetch:
     """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others: to read, or to write; later: see
     `Builder.prefetch`."""
 
@@ -23,7 +23,7 @@ class Ahead:
     at: Expr
     lines: int
     write: bool = False
-    later: bool = False
+    locality: str = "L1"
 
 
 class NextWeights:
@@ -32,32 +32,32 @@ class NextWeights:
     macs: what the present kernel multiplies, on all threads.
     """
 
-    def __init__(self, b: Builder, weights: Buffer, floats: int, macs: int):
+    def __init__(self, b: Builder, weights: Buffer, elements: int, macs: int):
         self._b, self._weights = b, weights
-        self._lines, self._macs = floats // LINE, max(macs, 1)
+        self._lines, self._macs = elements // LINE, max(macs, 1)
         self._at = b.local(1, "int32")
         each = -(-self._lines // b.team) * LINE
         b.store(self._at, 0, int32(0) if b.team == 1 else b.worker * each)
 
     def ask(self, macs: int) -> None:
-        """A share for so many multiply-adds in vectors, no more than memory gives meanwhile."""
+        """A share for so many multiply-adds in vectors, no more than memory gives on_block."""
         lines = min(-(-self._lines * macs // self._macs), macs // PACE, self._lines)
         if lines == 0:
             return
         at = self._b.let("next", t.min(self._b.load(self._at, 0), (self._lines - lines) * LINE))
         for line in range(lines):
-            self._b.prefetch(self._weights, at + line * LINE, later=True)
+            self._b.prefetch(self._weights, at + line * LINE, locality="L2")
         self._b.store(self._at, 0, at + lines * LINE)
 
 
-def ahead(b: Builder, w: Buffer, start: Expr, floats: int, tile: Expr, tiles: int) -> Ahead | None:
-    """One tile's share of asking for `floats` weights from `start` on: all `tiles` that read the present panel fetch the next one between them.
+def shared_prefetch(b: Builder, w: Buffer, start: Expr, elements: int, tile: Expr, tiles: int) -> Prefetch | None:
+    """One tile's share of asking for `elements` weights from `start` on: all `tiles` that read the present panel fetch the next one between them.
 
     Weights of a whole network do not stay in the caches, and the first tile of a panel alone would wait for memory. With more tiles than
     lines there is time enough, and nothing is fetched.
     """
-    lines = -(-floats // LINE)
+    lines = -(-elements // LINE)
     if tiles > lines:
         return None
     share = -(-lines // tiles)
-    return Ahead(w, b.let("ahead", start + tile * (share * LINE)), share, later=tiles > 1)
+    return Prefetch(w, b.let("ahead", start + tile * (share * LINE)), share, locality="L2" if tiles > 1 else "L1")

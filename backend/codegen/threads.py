@@ -1,7 +1,7 @@
-"""A team: the threads of one call, launched once. They go through the kernels together and meet behind each part of one.
+"""A team: the threads of one call, launched once. They go through the kernels together and meet behind each phase of one.
 
-TVM's launch hands a kernel to each thread and waits until all are done; threads that meet only read one cache line of each other. A part is a
-function of the thread's number (`Builder.function`), so the same kernels can also be launched part by part.
+TVM's launch hands a kernel to each thread and waits until all are done; threads that meet only read one cache line of each other. A phase is a
+function of the thread's number (`Builder.function`), so the same kernels can also be launched phase by phase.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .builder import const, int32
 from .phases import sequence
 
 #: Bytes between the counters of two threads: no line is shared, nor one that the hardware fetches along.
-APART = 128
+COUNTER_STRIDE = 128
 #: How often a thread looks at another's counter, with a pause between, before it lets the system run somebody else.
-LOOKS = 2048
+SPINS = 2048
 
 _PAUSE = {"x86_64": "pause", "aarch64": "yield"}
 
@@ -29,7 +29,7 @@ _PAUSE = {"x86_64": "pause", "aarch64": "yield"}
 #: if some other's counter was behind one's own at every look.
 _ATOMICS = """
 define i32 @tersor_arrive(ptr %counters, i32 %me) {{
-  %place = mul i32 %me, {apart}
+  %place = mul i32 %me, {stride}
   %mine = getelementptr i8, ptr %counters, i32 %place
   %before = load atomic i32, ptr %mine monotonic, align 4
   %now = add i32 %before, 1
@@ -43,7 +43,7 @@ entry:
 look:
   %other = phi i32 [ 0, %entry ], [ %other, %wait ], [ %next, %there ]
   %looks = phi i32 [ 0, %entry ], [ %more, %wait ], [ %looks, %there ]
-  %place = mul i32 %other, {apart}
+  %place = mul i32 %other, {stride}
   %theirs = getelementptr i8, ptr %counters, i32 %place
   %count = load atomic i32, ptr %theirs acquire, align 4
   %ahead = sub i32 %count, %now
@@ -67,20 +67,20 @@ done:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel with its pointers. parts: how many it has; None for one that launches threads by itself."""
+    """A kernel with its pointers. phases: how many it has; None for one that launches threads by itself."""
 
     function: Any
     pointers: Sequence[Any]
-    parts: int | None
+    phases: int | None
 
 
 def counters_size(threads: int) -> int:
     """Bytes of the counters of a team."""
-    return APART * threads if threads > 1 else 0
+    return COUNTER_STRIDE * threads if threads > 1 else 0
 
 
-def meet(target: Target, threads: int) -> Any:
-    """The function `meet(counters, me)`: returns when all threads have called it."""
+def barrier(target: Target, threads: int) -> Any:
+    """The function `barrier(counters, me)`: returns when all threads have called it."""
     counters, me = t.Var("counters", PointerType(PrimType("uint8"), "global")), t.Var("me", "int32")
     now = t.Var("now", "int32")
     late = t.call_extern("int32", "tersor_late", counters, now, int32(threads))
@@ -89,35 +89,35 @@ def meet(target: Target, threads: int) -> Any:
         t.While(late != 0, t.Evaluate(t.call_extern("int32", "sched_yield"))),
         t.Return(int32(0)),
     ]
-    code = _ATOMICS.format(apart=APART, looks=LOOKS, pause=_PAUSE[target.triple.partition("-")[0]])
+    code = _ATOMICS.format(stride=COUNTER_STRIDE, looks=SPINS, pause=_PAUSE[target.triple.partition("-")[0]])
     body = t.AttrStmt(int32(0), "pragma_import_llvm", tir_ir.StringImm(code), sequence(body))
     return t.PrimFunc([counters, me], body, PrimType("int32")).with_attr("s_tir", True)
 
 
-def apart(calls: Sequence[Call], inside: Sequence[Any], threads: int) -> Any:
-    """The statement that runs those calls which are `inside`: each part is launched, and waited for."""
+def launch_each(calls: Sequence[Call], inside: Sequence[Any], threads: int) -> Any:
+    """The statement that runs those calls which are `inside`: each phase is launched, and waited for."""
     body = []
     for call, now in zip(calls, inside):
-        if call.parts is None or threads == 1:
+        if call.phases is None or threads == 1:
             body.append(t.IfThenElse(now, _run(call), None))
             continue
-        part, worker = t.Var("part", "int32"), t.Var("worker", "int32")
-        launch = t.For(worker, int32(0), int32(threads), t.ForKind.PARALLEL, _run(call, part, worker))
-        body.append(t.IfThenElse(now, t.For(part, int32(0), int32(call.parts), t.ForKind.SERIAL, launch), None))
+        phase, worker = t.Var("phase", "int32"), t.Var("worker", "int32")
+        launch = t.For(worker, int32(0), int32(threads), t.ForKind.PARALLEL, _run(call, phase, worker))
+        body.append(t.IfThenElse(now, t.For(phase, int32(0), int32(call.phases), t.ForKind.SERIAL, launch), None))
     return sequence(body or [t.Evaluate(0)])
 
 
-def together(calls: Sequence[Call], inside: Sequence[Any], threads: int, meeting: Any, arena: Any, offset: int) -> Any:
-    """The same by one launch, the threads meeting behind each part. All threads must be there, or those that are wait for ever.
+def launch_once(calls: Sequence[Call], inside: Sequence[Any], threads: int, barrier: Any, arena: Any, offset: int) -> Any:
+    """The same by one launch, the threads barrier behind each phase. All threads must be there, or those that are wait for ever.
 
-    meeting: the function `meet`; its counters lie in the arena, a buffer of bytes, at an offset.
+    barrier: the function `barrier`; its counters lie in the arena, a buffer of bytes, at an offset.
     """
     worker, byte = t.Var("worker", "int32"), t.Var("byte", "int32")
-    wait = _run(Call(meeting, [t.handle_add_byte_offset(arena.data, offset), worker], None))
+    wait = _run(Call(barrier, [t.handle_add_byte_offset(arena.data, offset), worker], None))
     body = []
     for call, now in zip(calls, inside):
-        part = t.Var("part", "int32")
-        each = t.For(part, int32(0), int32(call.parts), t.ForKind.SERIAL, sequence([_run(call, part, worker), wait]))
+        phase = t.Var("phase", "int32")
+        each = t.For(phase, int32(0), int32(call.phases), t.ForKind.SERIAL, sequence([_run(call, phase, worker), wait]))
         body.append(t.IfThenElse(now, each, None))
     reset = t.BufferStore(arena, const(0, "uint8"), [byte + offset])
     return sequence(

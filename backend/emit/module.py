@@ -21,20 +21,21 @@ from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.types import Tensor
 from ..codegen.builder import TIR_DTYPE, Builder
-from ..codegen.threads import Call, apart, counters_size, meet, together
+from ..codegen.kernel_builder import KernelBuilder
+from ..codegen.threads import Call, barrier, counters_size, launch_each, launch_once
 from ..kernels.cpu.dense import Geometry
 from ..kernels.cpu.register_tile import NextWeights
 from ..kernels.template import template_named
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
 from ..target import Target
-from ..tile.fusion import ALIGN, Kernel, Region, root
+from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
-from .next_weights import following
+from .next_weights import next_weights
 
 #: Passes of TVM for what our kernels have none of: blocks, threads of GPUs, their memories and matrix units, small floats, wide indices, conditions
 #: and splits that loops could do without. Each would walk through all code; the time of the third grows with the square of a kernel's stack arrays.
-IDLE = [
+DISABLED_TVM_PASSES = [
     *(f"s_tir.{name}" for name in (
         "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",
         "LowerCrossThreadReduction", "LiftThreadBinding", "UnifyThreadBinding", "InjectVirtualThread", "ThreadSync", "LowerThreadAllreduce",
@@ -51,16 +52,16 @@ class Weights:
     """The blob of all constants, each once, 64-byte aligned."""
 
     size: int = 0
-    _parts: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
+    _arrays: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
 
     def add(self, array: np.ndarray) -> int:
         """Byte offset of the array in the blob."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         key = hashlib.blake2b(data.data, digest_size=16).digest()
-        if key not in self._parts:
-            self._parts[key] = (self.size, data)
+        if key not in self._arrays:
+            self._arrays[key] = (self.size, data)
             self.size += -(-(data.nbytes + ALIGN) // ALIGN) * ALIGN
-        return self._parts[key][0]
+        return self._arrays[key][0]
 
     def blob(self) -> np.ndarray:
         """All bytes; one cache line more than needed behind each array, so that prefetches and straddling loads stay inside.
@@ -70,8 +71,8 @@ class Weights:
         result = np.zeros(self.size + 2 * ALIGN, np.uint8)
         start = -result.ctypes.data % ALIGN
         result = result[start : start + self.size + ALIGN]
-        while self._parts:
-            _, (at, data) = self._parts.popitem()
+        while self._arrays:
+            _, (at, data) = self._arrays.popitem()
             result[at : at + data.nbytes] = data
         return result
 
@@ -85,8 +86,8 @@ class Emitter:
     weights: Weights = field(default_factory=Weights)
     functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)
-    _parts: dict[Any, int | None] = field(default_factory=dict)
-    _meet: Any = field(default_factory=lambda: tir_ir.GlobalVar("meet"))
+    _phases: dict[Any, int | None] = field(default_factory=dict)
+    _barrier: Any = field(default_factory=lambda: tir_ir.GlobalVar("barrier"))
 
     def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
@@ -98,14 +99,14 @@ class Emitter:
         where: dict[Value, Any] = {v: buffer.data for (v, _), buffer in zip(_ports(graph), ports)}
         for v in graph.outputs:
             where[root(v)] = where[v]
-        fetched = following(graph, self.target)
+        fetched = next_weights(graph, self.target)
         fetching: dict[Fused, list[Any]] = {}
         steps: list[Step] = []
         calls: list[Call] = []
         for op in graph.ops:
             if not isinstance(op, Fused):
                 continue
-            if op.view:
+            if op.alias:
                 where[op.out] = _at(arena_port, op.offset)
                 continue
             function, packed = self._kernel(op, fetched.get(op))
@@ -117,16 +118,16 @@ class Emitter:
             if op in fetched:
                 fetching[fetched[op]] = pointers
             if op in fetching:
-                fetching[op].append(_at(weights_port, packed[Geometry(Region(op), self.target).right]))
+                fetching[op].append(_at(weights_port, packed[Geometry(Fusion(op), self.target).right]))
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
-            calls.append(Call(function, pointers, self._parts[function]))
+            calls.append(Call(function, pointers, self._phases[function]))
             steps.append(_step(op, function.name_hint))
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
-        body = apart(calls, inside, self.threads)
-        if self.threads > 1 and calls and all(call.parts is not None for call in calls):
-            self.functions.setdefault(self._meet, meet(self.target, self.threads))
-            body = t.IfThenElse(team != 0, together(calls, inside, self.threads, self._meet, arena_port, arena), body)
+        body = launch_each(calls, inside, self.threads)
+        if self.threads > 1 and calls and all(call.phases is not None for call in calls):
+            self.functions.setdefault(self._barrier, barrier(self.target, self.threads))
+            body = t.IfThenElse(team != 0, launch_once(calls, inside, self.threads, self._barrier, arena_port, arena), body)
         arena += counters_size(self.threads)
         main = t.PrimFunc([*ports, weights_port, arena_port, first, last, team], body)
         self.functions[tir_ir.GlobalVar(name)] = main.with_attr("global_symbol", name).with_attr("s_tir", True)
@@ -141,38 +142,38 @@ class Emitter:
         return where[source]
 
     def _kernel(self, op: Fused, dense: Fused | None) -> tuple[Any, dict[Value, int]]:
-        """The function of a region (shared by regions of the same code), and where its packed constants lie. dense: whose weights it fetches."""
-        region = Region(op)
-        template = template_named(op.template, region.anchor)
-        packed = template.pack(region, self.target, op.params)
+        """The function of a fusion (shared by fusions of the same code), and where its packed constants lie. dense: whose weights it fetches."""
+        fusion = Fusion(op)
+        template = template_named(op.template, fusion.anchor)
+        packed = template.pack(fusion, self.target, op.params)
         key = _key(op, dense)
         if key not in self._kernels:
-            name = f"{_safe(region.anchor.name)}_{len(self._kernels)}"
+            name = f"{_safe(fusion.anchor.name)}_{len(self._kernels)}"
             b = Builder(name, team=self.threads)
             args = {}
             for i, v in enumerate(op.body.inputs):
                 array = packed.get(v)
-                size, dtype = (region.size(v), _dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                size, dtype = (fusion.size(v), _dtype(v.type)) if array is None else (array.size, str(array.dtype))
                 args[v] = b.param(f"a{i}", dtype, size)
-            out = b.param("out", _dtype(op.out.type), region.size(region.result))
-            scratch_bytes = template.scratch(region, self.target, op.params, self.threads)
+            out = b.param("out", _dtype(op.out.type), fusion.size(fusion.result))
+            scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
             scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
-            k = Kernel(b, region, op.params, self.target, self.threads, args, out, scratch)
+            k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
             if dense is not None:
-                floats = Geometry(Region(dense), self.target).packed
-                k.following = NextWeights(b, b.param("following", "float32", floats), floats, op.macs())
+                elements = Geometry(Fusion(dense), self.target).packed
+                k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
             template.emit(k)
             var = tir_ir.GlobalVar(name)
             self._kernels[key] = var
             self.functions[var] = b.function()
-            self._parts[var] = b.parts
+            self._phases[var] = b.phases
         return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
 
     def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:
-        """The kernels of an emitted graph, in the order of its regions, and then its host function `name`."""
-        fetched = following(graph, self.target)
-        used = [self._kernels[_key(op, fetched.get(op))] for op in graph.ops if isinstance(op, Fused) and not op.view]
-        main = [var for var in self.functions if var.name_hint == name or var.same_as(self._meet)]
+        """The kernels of an emitted graph, in the order of its fusions, and then its host function `name`."""
+        fetched = next_weights(graph, self.target)
+        used = [self._kernels[_key(op, fetched.get(op))] for op in graph.ops if isinstance(op, Fused) and not op.alias]
+        main = [var for var in self.functions if var.name_hint == name or var.same_as(self._barrier)]
         return {var: self.functions[var] for var in (*used, *main)}
 
     def mark(self) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -186,7 +187,7 @@ class Emitter:
     def build(self) -> Any:
         """The TVM module, compiled for the target."""
         module = tvm.IRModule(self.functions)
-        with tvm.transform.PassContext(opt_level=3, disabled_pass=IDLE):
+        with tvm.transform.PassContext(opt_level=3, disabled_pass=DISABLED_TVM_PASSES):
             return tvm.compile(module, target=self.target.tvm(self.threads)).mod
 
 
@@ -220,15 +221,15 @@ def _step(op: Fused, kernel: str) -> Step:
 
 
 def kernel_key(op: Fused) -> str:
-    """Equal for regions that become the same code: structure, types, attributes, template and parameters, but not the constants' values."""
+    """Equal for fusions that become the same code: structure, types, attributes, template and parameters, but not the constants' values."""
     number: dict[Value, int] = {}
 
     def describe(v: Value) -> str:
         number.setdefault(v, len(number))
         return f"{number[v]}:{v.type}"
 
-    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.bands}:{op.apart}:{op.lane}"]
-    parts.extend(f"{v.op.bands}:{v.op.apart}" if isinstance(v.op, Fused) else "" for v in op.args)
+    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.partitions}:{op.stride}:{op.lane_offset}"]
+    parts.extend(f"{v.op.partitions}:{v.op.stride}" if isinstance(v.op, Fused) else "" for v in op.args)
     parts.extend(describe(v) for v in op.body.inputs)
     for o in op.body.ops:
         parts.append(f"{o.name}{_attrs(o)}({','.join(describe(v) for v in o.operands)})->{describe(o.out)}")

@@ -8,7 +8,7 @@ from ...ir.graph import Graph
 from ..kernels.cpu.dense import Geometry
 from ..kernels.template import template_named
 from ..target import Target
-from ..tile.fusion import Region
+from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 
 #: Rows that a weight serves in a dense layer which is bound by memory.
@@ -17,19 +17,19 @@ ROWS = 4
 ROOM = 8
 
 
-def following(graph: Graph, target: Target) -> dict[Fused, Fused]:
-    """For each region whose kernel fetches the weights of one behind it: which one. Both have their templates."""
+def next_weights(graph: Graph, target: Target) -> dict[Fused, Fused]:
+    """For each fusion whose kernel fetches the weights of one behind it: which one. Both have their templates."""
     result: dict[Fused, Fused] = {}
     busy: Fused | None = None
     between = 0
     for op in graph.ops:
-        if not isinstance(op, Fused) or op.view:
+        if not isinstance(op, Fused) or op.alias:
             continue
-        anchor = Region(op).anchor
+        anchor = Fusion(op).anchor
         if busy is not None and op.template == "dense" and _streams(op, target):
             result[busy] = op
             busy = None
-        elif getattr(template_named(op.template, anchor), "fetches", False):
+        elif getattr(template_named(op.template, anchor), "prefetches_next_weights", False):
             busy, between = op, 0
         else:
             between += op.out.type.nbytes
@@ -39,5 +39,5 @@ def following(graph: Graph, target: Target) -> dict[Fused, Fused]:
 
 def _streams(op: Fused, target: Target) -> bool:
     """Whether a dense layer reads each weight for few rows, and all its weights stay in the third-level cache."""
-    g = Geometry(Region(op), target)
+    g = Geometry(Fusion(op), target)
     return g.constant and g.m <= ROWS and g.right.type.elem == "f32" and g.right.type.nbytes <= ROOM * target.l2

@@ -12,41 +12,42 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.op import Op, Value
+from ..codegen.kernel_builder import KernelBuilder
 from ..target import Target
-from ..tile.fusion import Kernel, Region
+from ..tile.fusion import Fusion
 
 Params = dict[str, Any]
 
 
 class Template(Protocol):
-    """One way to compute a fused region. It owns its whole bargain: packed constants, scratch, parameters, cost and code.
+    """One way to compute a fused fusion. It owns its whole bargain: packed constants, scratch, parameters, cost and code.
 
-    A template that finds maps in bands (`Region.map_rows`) says so by one more method: `in_bands(region, target, params)` gives lists of
-    arguments, or of the result, of each of which all or none may lie so. One that finds images by `Region.map_rows`, too, so that they need not
-    follow each other, has `images_apart = True`. One that reads some operands element by element only names them by `anywhere(region)`: where such an
+    A template that finds maps in partitions (`Fusion.map_rows`) says so by one more method: `row_partitioned(fusion, target, params)` gives lists of
+    arguments, or of the result, of each of which all or none may lie so. One that finds images by `Fusion.map_rows`, too, so that they need not
+    follow each other, has `strided_batch = True`. One that reads some operands element by element only names them by `unaligned_inputs(fusion)`: where such an
     operand is an input of the model, it may begin at any address, and need not be copied to an aligned one. One that stores blocked results by
-    nothing but `Kernel.finish` and `Kernel.put` says so by `writes_lanes = True`: they may begin inside a channel block, beside those of others.
-    One whose register tiles ask for `Kernel.following` has `fetches = True`.
+    nothing but `KernelBuilder.finish` and `KernelBuilder.put` says so by `masked_stores = True`: they may begin inside a channel block, beside those of others.
+    One whose register tiles ask for `KernelBuilder.next_weights` has `prefetches_next_weights = True`.
     """
 
     name: str
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        """Whether this template can compute the region at all."""
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        """Whether this template can compute the fusion at all."""
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         """Parameter choices worth measuring, the cost model's favourite first."""
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         """Modelled time in cycles of one thread, comparable between templates of one operator."""
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """Constants of the region's arguments in the form the code reads; arguments left out are taken as they are."""
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        """Constants of the fusion's arguments in the form the code reads; arguments left out are taken as they are."""
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         """Bytes of scratch, planned with the activations."""
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         """Write the code."""
 
 
@@ -68,7 +69,7 @@ def kernel(*ops: type[Op]) -> Callable[[type], type]:
 
 
 def chain_kernel(cls: type) -> type:
-    """Class decorator: register a template for chains, regions of several anchors (`Region.stages`)."""
+    """Class decorator: register a template for chains, fusions of several anchors (`Fusion.stages`)."""
     CHAINS.append(cls())
     return cls
 
@@ -96,7 +97,7 @@ def chain_templates() -> list[Template]:
 
 
 def template_named(name: str, op: Op) -> Template:
-    """The template that the schedule or the chain stage chose for a region with this (first) anchor."""
+    """The template that the schedule or the chain stage chose for a fusion with this (first) anchor."""
     for template in (*templates_for(op), *chain_templates()):
         if template.name == name:
             return template

@@ -1,10 +1,10 @@
-"""views: concats and slices of channels that move nothing. Their operands lie where the result has them, and no kernel is left.
+"""alias-concats: concats and slices of channels that move nothing. Their operands lie where the result has them, and no kernel is left.
 
     concat(a, b)   =>   a and b are written side by side, which is the result
     x[:, 16:32]    =>   a part of the memory of x
 
 Each operand is one piece of each image of the result, or the other way round. Values that lie in each other's memory are a group, for which the
-planner finds one place; of several images, all in a group lie equally far `apart`, and kernels have to find them so. Where two kernels would write to
+planner finds one place; of several images, all in a group lie equally far `strided`, and kernels have to find them so. Where two kernels would write to
 the same channels of a group, the later gather copies.
 
 Kernels read whole channel blocks, so what one reads begins a block. What views alone read may begin at any `lane` of one: the kernel that makes it
@@ -22,39 +22,39 @@ from ...ir.op import Value
 from ...ir.ops import Elementwise
 from ..kernels.template import Template, template_named
 from ..target import Target
-from ..tile.fusion import ALIGN, Region, root
+from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused, TileChannelGather
 
 #: Where values of a group begin in each image, in bytes from one of them: a channel counts its share of a block.
 Group = dict[Value, int]
 
 
-def views(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `view` and `lane` on every region, in place."""
+def alias_concats(graph: Graph, target: Target, threads: int) -> Graph:
+    """Write `view` and `lane` on every fusion, in place."""
     copied: set[Fused] = set()
     while wrong := _mark(graph, target, copied):
         copied |= wrong
     for op in graph.ops:
         if isinstance(op, Fused):
-            op.lane = -1
+            op.lane_offset = -1
     for group in groups_of(graph):
         for v, lane in lanes_of(group).items():
-            v.op.lane = lane  # type: ignore[union-attr]
+            v.op.lane_offset = lane  # type: ignore[union-attr]
     return graph
 
 
 def _mark(graph: Graph, target: Target, copied: set[Fused]) -> set[Fused]:
-    """Write `view` on every region but those that are to be `copied`; returns the views whose memory a kernel could not find its way in."""
+    """Write `view` on every fusion but those that are to be `copied`; returns the views whose memory a kernel could not find its way in."""
     outputs = {root(v) for v in graph.outputs}
     groups: dict[Value, Group] = {}
-    regions = [op for op in graph.ops if isinstance(op, Fused)]
-    for op in regions:
+    fusions = [op for op in graph.ops if isinstance(op, Fused)]
+    for op in fusions:
         found = None if op in copied else pieces(op)
         mine = found is not None and op.out not in outputs and all(isinstance(v.op, Fused) and v not in outputs for v in found)
-        op.view = found is not None and mine and (target.masks or not _ragged(op)) and _join(groups, op.out, found)
-    lost = {id(groups[v]) for op in regions if not op.view for v in _lost(op, groups)}
+        op.alias = found is not None and mine and (target.masks or not _ragged(op)) and _join(groups, op.out, found)
+    lost = {id(groups[v]) for op in fusions if not op.alias for v in _lost(op, groups)}
     split = {id(group) for group in groups.values() if not _whole_for_kernels(group)}
-    return {op for op in regions if op.view and (id(groups[op.out]) in lost or (id(groups[op.out]) in split and _ragged(op)))}
+    return {op for op in fusions if op.alias and (id(groups[op.out]) in lost or (id(groups[op.out]) in split and _ragged(op)))}
 
 
 def channel_bytes(v: Value) -> int:
@@ -81,7 +81,7 @@ def _ragged(op: Fused) -> bool:
 
 def lanes_of(group: Group) -> dict[Value, int]:
     """Of the values of a group that kernels write to blocks in which others lie, the lane of a block at which they begin."""
-    written = {v: at for v, at in group.items() if isinstance(v.op, Fused) and not v.op.view}
+    written = {v: at for v, at in group.items() if isinstance(v.op, Fused) and not v.op.alias}
     result: dict[Value, int] = {}
     for v, at in written.items():
         block = block_bytes(v)
@@ -94,41 +94,41 @@ def lanes_of(group: Group) -> dict[Value, int]:
 def _whole_for_kernels(group: Group) -> bool:
     """Whether what kernels read begins a block, and those that write to parts of blocks can."""
     inside = [v for v, at in group.items() if at % block_bytes(v)]
-    if any(not (isinstance(user, Fused) and user.view) for v in inside for user in v.users):
+    if any(not (isinstance(user, Fused) and user.alias) for v in inside for user in v.users):
         return False
     kernels = (v.op for v in lanes_of(group) if isinstance(v.op, Fused))
-    return all(writes_lanes(template_named(op.template, Region(op).anchor)) for op in kernels)
+    return all(masked_stores(template_named(op.template, Fusion(op).anchor)) for op in kernels)
 
 
-def writes_lanes(template: Template) -> bool:
+def masked_stores(template: Template) -> bool:
     """Whether a template's kernels can leave the lanes of others in the channel blocks of their results alone."""
-    return getattr(template, "writes_lanes", False)
+    return getattr(template, "masked_stores", False)
 
 
 def _lost(op: Fused, groups: dict[Value, Group]) -> Iterable[Value]:
     """Of several images that do not follow each other those that a kernel reads or makes, and would not find."""
-    apart = [v for v in (*op.args, op.out) if v in groups and v.shape[0] > 1]
-    if not apart:
+    strided = [v for v in (*op.args, op.out) if v in groups and v.shape[0] > 1]
+    if not strided:
         return ()
-    region = Region(op)
+    fusion = Fusion(op)
     outer = dict(zip(op.body.inputs, op.args)) | {op.body.outputs[0]: op.out}
-    # what a tail reads at the places of the result lies as the result does; without an anchor each operand has its own
-    alike = {id(groups.get(outer[v])) for v in (region.stages[-1].alike if not isinstance(region.anchor, Elementwise) else [region.result])}
-    finds = finds_images(template_named(op.template, region.anchor), apart)
-    return () if finds and len(alike) == 1 else apart
+    # what an epilogue reads at the places of the result lies as the result does; without an anchor each operand has its own
+    layouts = {id(groups.get(outer[v])) for v in (fusion.segments[-1].same_layout if not isinstance(fusion.anchor, Elementwise) else [fusion.result])}
+    finds = finds_images(template_named(op.template, fusion.anchor), strided)
+    return () if finds and len(layouts) == 1 else strided
 
 
 def finds_images(template: Template, values: Iterable[Value]) -> bool:
     """Whether a template finds its way in values that may be part of a view: several images of these do not follow each other."""
-    parts = (v.shape[:1] != (1,) and any(isinstance(op, Fused) and op.view for op in (v.op, *v.users)) for v in values)
-    return getattr(template, "images_apart", False) or not any(parts)
+    parts = (v.shape[:1] != (1,) and any(isinstance(op, Fused) and op.alias for op in (v.op, *v.users)) for v in values)
+    return getattr(template, "strided_batch", False) or not any(parts)
 
 
 def groups_of(graph: Graph) -> list[Group]:
     """The groups of a graph on which `views` has written, each from a block on, in the order of their first values."""
     groups: dict[Value, Group] = {}
     for op in graph.ops:
-        if not isinstance(op, Fused) or not op.view:
+        if not isinstance(op, Fused) or not op.alias:
             continue
         found = pieces(op)
         if found is None or not _join(groups, op.out, found):
@@ -164,14 +164,14 @@ def _join(groups: dict[Value, Group], result: Value, operands: Group) -> bool:
             here = at + place - own[v]
             if joined.setdefault(u, here) != here:
                 return False
-    written = [(at, v) for v, at in joined.items() if v is not result and not (isinstance(v.op, Fused) and v.op.view)]
-    if not _apart(written):
+    written = [(at, v) for v, at in joined.items() if v is not result and not (isinstance(v.op, Fused) and v.op.alias)]
+    if not _disjoint(written):
         return False
     groups |= dict.fromkeys(joined, joined)
     return True
 
 
-def _apart(values: Iterable[tuple[int, Value]]) -> bool:
+def _disjoint(values: Iterable[tuple[int, Value]]) -> bool:
     """Whether the channels of values that begin at these bytes of an image do not overlap."""
     ordered = sorted(values, key=lambda placed: placed[0])
     return all(_stop(v, at) <= following for (at, v), (following, _) in pairwise(ordered))

@@ -1,4 +1,4 @@
-"""found: regions for which the database has a kernel of MetaSchedule take it instead of the template that `schedule` chose."""
+"""apply-metaschedule: fusions for which the database has a kernel of MetaSchedule take it instead of the template that `schedule` chose."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ...ir.graph import Graph
 from ..kernels.metaschedule.te_definition import define, refusal
 from ..kernels.metaschedule.template import NAME, scheduled
 from ..target import Target
-from ..tile.fusion import Region
+from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database
 from ..tuned.key import shape_key
-from .select_kernels import WINOGRAD, schedule
+from .select_kernels import WINOGRAD, select_kernels
 
 
-def schedule_or_found(graph: Graph, target: Target, threads: int, tuned: Database | None = None, winograd: int = WINOGRAD) -> Graph:
+def select_with_metaschedule(graph: Graph, target: Target, threads: int, tuned: Database | None = None, winograd: int = WINOGRAD) -> Graph:
     """`schedule`, and then the kernels of MetaSchedule that are in the database, in place."""
-    schedule(graph, target, threads, tuned, winograd)
+    select_kernels(graph, target, threads, tuned, winograd)
     entries = tuned.section(target, threads) if tuned is not None else {}
     fits: dict[str, bool] = {}
     for op in graph.ops:
@@ -27,18 +27,18 @@ def schedule_or_found(graph: Graph, target: Target, threads: int, tuned: Databas
         if tuned is None or entry is None or entry.found is None:
             continue
         if key not in fits:
-            fits[key] = applies(Region(op), target, entry.found.trace, f"{tuned.name}: entry {key!r}")
+            fits[key] = applies(Fusion(op), target, entry.found.trace, f"{tuned.name}: entry {key!r}")
         if fits[key]:
             op.template, op.params, op.chosen = NAME, {"trace": entry.found.trace}, NAME
     return graph
 
 
-def applies(region: Region, target: Target, trace: str, where: str) -> bool:
-    """Whether a trace fits the definition of the region in this version; else a warning says why it is ignored."""
-    why = refusal(region)
+def applies(fusion: Fusion, target: Target, trace: str, where: str) -> bool:
+    """Whether a trace fits the definition of the fusion in this version; else a warning says why it is ignored."""
+    why = refusal(fusion)
     if not why:
         try:
-            scheduled(define(region, target), trace)
+            scheduled(define(fusion, target), trace)
             return True
         except Exception as error:
             why = " ".join(str(error).split())[-200:]

@@ -1,4 +1,4 @@
-"""layout: maps become blocked, NCHW<lanes>c, where their kernels want it; packs and unpacks stand only where plain and blocked meet.
+"""assign-layouts: maps become blocked, NCHW<lanes>c, where their kernels want it; packs and unpacks stand only where plain and blocked meet.
 
     conv2d(x plain) ; conv2d ; flatten   =>   conv2d -> blocked ; conv2d blocked -> blocked ; unpack ; flatten
 
@@ -27,15 +27,15 @@ BLOCKED: dict[type[Op], type[tile.Blocked]] = {
     Upsample: tile.TileUpsample,
     tile.ChannelGather: tile.TileChannelGather,
     tile_moves.DepthToSpace: tile_moves.TileDepthToSpace,
-    tile_moves.FromRows: tile_moves.TileFromRows,
-    tile_moves.Pixels: tile_moves.TilePixels,
+    tile_moves.FromNhwc: tile_moves.TileFromNhwc,
+    tile_moves.PadCrop: tile_moves.TilePadCrop,
 }
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
 PLANES = 4
 
 
-def layout(graph: Graph, lanes: int) -> Graph:
-    """A new graph whose regions work on blocked maps of `lanes` channels."""
+def assign_layouts(graph: Graph, lanes: int) -> Graph:
+    """A new graph whose fusions work on blocked maps of `lanes` channels."""
     return _Layout(graph, lanes).run()
 
 
@@ -112,7 +112,7 @@ class _Layout:
         return BLOCKED[type(op)](**fields, lanes=self.lanes, loc=op.loc)
 
     def _blocks(self, op: tile.Fused) -> int:
-        """Block size of the region's result."""
+        """Block size of the fusion's result."""
         anchor = op.body.ops[0]
         if type(anchor) in BLOCKED and op.out.type.elem == "f32":
             return self.lanes
@@ -123,11 +123,11 @@ class _Layout:
         return 0
 
     def _operand_block(self, op: tile.Fused, v: Value, inner: Value, out: int) -> int:
-        """In which form the region reads an operand."""
+        """In which form the fusion reads an operand."""
         anchor = op.body.ops[0]
-        if isinstance(anchor, tile_moves.ToRows) and inner is anchor.x:
+        if isinstance(anchor, tile_moves.ToNhwc) and inner is anchor.x:
             return self.lanes if (v, 0) not in self.forms else 0
-        if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile_moves.FromRows) and inner is anchor.x):
+        if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile_moves.FromNhwc) and inner is anchor.x):
             return 0
         if isinstance(anchor, Conv2d):
             if inner in (anchor.w, anchor.b):

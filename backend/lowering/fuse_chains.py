@@ -1,9 +1,9 @@
-"""chain: neighbouring kernels become one where that is faster, because the map between them then never leaves the cache.
+"""fuse-chains: neighbouring kernels become one where that is faster, because the map between them then never leaves the cache.
 
     tile.fused { conv2d 1x1; clip } -> tile.fused { depthwise; clip } -> tile.fused { conv2d 1x1; add }
     =>  tile.fused { conv2d 1x1; clip; depthwise; clip; conv2d 1x1; add }
 
-A region means its ops in sequence, so chaining is exact. Every map inside has one reader, and a template for chains must accept the whole.
+A fusion means its ops in sequence, so chaining is exact. Every map inside has one reader, and a template for chains must accept the whole.
 Chained or separate: as measured, where the database has an entry for the chain, else by the lower modelled cost.
 """
 
@@ -16,11 +16,11 @@ from ...ir.op import Value
 from ..kernels.cpu.conv.inverted_residual import beyond_l2
 from ..kernels.template import template_named
 from ..target import Target
-from ..tile.fusion import Region
+from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database
 from ..tuned.key import shape_key
-from .alias_concats import finds_images, writes_lanes
+from .alias_concats import finds_images, masked_stores
 from .select_kernels import Choice, candidates, choose
 
 #: Regions of a chain at most.
@@ -29,7 +29,7 @@ LONGEST = 3
 FORK = 8000
 #: How many times the modelled cost of a chain its separate kernels must cost: closer than that the model does not tell.
 WORTH = 1.05
-#: About the cycles of a measured millisecond, so that chains that share a region can be told apart by what they save.
+#: About the cycles of a measured millisecond, so that chains that share a fusion can be told apart by what they save.
 CYCLES = 4e6
 #: What a database's entry for a chain names as its template where separate kernels were faster.
 SEPARATE = "separate"
@@ -44,8 +44,8 @@ class Link:
     saves: float
 
 
-def chain(graph: Graph, target: Target, threads: int, tuned: Database | None = None) -> Graph:
-    """Merge regions of a scheduled graph into chains, in place: those that save most first."""
+def fuse_chains(graph: Graph, target: Target, threads: int, tuned: Database | None = None) -> Graph:
+    """Merge fusions of a scheduled graph into chains, in place: those that save most first."""
     links = [link for op in graph.ops if isinstance(op, Fused) for n in range(2, LONGEST + 1) if (link := _link(op, n, target, threads, tuned))]
     taken: set[Fused] = set()
     for link in sorted(links, key=lambda link: -link.saves):
@@ -56,23 +56,23 @@ def chain(graph: Graph, target: Target, threads: int, tuned: Database | None = N
 
 
 def linked(first: Fused, length: int, target: Target, threads: int) -> tuple[list[Fused], Fused] | None:
-    """The `length` regions that begin with this one, and the region they would be together; None where no template takes that."""
+    """The `length` fusions that begin with this one, and the fusion they would be together; None where no template takes that."""
     ops = [first]
     while len(ops) < length:
         users = list(ops[-1].out.uses)
         if len(users) != 1 or not isinstance(users[0], Fused):
             return None
         ops.append(users[0])
-    if any(len(Region(op).stages) > 1 for op in ops):
+    if any(len(Fusion(op).segments) > 1 for op in ops):
         return None
     together = merged(ops)
-    region = Region(together)
-    # a region of elementwise ops alone is no stage of a chain
-    return (ops, together) if len(region.stages) == length and candidates(region, target, threads) else None
+    fusion = Fusion(together)
+    # a fusion of elementwise ops alone is no stage of a chain
+    return (ops, together) if len(fusion.segments) == length and candidates(fusion, target, threads) else None
 
 
 def _link(first: Fused, length: int, target: Target, threads: int, tuned: Database | None) -> Link | None:
-    """The chain of `length` regions that begins with this one, where it is worth its while."""
+    """The chain of `length` fusions that begins with this one, where it is worth its while."""
     found = linked(first, length, target, threads)
     if found is None:
         return None
@@ -81,30 +81,30 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
     entry = tuned.section(target, threads).get(key) if tuned is not None else None
     if entry is not None and entry.template == SEPARATE:
         return None
-    region = Region(together)
-    choice = choose(region, target, threads, tuned, key)
-    template = template_named(choice.template, region.anchor)
+    fusion = Fusion(together)
+    choice = choose(fusion, target, threads, tuned, key)
+    template = template_named(choice.template, fusion.anchor)
     if not finds_images(template, (*together.args, ops[-1].out)):
         return None
-    if ops[-1].lane >= 0 and not writes_lanes(template):
+    if ops[-1].lane_offset >= 0 and not masked_stores(template):
         return None
     if entry is not None and choice.chosen in ("tuned", "only"):
         separate = entry.of(SEPARATE, {})
         saves = float("inf") if separate is None else CYCLES * (separate.ms - entry.ms)
         return Link(tuple(ops), replace(choice, chosen="tuned"), saves)
-    saves = separate_cost(ops, target, threads) - WORTH * template_named(choice.template, region.anchor).cost(region, target, choice.params)
+    saves = separate_cost(ops, target, threads) - WORTH * template_named(choice.template, fusion.anchor).cost(fusion, target, choice.params)
     return Link(tuple(ops), choice, saves) if saves > 0 else None
 
 
 def separate_cost(ops: list[Fused], target: Target, threads: int) -> float:
     """Modelled cycles of separate kernels, of their forks but one, and of the maps between them as far as L2 does not hold them."""
-    kernels = sum(template_named(op.template, Region(op).anchor).cost(Region(op), target, op.params) for op in ops)
+    kernels = sum(template_named(op.template, Fusion(op).anchor).cost(Fusion(op), target, op.params) for op in ops)
     forks = FORK * (len(ops) - 1) if threads > 1 else 0
     return kernels + forks + sum(beyond_l2(max(0, op.out.type.nbytes - target.l2 // 2)) for op in ops[:-1])
 
 
 def merged(ops: list[Fused]) -> Fused:
-    """One region of the ops of several, in sequence."""
+    """One fusion of the ops of several, in sequence."""
     results = {op.out for op in ops[:-1]}
     args = list(dict.fromkeys(v for op in ops for v in op.args if v not in results))
     body = Graph(ops[0].body.name)

@@ -1,9 +1,9 @@
-"""fuse: every operator becomes the anchor of one `tile.fused` region, and takes the elementwise ops behind it into its tail.
+"""fuse-epilogues: every operator becomes the anchor of one `tile.fused` fusion, and takes the elementwise ops behind it into its epilogue.
 
     conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
 
-A region means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep
-the type, and their other operands are known before the anchor runs and can be read by a tail (scalar, per channel, same shape). A region
+A fusion means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep
+the type, and their other operands are known before the anchor runs and can be read by an epilogue (scalar, per channel, same shape). A fusion
 of elementwise ops alone may mix types and read whatever broadcasts.
 """
 
@@ -29,30 +29,30 @@ from ...ir.ops import (
     Softmax,
     Transpose,
 )
-from ..tile.moves import Pixels, Strided, ToRows
+from ..tile.moves import AsStrided, PadCrop, ToNhwc
 from ..tile.ops import Copy, Fused
 
 #: Anchors whose channels are the last axis, and anchors that know no channels.
 ROWS = (Linear, Matmul, Reduce, Softmax, LogSoftmax, CumSum, LayerNorm, GroupNorm)
-MOVES = (Concat, Expand, IndexSelect, Pad, Pixels, Slice, Strided, Transpose, ToRows)
-#: Ops in a region at most.
+MOVES = (Concat, Expand, IndexSelect, Pad, PadCrop, Slice, AsStrided, Transpose, ToNhwc)
+#: Ops in a fusion at most.
 LONGEST = 32
 
 
-def fuse(graph: Graph) -> Graph:
-    """Group the ops of a legalized graph into regions, in place."""
+def fuse_epilogues(graph: Graph) -> Graph:
+    """Group the ops of a legalized graph into fusions, in place."""
     position = {op: i for i, op in enumerate(graph.ops)}
     taken: set[Op] = set()
     for anchor in list(graph.ops):
         if anchor in taken or isinstance(anchor, (Const, Reshape, Fused, Copy)):
             continue
-        group = [anchor, *_tail(anchor, position)]
+        group = [anchor, *_epilogue(anchor, position)]
         taken.update(group)
         position[wrap(graph, group)] = position[group[-1]]
     return graph
 
 
-def _tail(anchor: Op, position: dict[Op, int]) -> list[Op]:
+def _epilogue(anchor: Op, position: dict[Op, int]) -> list[Op]:
     """Elementwise ops behind the anchor, in order: as many as leave every value but the last without a reader outside."""
     group, closed = [anchor], 1
     while len(group) < LONGEST:
@@ -74,11 +74,11 @@ def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool
         return False
     if isinstance(anchor, Elementwise) and not uniform(anchor):
         return True
-    return op.out.type == anchor.out.type and op.out.type.is_float and all(_tail_reads(anchor, v) for v in others)
+    return op.out.type == anchor.out.type and op.out.type.is_float and all(_epilogue_reads(anchor, v) for v in others)
 
 
 def uniform(op: Op) -> bool:
-    """Whether an elementwise op may work on blocked maps: then a region of ops like it does not force its operands to be plain."""
+    """Whether an elementwise op may work on blocked maps: then a fusion of ops like it does not force its operands to be plain."""
     out = op.out
     return out.type.rank == 4 and out.type.is_float and all(v.type.elem == out.type.elem and readable(v, out) for v in op.operands)
 
@@ -88,7 +88,7 @@ def _ready(v: Value, start: int, position: dict[Op, int]) -> bool:
     return v.op is None or isinstance(v.op, Const) or position.get(v.op, start) < start
 
 
-def _tail_reads(anchor: Op, operand: Value) -> bool:
+def _epilogue_reads(anchor: Op, operand: Value) -> bool:
     if isinstance(anchor, (*ROWS, *MOVES)):
         a, o = operand.shape, anchor.out.shape
         return a == o or operand.type.size == 1 or (isinstance(anchor, ROWS) and operand.type.size == o[-1] and a[-1:] == o[-1:])
@@ -96,7 +96,7 @@ def _tail_reads(anchor: Op, operand: Value) -> bool:
 
 
 def readable(operand: Value, out: Value) -> bool:
-    """A tail reads scalars, same-shape operands and per-channel ones: (1|N, C, 1, 1) of a map, (C,) of rows."""
+    """An epilogue reads scalars, same-shape operands and per-channel ones: (1|N, C, 1, 1) of a map, (C,) of rows."""
     a, o = operand.shape, out.shape
     if a == o or operand.type.size == 1:
         return True
@@ -106,7 +106,7 @@ def readable(operand: Value, out: Value) -> bool:
 
 
 def wrap(graph: Graph, group: list[Op]) -> Fused:
-    """Replace a group of ops, in sequence, by one region; operands keep their order of first use."""
+    """Replace a group of ops, in sequence, by one fusion; operands keep their order of first use."""
     inside = set(group)
     args: list[Value] = []
     for op in group:

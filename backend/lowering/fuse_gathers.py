@@ -1,8 +1,8 @@
-"""absorb: gathers of channels that have to copy are done by the kernels that read them, which need no map for it.
+"""fuse-gathers: gathers of channels that have to copy are done by the kernels that read them, which need no map for it.
 
     tile.fused { channel_gather; mul; add; relu } -> tile.fused { conv2d 1x1 }   =>   tile.fused { channel_gather; mul; add; relu; conv2d 1x1 }
 
-A region means its ops in sequence, so this is exact. A gather with several readers goes into each of them, if all can take it. Which kernels can,
+A fusion means its ops in sequence, so this is exact. A gather with several readers goes into each of them, if all can take it. Which kernels can,
 templates say by `readers`: the name of the template that they are with a gather before it, whose parameters they take, and of others in whose place
 they are used too, since no template is so much faster that it is worth a copy; then the cost model chooses parameters.
 """
@@ -13,18 +13,18 @@ from ...ir.graph import Graph
 from ...ir.op import Op
 from ..kernels.template import templates_for
 from ..target import Target
-from ..tile.fusion import Region, root
+from ..tile.fusion import Fusion, root
 from ..tile.ops import Fused, TileChannelGather
-from .alias_concats import writes_lanes
+from .alias_concats import masked_stores
 from .fuse_chains import merged
 from .select_kernels import Choice, modelled
 
 
-def absorb(graph: Graph, target: Target, threads: int) -> Graph:
+def fuse_gathers(graph: Graph, target: Target, threads: int) -> Graph:
     """Merge gathers of a scheduled graph into their readers, in place."""
     outputs = {root(v) for v in graph.outputs}
     for op in graph.ops:
-        if isinstance(op, Fused) and isinstance(op.body.ops[0], TileChannelGather) and not op.view and op.out not in outputs:
+        if isinstance(op, Fused) and isinstance(op.body.ops[0], TileChannelGather) and not op.alias and op.out not in outputs:
             readers = list(dict.fromkeys(op.out.users))
             together = [_together(op, reader, target, threads) for reader in readers]
             for reader, new in zip(readers, together):
@@ -40,15 +40,15 @@ def _together(gather: Fused, reader: Op, target: Target, threads: int) -> Fused 
     if not isinstance(reader, Fused):
         return None
     new = merged([gather, reader])
-    region = Region(new)
+    fusion = Fusion(new)
     for template in templates_for(gather.body.ops[0]):
         readers: tuple[str, ...] = getattr(template, "readers", ())
-        if reader.template in readers and template.accepts(region, target):
+        if reader.template in readers and template.accepts(fusion, target):
             if reader.template == readers[0]:
                 choice = Choice(template.name, reader.params, reader.chosen)
             else:
-                choice = modelled(region, target, [(template, params) for params in template.candidates(region, target, threads)])
-            if reader.lane >= 0 and not writes_lanes(template):
+                choice = modelled(fusion, target, [(template, params) for params in template.candidates(fusion, target, threads)])
+            if reader.lane_offset >= 0 and not masked_stores(template):
                 continue
             new.template, new.params, new.chosen = choice.template, choice.params, choice.chosen
             return new

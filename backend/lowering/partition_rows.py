@@ -1,10 +1,10 @@
-"""bands: where threads divide the rows of maps, each thread's rows of a map lie together, so that its memory stays its own.
+"""partition-rows: where threads divide the rows of maps, each thread's rows of a map lie together, so that its memory stays its own.
 
-    [block][row][column][lane]   =>   [band][block][row of the band][column][lane], a band for each thread
+    [block][row][column][lane]   =>   [partition][block][row of the partition][column][lane], a partition for each thread
 
 In the usual order a thread's rows are a piece of every channel block: the hardware fetches over the border of each piece, and what one map
-leaves in a core's cache the next map, of another shape, gives to the other core. The planner puts a band where all maps have that band.
-Only the order in memory changes: the type says nothing of it, and a map is in bands where its producer and all its readers find it so.
+leaves in a core's cache the next map, of another shape, gives to the other core. The planner puts a partition where all maps have that partition.
+Only the order in memory changes: the type says nothing of it, and a map is in partitions where its producer and all its readers find it so.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from ...ir.graph import Graph
 from ...ir.op import Value
 from ..kernels.template import template_named
 from ..target import Target
-from ..tile.fusion import ALIGN, Region, root
+from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
 
 
-def bands(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `bands` on every region, in place."""
+def partition_rows(graph: Graph, target: Target, threads: int) -> Graph:
+    """Write `partitions` on every fusion, in place."""
     outputs = {root(v) for v in graph.outputs}
-    regions = [op for op in graph.ops if isinstance(op, Fused)]
-    chosen = {op.out for op in regions if threads > 1 and _may(op, threads, outputs)}
-    groups = {op: _groups(op, target, threads) for op in regions}
-    while left := {v for op in regions for v in _against(op, groups[op], chosen)}:
+    fusions = [op for op in graph.ops if isinstance(op, Fused)]
+    chosen = {op.out for op in fusions if threads > 1 and _may(op, threads, outputs)}
+    groups = {op: _groups(op, target, threads) for op in fusions}
+    while left := {v for op in fusions for v in _against(op, groups[op], chosen)}:
         chosen -= left
-    for op in regions:
-        op.bands = threads if op.out in chosen else 1
+    for op in fusions:
+        op.partitions = threads if op.out in chosen else 1
     return graph
 
 
@@ -38,19 +38,19 @@ def _may(op: Fused, threads: int, outputs: set[Value]) -> bool:
 
 
 def _groups(op: Fused, target: Target, threads: int) -> list[set[Value]]:
-    """What the kernel can find in bands, operands and result: of each set all or none."""
-    if op.view:
+    """What the kernel can find in partitions, operands and result: of each set all or none."""
+    if op.alias:
         _, blocks, height, *_ = op.out.shape
         aligned = height % threads == 0 and op.out.type.nbytes // (blocks * threads) % ALIGN == 0
         return [{*op.args, op.out}] if aligned else []
-    template = template_named(op.template, Region(op).anchor)
+    template = template_named(op.template, Fusion(op).anchor)
     outer = dict(zip(op.body.inputs, op.args)) | {op.body.outputs[0]: op.out}
-    find = getattr(template, "in_bands", None)
-    return [{outer[v] for v in group} for group in find(Region(op), target, op.params)] if find else []
+    find = getattr(template, "row_partitioned", None)
+    return [{outer[v] for v in group} for group in find(Fusion(op), target, op.params)] if find else []
 
 
 def _against(op: Fused, groups: list[set[Value]], chosen: set[Value]) -> set[Value]:
-    """Of the values chosen those that this kernel does not find in bands."""
+    """Of the values chosen those that this kernel does not find in partitions."""
     whole = {v for group in groups if group <= chosen for v in group}
     # one operand may be read in two ways
     broken = {v for group in groups if not group <= chosen for v in group}

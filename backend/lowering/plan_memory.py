@@ -1,4 +1,4 @@
-"""plan: static memory. Every region's result and scratch get a byte offset in one arena; values whose lives do not overlap share bytes.
+"""plan-memory: static memory. Every fusion's result and scratch get a byte offset in one arena; values whose lives do not overlap share bytes.
 
 Constants lie in the weights, graph inputs and outputs in the caller's memory. A reshape is the same memory as its operand.
 """
@@ -12,20 +12,20 @@ from ...ir.op import Op, Value
 from ...ir.ops import Reshape
 from ..kernels.template import template_named
 from ..target import Target
-from ..tile.fusion import ALIGN, Region, root
+from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
-from .alias_concats import block_bytes, groups_of, lanes_of, writes_lanes
+from .alias_concats import block_bytes, groups_of, lanes_of, masked_stores
 
 #: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
 SLACK = 64
-#: Bytes of memory that the hardware fetches ahead in, and that bands do not share.
+#: Bytes of memory that the hardware fetches ahead in, and that partitions do not share.
 PAGE = 4096
 
 
-def plan(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `offset`, `scratch`, `apart` and `lane` on every region, in place; `arena_size` adds them up.
+def plan_memory(graph: Graph, target: Target, threads: int) -> Graph:
+    """Write `offset`, `scratch`, `stride` and `lane` on every fusion, in place; `arena_size` adds them up.
 
-    Maps in bands come first: the arena begins with as many equal parts as they have bands, which lie alike in each. The other buffers take
+    Maps in partitions come first: the arena begins with as many equal parts as they have partitions, which lie alike in each. The other buffers take
     what is free.
     """
     order = {op: i for i, op in enumerate(graph.ops)}
@@ -38,11 +38,11 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
         if not isinstance(op, Fused):
             continue
         op.offset = op.scratch = -1
-        op.apart = 0
+        op.stride = 0
         if op.out not in outputs and op.out not in grouped:
             groups.append({op.out: 0})
-        template = template_named(op.template, Region(op).anchor)
-        if need := template.scratch(Region(op), target, op.params, threads):
+        template = template_named(op.template, Fusion(op).anchor)
+        if need := template.scratch(Fusion(op), target, op.params, threads):
             whole.append(Span(round_up(need + SLACK), order[op], order[op], [(op, "scratch", 0)]))
     for group in groups:
         lanes = lanes_of(group) if len(group) > 1 else {}
@@ -51,25 +51,25 @@ def plan(graph: Graph, target: Target, threads: int) -> Graph:
         image = 0
         for v, at in group.items():
             if isinstance(made := v.op, Fused):
-                made.lane = lanes.get(v, -1)
-                if made.lane >= 0 and not writes_lanes(template_named(made.template, Region(made).anchor)):
+                made.lane_offset = lanes.get(v, -1)
+                if made.lane_offset >= 0 and not masked_stores(template_named(made.template, Fusion(made).anchor)):
                     raise made.fail(f"template {made.template!r} writes whole channel blocks, of which others have lanes: see `views`")
-                held[made] = (at - at % block_bytes(v) if len(group) > 1 else at) // made.bands
-                nbytes = v.type.nbytes // (made.bands * images)
-                image = max(image, held[made] + nbytes + (nbytes // v.shape[1] if made.lane > 0 else 0))
+                held[made] = (at - at % block_bytes(v) if len(group) > 1 else at) // made.partitions
+                nbytes = v.type.nbytes // (made.partitions * images)
+                image = max(image, held[made] + nbytes + (nbytes // v.shape[1] if made.lane_offset > 0 else 0))
         if images > 1:
             for op in held:
-                op.apart = image
+                op.stride = image
         size = round_up(images * image + SLACK)
         first, last = min(order[op] for op in held), max(last_read(op.out, order) for op in held)
         span = Span(size, first, last, [(op, "offset", at) for op, at in held.items()])
-        (banded if span.bands > 1 else whole).append(span)
+        (banded if span.partitions > 1 else whole).append(span)
     parts = _place(banded, [])
-    apart = round_up(max((at + s.size for s, at in parts), default=0), PAGE)
+    stride = round_up(max((at + s.size for s, at in parts), default=0), PAGE)
     for s in banded:
         for op, *_ in s.holds:
-            op.apart = apart
-    _place(whole, [(s, at + band * apart) for s, at in parts for band in range(s.bands)])
+            op.stride = stride
+    _place(whole, [(s, at + partition * stride) for s, at in parts for partition in range(s.partitions)])
     return graph
 
 
@@ -98,8 +98,8 @@ class Span:
     holds: list[tuple[Fused, str, int]]
 
     @property
-    def bands(self) -> int:
-        return self.holds[0][0].bands
+    def partitions(self) -> int:
+        return self.holds[0][0].partitions
 
 
 def round_up(size: int, to: int = ALIGN) -> int:
@@ -120,9 +120,9 @@ def arena_size(graph: Graph, target: Target, threads: int) -> int:
     for op in graph.ops:
         if isinstance(op, Fused):
             if op.offset >= 0:
-                parts, nbytes = op.parts
-                size = max(size, op.offset + (parts - 1) * op.apart + round_up(nbytes + SLACK))
+                parts, nbytes = op.spans
+                size = max(size, op.offset + (parts - 1) * op.stride + round_up(nbytes + SLACK))
             if op.scratch >= 0:
-                need = template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads)
+                need = template_named(op.template, Fusion(op).anchor).scratch(Fusion(op), target, op.params, threads)
                 size = max(size, op.scratch + round_up(need + SLACK))
     return size

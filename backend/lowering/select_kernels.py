@@ -1,4 +1,4 @@
-"""schedule: each region gets the kernel template and the parameters that were fastest when measured, else those of the lowest modelled cost."""
+"""select-kernels: each fusion gets the kernel template and the parameters that were fastest when measured, else those of the lowest modelled cost."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ...ir.errors import TersorError, UnsupportedError
 from ...ir.graph import Graph
 from ..kernels.template import Params, Template, chain_templates, templates_for
 from ..target import Target
-from ..tile.fusion import Region
+from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database, Entry, plain
 from ..tuned.key import shape_key
 
 #: Modelled costs of one template this close together are equal.
-ALIKE = 1.05
+SAME_COST = 1.05
 
 
 #: Winograd's output tile unless said otherwise: F(4x4) is as precise as a direct convolution, F(6x6) about ten times less.
@@ -32,47 +32,47 @@ class Choice:
     chosen: str
 
 
-def schedule(graph: Graph, target: Target, threads: int, tuned: Database | None = None, winograd: int = WINOGRAD) -> Graph:
-    """Write `template`, `params` and `chosen` on every region, in place. winograd: the largest m of F(m x m, 3x3) to use, 0 for none."""
+def select_kernels(graph: Graph, target: Target, threads: int, tuned: Database | None = None, winograd: int = WINOGRAD) -> Graph:
+    """Write `template`, `params` and `chosen` on every fusion, in place. winograd: the largest m of F(m x m, 3x3) to use, 0 for none."""
     made: dict[str, Choice] = {}
     for op in graph.ops:
         if isinstance(op, Fused):
             key = shape_key(op)
             if key not in made:
-                made[key] = choose(Region(op), target, threads, tuned, key, winograd)
+                made[key] = choose(Fusion(op), target, threads, tuned, key, winograd)
             choice = made[key]
             op.template, op.params, op.chosen = choice.template, choice.params, choice.chosen
     return graph
 
 
-def choose(region: Region, target: Target, threads: int, tuned: Database | None = None, key: str = "", winograd: int = WINOGRAD) -> Choice:
-    """The best template for a region.
+def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None = None, key: str = "", winograd: int = WINOGRAD) -> Choice:
+    """The best template for a fusion.
 
-    Raises `UnsupportedError` when none accepts the region, and `TersorError` for an entry of the database that names no template of this
+    Raises `UnsupportedError` when none accepts the fusion, and `TersorError` for an entry of the database that names no template of this
     operator or parameters that the template does not know.
     """
-    options = candidates(region, target, threads, winograd)
+    options = candidates(fusion, target, threads, winograd)
     if not options:
-        known = ", ".join(t.name for t in templates_for(region.anchor)) or "none"
+        known = ", ".join(t.name for t in templates_for(fusion.anchor)) or "none"
         raise UnsupportedError(
-            f"no kernel for {region.anchor.name} {region.anchor.out.type} [{region.anchor.loc}]; templates registered for it: {known}. "
+            f"no kernel for {fusion.anchor.name} {fusion.anchor.out.type} [{fusion.anchor.loc}]; templates registered for it: {known}. "
             "Register one with @tersor.kernel, or rewrite the operator with a pass"
         )
     if len(options) == 1:
         return Choice(options[0][0].name, options[0][1], "only")
-    entry = tuned.section(target, threads).get(key or shape_key(region.op)) if tuned is not None else None
+    entry = tuned.section(target, threads).get(key or shape_key(fusion.op)) if tuned is not None else None
     if tuned is None or entry is None or not allowed(entry.template, entry.params, winograd):
-        return modelled(region, target, options)
-    key = key or shape_key(region.op)
-    params = _checked(region, target, options, entry, f"{tuned.name}: entry {key!r}")
+        return modelled(fusion, target, options)
+    key = key or shape_key(fusion.op)
+    params = _checked(fusion, target, options, entry, f"{tuned.name}: entry {key!r}")
     if params is not None:
         return Choice(entry.template, params, "tuned")
     warnings.warn(
-        f"{tuned.name}: entry {key!r} is ignored, because template {entry.template!r} does not take such a region any more; "
+        f"{tuned.name}: entry {key!r} is ignored, because template {entry.template!r} does not take such a fusion any more; "
         f"valid: {', '.join(dict.fromkeys(t.name for t, _ in options))}. Tune it again",
         stacklevel=3,
     )
-    model = modelled(region, target, options)
+    model = modelled(fusion, target, options)
     return Choice(model.template, model.params, "stale")
 
 
@@ -81,39 +81,39 @@ def allowed(template: str, params: Params, winograd: int) -> bool:
     return template != "winograd" or params.get("m", 0) <= winograd
 
 
-def offered(region: Region) -> list[Template]:
-    """Templates registered for such a region: for its anchor, or for chains."""
-    return list(dict.fromkeys(templates_for(region.anchor) if len(region.stages) == 1 else chain_templates()))
+def offered(fusion: Fusion) -> list[Template]:
+    """Templates registered for such a fusion: for its anchor, or for chains."""
+    return list(dict.fromkeys(templates_for(fusion.anchor) if len(fusion.segments) == 1 else chain_templates()))
 
 
-def candidates(region: Region, target: Target, threads: int, winograd: int = WINOGRAD) -> list[tuple[Template, Params]]:
-    """Every template that accepts the region with each of its parameter choices; of equal ones the first."""
+def candidates(fusion: Fusion, target: Target, threads: int, winograd: int = WINOGRAD) -> list[tuple[Template, Params]]:
+    """Every template that accepts the fusion with each of its parameter choices; of equal ones the first."""
     result: list[tuple[Template, Params]] = []
-    for template in offered(region):
-        if template.accepts(region, target):
+    for template in offered(fusion):
+        if template.accepts(fusion, target):
             seen: list[Params] = []
-            for params in template.candidates(region, target, threads):
+            for params in template.candidates(fusion, target, threads):
                 if params not in seen and allowed(template.name, params, winograd):
                     seen.append(params)
             result.extend((template, params) for params in seen)
     return result
 
 
-def modelled(region: Region, target: Target, options: list[tuple[Template, Params]]) -> Choice:
+def modelled(fusion: Fusion, target: Target, options: list[tuple[Template, Params]]) -> Choice:
     """The template of the lowest modelled cost, with the first of its parameters that cost as little: the order tells what `cost` does not."""
-    costs = [template.cost(region, target, params) for template, params in options]
+    costs = [template.cost(fusion, target, params) for template, params in options]
     best = min(costs)
     chosen = options[costs.index(best)][0]
-    params = next(params for (template, params), cost in zip(options, costs) if template is chosen and cost <= ALIKE * best)
+    params = next(params for (template, params), cost in zip(options, costs) if template is chosen and cost <= SAME_COST * best)
     return Choice(chosen.name, params, "model")
 
 
-def _checked(region: Region, target: Target, options: list[tuple[Template, Params]], entry: Entry, where: str) -> Params | None:
-    """The parameters of an entry, checked; None when its template does not accept the region."""
-    known = {t.name: t for t in offered(region)}
+def _checked(fusion: Fusion, target: Target, options: list[tuple[Template, Params]], entry: Entry, where: str) -> Params | None:
+    """The parameters of an entry, checked; None when its template does not accept the fusion."""
+    known = {t.name: t for t in offered(fusion)}
     if entry.template not in known:
         raise TersorError(
-            f"{where} names template {entry.template!r}, which is not registered for {region.anchor.name}; valid: {', '.join(known)}. "
+            f"{where} names template {entry.template!r}, which is not registered for {fusion.anchor.name}; valid: {', '.join(known)}. "
             "Import the module that registers it, or tune again"
         )
     own = [params for template, params in options if template.name == entry.template]
@@ -123,17 +123,17 @@ def _checked(region: Region, target: Target, options: list[tuple[Template, Param
         if plain(params) == entry.params:
             return params
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.params.items()}
-    if not any(_alike(params, other) for other in own):
+    if not any(_same_kind(params, other) for other in own):
         some = "; ".join(", ".join(f"{k}={v!r}" for k, v in p.items()) or "none" for p in own[:3])
         raise TersorError(f"{where} gives {entry.template!r} the parameters {entry.params}; valid are such as {some}. Tune again")
     try:
-        known[entry.template].cost(region, target, params)
+        known[entry.template].cost(fusion, target, params)
     except Exception as error:
         raise TersorError(f"{where} gives {entry.template!r} parameters {entry.params} that it cannot use: {error}. Tune again") from error
     return params
 
 
-def _alike(given: Params, other: Params) -> bool:
+def _same_kind(given: Params, other: Params) -> bool:
     """Other values for the same parameters: positive numbers stay positive, names stay what they are."""
 
     def fits(a: object, b: object) -> bool:

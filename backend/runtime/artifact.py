@@ -35,12 +35,12 @@ _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a compiled model. anywhere: whether its memory may begin at any address, rather than at a multiple of 64."""
+    """An input or output of a compiled model. unaligned_inputs: whether its memory may begin at any address, rather than at a multiple of 64."""
 
     name: str
     shape: tuple[int, ...]
     elem: str
-    anywhere: bool = False
+    unaligned_inputs: bool = False
 
     @cached_property
     def type(self) -> Tensor:

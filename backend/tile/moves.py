@@ -47,7 +47,7 @@ class TileDepthToSpace(Blocked, DepthToSpace, name="tile.depth_to_space"):
     plain = DepthToSpace
 
 
-class ToRows(Op, name="tile.to_rows"):
+class ToNhwc(Op, name="tile.to_nhwc"):
     """(N, C, H, W), blocked or not -> plain (N, H, W, C): rows of channels, as matrix products and layer norms read them."""
 
     x: Value
@@ -62,7 +62,7 @@ class ToRows(Op, name="tile.to_rows"):
         return y
 
 
-class FromRows(Op, name="nn.from_rows"):
+class FromNhwc(Op, name="nn.from_nhwc"):
     """(N, H, W, C) -> (N, C, H, W): rows of channels become a map."""
 
     x: Value
@@ -78,11 +78,11 @@ class FromRows(Op, name="nn.from_rows"):
         return y
 
 
-class TileFromRows(Blocked, FromRows, name="tile.from_rows"):
-    plain = FromRows
+class TileFromNhwc(Blocked, FromNhwc, name="tile.from_nhwc"):
+    plain = FromNhwc
 
 
-class Pixels(Op, name="nn.pixels"):
+class PadCrop(Op, name="nn.pad_crop"):
     """y[n, c, i, j] = x[n, c, rows[i], columns[j]], or `value` where an index is -1: a map cropped, subsampled or padded in any mode."""
 
     x: Value
@@ -109,11 +109,11 @@ class Pixels(Op, name="nn.pixels"):
         return y
 
 
-class TilePixels(Blocked, Pixels, name="tile.pixels"):
-    plain = Pixels
+class TilePadCrop(Blocked, PadCrop, name="tile.pad_crop"):
+    plain = PadCrop
 
 
-class Strided(Op, name="tile.strided"):
+class AsStrided(Op, name="tile.as_strided"):
     """y[i, j, …] = x.flat[offset + i * strides[0] + j * strides[1] + …]: any chain of slices, transposes and expands, as one copy."""
 
     x: Value

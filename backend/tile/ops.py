@@ -1,4 +1,4 @@
-"""The dialect the backend builds: blocked layouts, operators on them, and fused regions."""
+"""The dialect the backend builds: blocked layouts, operators on them, and fused fusions."""
 
 from __future__ import annotations
 
@@ -174,11 +174,11 @@ class TileChannelGather(Blocked, ChannelGather, name="tile.channel_gather"):
 
 
 class Fused(Op, name="tile.fused"):
-    """One kernel: an anchor and its elementwise tail, in sequence. Operands map one to one to the region's arguments.
+    """One kernel: an anchor and its elementwise epilogue, in sequence. Operands map one to one to the fusion's arguments.
 
     The later stages write their choice here: `template`, `params` and who chose them (schedule), `offset` of the result and `scratch` in the
     arena, in bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
-    The result may lie in `bands` of rows (bands), which begin `apart` bytes from each other (plan). A `view` (views) has no kernel: its result is
+    The result may lie in `partitions` of rows (partitions), which begin `apart` bytes from each other (plan). A `view` (views) has no kernel: its result is
     the memory of its operands; where these are several images, `apart` is from one to the next (0 where they follow each other).
     `lane` (views, plan): others write to channel blocks of its memory, so it writes lanes of its own channels alone, the first of which lies at this
     lane of the first block (-1: its blocks are its own).
@@ -191,22 +191,22 @@ class Fused(Op, name="tile.fused"):
     chosen: str = ""
     offset: int = -1
     scratch: int = -1
-    view: bool = False
-    bands: int = 1
-    apart: int = 0
-    lane: int = -1
+    alias: bool = False
+    partitions: int = 1
+    stride: int = 0
+    lane_offset: int = -1
 
     @property
-    def parts(self) -> tuple[int, int]:
+    def spans(self) -> tuple[int, int]:
         """How many pieces the result lies in, `apart` from each other, and the bytes of one."""
-        count = self.bands if self.bands > 1 or not self.apart else self.out.shape[0]
+        count = self.partitions if self.partitions > 1 or not self.stride else self.out.shape[0]
         nbytes = self.out.type.nbytes // count
-        return count, nbytes if self.lane <= 0 else nbytes + nbytes // self.out.shape[1]
+        return count, nbytes if self.lane_offset <= 0 else nbytes + nbytes // self.out.shape[1]
 
     def infer_all(self) -> list[Tensor]:
         for a, b in zip(self.args, self.body.inputs, strict=True):
             if a.type != b.type:
-                raise self.fail(f"argument %{b.name} of the region is {b.type}, the operand is {a.type}")
+                raise self.fail(f"argument %{b.name} of the fusion is {b.type}, the operand is {a.type}")
         return [v.type for v in self.body.outputs]
 
     def evaluate(self, *xs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The database of tuned choices: a JSON file, by target and thread count, then by the key of a region.
+"""The database of tuned choices: a JSON file, by target and thread count, then by the key of a fusion.
 
     {"format": 1, "targets": {"x86_64 znver5, 1 thread": {"tile.conv2d 1x64x56x56 o64 k3 s1 p1 + relu": {
       "template": "winograd", "params": {…}, "versions": {…}, "candidates": [{"template": …, "params": …, "ms": …, "samples": …, "error": …}, …]}}}}
@@ -58,7 +58,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Entry:
-    """What was measured for one region. `candidates` begin with the winner of the templates; `versions` of what made the code."""
+    """What was measured for one fusion. `candidates` begin with the winner of the templates; `versions` of what made the code."""
 
     template: str
     params: dict[str, Any]
@@ -79,7 +79,7 @@ class Entry:
 
 @dataclass
 class Database:
-    """Entries by target (`target_key`) and region (`shape_key`)."""
+    """Entries by target (`target_key`) and fusion (`shape_key`)."""
 
     path: Path | None = None
     targets: dict[str, dict[str, Entry]] = field(default_factory=dict)

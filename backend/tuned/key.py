@@ -1,10 +1,10 @@
-"""The name of a region in the database: what decides how fast its kernels are, as text that a person can read.
+"""The name of a fusion in the database: what decides how fast its kernels are, as text that a person can read.
 
     tile.conv2d 1x64x56x56 o64 k3 s1 p1 + add same + relu
     nn.linear 1x512 [1000x512] [1000]
 
 The anchor comes first: the logical shape of each operand, constants in brackets, then attributes that are not the default. Each op of the
-tail names what it reads besides the value so far: `same` shape, `scalar`, per `channel`, per `image`. Names of values and contents of
+epilogue names what it reads besides the value so far: `same` shape, `scalar`, per `channel`, per `image`. Names of values and contents of
 constants play no part, so equal layers of different networks share an entry.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from ...ir.op import Const, Op, Value
 from ...ir.types import Tensor
 from ..target import Target
-from ..tile.fusion import Region, operand_kind
+from ..tile.fusion import Fusion, operand_kind
 from ..tile.ops import Blocked, Fused, TileConv2d, logical_type
 
 #: Attributes longer than this are named by a hash.
@@ -29,20 +29,20 @@ def target_key(target: Target, threads: int) -> str:
 
 
 def shape_key(op: Fused) -> str:
-    """The key of a region."""
+    """The key of a fusion."""
     constant = {inner for outer, inner in zip(op.args, op.body.inputs) if isinstance(outer.op, Const)}
     first, *rest = op.body.ops
     parts = [_conv(first, constant) if isinstance(first, TileConv2d) else _anchor(first, constant)]
     number = {o.out: i for i, o in enumerate(op.body.ops)}
-    out = Region(op).out
+    out = Fusion(op).out
     for i, o in enumerate(rest, 1):
         chained = isinstance(o, TileConv2d) and number.get(o.x) == i - 1
-        parts.append(_conv(o, constant, chained) if chained else _tail(o, i, number, out))  # type: ignore[arg-type]
+        parts.append(_conv(o, constant, chained) if chained else _epilogue(o, i, number, out))  # type: ignore[arg-type]
     return " + ".join(parts)
 
 
 def _conv(op: TileConv2d, constant: set[Value], chained: bool = False) -> str:
-    """`chained`: it reads the result of the op before, in the same region."""
+    """`chained`: it reads the result of the op before, in the same fusion."""
     words = ["conv2d"] if chained else [op.name, _operand(op, op.x, set())]
     words += [f"o{logical_type(op.out.type).shape[1]}", f"k{_pair(op.kernel)}", f"s{_pair(op.stride)}"]
     top, bottom, left, right = op.padding
@@ -63,7 +63,7 @@ def _anchor(op: Op, constant: set[Value]) -> str:
     return " ".join([op.name, *operands, *missing, *_attributes(op), *_plain_result(op)])
 
 
-def _tail(op: Op, position: int, number: dict[Value, int], out: Tensor) -> str:
+def _epilogue(op: Op, position: int, number: dict[Value, int], out: Tensor) -> str:
     words = [op.name.partition(".")[2] or op.name]
     # a + b and b + a are one
     swaps = op.name in ("nn.add", "nn.mul", "nn.maximum", "nn.minimum")

@@ -1,4 +1,4 @@
-"""Candidates of several regions, built as one native module: each a host function of one step, over shared inputs, results and arena."""
+"""Candidates of several fusions, built as one native module: each a host function of one step, over shared inputs, results and arena."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..emit.module import Emitter
 from ..kernels.cpu.window import tasks
 from ..kernels.template import Params, Template
 from ..lowering.fuse_chains import SEPARATE
-from ..lowering.plan_memory import plan
+from ..lowering.plan_memory import plan_memory
 from ..runtime.native import Arguments, Function, aligned, function_object, runtime
 from ..target import Target, cache_size
 from ..tile.fusion import ALIGN
@@ -31,16 +31,16 @@ _CHAINS = 8
 
 @dataclass(frozen=True)
 class Separate:
-    """Stands for no chain: a kernel for each of its regions."""
+    """Stands for no chain: a kernel for each of its fusions."""
 
     name: str = SEPARATE
 
 
 @dataclass
 class Task:
-    """A distinct region: how often the network has it, and what may compute it, the cost model's favourite first.
+    """A distinct fusion: how often the network has it, and what may compute it, the cost model's favourite first.
 
-    parts: of a chain, the regions that it is made of, with their choices; the option `Separate` runs them one after the other.
+    parts: of a chain, the fusions that it is made of, with their choices; the option `Separate` runs them one after the other.
     """
 
     key: str
@@ -141,15 +141,15 @@ def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Gro
 
 
 def region_graph(op: Fused, template: str, params: Params) -> Graph:
-    """A graph of one region: its constants, the other operands as inputs."""
-    graph = Graph("region")
+    """A graph of one fusion: its constants, the other operands as inputs."""
+    graph = Graph("fusion")
     args = [graph.add(v.op.rebuilt()) if isinstance(v.op, Const) else graph.add_input(v.type, f"x{i}") for i, v in enumerate(op.args)]
     graph.set_outputs([graph.add(Fused(args, op.body, template, params, loc=op.loc))])
     return graph
 
 
 def parts_graph(task: Task) -> Graph:
-    """A graph of the separate regions of a chain, with operands as `region_graph` has them for the whole."""
+    """A graph of the separate fusions of a chain, with operands as `region_graph` has them for the whole."""
     graph = Graph("parts")
     made = {v: graph.add(v.op.rebuilt()) if isinstance(v.op, Const) else graph.add_input(v.type, f"x{i}") for i, v in enumerate(task.op.args)}
     for op in task.parts:
@@ -165,7 +165,7 @@ def _emit(emitter: Emitter, candidate: Candidate, name: str, twins: list[Candida
         task = candidate.task
         separate = isinstance(candidate.template, Separate)
         graph = parts_graph(task) if separate else region_graph(task.op, candidate.template.name, candidate.params)
-        graph = plan(graph, emitter.target, emitter.threads)
+        graph = plan_memory(graph, emitter.target, emitter.threads)
         _, arena = emitter.add(graph, name)
     except Exception:
         emitter.undo(mark)

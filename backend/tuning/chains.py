@@ -1,6 +1,6 @@
-"""Chains to be measured: regions that one kernel may compute together, against a kernel for each of them.
+"""Chains to be measured: fusions that one kernel may compute together, against a kernel for each of them.
 
-Both run with cold weights in the same race. `separate` in the database says that a chain lost; its regions keep their own entries.
+Both run with cold weights in the same race. `separate` in the database says that a chain lost; its fusions keep their own entries.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from ..lowering.fuse_chains import LONGEST, WORTH, linked, separate_cost
 from ..lowering.select_kernels import candidates
 from ..pipelines import lower
 from ..target import Target
-from ..tile.fusion import Region
+from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database
 from ..tuned.key import shape_key
 from .build import Separate, Task
 
-#: Chains that the model takes for so many times as slow as their regions are not measured, nor options beyond that of the best one.
+#: Chains that the model takes for so many times as slow as their fusions are not measured, nor options beyond that of the best one.
 HOPELESS = 1.5
 
 
 def chain_tasks(graphs: Sequence[Graph], target: Target, threads: int, tuned: Database | None) -> list[Task]:
-    """Distinct chains of graphs, those first that could save most by the model. Their regions are as the database, else the model, chooses."""
+    """Distinct chains of graphs, those first that could save most by the model. Their fusions are as the database, else the model, chooses."""
     tasks: dict[str, Task] = {}
     gains: dict[str, float] = {}
     for graph in graphs:
-        for op in lower(graph, target, threads, tuned=tuned or False, until="absorb").ops:
+        for op in lower(graph, target, threads, tuned=tuned or False, until="fuse-gathers").ops:
             for length in range(2, LONGEST + 1) if isinstance(op, Fused) else ():
                 found = linked(op, length, target, threads)  # type: ignore[arg-type]
                 if found is None:
@@ -44,9 +44,9 @@ def chain_tasks(graphs: Sequence[Graph], target: Target, threads: int, tuned: Da
 
 def _task(key: str, parts: list[Fused], merged: Fused, target: Target, threads: int) -> tuple[Task, float] | None:
     """A chain's task, and what the chain saves by the model in cycles."""
-    region = Region(merged)
+    fusion = Fusion(merged)
     separate = separate_cost(parts, target, threads)
-    costs = [(template.cost(region, target, params), template, params) for template, params in candidates(region, target, threads)]
+    costs = [(template.cost(fusion, target, params), template, params) for template, params in candidates(fusion, target, threads)]
     best = min(cost for cost, _, _ in costs)
     if best > HOPELESS * separate:
         return None

@@ -1,6 +1,6 @@
-"""MetaSchedule (TVM 0.27) as another way to search: for one region at a time, in a process that is killed at its cap.
+"""MetaSchedule (TVM 0.27) as another way to search: for one fusion at a time, in a process that is killed at its cap.
 
-The process (`worker`) ranks what it finds by itself. The best of that race here against the region's fastest template, on the same operands,
+The process (`worker`) ranks what it finds by itself. The best of that race here against the fusion's fastest template, on the same operands,
 layouts and cold caches, each checked against the interpreter. Only one that is right and faster goes into the database.
 """
 
@@ -26,7 +26,7 @@ from ..kernels.metaschedule.template import NAME, module
 from ..kernels.template import Params, Template, template_named
 from ..runtime.native import versions
 from ..target import Target
-from ..tile.fusion import Region
+from ..tile.fusion import Fusion
 from ..tuned.database import Database, Entry, Found
 from .build import Separate, Task, build
 from .timing import check, race, ranked, score
@@ -40,7 +40,7 @@ FINALISTS = 3
 
 @dataclass(frozen=True)
 class Searched:
-    """What the search of one region did.
+    """What the search of one fusion did.
 
     tried, failed: kernels that ran, and that did not build or run; ms, template_ms: the best of them and the template, in one race (None: there
     was none); kept: whether the database has it now; note: why there was no search, or how it ended early.
@@ -72,18 +72,18 @@ def cost_model() -> str:
 
 
 def search(task: Task, target: Target, threads: int, trials: int, seed: int, seconds: float | None, database: Database) -> Searched:
-    """Search kernels for a region whose templates the database has measured; the best goes into the database where it is right and faster."""
+    """Search kernels for a fusion whose templates the database has measured; the best goes into the database where it is right and faster."""
     started = time.monotonic()
-    region = Region(task.op)
-    if why := refusal(region):
+    fusion = Fusion(task.op)
+    if why := refusal(fusion):
         return Searched(task.key, note=why)
-    lines, note = run(region, target, threads, trials, seed, min(CAP, CAP if seconds is None else seconds))
+    lines, note = run(fusion, target, threads, trials, seed, min(CAP, CAP if seconds is None else seconds))
     found = sorted((line for line in lines if "ms" in line), key=lambda line: line["ms"])
     done = Searched(task.key, len(found), len(lines) - len(found), note=note)
     if found:
         entry = database.section(target, threads)[task.key]
         traces = [{"trace": json.dumps(line["trace"], separators=(",", ":"))} for line in found[:FINALISTS]]
-        options = [fastest(task, entry), *((template_named(NAME, region.anchor), trace) for trace in traces)]
+        options = [fastest(task, entry), *((template_named(NAME, fusion.anchor), trace) for trace in traces)]
         group = build([replace(task, options=options)], target, threads, seed)
         check(group)
         race(group, np.random.default_rng(seed))
@@ -101,14 +101,14 @@ def search(task: Task, target: Target, threads: int, trials: int, seed: int, sec
 
 
 def fastest(task: Task, entry: Entry) -> tuple[Template | Separate, Params]:
-    """The fastest option of a region by the database."""
+    """The fastest option of a fusion by the database."""
     return next(((t, p) for c in entry.candidates for t, p in task.options if c.is_of(t.name, p)), task.options[0])
 
 
-def run(region: Region, target: Target, threads: int, trials: int, seed: int, seconds: float) -> tuple[list[dict[str, Any]], str]:
+def run(fusion: Fusion, target: Target, threads: int, trials: int, seed: int, seconds: float) -> tuple[list[dict[str, Any]], str]:
     """Search in a process of its own: what it wrote down, and how it ended where not by itself."""
     facts = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.mcpu, "num-cores": threads}
-    definition = tvm.ir.save_json(module(define(region, target)))
+    definition = tvm.ir.save_json(module(define(fusion, target)))
     with tempfile.TemporaryDirectory(prefix="tersor-") as name:
         folder = Path(name)
         (folder / TASK).write_text(Job(definition, facts, threads, trials, seed, cost_model()).to_json())

@@ -1,4 +1,4 @@
-"""What tuning found: for each region the cost model's choice, the tuned one, and what the model's costs against it."""
+"""What tuning found: for each fusion the cost model's choice, the tuned one, and what the model's costs against it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .metaschedule import Searched
 
 @dataclass(frozen=True)
 class Comparison:
-    """A region. count: how often the network has it; macs: of one. model, tuned: the choices; ms: None where not measured.
+    """A fusion. count: how often the network has it; macs: of one. model, tuned: the choices; ms: None where not measured.
 
     loss: time of the model's choice over that of the tuned one, less one. chain: it competes with separate kernels, which have rows of their own.
     """
@@ -51,9 +51,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Result of `tune`. rows: regions that leave a choice; measured, left: how many were measured now, and how many the cap kept from it.
+    """Result of `tune`. rows: fusions that leave a choice; measured, left: how many were measured now, and how many the cap kept from it.
 
-    searched: what MetaSchedule did for each region, where it was asked for.
+    searched: what MetaSchedule did for each fusion, where it was asked for.
     """
 
     rows: tuple[Comparison, ...]
@@ -68,7 +68,7 @@ class Tuning:
 
     @property
     def model_ms(self) -> float:
-        """Time of these regions in the network as the model would choose; those with both times, each in a kernel of its own."""
+        """Time of these fusions in the network as the model would choose; those with both times, each in a kernel of its own."""
         return sum(r.count * r.model_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None and not r.chain)
 
     @property
@@ -78,12 +78,12 @@ class Tuning:
 
     @property
     def loss(self) -> float:
-        """Of the model's choices against the tuned ones, over these regions together."""
+        """Of the model's choices against the tuned ones, over these fusions together."""
         return self.model_ms / self.tuned_ms - 1 if self.tuned_ms else 0.0
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Header and lines of the table; the costliest regions by the model first."""
-        header = ["region", "model", "tuned", "times", "candidates", "model, ms", "tuned, ms", "loss"]
+        """Header and lines of the table; the costliest fusions by the model first."""
+        header = ["fusion", "model", "tuned", "times", "candidates", "model, ms", "tuned, ms", "loss"]
         return header, [
             [
                 r.key,
@@ -112,9 +112,9 @@ class Tuning:
         made = f"{self.measured} measured now in {self.seconds:.0f} s" if self.measured else "none measured now"
         left = f", {self.left} not in the database" if self.left else ""
         chains = sum(r.chain for r in self.rows)
-        regions = f"{len(self.rows) - chains} distinct regions with a choice" + (f" and {chains} chains" if chains else "")
+        fusions = f"{len(self.rows) - chains} distinct fusions with a choice" + (f" and {chains} chains" if chains else "")
         return (
-            f"{regions}, {made}{left}; cold kernel times in the network: {self.model_ms:.3f} ms by the model, {self.tuned_ms:.3f} ms tuned, "
+            f"{fusions}, {made}{left}; cold kernel times in the network: {self.model_ms:.3f} ms by the model, {self.tuned_ms:.3f} ms tuned, "
             f"loss {self.loss:.1%} ({threads}, {self.target})"
         )
 

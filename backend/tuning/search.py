@@ -1,4 +1,4 @@
-"""tune: every template and parameter choice of each distinct region of a graph, measured on this machine."""
+"""tune: every template and parameter choice of each distinct fusion of a graph, measured on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..pipelines import lower
 from ..runtime.model import require_host
 from ..runtime.native import versions
 from ..target import Target, resolve
-from ..tile.fusion import Region
+from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database, Entry, Timing, plain
 from ..tuned.key import shape_key
@@ -27,7 +27,7 @@ from .metaschedule import Searched
 from .report import Problem, Tuning, compared
 from .timing import STAGES, check, race, ranked, score
 
-#: Ways to search, and the kernels that MetaSchedule measures for each region unless said otherwise.
+#: Ways to search, and the kernels that MetaSchedule measures for each fusion unless said otherwise.
 SEARCHES, TRIALS = ("templates", "metaschedule"), 64
 #: Kernels and bytes that are built and measured together: enough to share what a build costs, few enough to stop between groups.
 KERNELS, BYTES = 24, 1 << 30
@@ -46,17 +46,17 @@ def tune(
     search: str = "templates",
     trials: int = TRIALS,
 ) -> Tuning:
-    """Measure what may compute each region of a graph, on cold data, and keep the fastest.
+    """Measure what may compute each fusion of a graph, on cold data, and keep the fastest.
 
     target, threads, batch: as for `compile`; the target must be this machine.
     db: where results go: a `Database`, or a file that is read if there is one and written after each group of kernels. None: the result alone.
-    seconds: stop between two groups of kernels after so long; the regions with most time by the cost model come first. A search by
+    seconds: stop between two groups of kernels after so long; the fusions with most time by the cost model come first. A search by
     MetaSchedule is killed then, and what it had found until then counts.
     seed: of the operands, of the order of the calls in each round, and of MetaSchedule.
-    again: measure regions that the database has already, too.
+    again: measure fusions that the database has already, too.
     progress: True for a bar on a terminal, or a function (what, done, total).
     search: `"templates"`, or `"metaschedule"`: after the templates, where the database does not know them yet, TVM's MetaSchedule searches a kernel
-    for each region, one at a time, each in a process of its own. trials: how many kernels it measures for each region.
+    for each fusion, one at a time, each in a process of its own. trials: how many kernels it measures for each fusion.
 
     Every kernel's result is compared with the interpreter's: one that is wrong, or does not build, never wins and is in `problems`.
     `compile(graph, tuned=result.database)` or `tuned="file.json"` uses the choices. Raises `TersorError` for a target that is not this machine,
@@ -123,7 +123,7 @@ def with_metaschedule(
     again: bool,
     show: Progress | None,
 ) -> tuple[list[Searched], int]:
-    """MetaSchedule for one region after the other until `stop`; returns what it did, and for how many regions there was no time."""
+    """MetaSchedule for one fusion after the other until `stop`; returns what it did, and for how many fusions there was no time."""
     known = database.section(target, threads)
     wanted = [task for task in tasks if (entry := known.get(task.key)) is None or again or entry.found is None]
     searched: list[Searched] = []
@@ -173,27 +173,27 @@ def open_database(db: Database | str | Path | None) -> Database:
 
 
 def tasks_of(graphs: Sequence[Graph], target: Target, threads: int) -> list[Task]:
-    """Distinct regions that leave a choice, the costliest by the model first; each one's options begin with the model's favourite."""
+    """Distinct fusions that leave a choice, the costliest by the model first; each one's options begin with the model's favourite."""
     tasks: dict[str, Task] = {}
     costs: dict[str, float] = {}
     single: set[str] = set()
     for graph in graphs:
-        for op in lower(graph, target, threads, until="layout").ops:
+        for op in lower(graph, target, threads, until="assign-layouts").ops:
             if not isinstance(op, Fused):
                 continue
             key = shape_key(op)
             if key in tasks:
                 tasks[key].count += 1
             elif key not in single:
-                region = Region(op)
-                options = candidates(region, target, threads)
+                fusion = Fusion(op)
+                options = candidates(fusion, target, threads)
                 if len(options) < 2:
                     single.add(key)
                     continue
-                best = modelled(region, target, options)
+                best = modelled(fusion, target, options)
                 options.sort(key=lambda o: (o[0].name, o[1]) != (best.template, best.params))
                 tasks[key] = Task(key, op, options)
-                costs[key] = options[0][0].cost(region, target, options[0][1])
+                costs[key] = options[0][0].cost(fusion, target, options[0][1])
     return sorted(tasks.values(), key=lambda task: -costs[task.key] * task.count)
 
 
@@ -252,7 +252,7 @@ def _complete(entry: Entry | None, task: Task) -> bool:
 
 
 def _ticks(show: Progress | None, done: int, count: int, total: int) -> Callable[[float], None]:
-    """Progress within a group, in regions."""
+    """Progress within a group, in fusions."""
 
     def tick(part: float) -> None:
         if show is not None:

@@ -12,7 +12,7 @@ from ...ir.op import Const
 from ..tile.ops import Fused, unpack_torch
 from .build import Candidate, Group, Task
 
-#: Rounds of each stage, and how much slower than the best of its region a candidate may be to enter the next.
+#: Rounds of each stage, and how much slower than the best of its fusion a candidate may be to enter the next.
 STAGES = ((5, 1.25), (10, 1.08), (15, 1.0))
 #: Candidates this close to the fastest count as equal: the cost model's favourite among them wins, so that repeated runs agree.
 EQUAL = 1.02
@@ -20,7 +20,7 @@ EQUAL = 1.02
 EQUAL_SHARED = 1.05
 #: Largest max|y - y64| / max|y64| of a kernel against the interpreter in float64, by element type; what is not here must be equal.
 LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 5e-2}
-#: Multiply-adds from which the interpreter computes in the region's own precision: float64 would hold the operands a second time.
+#: Multiply-adds from which the interpreter computes in the fusion's own precision: float64 would hold the operands a second time.
 LARGE = 1 << 32
 
 
@@ -63,7 +63,7 @@ def score(candidate: Candidate) -> float:
 
 
 def ranked(candidates: Iterable[Candidate], threads: int = 1) -> list[Candidate]:
-    """Timed candidates of one region, the winner first, then by time. Only those with all rounds may win."""
+    """Timed candidates of one fusion, the winner first, then by time. Only those with all rounds may win."""
     equal = EQUAL if threads == 1 else EQUAL_SHARED
     timed = [c for c in candidates if c.samples and not c.problem]
     most = max((len(c.samples) for c in timed), default=0)
@@ -105,7 +105,7 @@ def _idle(candidate: Candidate) -> float:
 
 
 def _reference(task: Task, inputs: list[np.ndarray]) -> np.ndarray:
-    """The region's result by the interpreter."""
+    """The fusion's result by the interpreter."""
     import torch
 
     given = iter(inputs)

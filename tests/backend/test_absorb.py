@@ -20,7 +20,7 @@ from tersor.backend.kernels.cpu.conv.gemm import Gemm
 from tersor.backend.lowering.legalize import legalize
 from tersor.backend.pipelines import lower, resume
 from tersor.backend.target import Target, resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.backend.tile.ops import ChannelGather, Fused
 from tersor.backend.tuning.chains import chain_tasks
 from tersor.ir.op import Const, Value
@@ -112,7 +112,7 @@ def pooled(x: Value) -> Value:
 
 
 def pooled_wide(x: Value) -> Value:
-    """With a tail before and behind, windows over the border, and rows that no window reads."""
+    """With an epilogue before and behind, windows over the border, and rows that no window reads."""
     y = Sigmoid(Concat([conv(x, 20), conv(x, 9, 3)], 1)).out
     return Sigmoid(AvgPool2d(y, (2, 5), (5, 1), (0, 0, 2, 2), count_include_pad=False)).out
 
@@ -136,7 +136,7 @@ def many_small_parts(x: Value) -> Value:
 
 
 def added_to_depthwise(x: Value) -> Value:
-    """The tail reads a map where the result lies."""
+    """The epilogue reads a map where the result lies."""
     y = conv(Concat([conv(x, 20), conv(x, 9, 3)], 1).out, 29, 3, groups=29)
     return Add(y, conv(x, 29)).out
 
@@ -210,7 +210,7 @@ def an_output(x: Value) -> list[Value]:
 
 
 def with_a_map(x: Value) -> list[Value]:
-    """The tail of the gather reads a map, which lies elsewhere than what is gathered."""
+    """The epilogue of the gather reads a map, which lies elsewhere than what is gathered."""
     y, z = Concat([conv(x, 20), conv(x, 9, 3)], 1).out, conv(x, 29)
     return [conv(Relu(Add(y, z)).out, 20)]
 
@@ -228,18 +228,18 @@ def test_what_must_copy(case: Callable[..., Any]) -> None:
 def test_other_templates_give_way() -> None:
     """A convolution that the database computes by `direct` gathers as well; what the model chooses then is right for any gemm."""
     target = resolve("cpu")
-    graph = lower(graph_of(two_readers, SHAPE), target, tuned=False, until="views")
+    graph = lower(graph_of(two_readers, SHAPE), target, tuned=False, until="alias-concats")
     (gather,) = [op for op in graph.ops if isinstance(op, Fused) and op.template == "channel_gather"]
     readers = [op for op in gather.out.users if isinstance(op, Fused)]
     assert len(readers) == 2
     for op in readers:
         op.template, op.params, op.chosen = "direct", {"chunk": 4}, "tuned"
-    absorbed = [op for op in resume(graph, "views", target).ops if isinstance(op, Fused) and op.template == "gathered_gemm"]
-    assert len(absorbed) == 2 and all(op.chosen == "model" and op.params in Gemm().candidates(Region(op).stages[1], target, 1) for op in absorbed)
+    absorbed = [op for op in resume(graph, "alias-concats", target).ops if isinstance(op, Fused) and op.template == "gathered_gemm"]
+    assert len(absorbed) == 2 and all(op.chosen == "model" and op.params in Gemm().candidates(Fusion(op).segments[1], target, 1) for op in absorbed)
 
 
 def test_bands() -> None:
-    """Sources and result lie in bands, each by itself."""
+    """Sources and result lie in partitions, each by itself."""
 
     def network(x: Value) -> Value:
         y = Relu(conv(x, 20)).out
@@ -249,7 +249,7 @@ def test_bands() -> None:
     for threads in (2, 3):
         graph = check(graph_of(network, (1, 3, 12, 10)), threads=threads).graph
         (op,) = [op for op in graph.ops if isinstance(op, Fused) and op.template == "gathered_gemm"]
-        assert op.bands == threads and all(v.op.bands == threads for v in op.args if isinstance(v.op, Fused))
+        assert op.partitions == threads and all(v.op.partitions == threads for v in op.args if isinstance(v.op, Fused))
 
 
 def test_the_order_of_channels_is_in_the_weights() -> None:
@@ -281,7 +281,7 @@ def test_no_chain_is_tuned_for_what_a_gather_is_absorbed_in() -> None:
 
 
 def random_network(x: Value, seed: int) -> list[Value]:
-    """Maps joined, cut, shuffled, pooled and convolved by channel in all ways, with and without tails, before convolutions of one pixel."""
+    """Maps joined, cut, shuffled, pooled and convolved by channel in all ways, with and without epilogues, before convolutions of one pixel."""
     rng = random.Random(seed)
     maps = [Relu(conv(x, rng.choice([16, 20, 33]))).out]
     for i in range(rng.randint(3, 8)):
@@ -315,4 +315,4 @@ def test_random_networks(seed: int) -> None:
 
 
 def test_a_stage_can_be_resumed() -> None:
-    assert "gathered_gemm" in str(resumes(graph_of(shuffle_unit, SHAPE), "absorb", threads=2)["absorb"])
+    assert "gathered_gemm" in str(resumes(graph_of(shuffle_unit, SHAPE), "fuse-gathers", threads=2)["fuse-gathers"])

@@ -1,4 +1,4 @@
-"""The bands stage: whose maps lie in bands, where the planner puts them, and that every kernel finds them, against the interpreter in float64."""
+"""The partitions stage: whose maps lie in partitions, where the planner puts them, and that every kernel finds them, against the interpreter in float64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tersor.backend.kernels.cpu.conv.gemm import Gemm
 from tersor.backend.lowering import fuse_chains as chain_module
 from tersor.backend.lowering.plan_memory import PAGE
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import MapRows, Region
+from tersor.backend.tile.fusion import Fusion, RowLayout
 from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
@@ -26,7 +26,7 @@ HEIGHTS = (4, 6, 8, 12, 14, 24)
 
 
 def random_network(x: Value, seed: int) -> list[Value]:
-    """A first layer, then convolutions, pointwise and depthwise ones, with tails, residuals and squeeze-and-excitation; up to two outputs."""
+    """A first layer, then convolutions, pointwise and depthwise ones, with epilogues, residuals and squeeze-and-excitation; up to two outputs."""
     rng = random.Random(seed)
     y = Relu(conv(x, rng.randint(5, 40), 3)).out
     maps = [y]
@@ -52,7 +52,7 @@ def random_network(x: Value, seed: int) -> list[Value]:
 
 
 def banded(graph: Graph) -> list[Fused]:
-    return [op for op in graph.ops if isinstance(op, Fused) and op.bands > 1]
+    return [op for op in graph.ops if isinstance(op, Fused) and op.partitions > 1]
 
 
 def network(x: Value) -> Value:
@@ -84,7 +84,7 @@ def test_every_kernel_finds_its_rows(threads: int, chained: bool, target: str, m
     monkeypatch.setattr(chain_module, "separate_cost", lambda ops, *_: (1e15 if chained else -1e15) * len(ops))
     compiled = check(graph_of(network, (1, 3, 24, 20)), threads=threads, target=target)
     found = banded(compiled.graph)
-    assert len(found) >= 2 and all(op.bands == threads for op in found)
+    assert len(found) >= 2 and all(op.partitions == threads for op in found)
     expected = {"direct", "depthwise_pointwise"} if chained else {"direct", "depthwise", "gemm"}
     assert expected <= {op.template for op in found}
 
@@ -92,7 +92,7 @@ def test_every_kernel_finds_its_rows(threads: int, chained: bool, target: str, m
 @pytest.mark.usefixtures("separate")
 @pytest.mark.parametrize("threads", [2, 3])
 def test_squeeze_and_excitation(threads: int) -> None:
-    """Pooling to one pixel merges bands, and what multiplies the map by it keeps to them; sizes at which the elementwise kernel is shared out."""
+    """Pooling to one pixel merges partitions, and what multiplies the map by it keeps to them; sizes at which the elementwise kernel is shared out."""
 
     def build(x: Value) -> list[Value]:
         y = Relu(conv(x, 33, 3)).out
@@ -109,7 +109,7 @@ def test_squeeze_and_excitation(threads: int) -> None:
 
 @pytest.mark.usefixtures("separate")
 def test_small_chunks_and_dot_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks that end inside a band, and outputs that are dot products: 33 = 2 * 16 + 1."""
+    """Chunks that end inside a partition, and outputs that are dot products: 33 = 2 * 16 + 1."""
     monkeypatch.setattr(Gemm, "candidates", lambda *_: [{"chunk": 9}])
 
     def build(x: Value) -> list[Value]:
@@ -142,8 +142,8 @@ def test_all_readers_must_find_bands() -> None:
         return [MaxPool2d(first, (2, 2), (2, 2), (0, 0, 0, 0)).out, conv(Relu(conv(fourth, 32, 3, groups=32)).out, 40)]
 
     graph = check(graph_of(build, (1, 3, 24, 20)), threads=2).graph
-    regions = [op for op in graph.ops if isinstance(op, Fused) and op.template != "repack"]
-    by_ops = [("+".join(o.name.removeprefix("tile.").removeprefix("nn.") for o in op.body.ops), op.bands) for op in regions]
+    fusions = [op for op in graph.ops if isinstance(op, Fused) and op.template != "repack"]
+    by_ops = [("+".join(o.name.removeprefix("tile.").removeprefix("nn.") for o in op.body.ops), op.partitions) for op in fusions]
     assert sorted(by_ops) == [
         ("conv2d", 1), ("conv2d+add", 1), ("conv2d+add", 2), ("conv2d+relu", 1), ("conv2d+relu", 2), ("conv2d+relu", 2), ("max_pool2d", 1)
     ]  # fmt: skip
@@ -151,7 +151,7 @@ def test_all_readers_must_find_bands() -> None:
 
 @pytest.mark.usefixtures("separate")
 def test_an_operand_that_is_read_in_two_ways_lies_as_both_ask() -> None:
-    """A product reads its map in bands, but where the same map is added to an output it lies as the output does."""
+    """A product reads its map in partitions, but where the same map is added to an output it lies as the output does."""
 
     def build(x: Value) -> list[Value]:
         y = Relu(conv(x, 32, 3)).out
@@ -165,29 +165,31 @@ def test_an_operand_that_is_read_in_two_ways_lies_as_both_ask() -> None:
 def test_a_template_that_does_not_say_so_never_meets_bands(inherited: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no such method, or takes back the one that it inherits."""
     if inherited:
-        monkeypatch.setattr(Gemm, "in_bands", None)
+        monkeypatch.setattr(Gemm, "row_partitioned", None)
     else:
-        monkeypatch.delattr(Gemm, "in_bands")
+        monkeypatch.delattr(Gemm, "row_partitioned")
     graph = check(graph_of(network, (1, 3, 24, 20)), threads=2).graph
     readers = [(op, v.op) for op in graph.ops if isinstance(op, Fused) and op.template == "gemm" for v in op.args if isinstance(v.op, Fused)]
-    assert readers and all(source.bands == 1 and op.bands == 1 for op, source in readers)
+    assert readers and all(source.partitions == 1 and op.partitions == 1 for op, source in readers)
 
 
 @pytest.mark.parametrize("threads", [2, 4])
 def test_a_band_lies_where_all_maps_have_that_band(threads: int) -> None:
     found = banded(lowered(traced("mobilenetv2").at(batch=1), threads=threads))
-    (apart,) = {op.apart for op in found}
+    (apart,) = {op.stride for op in found}
     assert len(found) > 10 and apart % PAGE == 0
     assert all(op.offset + op.out.type.nbytes // threads <= apart for op in found)
 
 
 def test_rows_of_a_map() -> None:
     op = next(op for op in banded(lowered(graph_of(network, (1, 3, 24, 20)), threads=3)) if op.template == "direct")
-    rows, lanes = Region(op).map_rows(op.body.outputs[0]), resolve("cpu").lanes
-    assert rows == MapRows(32 // lanes, 8, 20 * lanes, 3, op.apart // 4)
-    places = {int(rows.at(plane, y, band)) for band in range(3) for plane in range(rows.blocks) for y in range(8 * band, 8 * band + 8)}
+    rows, lanes = Fusion(op).map_rows(op.body.outputs[0]), resolve("cpu").lanes
+    assert rows == RowLayout(32 // lanes, 8, 20 * lanes, 3, op.stride // 4)
+    places = {
+        int(rows.at(plane, y, partition)) for partition in range(3) for plane in range(rows.blocks) for y in range(8 * partition, 8 * partition + 8)
+    }
     assert len(places) == rows.blocks * 24 and min(places) == 0
-    assert max(places) + rows.floats == Region(op).size(op.body.outputs[0])
+    assert max(places) + rows.elements == Fusion(op).size(op.body.outputs[0])
 
 
 @pytest.mark.usefixtures("separate")
@@ -195,15 +197,15 @@ def test_kernels_of_other_bands_are_other_kernels() -> None:
     graph = lowered(graph_of(network, (1, 3, 24, 20)), threads=2)
     op = next(op for op in banded(graph) if op.template == "gemm")
     key = kernel_key(op)
-    op.apart += PAGE
+    op.stride += PAGE
     assert kernel_key(op) != key
-    op.apart -= PAGE
+    op.stride -= PAGE
     source = op.args[0].op
     assert isinstance(source, Fused) and kernel_key(op) == key
-    source.bands = 1
+    source.partitions = 1
     assert kernel_key(op) != key
 
 
 def test_stage_resumes() -> None:
-    seen = resumes(graph_of(network, (1, 3, 24, 20)), "chain", "bands", threads=2)
-    assert "bands = 2" in str(seen["bands"]) and "apart = " in str(seen["plan"])
+    seen = resumes(graph_of(network, (1, 3, 24, 20)), "fuse-chains", "partition-rows", threads=2)
+    assert "partitions = 2" in str(seen["partition-rows"]) and "apart = " in str(seen["plan-memory"])

@@ -19,7 +19,7 @@ from tersor.backend.lowering.fuse_chains import SEPARATE
 from tersor.backend.lowering.select_kernels import candidates
 from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.backend.tile.ops import Fused
 from tersor.backend.tuned.database import Database, Entry, Timing
 from tersor.backend.tuned.key import shape_key
@@ -149,7 +149,7 @@ def test_refused() -> None:
     second_reader.set_outputs([*second_reader.outputs, [op.out for op in second_reader.ops if isinstance(op, Clip)][-1]])
     assert chained(second_reader) == ["pointwise_depthwise"]
     rng = np.random.default_rng(0)
-    # a tail that reads a whole map inside the chain, and a convolution that is neither pointwise nor depthwise
+    # an epilogue that reads a whole map inside the chain, and a convolution that is neither pointwise nor depthwise
     reads_map = block(expand=False, project=False, c=16)
     y = reads_map.add(Mul(reads_map.outputs[0], reads_map.inputs[0]))
     w = rng.standard_normal((8, 16, 1, 1)).astype(np.float32)
@@ -173,24 +173,24 @@ def test_the_model_chains_maps_beyond_l2_and_no_small_ones() -> None:
 @pytest.mark.usefixtures("always")
 def test_stage_means_the_same_and_resumes() -> None:
     graph = CASES["residual"]
-    seen = resumes(graph, "chain")
+    seen = resumes(graph, "fuse-chains")
     x = [torch.randn(graph.inputs[0].shape, dtype=torch.float64)]
-    for a, b in zip(evaluate(seen["schedule"], x, dtype=torch.float64), evaluate(seen["chain"], x, dtype=torch.float64), strict=True):
+    for a, b in zip(evaluate(seen["select-kernels"], x, dtype=torch.float64), evaluate(seen["fuse-chains"], x, dtype=torch.float64), strict=True):
         assert torch.equal(a, b)
-    assert "inverted_residual" in str(seen["chain"])
+    assert "inverted_residual" in str(seen["fuse-chains"])
 
 
 @pytest.mark.usefixtures("always")
 def test_regions_of_chains() -> None:
     (op,) = [op for op in lowered(CASES["residual"]).ops if isinstance(op, Fused) and op.template == "inverted_residual"]
-    stages = Region(op).stages
-    assert [len(s.tail) for s in stages] == [1, 1, 1]
+    stages = Fusion(op).segments
+    assert [len(s.epilogue) for s in stages] == [1, 1, 1]
     assert [s.out.shape[1] * resolve("cpu").lanes >= c for s, c in zip(stages, (144, 144, 24))] == [True] * 3
-    assert stages[-1].result is op.body.outputs[0] and Region(op).anchor is stages[0].anchor
+    assert stages[-1].result is op.body.outputs[0] and Fusion(op).anchor is stages[0].anchor
     # templates of one anchor are never asked about a chain, and the other way round
-    offered = {t.name for t, _ in candidates(Region(op), resolve("cpu"), 1)}
+    offered = {t.name for t, _ in candidates(Fusion(op), resolve("cpu"), 1)}
     assert offered == {"inverted_residual"}
-    assert not {t.name for t in templates_for(Region(op).anchor)} & {t.name for t in chain_templates()}
+    assert not {t.name for t in templates_for(Fusion(op).anchor)} & {t.name for t in chain_templates()}
 
 
 @pytest.mark.usefixtures("always")
@@ -200,7 +200,7 @@ def test_regions_of_chains() -> None:
 def test_steps_make_what_l2_holds(size: int, l2: int, steps: set[int]) -> None:
     """All rows of a small map, but not those of a large one; where L2 holds not even one step, there is one candidate still."""
     (op,) = [op for op in lowered(block(c=16, e=96, size=(size, size), stride=(2, 2), project=False)).ops if isinstance(op, Fused) and op.macs()]
-    offered = candidates(Region(op), replace(resolve("cpu:znver4"), l2=l2), 1)
+    offered = candidates(Fusion(op), replace(resolve("cpu:znver4"), l2=l2), 1)
     assert [t.name for t, _ in offered] == ["pointwise_depthwise"] * len(steps) and {p["rows"] for _, p in offered} == steps
 
 
@@ -215,6 +215,6 @@ def test_the_database_decides(template: str, monkeypatch: pytest.MonkeyPatch) ->
     database.add(target, 1, shape_key(op), Entry(template, params, {}, (Timing(template, params, 1.0, 1, 0.0),)))
     # the model would say the contrary
     monkeypatch.setattr(chain_module, "separate_cost", lambda ops, *_: (len(ops) == 3) * 1e15 if template == SEPARATE else 0.0)
-    regions = [op for op in lower(graph, target, tuned=database).ops if isinstance(op, Fused)]
-    found = [(op.params, op.chosen) for op in regions if op.template == "inverted_residual"]
+    fusions = [op for op in lower(graph, target, tuned=database).ops if isinstance(op, Fused)]
+    found = [(op.params, op.chosen) for op in fusions if op.template == "inverted_residual"]
     assert found == ([] if template == SEPARATE else [({"rows": 7}, "tuned")])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tersor.backend.kernels.cpu.dense import Geometry, Panels
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.ir.op import Const, Op, Value
 from tersor.ir.ops import Add, Gelu, Linear, Matmul, Mul, Relu, Sub
 from tersor.ir.types import Tensor
@@ -148,8 +148,8 @@ def test_activations_that_need_more_than_a_comparison() -> None:
 
 
 def test_panels_are_even_and_a_partial_one_stands_alone() -> None:
-    region = Region(Compiled(graph_of(lambda x: Linear(x, Const(weights(16 * 13 - 3, 4))), (2, 4)), "cpu:x86-64-v4", legal=False).graph.ops[-1])  # type: ignore[arg-type]
-    g = Geometry(region, resolve("cpu:x86-64-v4"))
+    fusion = Fusion(Compiled(graph_of(lambda x: Linear(x, Const(weights(16 * 13 - 3, 4))), (2, 4)), "cpu:x86-64-v4", legal=False).graph.ops[-1])  # type: ignore[arg-type]
+    g = Geometry(fusion, resolve("cpu:x86-64-v4"))
     assert g.panels(4) == [Panels(4, 0, 1, 16), Panels(3, 4, 2, 16), Panels(3, 10, 1, 13)]
     for vectors in range(1, 9):
         panels = g.panels(vectors)

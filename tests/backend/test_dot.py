@@ -89,7 +89,7 @@ def test_the_model_knows_that_they_are_cheaper(c: int, o: int) -> None:
     def cost(o: int) -> float:
         lowered = Compiled(conv_graph(1, c, o, (14, 14), (1, 1)), target="cpu:x86-64-v4", legal=False).graph
         (op,) = [op for op in lowered.find(Fused) if op.template == "gemm"]
-        return Gemm().cost(schedule_module.Region(op), resolve("cpu:x86-64-v4"), {"chunk": 14})
+        return Gemm().cost(schedule_module.Fusion(op), resolve("cpu:x86-64-v4"), {"chunk": 14})
 
     assert cost(o) < cost(-(-o // 16) * 16)
 

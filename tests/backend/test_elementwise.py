@@ -10,7 +10,7 @@ import pytest
 import torch
 from backend_run import TARGETS, Compiled, arrays_for, check, graph_of, reference
 
-from tersor.backend.kernels.cpu.movement.nest import broadcast_strides, collapse, pieces
+from tersor.backend.kernels.cpu.nest import broadcast_strides, collapse, pieces
 from tersor.backend.tile.ops import Fused
 from tersor.ir.op import Const
 from tersor.ir.ops import (
@@ -210,7 +210,7 @@ def test_swish_joins_the_convolution_in_front() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_blocked_maps(batch: int, target: str) -> None:
-    """Two readers of a convolution: each is a region of its own, on the blocked map."""
+    """Two readers of a convolution: each is a fusion of its own, on the blocked map."""
 
     def build(x: Any, s: Any, c: Any) -> Any:
         w = Const(np.random.default_rng(0).standard_normal((20, 6, 3, 3)).astype(np.float32))
@@ -220,12 +220,12 @@ def test_blocked_maps(batch: int, target: str) -> None:
 
     graph = graph_of(build, (batch, 6, 7, 5), (batch, 20, 1, 1), (1, 20, 1, 1))
     compiled = check(graph, target=target, legal=False)
-    regions = [op for op in compiled.graph.ops if isinstance(op, Fused) and op.template == "elementwise"]
-    assert regions and all(op.out.type.layout is not None for op in regions)
+    fusions = [op for op in compiled.graph.ops if isinstance(op, Fused) and op.template == "elementwise"]
+    assert fusions and all(op.out.type.layout is not None for op in fusions)
 
 
 def test_a_map_times_a_plane_is_plain() -> None:
-    """(N, 1, H, W) cannot be read in a blocked region."""
+    """(N, 1, H, W) cannot be read in a blocked fusion."""
 
     def build(x: Any, plane: Any) -> Any:
         y = Conv2d(x, Const(np.random.default_rng(0).standard_normal((20, 6, 1, 1)).astype(np.float32)))

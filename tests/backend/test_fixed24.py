@@ -13,7 +13,7 @@ import tersor
 from tersor.backend.kernels.cpu.arithmetic.fixed24 import channel_factors, pack24, words
 from tersor.backend.kernels.cpu.conv.winograd.plan import Plan, make_plan
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const
@@ -68,8 +68,8 @@ def test_factors_are_powers_of_two() -> None:
 @pytest.mark.parametrize(("size", "target", "fixed"), [(14, "cpu:x86-64-v4", True), (56, "cpu:x86-64-v4", False), (14, "cpu:x86-64-v3", False)])
 def test_maps_of_few_tiles_have_them(size: int, target: str, fixed: bool) -> None:
     graph = lowered(conv_graph(1, 64, 64, (size, size), (3, 3), padding=SAME), target)
-    region = next(Region(op) for op in graph.ops if isinstance(op, Fused) and op.template == "winograd")
-    assert make_plan(region, region.op.params, 1).fixed == fixed
+    fusion = next(Fusion(op) for op in graph.ops if isinstance(op, Fused) and op.template == "winograd")
+    assert make_plan(fusion, fusion.op.params, 1).fixed == fixed
 
 
 def compiled_conv(w: np.ndarray, x: np.ndarray, threads: int = 1) -> np.ndarray:

@@ -11,12 +11,12 @@ from tvm import ir, tirx
 
 import tersor
 from tersor.backend.codegen.builder import Buffer, Builder, Expr, const, int32
-from tersor.backend.emit.next_weights import ROOM, ROWS, following
-from tersor.backend.kernels.cpu.register_tile import LINE, PACE, NextWeights
+from tersor.backend.codegen.prefetch import LINE, PACE, NextWeights
+from tersor.backend.emit.next_weights import ROOM, ROWS, next_weights
 from tersor.backend.pipelines import lower
 from tersor.backend.runtime.native import Arguments, address, aligned, function_object
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 
 TARGET = "cpu:znver4"
 
@@ -38,9 +38,9 @@ class Halves(nn.Module):
 
 
 def pairs(module: nn.Module, *shape: int) -> list[tuple[str, str]]:
-    """The anchors of the regions that fetch and of those that they fetch for."""
+    """The anchors of the fusions that fetch and of those that they fetch for."""
     graph = lower(tersor.trace(module.eval(), (torch.zeros(shape),)), resolve(TARGET))
-    return [(Region(a).anchor.name, Region(b).anchor.name) for a, b in following(graph, resolve(TARGET)).items()]
+    return [(Fusion(a).anchor.name, Fusion(b).anchor.name) for a, b in next_weights(graph, resolve(TARGET)).items()]
 
 
 def test_the_convolution_before_a_dense_layer_fetches_its_weights() -> None:
@@ -58,7 +58,7 @@ def test_each_kernel_fetches_for_one_layer() -> None:
     [
         (head(nn.Conv2d(64, 64, 1), 64), (ROWS + 1, 64, 7, 7)),  # weights that serve many rows
         (head(nn.Conv2d(4, 1024, 1), 1024, ROOM * resolve(TARGET).l2 // 4096 + 1), (1, 4, 7, 7)),  # more than the third-level cache has room for
-        (head(nn.Conv2d(64, 64, 3, groups=64), 64), (1, 64, 9, 9)),  # nothing to multiply meanwhile
+        (head(nn.Conv2d(64, 64, 3, groups=64), 64), (1, 64, 9, 9)),  # nothing to multiply on_block
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 64)), (1, 64, 1, 1)),  # nothing before
         (nn.Sequential(nn.Conv2d(64, 64, 1), nn.Upsample(scale_factor=8), *head(nn.ReLU(), 64)), (1, 64, 14, 14)),  # too much between
     ],
@@ -78,7 +78,7 @@ def test_many_threads_ask_for_few_lines(monkeypatch: pytest.MonkeyPatch) -> None
     """Five lines, four threads, three lines at a time: the last thread's part begins behind the end."""
     monkeypatch.setattr(Builder, "prefetch", mark)
     b = Builder("kernel", team=4)
-    weights = NextWeights(b, b.param("following", "float32", 16 * LINE), 5 * LINE, 1)
+    weights = NextWeights(b, b.param("next_weights", "float32", 16 * LINE), 5 * LINE, 1)
     with b.loop("task", 0, 4, "parallel"):
         weights.ask(3 * PACE)
     port, kernel = tirx.decl_buffer((16 * LINE,), "float32", "x"), ir.GlobalVar("kernel")

@@ -15,7 +15,7 @@ from planned import execute
 from tersor.backend.kernels.cpu.conv.gathered_rows import GatheredRows
 from tersor.backend.kernels.cpu.conv.inverted_residual import Rows
 from tersor.backend.kernels.cpu.conv.template import ConvTemplate
-from tersor.backend.lowering.plan_memory import plan
+from tersor.backend.lowering.plan_memory import plan_memory
 from tersor.backend.pipelines import lower
 from tersor.backend.target import Target, resolve
 from tersor.backend.tile.ops import Fused
@@ -102,7 +102,7 @@ def sliced(x: Value) -> list[Value]:
 
 
 def added(x: Value) -> Value:
-    """A part whose tail reads a map of its own."""
+    """A part whose epilogue reads a map of its own."""
     y = conv(x, 20)
     return conv(Concat([conv(x, 7), Add(y, conv(x, 20, 3)).out, conv(y, 9, 3)], 1).out, 20, 3)
 
@@ -115,7 +115,7 @@ CASES: dict[Callable[..., Any], int] = {
 
 def inside(graph: Graph) -> list[int]:
     """The lanes at which results begin that share blocks with others."""
-    return [op.lane for op in graph.ops if isinstance(op, Fused) and op.lane >= 0]
+    return [op.lane_offset for op in graph.ops if isinstance(op, Fused) and op.lane_offset >= 0]
 
 
 @pytest.mark.parametrize("threads, images", [(1, 1), (2, 1), (1, 3), (3, 2)])
@@ -123,7 +123,7 @@ def inside(graph: Graph) -> list[int]:
 def test_nothing_is_copied(case: Callable[..., Any], threads: int, images: int) -> None:
     compiled = check(graph_of(case, (images, *SHAPE[1:])), threads=threads)
     execute(compiled.graph, threads)
-    # of several images those of a part do not follow each other, which an output has to, and what a tail reads beside a part that does
+    # of several images those of a part do not follow each other, which an output has to, and what an epilogue reads beside a part that does
     if images == 1 or case not in (every_reader, added, growing):
         assert len(inside(compiled.graph)) == CASES[case]
         assert "channel_gather" not in compiled.templates
@@ -131,10 +131,10 @@ def test_nothing_is_copied(case: Callable[..., Any], threads: int, images: int) 
 
 def test_where_they_lie() -> None:
     graph = lowered(graph_of(many, SHAPE))
-    parts = {op.out.type.layout.channels: op for op in graph.ops if isinstance(op, Fused) and op.lane >= 0 and op.out.type.layout}
-    (view,) = [op for op in graph.ops if isinstance(op, Fused) and op.view]
+    parts = {op.out.type.layout.channels: op for op in graph.ops if isinstance(op, Fused) and op.lane_offset >= 0 and op.out.type.layout}
+    (view,) = [op for op in graph.ops if isinstance(op, Fused) and op.alias]
     block = 12 * 10 * 64
-    where = {n: ((op.offset - view.offset) // block, op.lane) for n, op in parts.items()}
+    where = {n: ((op.offset - view.offset) // block, op.lane_offset) for n, op in parts.items()}
     assert where == {3: (0, 0), 5: (0, 3), 30: (0, 8), 1: (2, 6), 16: (2, 7), 40: (3, 7), 9: (5, 15)}
 
 
@@ -194,7 +194,7 @@ def test_who_may(case: Callable[..., Any], lanes: int, copied: int) -> None:
 @pytest.mark.parametrize("size", [(7, 7), (5, 9), (14, 14), (12, 10)])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_results_that_are_stored_before_they_are_done(size: tuple[int, int], threads: int) -> None:
-    """Winograd's stages on small maps add to the result, and a long tail works on results that lie there."""
+    """Winograd's stages on small maps add to the result, and a long epilogue works on results that lie there."""
 
     def network(x: Value) -> Value:
         y = Relu(conv(x, 70)).out
@@ -206,7 +206,7 @@ def test_results_that_are_stored_before_they_are_done(size: tuple[int, int], thr
 
 
 def test_a_template_that_does_not_say_so_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(ConvTemplate, "writes_lanes")
+    monkeypatch.delattr(ConvTemplate, "masked_stores")
     assert not inside(check(graph_of(two, SHAPE)).graph)
 
 
@@ -218,7 +218,7 @@ def test_nor_becomes_a_chain_one_that_does_not(monkeypatch: pytest.MonkeyPatch) 
     graph = graph_of(network, (2, *SHAPE[1:]))
     before = check(graph, threads=2)
     assert "inverted_residual" in before.templates
-    monkeypatch.setattr(Rows, "writes_lanes", False)
+    monkeypatch.setattr(Rows, "masked_stores", False)
     after = check(graph, threads=2)
     assert len(inside(after.graph)) == len(inside(before.graph)) == 2
     assert not {"inverted_residual", "depthwise_pointwise"} & set(after.templates)
@@ -231,21 +231,21 @@ def test_nor_takes_a_gather_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -
 
     graph = graph_of(network, SHAPE)
     assert "gathered_depthwise" in check(graph).templates
-    monkeypatch.setattr(GatheredRows, "writes_lanes", False)
+    monkeypatch.setattr(GatheredRows, "masked_stores", False)
     after = check(graph)
     assert inside(after.graph) == [0, 14] and "gathered_depthwise" not in after.templates and "channel_gather" in after.templates
 
 
 def test_bands() -> None:
-    """Blocks lie in bands of rows, and parts of blocks do."""
+    """Blocks lie in partitions of rows, and parts of blocks do."""
 
     def network(x: Value) -> Value:
         y = Relu(conv(x, 32)).out
         return conv(Concat([conv(y, n, seed=n) for n in (9, 20, 32)], 1).out, 16)
 
     graph = check(graph_of(network, SHAPE), threads=2).graph
-    (view,) = [op for op in graph.ops if isinstance(op, Fused) and op.view]
-    assert view.bands == 2 and all(isinstance(v.op, Fused) and v.op.bands == 2 and v.op.apart == view.apart for v in view.args)
+    (view,) = [op for op in graph.ops if isinstance(op, Fused) and op.alias]
+    assert view.partitions == 2 and all(isinstance(v.op, Fused) and v.op.partitions == 2 and v.op.stride == view.stride for v in view.args)
     assert inside(graph) == [0, 9, 13]
 
 
@@ -282,15 +282,15 @@ def test_random_networks(seed: int) -> None:
 
 
 def test_a_stage_can_be_resumed() -> None:
-    assert "lane = 8" in str(resumes(graph_of(many, SHAPE), "views", threads=2)["views"])
+    assert "lane = 8" in str(resumes(graph_of(many, SHAPE), "alias-concats", threads=2)["alias-concats"])
 
 
 def test_a_kernel_that_would_write_over_others_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     target = resolve("cpu")
-    graph = lower(graph_of(two, SHAPE), target, until="bands")
-    monkeypatch.setattr(ConvTemplate, "writes_lanes", False)
+    graph = lower(graph_of(two, SHAPE), target, until="partition-rows")
+    monkeypatch.setattr(ConvTemplate, "masked_stores", False)
     with pytest.raises(VerifyError, match="writes whole channel blocks"):
-        plan(graph, target, 1)
+        plan_memory(graph, target, 1)
 
 
 def test_a_machine_without_masks(monkeypatch: pytest.MonkeyPatch) -> None:

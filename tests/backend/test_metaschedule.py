@@ -19,7 +19,7 @@ from tersor.backend.kernels.metaschedule.te_definition import define, refusal
 from tersor.backend.kernels.metaschedule.template import STACK, lowered, nbytes, scheduled
 from tersor.backend.pipelines import lower, resume
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.backend.tuned.database import Entry, Found, Timing, plain
 from tersor.backend.tuning import metaschedule, search, timing
 from tersor.backend.tuning.build import Task
@@ -59,7 +59,7 @@ def with_trace(task: Task, trace: str, threads: int = 1) -> Database:
 @pytest.fixture(scope="module")
 def traces() -> list[str]:
     """What a search of four kernels found for `padded`, in a process of its own."""
-    lines, note = metaschedule.run(Region(task_of(GRAPHS["padded"]).op), CPU, 1, 4, 0, 60.0)
+    lines, note = metaschedule.run(Fusion(task_of(GRAPHS["padded"]).op), CPU, 1, 4, 0, 60.0)
     assert not note and len(lines) == 4, (note, lines)
     return [json.dumps(line["trace"]) for line in lines if line.get("ms", 0.0) > 0]
 
@@ -80,7 +80,7 @@ def test_every_kernel_found_is_right_and_profile_says_where_it_comes_from(traces
 def test_other_operators_on_two_threads(name: str) -> None:
     graph = GRAPHS[name]
     task = task_of(graph, 2)
-    lines, note = metaschedule.run(Region(task.op), CPU, 2, 1, 3, 60.0)
+    lines, note = metaschedule.run(Fusion(task.op), CPU, 2, 1, 3, 60.0)
     assert not note
     trace = json.dumps(lines[0]["trace"])
     given = arrays_for(graph)
@@ -93,7 +93,7 @@ def test_a_saved_model_and_a_resumed_graph_hold_the_kernel(traces: list[str], tm
     graph = GRAPHS["padded"]
     task = task_of(graph)
     # with an array between stages that does not fit on the stack
-    (trace, *_) = [x for x in traces if max(allocated(lowered(scheduled(define(Region(task.op), CPU), x)).body), default=0) >= STACK]
+    (trace, *_) = [x for x in traces if max(allocated(lowered(scheduled(define(Fusion(task.op), CPU), x)).body), default=0) >= STACK]
     database = with_trace(task, trace)
     given = arrays_for(graph)
     exe = tersor.compile(graph, tuned=database)
@@ -105,7 +105,7 @@ def test_a_saved_model_and_a_resumed_graph_hold_the_kernel(traces: list[str], tm
     assert Database.load(tmp_path / "db.json").targets == database.targets
     graphs: dict[str, Graph] = {}
     lower(graph.at(1), CPU, tuned=tmp_path / "db.json", observe=lambda stage, after: graphs.update({stage: after.clone()}))
-    assert str(resume(graphs["schedule"], "schedule", CPU)) == seen["plan"] == str(graphs["plan"])
+    assert str(resume(graphs["select-kernels"], "select-kernels", CPU)) == seen["plan-memory"] == str(graphs["plan-memory"])
 
 
 def allocated(stmt: Any) -> list[int]:
@@ -118,11 +118,11 @@ def allocated(stmt: Any) -> list[int]:
 
 def test_what_has_no_definition_says_why() -> None:
     def why(graph: Graph) -> str:
-        return refusal(Region(task_of(graph).op))
+        return refusal(Fusion(task_of(graph).op))
 
     assert why(GRAPHS["padded"]) == ""
     assert why(conv_graph(1, 32, 32, (9, 9), (3, 3), groups=2)) == "grouped convolution"
-    assert why(graph_of(lambda x: Silu(Linear(x, weights(64, 65), None)), (3, 65))) == "nn.silu in the tail has exponentials"
+    assert why(graph_of(lambda x: Silu(Linear(x, weights(64, 65), None)), (3, 65))) == "nn.silu in the epilogue has exponentials"
     assert why(graph_of(lambda x, y: Matmul(x, y), (64, 32), (32, 48))) == "nn.matmul is no convolution and no linear layer"
     task = task_of(conv_graph(1, 32, 32, (9, 9), (3, 3), groups=2))
     assert metaschedule.search(task, CPU, 1, 1, 0, None, Database()) == Searched(task.key, note="grouped convolution")
@@ -143,7 +143,7 @@ def test_a_trace_that_does_not_fit_is_ignored_with_a_warning(trace: str) -> None
 
 def test_tune_keeps_what_is_faster_and_only_that(monkeypatch: pytest.MonkeyPatch, traces: list[str], tmp_path: Path) -> None:
     graph, path = GRAPHS["padded"], tmp_path / "db.json"
-    monkeypatch.setattr(timing, "STAGES", ((1, 100.0), (1, 1.0)))
+    monkeypatch.setattr(timing, "CPU_STAGES", ((1, 100.0), (1, 1.0)))
     calls: list[tuple[Any, ...]] = []
     lines = [{"ms": 1.0 + i, "trace": json.loads(trace)} for i, trace in enumerate(traces)]
     monkeypatch.setattr(metaschedule, "run", lambda *given: (calls.append(given[3:]), ([*lines, {"error": "no"}], ""))[1])
@@ -169,7 +169,7 @@ def test_tune_keeps_what_is_faster_and_only_that(monkeypatch: pytest.MonkeyPatch
 
 def test_a_wrong_kernel_is_not_kept(monkeypatch: pytest.MonkeyPatch, traces: list[str]) -> None:
     task = task_of(GRAPHS["padded"])
-    monkeypatch.setattr(timing, "STAGES", ((1, 1.0),))
+    monkeypatch.setattr(timing, "CPU_STAGES", ((1, 1.0),))
     monkeypatch.setattr(metaschedule, "run", lambda *_: ([{"ms": 1.0, "trace": json.loads(traces[0])}], ""))
     monkeypatch.setattr(timing, "_error", lambda *_: 1.0)
     database = with_trace(task, traces[0])
@@ -181,10 +181,10 @@ def test_a_wrong_kernel_is_not_kept(monkeypatch: pytest.MonkeyPatch, traces: lis
 
 
 def test_the_cap_kills_and_what_was_written_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    region = Region(task_of(GRAPHS["padded"]).op)
-    assert metaschedule.run(region, CPU, 1, 1000, 0, 0.2) == ([], "killed after 0 s")
+    fusion = Fusion(task_of(GRAPHS["padded"]).op)
+    assert metaschedule.run(fusion, CPU, 1, 1000, 0, 0.2) == ([], "killed after 0 s")
     monkeypatch.setattr(metaschedule, "cost_model", lambda: "unheard of")
-    lines, note = metaschedule.run(region, CPU, 1, 2, 0, 60.0)
+    lines, note = metaschedule.run(fusion, CPU, 1, 2, 0, 60.0)
     assert lines == [] and re.fullmatch("its process failed: .*unheard of.*", note)
 
 

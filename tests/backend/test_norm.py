@@ -96,4 +96,4 @@ def test_tails(target: str) -> None:
         return [Relu(Add(Mul(y, row), same)) for y in normal]
 
     compiled = check(graph_of(build, (3, 8, 50), (50,), (3, 8, 50)), target=target, legal=False, tolerance=1e-6)
-    assert len(compiled.steps) == 5, "each tail is part of its kernel"
+    assert len(compiled.steps) == 5, "each epilogue is part of its kernel"

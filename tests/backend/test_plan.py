@@ -15,7 +15,7 @@ from zoo import traced
 from tersor.backend.kernels.template import template_named
 from tersor.backend.lowering.plan_memory import ALIGN, SLACK
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
@@ -62,9 +62,9 @@ def test_nothing_is_read_after_it_was_overwritten(seed: int) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_networks(name: str, threads: int) -> None:
     graph, target = lowered(traced(name), threads=threads), resolve("cpu")
-    regions = [op for op in graph.ops if isinstance(op, Fused)]
-    results = sum(op.out.type.nbytes for op in regions if op.offset >= 0)
-    scratch = sum(template_named(op.template, Region(op).anchor).scratch(Region(op), target, op.params, threads) for op in regions)
+    fusions = [op for op in graph.ops if isinstance(op, Fused)]
+    results = sum(op.out.type.nbytes for op in fusions if op.offset >= 0)
+    scratch = sum(template_named(op.template, Fusion(op).anchor).scratch(Fusion(op), target, op.params, threads) for op in fusions)
     assert execute(graph, threads) < results + scratch * (threads > 1), "dead buffers are used again"
 
 

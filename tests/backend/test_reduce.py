@@ -113,7 +113,7 @@ def test_running_sums_with_two_threads() -> None:
     ((8, 30), (1,), (8,)),
 ], ids=str)  # fmt: skip
 def test_tails(shape: tuple[int, ...], axes: tuple[int, ...], extra: tuple[int, ...]) -> None:
-    """One kernel, also where the lanes do not run along the axis of the tail's operand."""
+    """One kernel, also where the lanes do not run along the axis of the epilogue's operand."""
     compiled = check(graph_of(lambda x, y: Relu(Mul(Add(Sum(x, axes), y), y)), shape, extra), legal=False, tolerance=1e-6)
     assert compiled.templates == (["reduce"] if extra != (1,) else ["reduce", "elementwise"])
 

@@ -19,7 +19,7 @@ from tersor.backend.kernels.template import templates_for
 from tersor.backend.lowering import select_kernels as schedule
 from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
@@ -162,7 +162,7 @@ class TestChoice:
     def test_all_weights_are_held_in_registers(self, target: str, held: bool) -> None:
         """5x5 with stride 3: 25 vectors, of 32 registers or of 16."""
         graph = conv_graph(1, 16, 16, (16, 16), (5, 5), stride=(3, 3), padding=(2, 2, 2, 2), groups=16)
-        assert StreamedDepthwise().accepts(Region(lowered(graph, target)), resolve(target)) == held
+        assert StreamedDepthwise().accepts(Fusion(lowered(graph, target)), resolve(target)) == held
 
     def test_rows_that_the_row_before_read_are_in_the_first_pass(self) -> None:
         def rows(kernel: int, stride: int, size: int, dilation: int = 1) -> list[list[int]]:

@@ -13,7 +13,7 @@ from runtime_models import TwoHeads, assert_right, flat, inputs_of, python, trac
 
 from tersor import TersorError
 from tersor.backend.compile import build
-from tersor.backend.pipelines import STAGES, lower, resume
+from tersor.backend.pipelines import CPU_STAGES, lower, resume
 from tersor.backend.target import resolve
 from tersor.ir.evaluate import evaluate
 from tersor.ir.graph import Graph
@@ -51,7 +51,22 @@ def stages(threads: int = 1) -> dict[str, Graph]:
 
 def test_stages_come_in_order_and_leave_the_input_alone() -> None:
     before = str(traced(TwoHeads))
-    assert list(stages()) == ["prepare", "legalize", "fuse", "layout", "schedule", "views", "absorb", "chain", "bands", "plan"] == list(STAGES)
+    assert (
+        list(stages())
+        == [
+            "prepare",
+            "legalize",
+            "fuse-epilogues",
+            "assign-layouts",
+            "select-kernels",
+            "alias-concats",
+            "fuse-gathers",
+            "fuse-chains",
+            "partition-rows",
+            "plan-memory",
+        ]
+        == list(CPU_STAGES)
+    )
     assert str(traced(TwoHeads)) == before
 
 
@@ -64,7 +79,7 @@ def test_every_stage_resumes_in_a_fresh_process_to_the_same_bits(tmp_path: Path,
     np.save(tmp_path / "x.npy", x)
     for stage, graph in stages(threads).items():
         save(graph, tmp_path / f"{stage}.mlir", tmp_path / f"{stage}.safetensors")
-    said = json.loads(python(RESUME, tmp_path, str(threads), *STAGES))
+    said = json.loads(python(RESUME, tmp_path, str(threads), *CPU_STAGES))
     for stage, graph in stages(threads).items():
         assert said[stage] == str(graph)
         with np.load(tmp_path / f"{stage}.npz") as resumed:
@@ -72,7 +87,7 @@ def test_every_stage_resumes_in_a_fresh_process_to_the_same_bits(tmp_path: Path,
                 np.testing.assert_array_equal(resumed[k], y, err_msg=stage)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CPU_STAGES)
 def test_every_stage_means_the_same(stage: str) -> None:
     """In float64 the interpreter computes the same on the graph of each stage: fusing, blocking and planning are exact."""
     inputs = [torch.from_numpy(x).double() for x in inputs_of(TwoHeads)]
@@ -86,20 +101,21 @@ def test_what_each_stage_adds() -> None:
     assert "nn.batch_norm" in str(traced(TwoHeads))
     assert "nn.batch_norm" not in after["prepare"]
     assert "tile.fused" not in after["legalize"]
-    assert "tile.fused" in after["fuse"] and "tile.layout" not in after["fuse"]
-    assert "tile.layout" in after["layout"] and 'template = ""' in after["layout"]
-    assert 'template = ""' not in after["schedule"]
-    assert after["plan"] != after["schedule"]
+    assert "tile.fused" in after["fuse-epilogues"] and "tile.layout" not in after["fuse-epilogues"]
+    assert "tile.layout" in after["assign-layouts"] and 'template = ""' in after["assign-layouts"]
+    assert 'template = ""' not in after["select-kernels"]
+    assert after["plan-memory"] != after["select-kernels"]
 
 
 def test_unknown_stage() -> None:
     with pytest.raises(
-        TersorError, match="unknown stage 'tune'; stages: prepare, legalize, fuse, layout, schedule, views, absorb, chain, bands, plan"
+        TersorError,
+        match="unknown stage 'tune'; stages: prepare, legalize, fuse-epilogues, assign-layouts, select-kernels, alias-concats, fuse-gathers, fuse-chains, partition-rows, plan-memory",
     ):
         resume(traced(TwoHeads), "tune", resolve("cpu"))
 
 
 def test_text_of_the_planned_graph_is_what_a_file_gives_back(tmp_path: Path) -> None:
-    graph = stages()["plan"]
+    graph = stages()["plan-memory"]
     save(graph, tmp_path / "plan.tersor")
     assert str(load(tmp_path / "plan.tersor")) == str(graph)

@@ -15,7 +15,7 @@ from tvm import ir as tir_ir
 from tvm import tirx as t
 
 import tersor
-from tersor.backend.codegen import threads as team
+from tersor.backend.codegen import threads
 from tersor.backend.codegen.builder import Builder, const
 from tersor.backend.runtime.native import runtime
 from tersor.backend.target import resolve
@@ -217,10 +217,10 @@ def test_counters_may_hold_anything_before() -> None:
 
 
 def test_counters_lie_apart() -> None:
-    assert team.counters_size(1) == 0
-    assert team.counters_size(2) >= 2 * 64
+    assert threads.counters_size(1) == 0
+    assert threads.counters_size(2) >= 2 * 64
     one, two = (Compiled(graph_of(lambda x: Relu(x).out, (1, 24, 13, 11)), threads=n) for n in (1, 2))
-    assert two.arena.shape[0] - max(one.arena.shape[0], 64) >= team.counters_size(2) - 64
+    assert two.arena.shape[0] - max(one.arena.shape[0], 64) >= threads.counters_size(2) - 64
 
 
 def test_how_many_are_there() -> None:
@@ -243,7 +243,7 @@ def test_both_architectures_have_words_for_it() -> None:
     """Counters are read and written in order: acquire and release, which on ARM are instructions of their own."""
     for name, wanted in (("cpu:x86-64-v3", ["pause"]), ("arm64:cortex-a72", ["ldar", "stlr", "yield"])):
         target = resolve(name)
-        function = team.meet(target, 2).with_attr("global_symbol", "meet")
+        function = threads.barrier(target, 2).with_attr("global_symbol", "meet")
         module = tvm.compile(tvm.IRModule({"meet": function}), target=target.tvm()).mod
         text = module.inspect_source("asm")
         assert all(word in text for word in wanted), text

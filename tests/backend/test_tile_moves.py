@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tersor.backend.tile.moves import DepthToSpace, FromRows, Pixels, Strided, ToRows
+from tersor.backend.tile.moves import AsStrided, DepthToSpace, FromNhwc, PadCrop, ToNhwc
 from tersor.ir.errors import VerifyError
 from tersor.ir.op import Op, Value
 from tersor.ir.types import Tensor
@@ -32,18 +32,18 @@ def test_depth_to_space() -> None:
 
 
 def test_rows() -> None:
-    np.testing.assert_array_equal(run(ToRows(value(2, 12, 3, 4))), X.transpose(0, 2, 3, 1))
-    np.testing.assert_array_equal(run(FromRows(value(2, 12, 3, 4))), X.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(run(ToNhwc(value(2, 12, 3, 4))), X.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(run(FromNhwc(value(2, 12, 3, 4))), X.transpose(0, 3, 1, 2))
 
 
 def test_pixels() -> None:
-    y = run(Pixels(value(2, 12, 3, 4), (-1, 0, 2), (3, 3, 0, -1), 7.0))
+    y = run(PadCrop(value(2, 12, 3, 4), (-1, 0, 2), (3, 3, 0, -1), 7.0))
     wanted = np.pad(X, ((0, 0), (0, 0), (1, 0), (0, 1)), constant_values=7)[:, :, [0, 1, 3]][..., [3, 3, 0, 4]]
     np.testing.assert_array_equal(y, wanted)
 
 
 def test_strided() -> None:
-    y = run(Strided(value(2, 12, 3, 4), (4, 2, 3), (1, 144, 8), 13))
+    y = run(AsStrided(value(2, 12, 3, 4), (4, 2, 3), (1, 144, 8), 13))
     np.testing.assert_array_equal(y, [[[X.flat[13 + i + 144 * j + 8 * k] for k in range(3)] for j in range(2)] for i in range(4)])
 
 
@@ -56,10 +56,10 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(VerifyError, match=r"6x12 pixels from .1, 0. must lie in 6x12"):
         DepthToSpace(x, (2, 3), 2, (1, 0), (6, 12))
     with pytest.raises(VerifyError, match=r"x must be .N, H, W, C."):
-        FromRows(value(2, 12, 3))
+        FromNhwc(value(2, 12, 3))
     with pytest.raises(VerifyError, match="rows must lie in -1 to 2"):
-        Pixels(x, (0, 3), (0,))
+        PadCrop(x, (0, 3), (0,))
     with pytest.raises(VerifyError, match="columns must lie in -1 to 3"):
-        Pixels(x, (0,), (-2,))
+        PadCrop(x, (0,), (-2,))
     with pytest.raises(VerifyError, match="elements 1 to 288 must lie in x, which has 288"):
-        Strided(x, (288,), (1,), 1)
+        AsStrided(x, (288,), (1,), 1)

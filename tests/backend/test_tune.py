@@ -19,9 +19,9 @@ import tersor
 from tersor import Const, Database, Graph, Tensor, TersorError
 from tersor.backend.kernels import template
 from tersor.backend.kernels.cpu.conv.direct import Direct
-from tersor.backend.lowering.assign_layouts import layout
+from tersor.backend.lowering.assign_layouts import assign_layouts
 from tersor.backend.lowering.fuse_chains import SEPARATE
-from tersor.backend.lowering.fuse_epilogues import fuse, wrap
+from tersor.backend.lowering.fuse_epilogues import fuse_epilogues, wrap
 from tersor.backend.target import cache_size, resolve
 from tersor.backend.tile.ops import Fused, TileConv2d, blocked_type
 from tersor.backend.tuned.database import SHIPPED, Entry, Timing, find
@@ -51,7 +51,11 @@ def small(**changes: Any) -> Graph:
 
 
 def key_of(graph: Graph) -> str:
-    (op,) = [op for op in layout(fuse(graph.clone()), 16).ops if isinstance(op, Fused) and op.body.ops[0].name not in ("tile.pack", "tile.unpack")]
+    (op,) = [
+        op
+        for op in assign_layouts(fuse_epilogues(graph.clone()), 16).ops
+        if isinstance(op, Fused) and op.body.ops[0].name not in ("tile.pack", "tile.unpack")
+    ]
     return shape_key(op)
 
 
@@ -122,12 +126,12 @@ def test_every_part_of_the_geometry_is_in_the_key(changes: dict[str, Any]) -> No
 
 
 def test_tails_tell_what_they_read() -> None:
-    def tail(build: Callable[[Any], Any]) -> str:
+    def epilogue(build: Callable[[Any], Any]) -> str:
         return key_of(graph_of(lambda x: build(Conv2d(x, Const(np.ones((16, 16, 1, 1), np.float32)), None).out), (1, 16, 4, 4))).partition(" + ")[2]
 
-    assert tail(lambda y: Mul(y, Const(np.float32(2)))) == "mul scalar"
-    assert tail(lambda y: Mul(y, Const(np.ones((1, 16, 1, 1), np.float32)))) == "mul channel"
-    assert tail(lambda y: Mul(Relu(y).out, y)) == "relu + mul %0"
+    assert epilogue(lambda y: Mul(y, Const(np.float32(2)))) == "mul scalar"
+    assert epilogue(lambda y: Mul(y, Const(np.ones((1, 16, 1, 1), np.float32)))) == "mul channel"
+    assert epilogue(lambda y: Mul(Relu(y).out, y)) == "relu + mul %0"
 
 
 def test_keys_of_chained_convolutions() -> None:
@@ -259,7 +263,7 @@ def test_an_entry_whose_template_refuses_the_region_is_ignored_and_said_so() -> 
     graph = small()
     db = database(graph, "depthwise", {"width": 8, "chunk": 9})
     with pytest.warns(
-        UserWarning, match=r"entry 'tile.conv2d .*' is ignored, because template 'depthwise' does not take such a region any more; valid: "
+        UserWarning, match=r"entry 'tile.conv2d .*' is ignored, because template 'depthwise' does not take such a fusion any more; valid: "
     ):
         exe = tersor.compile(graph, tuned=db)
     (row,) = [r for r in exe.profile(rounds=1).rows if r.macs]
@@ -295,8 +299,8 @@ def test_tune_measures_every_candidate(tuned: Any) -> None:
 
 def test_report(tuned: Any, tmp_path: Path) -> None:
     text = str(tuned)
-    assert text.splitlines()[0].split() == ["region", "model", "tuned", "times", "candidates", "model,", "ms", "tuned,", "ms", "loss"]
-    assert "1 distinct regions with a choice, 1 measured now" in text
+    assert text.splitlines()[0].split() == ["fusion", "model", "tuned", "times", "candidates", "model,", "ms", "tuned,", "ms", "loss"]
+    assert "1 distinct fusions with a choice, 1 measured now" in text
     data = json.loads(tuned.to_json(tmp_path / "report.json"))
     assert data["rows"][0]["key"] == tuned.rows[0].key and data["loss"] == tuned.loss
     assert json.loads((tmp_path / "report.json").read_text()) == data

@@ -44,7 +44,7 @@ def block(blocks: int = 1) -> Graph:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few rounds, and few options of each chain and region."""
+    """Few rounds, and few options of each chain and fusion."""
     monkeypatch.setattr(timing, "STAGES", ((1, 100.0), (2, 1.0)))
     for template in chain_templates():
         monkeypatch.setattr(type(template), "candidates", lambda *_: [{"rows": 1}, {"rows": 9}])
@@ -101,7 +101,7 @@ def test_compile_does_what_was_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     result = tersor.tune(graph, db=database)
     rows = {r.key: r for r in result.rows if r.chain}
     assert set(rows) == {WHOLE, FRONT, BACK} and {r.tuned for r in rows.values()} == {SEPARATE}
-    assert "3 distinct regions with a choice and 3 chains" in result.summary
+    assert "3 distinct fusions with a choice and 3 chains" in result.summary
     # chains do not count twice in the sum
     assert result.tuned_ms == sum(r.count * r.tuned_ms for r in result.rows if not r.chain and r.tuned_ms)
     assert len(steps(graph, database)) == 3 and {chosen for _, chosen in steps(graph, database)} == {"tuned"}

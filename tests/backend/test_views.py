@@ -14,7 +14,7 @@ from zoo import traced
 
 from tersor.backend.kernels.cpu.conv.inverted_residual import Rows
 from tersor.backend.kernels.cpu.pool import Pool
-from tersor.backend.lowering.plan_memory import plan
+from tersor.backend.lowering.plan_memory import plan_memory
 from tersor.backend.pipelines import lower
 from tersor.backend.target import resolve
 from tersor.backend.tile.ops import Fused
@@ -29,7 +29,7 @@ SHAPE = (1, 3, 12, 10)
 def gathers(graph: Graph) -> list[str]:
     """What has become of each gather."""
     found = [op for op in graph.ops if isinstance(op, Fused) and op.body.ops[0].name == "tile.channel_gather"]
-    return ["view" if op.view else "copied" if op.template == "channel_gather" else "absorbed" for op in found]
+    return ["view" if op.alias else "copied" if op.template == "channel_gather" else "absorbed" for op in found]
 
 
 def cut(x: Value, start: int, stop: int) -> Value:
@@ -147,16 +147,16 @@ def test_every_kind_of_kernel(images: int, threads: int, target: str) -> None:
 
 def test_images_of_a_view_lie_apart() -> None:
     graph = check(graph_of(fire, (3, *SHAPE[1:]))).graph
-    (view,) = [op for op in graph.ops if isinstance(op, Fused) and op.view]
+    (view,) = [op for op in graph.ops if isinstance(op, Fused) and op.alias]
     image = view.out.type.nbytes // 3
-    assert view.apart == image
+    assert view.stride == image
     first, second = (v.op for v in view.args)
-    assert isinstance(first, Fused) and isinstance(second, Fused) and first.apart == second.apart == image
+    assert isinstance(first, Fused) and isinstance(second, Fused) and first.stride == second.stride == image
     assert [first.offset, second.offset] == [view.offset, view.offset + first.out.type.nbytes // 3]
 
 
 def test_a_template_that_does_not_find_them_never_meets_images_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pool, "images_apart", False)
+    monkeypatch.setattr(Pool, "strided_batch", False)
     assert gathers(check(graph_of(fire, (2, *SHAPE[1:]))).graph) == ["absorbed"]
     assert gathers(check(graph_of(fire, SHAPE)).graph) == ["view"]
 
@@ -169,7 +169,7 @@ def test_nor_does_a_chain_that_does_not_find_them(monkeypatch: pytest.MonkeyPatc
 
     graph = graph_of(network, (2, *SHAPE[1:]))
     assert "inverted_residual" in check(graph, threads=2).templates
-    monkeypatch.setattr(Rows, "images_apart", False)
+    monkeypatch.setattr(Rows, "strided_batch", False)
     found = check(graph, threads=2)
     assert gathers(found.graph) == ["view"] and not {"inverted_residual", "depthwise_pointwise"} & set(found.templates)
     assert "pointwise_depthwise" not in found.templates
@@ -240,27 +240,27 @@ def test_networks(name: str, expected: dict[str, int]) -> None:
 
 
 def test_bands_and_views() -> None:
-    """A map that is joined of others lies in bands where all of them do."""
+    """A map that is joined of others lies in partitions where all of them do."""
 
     def network(x: Value) -> Value:
         y = Relu(conv(x, 32)).out
         return conv(Concat([conv(y, 16), conv(y, 32, seed=1)], 1).out, 16)
 
     compiled = check(graph_of(network, SHAPE), threads=2)
-    (view,) = [op for op in compiled.graph.ops if isinstance(op, Fused) and op.view]
-    assert view.bands == 2
-    assert all(isinstance(v.op, Fused) and v.op.bands == 2 and v.op.apart == view.apart for v in view.args)
+    (view,) = [op for op in compiled.graph.ops if isinstance(op, Fused) and op.alias]
+    assert view.partitions == 2
+    assert all(isinstance(v.op, Fused) and v.op.partitions == 2 and v.op.stride == view.stride for v in view.args)
 
 
 def test_a_stage_can_be_resumed() -> None:
-    assert "view = true" in str(resumes(graph_of(split, SHAPE), "views", threads=2)["views"])
+    assert "view = true" in str(resumes(graph_of(split, SHAPE), "alias-concats", threads=2)["alias-concats"])
 
 
 def test_a_view_that_is_none_is_said() -> None:
     target = resolve("cpu")
-    graph = lower(graph_of(twice, SHAPE), target, until="bands")
+    graph = lower(graph_of(twice, SHAPE), target, until="partition-rows")
     for op in graph.ops:
         if isinstance(op, Fused) and op.body.ops[0].name == "tile.channel_gather":
-            op.view = True
+            op.alias = True
     with pytest.raises(VerifyError, match="its operands do not lie in its memory"):
-        plan(graph, target, 1)
+        plan_memory(graph, target, 1)

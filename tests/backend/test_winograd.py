@@ -16,7 +16,7 @@ from tersor.backend.kernels.cpu.conv.winograd.plan import make_plan
 from tersor.backend.kernels.cpu.conv.winograd.toom_cook import POINTS, matrices, points_of, transform_weights
 from tersor.backend.kernels.template import templates_for
 from tersor.backend.lowering import select_kernels as schedule_module
-from tersor.backend.tile.fusion import Region
+from tersor.backend.tile.fusion import Fusion
 from tersor.backend.tile.ops import Fused
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
@@ -57,11 +57,11 @@ def force(monkeypatch: pytest.MonkeyPatch, **params: Any) -> None:
     """Let the schedule choose Winograd with these parameters for every convolution."""
     original = schedule_module.choose
 
-    def choose(region: Any, *args: Any, **options: Any) -> Any:
-        if not isinstance(region.anchor, Conv2d):
-            return original(region, *args, **options)
-        template = next(t for t in templates_for(region.anchor) if t.name == "winograd")
-        assert template.accepts(region, args[0])
+    def choose(fusion: Any, *args: Any, **options: Any) -> Any:
+        if not isinstance(fusion.anchor, Conv2d):
+            return original(fusion, *args, **options)
+        template = next(t for t in templates_for(fusion.anchor) if t.name == "winograd")
+        assert template.accepts(fusion, args[0])
         return schedule_module.Choice("winograd", params, "model")
 
     monkeypatch.setattr(schedule_module, "choose", choose)
@@ -148,9 +148,9 @@ def test_a_result_that_holds_no_sums(threads: int, monkeypatch: pytest.MonkeyPat
 
 def test_few_tiles_go_in_stages() -> None:
     """V and M hold a pair of rows then, and weights lie alike however many threads there are."""
-    region = next(Region(op) for op in lowered(conv_graph(1, 64, 64, (14, 14), (3, 3), padding=SAME)).ops if isinstance(op, Fused) and op.macs())
+    fusion = next(Fusion(op) for op in lowered(conv_graph(1, 64, 64, (14, 14), (3, 3), padding=SAME)).ops if isinstance(op, Fused) and op.macs())
     params = {"m": 4, "tiles": 16, "groups": 4, "vectors": 1}
-    one, two = (make_plan(region, params, threads) for threads in (1, 2))
+    one, two = (make_plan(fusion, params, threads) for threads in (1, 2))
     assert (len(one.stages), len(two.stages)) == (3, 1)
     assert one.order == two.order
     assert 3 * one.sizes[0] == two.sizes[0]

@@ -11,7 +11,7 @@ from tvm import tirx as t
 from ....ir.types import NUMPY
 from ...codegen.builder import TIR_DTYPE, Buffer, Builder, Expr, const
 from ...codegen.tir_math import TirMath
-from .movement.nest import pieces, row
+from .nest import pieces, row
 
 Combine = Callable[[Expr, Expr], Expr]
 

@@ -10,7 +10,7 @@ from functools import partial
 from tvm import tirx as t
 
 from ...codegen.builder import Expr
-from ...tile.fusion import Kernel
+from ...codegen.kernel_builder import KernelBuilder
 from .window import Row, Window, planes_and_parts, tasks
 
 
@@ -26,11 +26,11 @@ class Chunk:
 
 
 @contextmanager
-def chunks_of_rows(k: Kernel, g: Window) -> Iterator[Chunk]:
+def chunks_of_rows(k: KernelBuilder, g: Window) -> Iterator[Chunk]:
     """A loop, which threads divide, over the chunks of `params["chunk"]` output rows of every plane."""
     b, rows = k.b, k.params["chunk"]
     chunks = -(-g.oh // rows)
-    inputs, results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
+    inputs, results = k.fusion.map_rows(k.anchor.x), k.fusion.map_rows(k.fusion.result)
     with b.loop("task", 0, g.n * g.in_blocks * chunks, tasks(k.threads, g.n * g.in_blocks * chunks)) as task:
         plane, part = planes_and_parts(b, task, g.in_blocks, chunks)
         block = b.let("block", t.floormod(plane, g.in_blocks))

@@ -20,17 +20,19 @@ from tvm import tirx as t
 from ....ir.op import Value
 from ....ir.ops import Linear, Matmul
 from ...codegen.builder import Buffer, Expr
+from ...codegen.kernel_builder import KernelBuilder
+from ...codegen.prefetch import LINE, shared_prefetch
 from ...target import Target
-from ...tile.fusion import Kernel, Region
+from ...tile.fusion import Fusion
 from ..template import Params, kernel
 from .movement.copies import vector
-from .register_tile import LINE, Tile, ahead, cover, runs
+from .register_tile import Tile, cover, runs
 from .window import share, tasks, workers
 
 #: Rows from which a computed matrix is worth packing, and the bytes of one of its rows from which reading it in place hurts.
 PACK_ROWS, PACK_BYTES = 48, 1024
 #: Cache lines of weights to ask for ahead of use where one tile has them all to itself.
-AHEAD = 16
+PREFETCH_DISTANCE = 16
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class Panels:
 class Geometry:
     """`matrices` products (M, K) @ (K, N), whose operands may repeat over some of the leading dimensions."""
 
-    region: Region
+    fusion: Fusion
     target: Target
 
     @cached_property
     def op(self) -> Any:
-        return self.region.anchor
+        return self.fusion.anchor
 
     @property
     def linear(self) -> bool:
@@ -75,7 +77,7 @@ class Geometry:
 
     @cached_property
     def batch(self) -> tuple[int, ...]:
-        return () if self.flat else self.region.anchor.out.shape[:-2]
+        return () if self.flat else self.fusion.anchor.out.shape[:-2]
 
     @property
     def m(self) -> int:
@@ -97,11 +99,11 @@ class Geometry:
 
     @cached_property
     def lanes(self) -> int:
-        return vector(self.target, self.region.out.dtype)
+        return vector(self.target, self.fusion.out.dtype)
 
     @property
     def constant(self) -> bool:
-        return self.region.array(self.right) is not None
+        return self.fusion.array(self.right) is not None
 
     @property
     def packed(self) -> int:
@@ -110,7 +112,7 @@ class Geometry:
 
     @property
     def itemsize(self) -> int:
-        size: int = self.region.out.dtype.itemsize
+        size: int = self.fusion.out.dtype.itemsize
         return size
 
     @property
@@ -168,12 +170,12 @@ def tile_rows(target: Target, vectors: int) -> int:
 class Dense:
     name = "dense"
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        g = Geometry(region, target)
-        return region.out.elem in ("f32", "f64") and (g.constant or not g.linear)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        g = Geometry(fusion, target)
+        return fusion.out.elem in ("f32", "f64") and (g.constant or not g.linear)
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        g = Geometry(region, target)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        g = Geometry(fusion, target)
         result = []
         for vectors in sorted({min(v, g.blocks) for v in (1, 2, 3, 4)}):
             rows = tile_rows(target, vectors)
@@ -183,10 +185,10 @@ class Dense:
                 fit = min(fit, -(-g.m // (2 * threads)))
             chunks = -(-g.m // max(fit, 1))
             result.append({"vectors": vectors, "chunk": min(g.m, -(-g.m // chunks // rows) * rows)})
-        return sorted(result, key=lambda p: self.cost(region, target, p))
+        return sorted(result, key=lambda p: self.cost(fusion, target, p))
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        g = Geometry(region, target)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        g = Geometry(fusion, target)
         total = 0.0
         for p in g.panels(params["vectors"]):
             biggest = tile_rows(target, p.vectors)
@@ -198,13 +200,13 @@ class Dense:
         # what streaming the weights costs is the same for all
         return total * g.matrices + g.right_matrices * g.k * g.n * g.itemsize / 8
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        g = Geometry(region, target)
-        array = region.array(g.right)
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        g = Geometry(fusion, target)
+        array = fusion.array(g.right)
         if array is None:
             return {}
         matrices = array.T[None] if g.linear else array.reshape(-1, g.k, g.n)
-        packed = np.zeros((len(matrices), g.k * g.blocks * g.lanes), region.out.dtype)
+        packed = np.zeros((len(matrices), g.k * g.blocks * g.lanes), fusion.out.dtype)
         for p in g.panels(params["vectors"]):
             first, width = p.first * g.lanes, p.vectors * g.lanes
             panels = packed[:, first * g.k : (first + p.count * width) * g.k].reshape(-1, p.count, g.k, width)
@@ -213,12 +215,12 @@ class Dense:
                 panels[:, i, :, : columns.shape[-1]] = columns
         return {g.right: packed.reshape(-1)}
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        g = Geometry(region, target)
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
+        g = Geometry(fusion, target)
         return g.packed * g.itemsize if g.packs and g.itemsize == 4 else 0
 
-    def emit(self, k: Kernel) -> None:
-        g = Geometry(k.region, k.target)
+    def emit(self, k: KernelBuilder) -> None:
+        g = Geometry(k.fusion, k.target)
         source = k.args[g.right]
         if k.scratch is not None:
             _pack(k, g, source, k.scratch)
@@ -231,7 +233,7 @@ class Dense:
                 product.emit(*share(worker, product.tasks, threads))
 
 
-def _pack(k: Kernel, g: Geometry, source: Buffer, panels: Buffer) -> None:
+def _pack(k: KernelBuilder, g: Geometry, source: Buffer, panels: Buffer) -> None:
     """The right matrices, [matrix][K][N], into panels."""
     b, lanes = k.b, g.lanes
     with b.loop("task", 0, g.right_matrices * g.k, tasks(k.threads, g.right_matrices * g.k)) as task:
@@ -249,7 +251,7 @@ def _pack(k: Kernel, g: Geometry, source: Buffer, panels: Buffer) -> None:
 class _Product:
     """The code of all panels of one width."""
 
-    k: Kernel
+    k: KernelBuilder
     g: Geometry
     right: Buffer
     panels: Panels
@@ -324,8 +326,8 @@ class _Product:
 
         fetch = None
         if self.packed and g.itemsize == 4:
-            fetch = ahead(b, self.right, self.at + (AHEAD * LINE if tiles == 1 else g.k * step), g.k * step, index, tiles)
-        tile.channels(x, [(r, base + r * g.k) for r in range(height)], self.right, self.at, g.k, down=step, ahead=fetch)
+            fetch = shared_prefetch(b, self.right, self.at + (PREFETCH_DISTANCE * LINE if tiles == 1 else g.k * step), g.k * step, index, tiles)
+        tile.channels(x, [(r, base + r * g.k) for r in range(height)], self.right, self.at, g.k, down=step, prefetch=fetch)
         for j in range(p.vectors):
             live = p.live if j == p.vectors - 1 else lanes
             for i in range(height):

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from ....ir.op import Value
 from ....ir.ops import Elementwise, Prelu
 from ...codegen.builder import Expr, splat
+from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
-from ...tile.fusion import Kernel, Region
+from ...tile.fusion import Fusion
 from ..template import Params, kernel
-from .movement.nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, strides_of, tasks, vectors
 from .movement.pack import Move
+from .nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, strides_of, tasks, vectors
 
 #: Regions of at most this many operators work on several vectors in one step of their loop.
 CHEAP = 4
@@ -24,17 +25,17 @@ CHEAP = 4
 @kernel(Elementwise)
 class ElementwiseKernel(Move):
     name = "elementwise"
-    images_apart = True
+    strided_batch = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        return all(isinstance(op, Elementwise) and op.out.shape == region.out.shape and not _by_channel(op) for op in region.op.body.ops)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return all(isinstance(op, Elementwise) and op.out.shape == fusion.out.shape and not _by_channel(op) for op in fusion.op.body.ops)
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        return [[v] for v in region.alike]
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        return [[v] for v in fusion.same_layout]
 
-    def emit(self, k: Kernel) -> None:
-        b, ops, out = k.b, k.region.tail, k.region.out
-        operands = [v for v in k.region.op.body.inputs if v.uses]
+    def emit(self, k: KernelBuilder) -> None:
+        b, ops, out = k.b, k.fusion.epilogue, k.fusion.out
+        operands = [v for v in k.fusion.op.body.inputs if v.uses]
         sizes, steps = collapse(*walk(k, operands))
         if not sizes:
             sizes, steps = [1], [[0] for _ in steps]
@@ -53,30 +54,30 @@ class ElementwiseKernel(Move):
             vectors(b, size, k.target.lanes, body, 4 if len(ops) <= CHEAP and size >= 8 * k.target.lanes else 1, chunk, chunks)
 
 
-def walk(k: Kernel, operands: Sequence[Value]) -> tuple[Sequence[int], list[Sequence[int]]]:
+def walk(k: KernelBuilder, operands: Sequence[Value]) -> tuple[Sequence[int], list[Sequence[int]]]:
     """The sizes of a nest of loops over the result, and the strides of each operand and of the result along them."""
-    out, result = k.region.out, k.region.result
+    out, result = k.fusion.out, k.fusion.result
     if out.layout is None:
         return out.shape, [*(broadcast_strides(v.shape, out.shape) for v in operands), broadcast_strides(out.shape, out.shape)]
     n, blocks, height, *pixel = out.shape
-    bands = max(k.region.map_rows(v).bands for v in (*operands, result) if v.shape == out.shape)
-    shape = (n * bands, blocks, height // bands, *pixel)
+    partitions = max(k.fusion.map_rows(v).partitions for v in (*operands, result) if v.shape == out.shape)
+    shape = (n * partitions, blocks, height // partitions, *pixel)
 
     def along(v: Value) -> Sequence[int]:
         if v.shape != out.shape:
             strides = broadcast_strides(v.shape, shape)
-            return (k.region.map_rows(v).apart, *strides[1:]) if v.type.layout is not None and v.shape[0] > 1 else strides
-        step, plane = k.region.map_rows(v).cut(bands)
+            return (k.fusion.map_rows(v).stride, *strides[1:]) if v.type.layout is not None and v.shape[0] > 1 else strides
+        step, plane = k.fusion.map_rows(v).cut(partitions)
         return (step, plane, *strides_of(shape)[2:])
 
     return shape, [along(v) for v in (*operands, result)]
 
 
-def compute(k: Kernel, values: dict[Value, Expr]) -> Expr:
-    """The region's result from the values of its operands."""
-    for op in k.region.op.body.ops:
+def compute(k: KernelBuilder, values: dict[Value, Expr]) -> Expr:
+    """The fusion's result from the values of its operands."""
+    for op in k.fusion.op.body.ops:
         values[op.out] = k.b.value(op.f(k.math, *(values[v] for v in op.operands)))  # type: ignore[attr-defined]
-    return values[k.region.op.body.outputs[0]]
+    return values[k.fusion.op.body.outputs[0]]
 
 
 def _by_channel(op: Elementwise) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tvm import tirx as t
 
-from ....codegen.builder import Builder, Expr
+from ...codegen.builder import Builder, Expr
 
 #: Elements (weighted by the work on each) below which a parallel loop costs more than it gains.
 PARALLEL = 1 << 15

@@ -13,11 +13,11 @@ from typing import Any
 from ....ir.op import Value
 from ....ir.ops import GroupNorm, LayerNorm
 from ...codegen.builder import Expr, const, lanes_of, splat
+from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.vector_math import cast, convert
-from ...tile.fusion import Kernel
 from ..template import kernel
 from .accumulators import Row, addition
-from .movement.nest import PARALLEL, row, tasks, vectors, widest
+from .nest import PARALLEL, row, tasks, vectors, widest
 from .reduce import CHAINS, Reduction
 
 
@@ -25,7 +25,7 @@ from .reduce import CHAINS, Reduction
 class LayerNormKernel(Reduction):
     name = "layer_norm"
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op: LayerNorm = k.anchor
         size = math.prod(op.x.shape[-op.axes :])
         rows = op.x.type.size // size
@@ -46,7 +46,7 @@ class GroupNormKernel(Reduction):
 
     name = "group_norm"
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op: GroupNorm = k.anchor
         b, lanes = k.b, k.target.lanes
         n, c, *rest = op.x.shape
@@ -70,7 +70,7 @@ class GroupNormKernel(Reduction):
 class _Norm:
     """Mean and 1 / standard deviation of the row of `size` elements at `base`."""
 
-    def __init__(self, k: Kernel, base: Expr, size: int):
+    def __init__(self, k: KernelBuilder, base: Expr, size: int):
         self.k, self.b = k, k.b
         op: Any = k.anchor
         self.dtype = "float64" if op.x.type.elem == "f64" else "float32"

@@ -13,8 +13,9 @@ from tvm import tirx as t
 
 from ....ir.op import Value
 from ...codegen.builder import Builder, Expr, const, lanes_of, splat
+from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
-from ...tile.fusion import Kernel, MapRows, Region
+from ...tile.fusion import Fusion, RowLayout
 from ...tile.ops import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
 from ..template import Params, kernel
 from .chunks import Chunk, chunks_of_rows
@@ -28,24 +29,24 @@ LOWEST = -np.inf
 class _Pool:
     """What all pooling templates share: no constants, no scratch."""
 
-    writes_lanes = True
+    masked_stores = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
         return bool(op.lanes) and op.x.type.layout is not None and op.x.shape[-1] == op.lanes
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        return float(region.anchor.operands[0].type.size)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        return float(fusion.anchor.operands[0].type.size)
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         return {}
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         return 0
 
 
-def pool_window(region: Region) -> Window:
-    op: Any = region.anchor
+def pool_window(fusion: Fusion) -> Window:
+    op: Any = fusion.anchor
     return window(op.x, op.out.type, op.kernel, op.stride, op.padding, getattr(op, "dilation", (1, 1)))
 
 
@@ -54,19 +55,19 @@ class Pool(_Pool):
     """Loops: (image, channel block, row chunk) > output row > pass > pixel (see sliding.py)."""
 
     name = "pool"
-    images_apart = True
+    strided_batch = True
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        g = pool_window(region)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        g = pool_window(fusion)
         return [{"chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, rows=True)}]
 
-    def emit(self, k: Kernel) -> None:
-        g = pool_window(k.region)
+    def emit(self, k: KernelBuilder) -> None:
+        g = pool_window(k.fusion)
         with chunks_of_rows(k, g) as chunk:
             pool_rows(k, g, chunk, beyond_l2(g, k.target))
 
 
-def pool_rows(k: Kernel, g: Window, chunk: Chunk, streamed: bool = False) -> None:
+def pool_rows(k: KernelBuilder, g: Window, chunk: Chunk, streamed: bool = False) -> None:
     """Output rows of a channel block; `streamed` as for `Sliding`."""
     largest, start = _largest(k), _neutral(k, g.lanes)
 
@@ -89,11 +90,11 @@ def pool_rows(k: Kernel, g: Window, chunk: Chunk, streamed: bool = False) -> Non
     (Sliding(k, g, streamed, start, add) if largest else Sliding(k, g, streamed, start, add, mean)).rows(chunk)
 
 
-def _largest(k: Kernel) -> bool:
+def _largest(k: KernelBuilder) -> bool:
     return isinstance(k.anchor, (TileMaxPool2d, TileAdaptiveMaxPool2d))
 
 
-def _neutral(k: Kernel, lanes: int) -> Expr:
+def _neutral(k: KernelBuilder, lanes: int) -> Expr:
     return const(LOWEST if _largest(k) else 0.0, lanes=lanes)
 
 
@@ -121,7 +122,7 @@ def _numbers(xs: Sequence[Expr]) -> Expr:
     return t.And(_numbers(xs[:half]), _numbers(xs[half:]))
 
 
-def _count(k: Kernel, g: Window, oy: Expr, ox: Expr) -> Expr:
+def _count(k: KernelBuilder, g: Window, oy: Expr, ox: Expr) -> Expr:
     """Elements that count in the window of an output pixel, as f32 (see `AvgPool2d.counts`)."""
     op = k.anchor
     if op.divisor is not None:
@@ -142,28 +143,28 @@ class AdaptivePool(_Pool):
     """Window i covers floor(i*H/h) to ceil((i+1)*H/h). The whole map is one run of pixels with several accumulators."""
 
     name = "adaptive_pool"
-    images_apart = True
+    strided_batch = True
     accumulators = 8
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         return [{}]
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        op: Any = region.anchor
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = fusion.anchor
         return [[op.x]] if op.out.shape[2:4] == (1, 1) else []
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        op: Any = region.anchor
-        return 4 * rows.bands * region.out.size if (rows := region.map_rows(op.x)).bands > 1 else 0
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
+        op: Any = fusion.anchor
+        return 4 * rows.partitions * fusion.out.size if (rows := fusion.map_rows(op.x)).partitions > 1 else 0
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op, b = k.anchor, k.b
-        n, blocks, oh, ow, lanes = k.region.out.shape
+        n, blocks, oh, ow, lanes = k.fusion.out.shape
         h, w = op.x.shape[2:4]
-        if (rows := k.region.map_rows(op.x)).bands > 1:
+        if (rows := k.fusion.map_rows(op.x)).partitions > 1:
             self._bands(k, rows)
             return
-        inputs, results = rows.pixels(lanes), k.region.map_rows(k.region.result).pixels(lanes)
+        inputs, results = rows.pixels(lanes), k.fusion.map_rows(k.fusion.result).pixels(lanes)
         with b.loop("plane", 0, n * blocks, tasks(k.threads, n * blocks)) as plane:
             image, channel = b.let("image", t.floordiv(plane, blocks)), b.let("channel", t.floormod(plane, blocks) * lanes)
             if (oh, ow) == (1, 1):
@@ -181,24 +182,24 @@ class AdaptivePool(_Pool):
                 result = self._mean(k, acc.value(0, 0), (y1 - y0) * (x1 - x0))
                 k.finish(result, (results.at(plane, oy) + ox) * lanes, channel, image, lanes)
 
-    def _bands(self, k: Kernel, rows: MapRows) -> None:
-        """Each band is merged by its thread, then the bands are."""
-        b, lanes, partial = k.b, k.region.out.shape[-1], k.scratch
+    def _bands(self, k: KernelBuilder, rows: RowLayout) -> None:
+        """Each partition is merged by its thread, then the partitions are."""
+        b, lanes, partial = k.b, k.fusion.out.shape[-1], k.scratch
         pixels = rows.pixels(lanes)
         assert partial is not None
-        with b.loop("band", 0, rows.bands, tasks(k.threads, rows.bands)) as band, b.loop("plane", 0, rows.blocks) as plane:
-            total = self._run(k, b.let("start", pixels.at(plane, band * pixels.rows, band)), pixels.rows * pixels.floats)
-            b.store(partial, (band * rows.blocks + plane) * lanes, total, lanes)
+        with b.loop("partition", 0, rows.partitions, tasks(k.threads, rows.partitions)) as partition, b.loop("plane", 0, rows.blocks) as plane:
+            total = self._run(k, b.let("start", pixels.at(plane, partition * pixels.rows, partition)), pixels.rows * pixels.elements)
+            b.store(partial, (partition * rows.blocks + plane) * lanes, total, lanes)
         with b.loop("plane", 0, rows.blocks) as plane:
             total = b.load(partial, plane * lanes, lanes)
-            for band in range(1, rows.bands):
-                total = self._merge(k, total, b.load(partial, (band * rows.blocks + plane) * lanes, lanes))
-            total = self._mean(k, total, pixels.bands * pixels.rows * pixels.floats)
+            for partition in range(1, rows.partitions):
+                total = self._merge(k, total, b.load(partial, (partition * rows.blocks + plane) * lanes, lanes))
+            total = self._mean(k, total, pixels.partitions * pixels.rows * pixels.elements)
             k.finish(b.value(total), plane * lanes, plane * lanes, 0, lanes)
 
-    def _run(self, k: Kernel, start: Expr, pixels: int) -> Expr:
+    def _run(self, k: KernelBuilder, start: Expr, pixels: int) -> Expr:
         """All of `pixels` neighbouring pixels merged, through independent accumulators."""
-        b, lanes = k.b, k.region.out.shape[-1]
+        b, lanes = k.b, k.fusion.out.shape[-1]
         count = min(self.accumulators, pixels)
         acc = Tile(b, count, 1, lanes)
         acc.start(lambda j: _neutral(k, lanes))
@@ -213,13 +214,13 @@ class AdaptivePool(_Pool):
             values = merged + values[len(merged) * 2 :]
         return values[0]
 
-    def _merge(self, k: Kernel, a: Expr, c: Expr) -> Expr:
+    def _merge(self, k: KernelBuilder, a: Expr, c: Expr) -> Expr:
         return k.math.max(a, c) if _largest(k) else a + c
 
-    def _mean(self, k: Kernel, total: Expr, count: Expr) -> Expr:
+    def _mean(self, k: KernelBuilder, total: Expr, count: Expr) -> Expr:
         if _largest(k):
             return total
-        lanes = k.region.out.shape[-1]
+        lanes = k.fusion.out.shape[-1]
         if isinstance(count, int):
             return total * const(1.0 / count, lanes=lanes)
         return total * splat(1.0 / t.Cast("float32", count), lanes)

@@ -15,13 +15,14 @@ from tvm import tirx as t
 
 from ....ir.ops import ArgMax, ArgMin, CumSum, Mean, Prod, Reduce, ReduceMax, ReduceMin, Sum
 from ...codegen.builder import TIR_DTYPE, Expr, const, int32, ramp, splat
+from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.vector_math import convert, is_float
 from ...target import Target
-from ...tile.fusion import Kernel, Region
+from ...tile.fusion import Fusion
 from ..template import kernel
 from .accumulators import Monoid, Row, addition, extreme, product, sum_dtype
-from .movement.nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 from .movement.pack import Move
+from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 
 #: Vectors that one step of a sum or a maximum works on: as many chains hide the latency of an addition.
 CHAINS = 4
@@ -50,18 +51,18 @@ def walk(shape: Sequence[int], axes: Sequence[int]) -> Walk:
 class Reduction(Move):
     """Any operator that reads whole rows or columns of x."""
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        return region.anchor.x.type.layout is None  # type: ignore[attr-defined]
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return fusion.anchor.x.type.layout is None  # type: ignore[attr-defined]
 
-    def cost(self, region: Region, target: Target, params: dict[str, Any]) -> float:
-        return float(region.anchor.operands[0].type.size)
+    def cost(self, fusion: Fusion, target: Target, params: dict[str, Any]) -> float:
+        return float(fusion.anchor.operands[0].type.size)
 
 
 @kernel(Mean, Sum, Prod, ReduceMax, ReduceMin)
 class ReduceKernel(Reduction):
     name = "reduce"
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op: Reduce = k.anchor
         elem = str(op.x.type.elem)
         if isinstance(op, (ReduceMax, ReduceMin)):
@@ -86,7 +87,7 @@ class ArgReduceKernel(Reduction):
 
     name = "arg_reduce"
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op: Any = k.anchor
         best = extreme(k.math, str(op.x.type.elem), isinstance(op, ArgMax))
         first = Monoid(t.min, 2**31 - 1, "int32")
@@ -110,7 +111,7 @@ class CumSumKernel(Reduction):
 
     name = "cum_sum"
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op: CumSum = k.anchor
         b, shape, dtype = k.b, op.x.shape, sum_dtype(str(op.x.type.elem))
         outer, size, inner = math.prod(shape[: op.axis]), shape[op.axis], math.prod(shape[op.axis + 1 :])
@@ -138,7 +139,7 @@ Item = Callable[[Expr, Expr, int], Expr]
 Join = Callable[[Monoid, Item], Expr]
 
 
-def _each(k: Kernel, w: Walk, finish: Callable[[Join, Expr, Expr, int], None]) -> None:
+def _each(k: KernelBuilder, w: Walk, finish: Callable[[Join, Expr, Expr, int], None]) -> None:
     """finish(join, offset in the result, channel, lanes) for every result."""
     threads = k.threads if k.anchor.x.type.size >= PARALLEL else 1
     kept = w.kept if w.by_rows else w.kept[:-1]
@@ -146,7 +147,7 @@ def _each(k: Kernel, w: Walk, finish: Callable[[Join, Expr, Expr, int], None]) -
     lanes = widest(size, k.target.lanes * CHAINS)
     sizes = [n for n, _, _ in kept]
     chunks = chunks_for(math.prod(sizes), size, threads, lanes)
-    along = size == (k.region.out.shape or (1,))[-1]
+    along = size == (k.fusion.out.shape or (1,))[-1]
     with tasks(k.b, sizes, chunks, threads) as (index, chunk):
         source = k.b.let("source", dot(index, [s for _, s, _ in kept]))
         target = k.b.let("target", dot(index, [o for _, _, o in kept]))
@@ -160,7 +161,7 @@ def _each(k: Kernel, w: Walk, finish: Callable[[Join, Expr, Expr, int], None]) -
             )  # fmt: skip
 
 
-def _row(k: Kernel, w: Walk, source: Expr, monoid: Monoid, item: Item) -> Expr:
+def _row(k: KernelBuilder, w: Walk, source: Expr, monoid: Monoid, item: Item) -> Expr:
     """One result: lanes along the last reduced dimension."""
     *outer, (size, _) = w.reduced or [(1, 1)]
     acc = Row(k.b, monoid, size, widest(size, k.target.lanes * CHAINS))
@@ -170,7 +171,7 @@ def _row(k: Kernel, w: Walk, source: Expr, monoid: Monoid, item: Item) -> Expr:
     return acc.result()
 
 
-def _column(k: Kernel, w: Walk, source: Expr, lanes: int, monoid: Monoid, item: Item) -> Expr:
+def _column(k: KernelBuilder, w: Walk, source: Expr, lanes: int, monoid: Monoid, item: Item) -> Expr:
     """`lanes` results: lanes along a kept dimension."""
     b = k.b
     acc = b.local(lanes, monoid.dtype)

@@ -9,20 +9,19 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tvm import tirx as t
-
-from ...codegen.builder import Buffer, Builder, Expr, const, int32, splat
+from ...codegen.builder import Buffer, Builder, Expr, const, splat
+from ...codegen.prefetch import LINE, NextWeights, Prefetch, shared_prefetch
 from ...target import Target
 from .arithmetic.fixed24 import load24, words
 
-#: Weights that one tile uses up are a stream, asked for so many floats ahead: far enough for memory, and near enough to stay in L1.
-STREAM = 2048
+#: Weights that one tile uses up are a stream, asked for so many elements ahead: far enough for memory, and near enough to stay in L1.
+PREFETCH_DISTANCE = 2048
 
 
 @dataclass
 class Tile:
     """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float). fixed: weights are those of fixed24.py, and
-    the products lack their scales. following: weights to ask for meanwhile."""
+    the products lack their scales. next_weights: weights to ask for on_block."""
 
     b: Builder
     rows: int
@@ -30,7 +29,7 @@ class Tile:
     lanes: int
     dtype: str = "float32"
     fixed: bool = False
-    following: NextWeights | None = None
+    next_weights: NextWeights | None = None
 
     @property
     def panel(self) -> int:
@@ -64,7 +63,7 @@ class Tile:
         depth: Expr,
         across: int = 1,
         down: int | None = None,
-        ahead: Ahead | None = None,
+        prefetch: Prefetch | None = None,
     ) -> None:
         """`step` over `depth` channels that lie `across` apart in x, and `down` in w (else one after the other)."""
         down = down or self.panel
@@ -72,16 +71,16 @@ class Tile:
             with self.b.loop("c", 0, depth) as c:
                 self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
             return
-        if self.following is not None:
-            self.following.ask(len(rows) * self.vectors * self.lanes * depth)
+        if self.next_weights is not None:
+            self.next_weights.ask(len(rows) * self.vectors * self.lanes * depth)
         u = unroll(len(rows), self.vectors, depth)
-        lines = 0 if ahead is None else -(-ahead.lines * u // depth)
+        lines = 0 if prefetch is None else -(-prefetch.lines * u // depth)
         with self.b.range("c", 0, depth // u) as outer:
             for inner in range(u):
                 c = outer * u + inner
                 for line in range(lines):
-                    if ahead is not None and line * u // lines == inner:
-                        self.b.prefetch(ahead.buffer, ahead.at + (outer * lines + line) * LINE, later=ahead.later)
+                    if prefetch is not None and line * u // lines == inner:
+                        self.b.prefetch(prefetch.buffer, prefetch.at + (outer * lines + line) * LINE, locality=prefetch.locality)
                 self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
 
     def blocks(
@@ -95,32 +94,32 @@ class Tile:
         taps: int = 1,
         turn: tuple[Expr, int] | None = None,
         neighbours: bool = False,
-        meanwhile: Callable[[Expr, int], None] | None = None,
+        on_block: Callable[[Expr, int], None] | None = None,
     ) -> None:
         """`step` over all taps and channels of consecutive pixels: row i reads x[at + plane * step + i * lanes + lane], plane = block * taps + tap.
 
-        turn: (number, tiles), this tile's number of all that read the same weights; between them they fetch those behind (`ahead`).
+        turn: (number, tiles), this tile's number of all that read the same weights; between them they fetch those behind (`shared_prefetch`).
         neighbours: whether the pixels behind these are fetched, which the next tile reads: too few in a row for the hardware to foresee.
-        meanwhile: called with the number of a block and tap and with how many there are, to ask for what comes later, a few lines at a time,
+        on_block: called with the number of a block and tap and with how many there are, to ask for what comes later, a few lines at a time,
         lest they fill the buffers that misses wait in.
         """
         b, lanes, panel = self.b, self.lanes, self.panel
         full, rest = divmod(channels, lanes)
 
-        def plane(number: Expr, base: Expr, depth: int, fetch: Ahead | None = None) -> None:
+        def plane(number: Expr, base: Expr, depth: int, fetch: Prefetch | None = None) -> None:
             start, base = b.let("at", at + number * step), b.let("base", base)
-            self.channels(x, [(i, start + i * lanes) for i in range(self.rows)], w, base, depth, ahead=fetch)
+            self.channels(x, [(i, start + i * lanes) for i in range(self.rows)], w, base, depth, prefetch=fetch)
 
         with b.loop("kt", 0, full * taps) as kt:
-            if meanwhile is not None and full:
-                meanwhile(kt, full * taps)
+            if on_block is not None and full:
+                on_block(kt, full * taps)
             if neighbours:
                 for i in range(self.rows, 2 * self.rows):
-                    b.prefetch(x, at + kt * step + i * lanes, later=True)
+                    b.prefetch(x, at + kt * step + i * lanes, locality="L2")
             fetch = None
             if turn is not None:
-                following = STREAM if turn[1] == 1 else channels * taps * panel
-                fetch = ahead(b, w, w_at + kt * (lanes * panel) + following, lanes * panel, *turn)
+                distance = PREFETCH_DISTANCE if turn[1] == 1 else channels * taps * panel
+                fetch = shared_prefetch(b, w, w_at + kt * (lanes * panel) + distance, lanes * panel, *turn)
             plane(kt, w_at + kt * (lanes * panel), lanes, fetch)
         if rest:
             with b.loop("kt", 0, taps) as kt:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tvm import tirx as t
 
 from ...codegen.builder import Expr
+from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
-from ...tile.fusion import Kernel
 from .chunks import Chunk
 from .window import Row, Window, column_tiles, tiles_of
 
@@ -33,7 +33,7 @@ class Sliding:
     end: the anchor's result from what the last pass left, for a row and column; the last argument is whether all of the window lies in the map.
     """
 
-    k: Kernel
+    k: KernelBuilder
     g: Window
     streamed: bool
     start: Expr

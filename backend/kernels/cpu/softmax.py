@@ -11,11 +11,11 @@ from typing import Any
 
 from ....ir.ops import LogSoftmax, Softmax
 from ...codegen.builder import Expr, const, lanes_of, splat
+from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.vector_math import cast, convert
-from ...tile.fusion import Kernel
 from ..template import kernel
 from .accumulators import Monoid, Row, addition
-from .movement.nest import PARALLEL, chunks_for, row, tasks, vectors, widest
+from .nest import PARALLEL, chunks_for, row, tasks, vectors, widest
 from .reduce import CHAINS, Reduction
 
 
@@ -23,7 +23,7 @@ from .reduce import CHAINS, Reduction
 class SoftmaxKernel(Reduction):
     name = "softmax"
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op: Any = k.anchor
         shape = op.x.shape
         outer, size, inner = math.prod(shape[: op.axis]), shape[op.axis], math.prod(shape[op.axis + 1 :])
@@ -45,7 +45,7 @@ class SoftmaxKernel(Reduction):
 class _Passes:
     """The three passes over one row, or over one column for each lane: elements start + i * stride."""
 
-    def __init__(self, k: Kernel, start: Expr, stride: int, channel: Expr):
+    def __init__(self, k: KernelBuilder, start: Expr, stride: int, channel: Expr):
         self.k, self.b, self.start, self.stride, self.channel = k, k.b, start, stride, channel
         elem = str(k.anchor.x.type.elem)
         self.dtype = "float64" if elem == "f64" else "float32"

@@ -52,7 +52,7 @@ class Window:
         return 1 < self.groups == self.c == self.o
 
     @property
-    def light(self) -> bool:
+    def small_weights(self) -> bool:
         """Whether the weights are few beside the input: then threads divide the map, and each reads all of them.
 
         Weights that every thread reads are cheaper than as much of an activation that moves from one thread's cache to another's.
@@ -115,7 +115,7 @@ def window(
 class Row:
     """An output row of a channel block that is computed by itself.
 
-    source: where an input row begins in the anchor's operand, in floats; result: where this one begins in k.out.
+    source: where an input row begins in the anchor's operand, in elements; result: where this one begins in k.out.
     """
 
     oy: Expr

@@ -1,10 +1,10 @@
-"""A region as a plain definition in TVM's tensor expressions: what a search for schedules starts from.
+"""A fusion as a plain definition in TVM's tensor expressions: what a search for schedules starts from.
 
     conv2d      y[n, o, i, j, l] = sum over c, r, s of x[n, c, i*sh + r*dh - top, j*sw + s*dw - left] * w[o, r, s, c, l]
     depthwise   y[n, o, i, j, l] = sum over r, s of x[n, o, …, …, l] * w[o, r, s, l]
     linear      y[m, n] = sum over k of x[m, k] * w[n / lanes, k, n % lanes]
 
-then bias and tail, element by element. Maps are as the layout stage made them, blocked or plain; constants are packed as written here.
+then bias and epilogue, element by element. Maps are as the layout stage made them, blocked or plain; constants are packed as written here.
 """
 
 from __future__ import annotations
@@ -18,42 +18,43 @@ from tvm import tirx as t
 from ....ir.op import Value
 from ....ir.ops import Linear
 from ...codegen.builder import Expr, const
+from ...codegen.kernel_builder import TRANSCENDENTAL
 from ...codegen.tir_math import TirMath
 from ...target import Target
-from ...tile.fusion import SLOW, Region, operand_kind
+from ...tile.fusion import Fusion, operand_kind
 from ...tile.ops import TileConv2d, block
 from ..cpu.conv.template import conv_window, padded_bias
 
 
-def refusal(region: Region) -> str:
-    """Why a region has no definition; empty where it has one."""
-    op: Any = region.anchor
-    if len(region.stages) > 1:
+def refusal(fusion: Fusion) -> str:
+    """Why a fusion has no definition; empty where it has one."""
+    op: Any = fusion.anchor
+    if len(fusion.segments) > 1:
         return "a chain of several convolutions"
     if not isinstance(op, (TileConv2d, Linear)):
         return f"{op.name} is no convolution and no linear layer"
-    if any(v.type.elem != "f32" for o in region.ops for v in (*o.operands, o.out)):
+    if any(v.type.elem != "f32" for o in fusion.ops for v in (*o.operands, o.out)):
         return "not all of it is f32"
-    if region.array(op.w) is None or (op.b is not None and region.array(op.b) is None):
+    if fusion.array(op.w) is None or (op.b is not None and fusion.array(op.b) is None):
         return "weights or bias are computed"
     if isinstance(op, TileConv2d):
-        g = conv_window(region)
+        g = conv_window(fusion)
         if not g.lanes:
             return "its result is plain"
         if g.groups > 1 and not g.depthwise:
             return "grouped convolution"
-    for o in region.tail:
-        if isinstance(o, SLOW):
-            return f"{o.name} in the tail has exponentials"
-    if any(operand_kind(v.type, region.out) == "other" for v in region.extra):
-        return "its tail reads an operand of another form than the result"
+    for o in fusion.epilogue:
+        if isinstance(o, TRANSCENDENTAL):
+            return f"{o.name} in the epilogue has exponentials"
+    if any(operand_kind(v.type, fusion.out) == "other" for v in fusion.extra):
+        return "its epilogue reads an operand of another form than the result"
     return ""
 
 
-def packed(region: Region, target: Target) -> dict[Value, np.ndarray]:
+def packed(fusion: Fusion, target: Target) -> dict[Value, np.ndarray]:
     """Weights and bias in the form that the definition reads; lanes past the last channel are zero."""
-    op: Any = region.anchor
-    w = region.array(op.w)
+    op: Any = fusion.anchor
+    w = fusion.array(op.w)
     assert w is not None
     lanes = target.lanes
     blocks = -(-len(w) // lanes)
@@ -62,31 +63,31 @@ def packed(region: Region, target: Target) -> dict[Value, np.ndarray]:
     full = np.moveaxis(full.reshape(blocks, lanes, *w.shape[1:]), 1, -1)
     if isinstance(op, TileConv2d):
         # [block][channel][kh][kw][lane] -> [block][kh][kw][channel][lane]; a depthwise one has no channels there
-        full = full[:, 0] if conv_window(region).depthwise else full.transpose(0, 2, 3, 1, 4)
+        full = full[:, 0] if conv_window(fusion).depthwise else full.transpose(0, 2, 3, 1, 4)
     result = {op.w: np.ascontiguousarray(full)}
     if op.b is not None:
-        result[op.b] = padded_bias(region.array(op.b), len(w), lanes).reshape(blocks, lanes)
+        result[op.b] = padded_bias(fusion.array(op.b), len(w), lanes).reshape(blocks, lanes)
     return result
 
 
-def define(region: Region, target: Target) -> Any:
-    """The PrimFunc of a region over its arguments, in order, and its result."""
-    constants = packed(region, target)
+def define(fusion: Fusion, target: Target) -> Any:
+    """The PrimFunc of a fusion over its arguments, in order, and its result."""
+    constants = packed(fusion, target)
     tensors: dict[Value, Any] = {}
-    for i, v in enumerate(region.op.body.inputs):
+    for i, v in enumerate(fusion.op.body.inputs):
         shape = constants[v].shape if v in constants else v.type.shape or (1,)
         tensors[v] = te.placeholder(shape, name=f"a{i}")
-    op: Any = region.anchor
-    anchor = _conv2d(region, tensors) if isinstance(op, TileConv2d) else _linear(region, tensors, target.lanes)
+    op: Any = fusion.anchor
+    anchor = _conv2d(fusion, tensors) if isinstance(op, TileConv2d) else _linear(fusion, tensors, target.lanes)
     out = anchor
-    if op.b is not None or region.tail:
-        out = te.compute(anchor.shape, lambda *at: _tail(region, tensors, anchor, at, target.lanes), name="tail")
+    if op.b is not None or fusion.epilogue:
+        out = te.compute(anchor.shape, lambda *at: _epilogue(fusion, tensors, anchor, at, target.lanes), name="epilogue")
     return te.create_prim_func([*tensors.values(), out])
 
 
-def _conv2d(region: Region, tensors: dict[Value, Any]) -> Any:
-    op: Any = region.anchor
-    g, x, w = conv_window(region), tensors[op.x], tensors[op.w]
+def _conv2d(fusion: Fusion, tensors: dict[Value, Any]) -> Any:
+    op: Any = fusion.anchor
+    g, x, w = conv_window(fusion), tensors[op.x], tensors[op.w]
     bottom, right = op.padding[1], op.padding[3]
     lanes = block(op.x.type.layout)
     if any(op.padding):
@@ -110,8 +111,8 @@ def _conv2d(region: Region, tensors: dict[Value, Any]) -> Any:
     return te.compute(op.out.type.shape, taps, name="conv2d")
 
 
-def _linear(region: Region, tensors: dict[Value, Any], lanes: int) -> Any:
-    op: Any = region.anchor
+def _linear(fusion: Fusion, tensors: dict[Value, Any], lanes: int) -> Any:
+    op: Any = fusion.anchor
     x, w = tensors[op.x], tensors[op.w]
     k = te.reduce_axis((0, op.x.shape[-1]), name="k")
 
@@ -134,8 +135,8 @@ class _PlainMath(TirMath):
         return x
 
 
-def _tail(region: Region, tensors: dict[Value, Any], anchor: Any, at: tuple[Expr, ...], lanes: int) -> Expr:
-    op: Any = region.anchor
+def _epilogue(fusion: Fusion, tensors: dict[Value, Any], anchor: Any, at: tuple[Expr, ...], lanes: int) -> Expr:
+    op: Any = fusion.anchor
     value = anchor(*at)
     if op.b is not None:
         bias = tensors[op.b]
@@ -148,6 +149,6 @@ def _tail(region: Region, tensors: dict[Value, Any], anchor: Any, at: tuple[Expr
         shape = v.type.shape or (1,)
         return tensors[v](*(const(0, "int32") if size == 1 else i for size, i in zip(shape, at[len(at) - len(shape) :])))
 
-    for o in region.tail:
+    for o in fusion.epilogue:
         values[o.out] = o.f(_PlainMath(), *(read(v) for v in o.operands))  # type: ignore[attr-defined]
-    return values[region.result]
+    return values[fusion.result]

@@ -1,4 +1,4 @@
-"""A kernel that TVM's MetaSchedule found: the trace of its schedule, applied again to the region's definition.
+"""A kernel that TVM's MetaSchedule found: the trace of its schedule, applied again to the fusion's definition.
 
 The search starts from a plain definition (`definition`), not from our templates: those write their loops themselves, and leave nothing to
 schedule. The trace is the one parameter; only `tersor tune --search metaschedule` finds one, so there are no candidates without a database.
@@ -20,9 +20,10 @@ from tvm.s_tir.schedule import Trace
 
 from ....ir.op import Value
 from ....ir.ops import Linear
+from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.phases import sequence
 from ...target import Target
-from ...tile.fusion import Kernel, Region
+from ...tile.fusion import Fusion
 from ...tile.ops import TileConv2d
 from ..template import Params, kernel, templates_for
 from .te_definition import define, packed, refusal
@@ -38,27 +39,27 @@ CPU, FLOAT = 1, 2
 class MetaSchedule:
     name = NAME
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        return not refusal(region)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return not refusal(fusion)
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         return []
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         """That of the best other template: it was slower when measured."""
-        others = [other for other in templates_for(region.anchor) if other is not self and other.accepts(region, target)]
-        return min(other.cost(region, target, choice) for other in others for choice in other.candidates(region, target, 1))
+        others = [other for other in templates_for(fusion.anchor) if other is not self and other.accepts(fusion, target)]
+        return min(other.cost(fusion, target, choice) for other in others for choice in other.candidates(fusion, target, 1))
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        return packed(region, target)
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return packed(fusion, target)
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         return 0
 
-    def emit(self, k: Kernel) -> None:
-        func = lowered(scheduled(define(k.region, k.target), k.params["trace"]))
+    def emit(self, k: KernelBuilder) -> None:
+        func = lowered(scheduled(define(k.fusion, k.target), k.params["trace"]))
         k.b.team = 1  # its loops launch threads by themselves
-        given = [*(k.args[v] for v in k.region.op.body.inputs), k.out]
+        given = [*(k.args[v] for v in k.fusion.op.body.inputs), k.out]
         for buffer, own in zip(func.params, given, strict=True):
             k.b.emit(tirx.DeclBuffer(buffer, data=own.raw.data))
         k.b.emit(workspaces(func.body))

@@ -26,10 +26,10 @@ from ....ir.ops import (
     Upsample,
 )
 from ....ir.rewrite import Result, refuse, rewrite
-from ...tile.moves import DepthToSpace, FromRows, Pixels
+from ...tile.moves import DepthToSpace, FromNhwc, PadCrop
 from ...tile.ops import ChannelGather
 
-MAPS = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d, Upsample, PixelShuffle, ChannelGather, DepthToSpace, FromRows, Pixels)
+MAPS = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d, Upsample, PixelShuffle, ChannelGather, DepthToSpace, FromNhwc, PadCrop)
 
 
 def is_map(v: Value) -> bool:

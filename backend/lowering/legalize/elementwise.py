@@ -33,7 +33,7 @@ def prelu_by_channel(op: Prelu) -> Result:
 
 @rewrite
 def operands_of_full_rank(op: Binary) -> Result:
-    """x + c -> x + reshape(c, [1, C, 1, 1])   where x is a map and c is (C, 1, 1): what a tail can read"""
+    """x + c -> x + reshape(c, [1, C, 1, 1])   where x is a map and c is (C, 1, 1): what an epilogue can read"""
     if op.out.type.rank != 4:
         return None
     for name in ("a", "b"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....ir.ops import Pad, Slice
 from ....ir.rewrite import Result, rewrite
-from ...tile.moves import Pixels
+from ...tile.moves import PadCrop
 from .channels import is_map
 
 
@@ -14,7 +14,7 @@ def pad_pixels(op: Pad) -> Result:
     if any(op.pads[:4]) or not is_map(op.x):
         return None
     rows, columns = (tuple(_sources(op, axis)) for axis in (2, 3))
-    return Pixels(op.x, rows, columns, op.value, loc=op.loc)
+    return PadCrop(op.x, rows, columns, op.value, loc=op.loc)
 
 
 def _sources(op: Pad, axis: int) -> list[int]:
@@ -31,20 +31,20 @@ def slice_pixels(op: Slice) -> Result:
         return None
     index = [tuple(range(size)) for size in op.x.shape[2:]]
     index[op.axis - 2] = tuple(range(op.start, op.stop, op.step))
-    return Pixels(op.x, index[0], index[1], loc=op.loc)
+    return PadCrop(op.x, index[0], index[1], loc=op.loc)
 
 
 @rewrite
-def pixels_of_pixels(op: Pixels) -> Result:
+def pixels_of_pixels(op: PadCrop) -> Result:
     """pixels(pixels(x)) -> pixels(x)   where both fill with one value, or one fills nothing"""
     inner = op.x.op
-    if not isinstance(inner, Pixels):
+    if not isinstance(inner, PadCrop):
         return None
     filling = [p for p in (inner, op) if -1 in p.rows + p.columns]
     if len({p.value for p in filling}) > 1:
         return None
     rows, columns = (tuple(-1 if i < 0 else below[i] for i in index) for index, below in ((op.rows, inner.rows), (op.columns, inner.columns)))
-    return Pixels(inner.x, rows, columns, filling[0].value if filling else 0.0, loc=op.loc)
+    return PadCrop(inner.x, rows, columns, filling[0].value if filling else 0.0, loc=op.loc)
 
 
 RULES = (pad_pixels, slice_pixels, pixels_of_pixels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ....ir.op import Value
 from ....ir.ops import Elementwise, Reshape, Transpose
 from ....ir.rewrite import Result, rewrite
-from ...tile.moves import FromRows, ToRows
+from ...tile.moves import FromNhwc, ToNhwc
 from .channels import MAPS, is_map
 
 
@@ -32,17 +32,17 @@ def feeds_map(v: Value) -> bool:
 def rows_of_map(op: Transpose) -> Result:
     """transpose(x, [0, 2, 3, 1]) -> to_rows(x)   of a map;   transpose(reshape(x, [N, C, H*W]), [0, 2, 1]) -> reshape(to_rows(x))"""
     if op.perm == (0, 2, 3, 1) and is_map(op.x):
-        return ToRows(op.x, loc=op.loc)
+        return ToNhwc(op.x, loc=op.loc)
     match op.x.op:
         case Reshape(x=x) as flat if op.perm == (0, 2, 1) and is_map(x) and flat.out.shape == (*x.shape[:2], x.shape[2] * x.shape[3]):
-            return Reshape(ToRows(x, loc=op.loc), op.out.shape, loc=op.loc)
+            return Reshape(ToNhwc(x, loc=op.loc), op.out.shape, loc=op.loc)
     return None
 
 
 @rewrite
 def map_of_rows(op: Transpose) -> Result:
     """transpose(x, [0, 3, 1, 2]) -> from_rows(x)   where a map is wanted"""
-    return FromRows(op.x, loc=op.loc) if op.perm == (0, 3, 1, 2) and feeds_map(op.out) else None
+    return FromNhwc(op.x, loc=op.loc) if op.perm == (0, 3, 1, 2) and feeds_map(op.out) else None
 
 
 @rewrite
@@ -51,7 +51,7 @@ def map_of_flat_rows(op: Reshape) -> Result:
     match op.x.op:
         case Transpose(x=x, perm=(0, 2, 1)) if op.out.type.rank == 4 and op.out.shape[:2] == op.x.shape[:2] and feeds_map(op.out):
             n, c, h, w = op.out.shape
-            return FromRows(Reshape(x, (n, h, w, c), loc=op.loc).out, loc=op.loc)
+            return FromNhwc(Reshape(x, (n, h, w, c), loc=op.loc).out, loc=op.loc)
     return None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ....ir.op import Const
 from ....ir.ops import Expand, IndexSelect, Matmul, PixelUnshuffle, Reshape, Slice, Transpose, Upsample
 from ....ir.rewrite import Result, rewrite
-from ...tile.moves import Strided
+from ...tile.moves import AsStrided
 
 
 @rewrite
@@ -80,16 +80,16 @@ def moves_are_one(op: Slice | Transpose | Expand) -> Result:
     while isinstance(chain[-1].x.op, (Slice, Transpose, Expand, Reshape)):
         chain.append(chain[-1].x.op)
     below = chain[-1].x.op
-    if isinstance(below, Strided):
+    if isinstance(below, AsStrided):
         view = View(below.shape, below.strides, below.offset).after(chain)
         if view is not None:
-            return Strided(below.x, view.shape, view.strides, view.offset, loc=op.loc)
+            return AsStrided(below.x, view.shape, view.strides, view.offset, loc=op.loc)
     # what lies below a reshape that cannot be crossed stays
     while (view := contiguous(chain[-1].x.shape).after(chain)) is None:
         chain.pop()
     if sum(not isinstance(step, Reshape) for step in chain) < 2:
         return None
-    return Strided(chain[-1].x, view.shape, view.strides, view.offset, loc=op.loc)
+    return AsStrided(chain[-1].x, view.shape, view.strides, view.offset, loc=op.loc)
 
 
 def contiguous(shape: tuple[int, ...]) -> View:

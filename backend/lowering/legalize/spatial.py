@@ -67,7 +67,7 @@ class Phases:
 
     @property
     def crop(self) -> int:
-        """Pixels before the first of the result, once phases are pixels."""
+        """PadCrop before the first of the result, once phases are pixels."""
         return self.padding - self.first * self.stride
 
     @property

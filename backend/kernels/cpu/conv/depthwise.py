@@ -16,12 +16,14 @@ from tvm import tirx as t
 
 from .....ir.op import Value
 from ....codegen.builder import Buffer, Expr
+from ....codegen.kernel_builder import KernelBuilder
+from ....codegen.prefetch import LINE, Prefetch
 from ....target import Target
-from ....tile.fusion import Kernel, Region
+from ....tile.fusion import Fusion
 from ....tile.ops import TileConv2d
 from ...template import Params, kernel
 from ..chunks import chunks_of_rows
-from ..register_tile import LINE, Ahead, Tile
+from ..register_tile import Tile
 from ..window import Row, Window, balance, column_tiles, tiles_of
 from .template import ConvTemplate, conv_window, padded_bias
 
@@ -33,48 +35,48 @@ BUSY = 3
 @kernel(TileConv2d)
 class Depthwise(ConvTemplate):
     name = "depthwise"
-    images_apart = True
+    strided_batch = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
-        g = conv_window(region)
-        return g.groups == g.c == g.o and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
+        return g.groups == g.c == g.o and g.lanes > 0 and g.block_in == g.lanes and fusion.array(op.w) is not None
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        g = conv_window(region)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        g = conv_window(fusion)
         # threads divide what they divide in a pointwise convolution behind it: each finds in its own cache what it wrote there
         behind = replace(g, h=g.oh, w=g.ow, kh=1, kw=1, groups=1)
-        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, behind.light)}]
+        return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, behind.small_weights)}]
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        return depthwise_cycles(conv_window(region))
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        return depthwise_cycles(conv_window(fusion))
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """(C, 1, kh, kw) -> [block][kh][kw][lane]."""
-        op: Any = region.anchor
-        g = conv_window(region)
-        w = region.array(op.w)
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
+        w = fusion.array(op.w)
         assert w is not None
         full = np.zeros((g.in_blocks * g.lanes, g.kh, g.kw), np.float32)
         full[: g.c] = w[:, 0]
         packed = {op.w: np.ascontiguousarray(full.reshape(g.in_blocks, g.lanes, g.kh, g.kw).transpose(0, 2, 3, 1))}
         if op.b is not None:
-            packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
+            packed[op.b] = padded_bias(fusion.array(op.b), g.o, g.lanes)
         return packed
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        op: Any = region.anchor
-        return [[op.x], region.alike if params["chunk"] < conv_window(region).oh else []]
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = fusion.anchor
+        return [[op.x], fusion.same_layout if params["chunk"] < conv_window(fusion).oh else []]
 
-    def emit(self, k: Kernel) -> None:
-        g, b = conv_window(k.region), k.b
-        inputs, bands = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result).bands
+    def emit(self, k: KernelBuilder) -> None:
+        g, b = conv_window(k.fusion), k.b
+        inputs, partitions = k.fusion.map_rows(k.anchor.x), k.fusion.map_rows(k.fusion.result).partitions
         with chunks_of_rows(k, g) as chunk:
             start, stop = chunk.start, chunk.stop
             with b.loop("oy", start, stop) as oy:
                 row = chunk.row(oy)
-                # behind a chunk's last row lies another thread's, unless it has a band: this one goes on with the next block
-                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if k.params["chunk"] < g.oh and bands == 1 else 0
+                # behind a chunk's last row lies another thread's, unless it has a partition: this one goes on with the next block
+                skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if k.params["chunk"] < g.oh and partitions == 1 else 0
                 new = inputs.at(chunk.plane, (oy + skip) * g.sh - g.top + (g.kh - 1) * g.dh + 1, t.floordiv(oy * g.sh, inputs.rows))
                 depthwise_row(k, g, k.params["width"], row, (new, row.result + (1 + skip) * (g.ow * g.lanes)))
 
@@ -88,26 +90,28 @@ def depthwise_cycles(g: Window) -> float:
     return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh * g.kw / 2 + 3))
 
 
-def depthwise_row(k: Kernel, g: Window, width: int, row: Row, following: tuple[Expr, Expr] | None = None) -> None:
+def depthwise_row(k: KernelBuilder, g: Window, width: int, row: Row, next_row: tuple[Expr, Expr] | None = None) -> None:
     """One output row of a channel block, in tiles of at most `width` columns.
 
-    following: where what the next output row reads for the first time begins in the operand, and where that row begins in k.out.
+    next_row: where what the next output row reads for the first time begins in the operand, and where that row begins in k.out.
     """
     b, taps, layout = k.b, g.rows(k.b, row.oy), column_tiles(g, width, 1)
-    lines = -(-g.sh * g.w * g.lanes // LINE) if following and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
+    lines = -(-g.sh * g.w * g.lanes // LINE) if next_row and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
     each = -(-lines // (g.kh * sum(repeat for _, _, repeat in layout)))
-    new, below = (b.let("following", at) for at in following) if following and lines else (0, 0)
+    new, below = (b.let("next_row", at) for at in next_row) if next_row and lines else (0, 0)
     for columns, ox, static_x, number in tiles_of(b, layout):
         ahead = []
         if lines:
-            ahead.append(Ahead(k.args[k.anchor.x], b.let("ahead", new + number * (g.kh * each * LINE)), each))
+            ahead.append(Prefetch(k.args[k.anchor.x], b.let("ahead", new + number * (g.kh * each * LINE)), each))
         if lines and k.threads > 1:
             # another thread may have used this memory before: to take it over lasts as long as to read it
-            ahead.append(Ahead(k.out, below + ox * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
+            ahead.append(Prefetch(k.out, below + ox * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
         _tile(k, g, columns, row, ox, static_x, taps, ahead)
 
 
-def _tile(k: Kernel, g: Window, width: int, row: Row, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr], ahead: Sequence[Ahead]) -> None:
+def _tile(
+    k: KernelBuilder, g: Window, width: int, row: Row, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr], ahead: Sequence[Prefetch]
+) -> None:
     b, lanes, op = k.b, g.lanes, k.anchor
     tile = Tile(b, width, 1, lanes)
     tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], row.block * lanes, lanes))

@@ -17,11 +17,13 @@ from tvm import tirx as t
 
 from .....ir.op import Value
 from ....codegen.builder import Expr
+from ....codegen.kernel_builder import KernelBuilder
+from ....codegen.prefetch import shared_prefetch
 from ....target import Target
-from ....tile.fusion import Kernel, Region
+from ....tile.fusion import Fusion
 from ....tile.ops import TileConv2d
 from ...template import Params, kernel
-from ..register_tile import Tile, ahead, cover, max_rows
+from ..register_tile import Tile, cover, max_rows
 from ..window import Window, balance, chunk_lengths, column_tiles, tasks
 from .template import Channels, ConvTemplate, conv_window
 
@@ -30,7 +32,7 @@ from .template import Channels, ConvTemplate, conv_window
 PLANE, NARROW = 256 << 10, 8
 #: Up to so many multiply-adds, LLVM writes a loop over channels out.
 STRAIGHT = 200
-#: Kernel columns [first, last), and the output columns of a tile that all of them touch.
+#: KernelBuilder columns [first, last), and the output columns of a tile that all of them touch.
 Run = tuple[int, int, list[int]]
 
 
@@ -42,35 +44,35 @@ def tile_columns(target: Target, vectors: int) -> int:
 @kernel(TileConv2d)
 class Direct(ConvTemplate):
     name = "direct"
-    images_apart = True
-    fetches = True
+    strided_batch = True
+    prefetches_next_weights = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
-        g = conv_window(region)
-        return g.lanes > 0 and region.array(op.w) is not None and g.block_in in (0, g.lanes) and (g.groups == 1 or g.block_in > 0)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
+        return g.lanes > 0 and fusion.array(op.w) is not None and g.block_in in (0, g.lanes) and (g.groups == 1 or g.block_in > 0)
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        g = conv_window(region)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        g = conv_window(fusion)
         fit = max(1, min(g.oh, target.l2 // 2 // (g.c * g.w * g.sh * 4)))
-        best = balance(g.oh, fit, g.n, max(count for _, _, count in Channels(g).vectors), threads, g.light)
+        best = balance(g.oh, fit, g.n, max(count for _, _, count in Channels(g).vectors), threads, g.small_weights)
         return [{"chunk": chunk} for chunk in chunk_lengths(best, g.oh)]
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        return direct_cycles(conv_window(region), target)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        return direct_cycles(conv_window(fusion), target)
 
-    def anywhere(self, region: Region) -> list[Value]:
-        op: Any = region.anchor
-        return [] if conv_window(region).block_in else [op.x]
+    def unaligned_inputs(self, fusion: Fusion) -> list[Value]:
+        op: Any = fusion.anchor
+        return [] if conv_window(fusion).block_in else [op.x]
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        g = conv_window(region)
-        op: Any = region.anchor
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        g = conv_window(fusion)
+        op: Any = fusion.anchor
         short = all(tile_height(g, target, vectors) == 1 for vectors, _, _ in Channels(g).vectors)
-        return [[op.x], region.alike if params["chunk"] < g.oh else []] if short else []
+        return [[op.x], fusion.same_layout if params["chunk"] < g.oh else []] if short else []
 
-    def emit(self, k: Kernel) -> None:
-        g = conv_window(k.region)
+    def emit(self, k: KernelBuilder) -> None:
+        g = conv_window(k.fusion)
         channels = Channels(g)
         size = channels.length * g.kh * g.kw * g.lanes
         for vectors, first, count in channels.vectors:
@@ -103,7 +105,7 @@ def map_cycles(g: Window, target: Target, vectors: int, height: int) -> float:
 class _Group:
     """The code of all output groups of one width; `panel` is where their weights start."""
 
-    k: Kernel
+    k: KernelBuilder
     g: Window
     channels: Channels
     vectors: int
@@ -159,12 +161,12 @@ class _Group:
                 self._tile(width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
 
     def _place(self, i: int) -> int:
-        """Pixels from that of a tile's first output pixel to that of its `i`th, in the input. Tall tiles go on in the next row."""
+        """PadCrop from that of a tile's first output pixel to that of its `i`th, in the input. Tall tiles go on in the next row."""
         return i // self.g.ow * self.g.sh * self.g.w + i % self.g.ow * self.g.sw
 
     def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
-        tile = Tile(b, width, self.vectors, lanes, following=k.following)
+        tile = Tile(b, width, self.vectors, lanes, next_weights=k.next_weights)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
         step, length = self.channels.step, self.channels.length
         size = g.kh * g.kw * self.vectors * lanes
@@ -181,7 +183,7 @@ class _Group:
             if rest:
                 self._block(tile, self.weights + full * (step * size), self.channel + full * step, rest, oy, ox, static_x, taps)
         for j in range(self.vectors):
-            offset = k.region.map_rows(k.region.result).at(self.image * g.out_blocks + self.out_block + j, oy) + ox * lanes
+            offset = k.fusion.map_rows(k.fusion.result).at(self.image * g.out_blocks + self.out_block + j, oy) + ox * lanes
             k.finish_rows(width, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)
 
     def _block(
@@ -193,7 +195,7 @@ class _Group:
             self._planes(tile, weights, oy, ox, static_x, taps)
             return
         lane = b.let("lane", t.floormod(channel, g.block_in)) if self.channels.ragged else 0
-        rows = self._ahead()
+        rows = self._prefetched_rows()
         for number, runs in enumerate(self._apart(self._runs(tile.rows, static_x), tile.vectors, depth)):
             with b.loop("r", *taps) as r:
                 row = self._pixel(t.floordiv(channel, g.block_in), oy, ox, r)
@@ -206,7 +208,7 @@ class _Group:
                         base = b.let("base", weights + (r * g.kw + s) * (depth * panel))
                         self._channels(tile, at, base, lane, depth, columns)
 
-    def _ahead(self) -> int:
+    def _prefetched_rows(self) -> int:
         """How many rows below a tile's pixels those lie that are fetched ahead: the next plane's, which lie a whole map away, where the hardware
         does not look; of large planes those of the next output row, where nothing has read them before (it has rows of its own, or no other
         output group came first). 0: none."""
@@ -214,7 +216,7 @@ class _Group:
         if g.ow <= NARROW:
             return 0
         if g.h * g.w * g.block_in * 4 <= PLANE:
-            return self.k.region.map_rows(self.k.anchor.x).rows
+            return self.k.fusion.map_rows(self.k.anchor.x).rows
         return g.sh if g.kh <= g.sh or self.count == 1 else 0
 
     def _planes(self, tile: Tile, weights: Expr, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
@@ -233,7 +235,7 @@ class _Group:
         """The pixel, counted from the first of x, that kernel row r and column 0 read for the output pixel (oy, ox)."""
         g = self.g
         plane, y = self.image * g.in_blocks + plane, oy * g.sh - g.top + r * g.dh
-        row = self.k.region.map_rows(self.k.anchor.x).pixels(g.block_in).at(plane, y) if g.block_in else (plane * g.h + y) * g.w
+        row = self.k.fusion.map_rows(self.k.anchor.x).pixels(g.block_in).at(plane, y) if g.block_in else (plane * g.h + y) * g.w
         return self.k.b.let("row", row + ox * g.sw - g.left)
 
     def _channels(self, tile: Tile, at: Expr, base: Expr, lane: Expr, depth: Expr, columns: list[int]) -> None:
@@ -241,10 +243,10 @@ class _Group:
         x, w = self.k.args[self.k.anchor.x], self.k.args[self.k.anchor.w]
         # blocked: lanes of a pixel lie together; planes: a map apart
         along, across, first = (g.block_in, 1, at * g.block_in + lane) if g.block_in else (1, g.h * g.w, at)
-        floats = self.channels.step * tile.vectors * tile.lanes
-        following = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
-        fetch = ahead(b, w, base + following, floats, self.number, self.tiles)
-        tile.channels(x, [(i, first + self._place(i) * along) for i in columns], w, base, depth, across, ahead=fetch)
+        elements = self.channels.step * tile.vectors * tile.lanes
+        distance = self.channels.length * g.kh * g.kw * tile.vectors * tile.lanes
+        fetch = shared_prefetch(b, w, base + distance, elements, self.number, self.tiles)
+        tile.channels(x, [(i, first + self._place(i) * along) for i in columns], w, base, depth, across, prefetch=fetch)
 
     @staticmethod
     def _apart(runs: list[Run], vectors: int, depth: Expr) -> list[list[Run]]:

@@ -1,6 +1,6 @@
-"""A gather of channels (concat, slice, shuffle) with its tail, and the pointwise convolution that reads it, in one kernel: no map lies between them.
+"""A gather of channels (concat, slice, shuffle) with its epilogue, and the pointwise convolution that reads it, in one kernel: no map lies between them.
 
-    gather(a, b, …) -> tail -> conv2d 1x1 -> tail
+    gather(a, b, …) -> epilogue -> conv2d 1x1 -> epilogue
 
 The channels of a chunk of pixels are brought together in scratch, where they stay in the first caches, and all outputs are computed from there. So a
 concat costs a few instructions for each vector that is multiplied by all outputs, and a batch norm and relu behind it (Huang et al., DenseNet,
@@ -18,8 +18,9 @@ from tvm import tirx as t
 
 from .....ir.op import Value
 from ....codegen.builder import Expr
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, Region, operand_kind
+from ....tile.fusion import Fusion, operand_kind
 from ....tile.ops import TileChannelGather, TileConv2d
 from ...template import Params, kernel
 from ..movement.channel_gather import ChannelGatherKernel, Sources
@@ -34,70 +35,70 @@ class GatheredGemm:
     """What `gemm` computes, with the gather before it."""
 
     name = "gathered_gemm"
-    images_apart = True
-    writes_lanes = True
-    fetches = True
+    strided_batch = True
+    masked_stores = True
+    prefetches_next_weights = True
     readers = (Gemm.name, Direct.name)
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        conv = behind_gather(region, target)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        conv = behind_gather(fusion, target)
         return conv is not None and isinstance(conv.anchor, TileConv2d) and conv_window(conv).pointwise and Gemm().accepts(conv, target)
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        return Gemm().candidates(region.stages[1], target, threads)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        return Gemm().candidates(fusion.segments[1], target, threads)
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        return Gemm().cost(region.stages[1], target, params)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        return Gemm().cost(fusion.segments[1], target, params)
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        return Gemm().pack(region.stages[1], target, params)
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return Gemm().pack(fusion.segments[1], target, params)
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        g = conv_window(region.stages[1])
-        return 4 * threads * g.in_blocks * chunk_of(region, params) * g.lanes
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
+        g = conv_window(fusion.segments[1])
+        return 4 * threads * g.in_blocks * chunk_of(fusion, params) * g.lanes
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        return [*([x] for x in region.anchor.xs), region.stages[1].alike]  # type: ignore[attr-defined]
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        return [*([x] for x in fusion.anchor.xs), fusion.segments[1].same_layout]  # type: ignore[attr-defined]
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         _Code(k).emit()
 
 
-def behind_gather(region: Region, target: Target) -> Region | None:
-    """The second of two stages, where the first is a gather into scratch; None for any other region."""
-    stages = region.stages
+def behind_gather(fusion: Fusion, target: Target) -> Fusion | None:
+    """The second of two stages, where the first is a gather into scratch; None for any other fusion."""
+    stages = fusion.segments
     if len(stages) != 2 or not isinstance(stages[0].anchor, TileChannelGather):
         return None
     gather, reader = stages
     alone = reader.anchor.operands[0] is gather.result and len(gather.result.uses) == 1
-    # pixels lie elsewhere in scratch than in an operand of the tail
+    # pixels lie elsewhere in scratch than in an operand of the epilogue
     near = all(operand_kind(v.type, gather.out) in ("scalar", "channel", "image") for v in gather.extra)
     return reader if alone and near and ChannelGatherKernel().accepts(gather, target) else None
 
 
-def chunk_of(region: Region, params: Params) -> int:
-    g, wanted = conv_window(region.stages[1]), int(params["chunk"])
+def chunk_of(fusion: Fusion, params: Params) -> int:
+    g, wanted = conv_window(fusion.segments[1]), int(params["chunk"])
     return min(wanted, g.oh * g.ow)
 
 
 class _Code:
-    """Tasks are (image or band, chunk of pixels, part of the outputs): outputs are divided only where there are too few chunks for all threads."""
+    """Tasks are (image or partition, chunk of pixels, part of the outputs): outputs are divided only where there are too few chunks for all threads."""
 
-    def __init__(self, k: Kernel):
+    def __init__(self, k: KernelBuilder):
         assert k.scratch is not None
-        gather, conv = k.region.stages
+        gather, conv = k.fusion.segments
         anchor: Any = conv.anchor
-        self.conv = replace(k, region=conv, args={**k.args, anchor.x: k.scratch})
-        self.sources = sources = Sources(replace(k, region=gather, out=k.scratch), conv.map_rows(conv.result))
+        self.conv = replace(k, fusion=conv, args={**k.args, anchor.x: k.scratch})
+        self.sources = sources = Sources(replace(k, fusion=gather, out=k.scratch), conv.map_rows(conv.result))
         g = conv_window(conv)
-        self.chunk = min(chunk_of(k.region, k.params), sources.pixels)
+        self.chunk = min(chunk_of(k.fusion, k.params), sources.pixels)
         self.chunks = -(-sources.pixels // self.chunk)
         self.parts = 1 if sources.count * self.chunks % k.threads == 0 else k.threads
         self.plane = self.chunk * g.lanes
-        self.scratch = chunk_of(k.region, k.params) * g.in_blocks * g.lanes
+        self.scratch = chunk_of(k.fusion, k.params) * g.in_blocks * g.lanes
         self.products = [
-            Product(self.conv, replace(g, n=sources.count, h=g.h // sources.bands, oh=g.oh // sources.bands), Channels(g), k.scratch, (0, self.plane),
-                    sources.result, *group, near=True)
+            Product(self.conv, replace(g, n=sources.count, h=g.h // sources.partitions, oh=g.oh // sources.partitions), Channels(g), k.scratch, (0, self.plane),
+                    sources.result, *group, cached=True)
             for group in output_groups(g)
         ]  # fmt: skip
 
@@ -121,7 +122,7 @@ class _Code:
                     self._chunk(number, pixels - rest, rest, part, fresh)
 
     def _chunk(self, number: Expr, first: Expr, count: int, part: Expr, fresh: Expr | None) -> None:
-        """All outputs, or a part of them, for `count` pixels of an image or band from the first on."""
+        """All outputs, or a part of them, for `count` pixels of an image or partition from the first on."""
         b = self.conv.b
         source = b.let("source", self.place - first * self.sources.lanes)
         with nullcontext() if fresh is None else b.when(fresh):

@@ -1,6 +1,6 @@
-"""A gather of channels (concat, slice, shuffle) with its tail, and the depthwise convolution or pooling that reads it, in one kernel.
+"""A gather of channels (concat, slice, shuffle) with its epilogue, and the depthwise convolution or pooling that reads it, in one kernel.
 
-    gather(a, b, …) -> tail -> depthwise | max_pool | avg_pool -> tail
+    gather(a, b, …) -> epilogue -> depthwise | max_pool | avg_pool -> epilogue
 
 Loops: (image, step of output rows). The rows that a step reads are brought together in scratch, of all channels, since a vector of an operand has
 lanes for several blocks of the result; then its output rows are computed from there, block by block. Rows that two steps read are gathered twice.
@@ -17,8 +17,9 @@ from tvm import tirx as t
 
 from .....ir.op import Op, Value
 from ....codegen.builder import Expr
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, Region
+from ....tile.fusion import Fusion
 from ....tile.ops import TileAvgPool2d, TileChannelGather, TileConv2d, TileMaxPool2d
 from ...template import Params, Template, kernel
 from ..chunks import Chunk
@@ -59,22 +60,22 @@ class Step:
         return self.reads * self.g.w * self.g.lanes
 
     @property
-    def floats(self) -> int:
+    def elements(self) -> int:
         return self.g.in_blocks * self.plane
 
 
 class GatheredRows:
     """What `alone` computes, with the gather before it."""
 
-    images_apart = True
-    writes_lanes = True
+    strided_batch = True
+    masked_stores = True
     #: The template that reads a map, of which operators, by what window, and its code for some output rows.
     alone: Template
     anchors: tuple[type[Op], ...]
     #: Other templates in whose place it is used.
     instead: tuple[str, ...] = ()
-    window: Callable[[Region], Window]
-    rows: Callable[[Kernel, Window, Chunk], None]
+    window: Callable[[Fusion], Window]
+    rows: Callable[[KernelBuilder, Window, Chunk], None]
 
     @property
     def name(self) -> str:
@@ -84,37 +85,37 @@ class GatheredRows:
     def readers(self) -> tuple[str, ...]:
         return (self.alone.name, *self.instead)
 
-    def step(self, region: Region, target: Target, threads: int) -> Step:
-        return Step.of(self.window(region.stages[1]), target, threads)
+    def step(self, fusion: Fusion, target: Target, threads: int) -> Step:
+        return Step.of(self.window(fusion.segments[1]), target, threads)
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        reader = behind_gather(region, target)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        reader = behind_gather(fusion, target)
         return reader is not None and isinstance(reader.anchor, self.anchors) and self.alone.accepts(reader, target)
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        return self.alone.candidates(region.stages[1], target, threads)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        return self.alone.candidates(fusion.segments[1], target, threads)
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        return self.alone.cost(region.stages[1], target, params)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        return self.alone.cost(fusion.segments[1], target, params)
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        return self.alone.pack(region.stages[1], target, params)
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        return self.alone.pack(fusion.segments[1], target, params)
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        return 4 * threads * self.step(region, target, threads).floats
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
+        return 4 * threads * self.step(fusion, target, threads).elements
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        return [*([x] for x in region.anchor.xs), region.stages[1].alike]  # type: ignore[attr-defined]
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        return [*([x] for x in fusion.anchor.xs), fusion.segments[1].same_layout]  # type: ignore[attr-defined]
 
-    def emit(self, k: Kernel) -> None:
-        gather, reader = k.region.stages
-        b, step, scratch = k.b, self.step(k.region, k.target, k.threads), k.scratch
+    def emit(self, k: KernelBuilder) -> None:
+        gather, reader = k.fusion.segments
+        b, step, scratch = k.b, self.step(k.fusion, k.target, k.threads), k.scratch
         assert scratch is not None
-        g, steps, results = step.g, -(-step.g.oh // step.rows), k.region.map_rows(k.region.result)
-        bring = replace(k, region=gather, out=scratch)
-        compute = replace(k, region=reader, args={**k.args, reader.anchor.operands[0]: scratch})
+        g, steps, results = step.g, -(-step.g.oh // step.rows), k.fusion.map_rows(k.fusion.result)
+        bring = replace(k, fusion=gather, out=scratch)
+        compute = replace(k, fusion=reader, args={**k.args, reader.anchor.operands[0]: scratch})
         with workers(b, k.threads) as worker:
-            place = b.let("place", worker * step.floats)
+            place = b.let("place", worker * step.elements)
             with b.loop("task", *share(worker, g.n * steps, k.threads)) as task:
                 image, part = b.let("image", t.floordiv(task, steps)), b.let("part", t.floormod(task, steps))
                 first, last = b.let("first", part * step.rows), b.let("last", t.min(g.oh, (part + 1) * step.rows))
@@ -131,12 +132,12 @@ class GatheredRows:
                     self.rows(compute, g, Chunk(plane, block, first, last, row))
 
 
-def _row(start: Expr, top: Expr, floats: int, y: Expr) -> Expr:
+def _row(start: Expr, top: Expr, elements: int, y: Expr) -> Expr:
     """Where row y of a block lies in scratch."""
-    return start + (y - top) * floats
+    return start + (y - top) * elements
 
 
-def depthwise_rows(k: Kernel, g: Window, chunk: Chunk) -> None:
+def depthwise_rows(k: KernelBuilder, g: Window, chunk: Chunk) -> None:
     with k.b.loop("oy", chunk.start, chunk.stop) as oy:
         depthwise_row(k, g, k.params["width"], chunk.row(oy))
 

@@ -18,8 +18,9 @@ from tvm import tirx as t
 
 from .....ir.op import Value
 from ....codegen.builder import Buffer, Expr, const
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, MapRows, Region
+from ....tile.fusion import Fusion, RowLayout
 from ....tile.ops import TileConv2d
 from ...template import Params, kernel
 from ..register_tile import Tile, cover, max_rows, runs, tile_cycles, vector_groups
@@ -34,30 +35,30 @@ FEW = 16
 @kernel(TileConv2d)
 class Gemm(ConvTemplate):
     name = "gemm"
-    images_apart = True
-    fetches = True
+    strided_batch = True
+    prefetches_next_weights = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
-        g = conv_window(region)
-        return not g.depthwise and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
+        return not g.depthwise and g.lanes > 0 and g.block_in == g.lanes and fusion.array(op.w) is not None
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        g = conv_window(region)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        g = conv_window(fusion)
         pixels, depth = g.oh * g.ow, g.c * g.kh * g.kw
         groups = output_groups(g)
         widths = [vectors or dots for vectors, _, _, dots in groups]
         tile = max(max_rows(target, width) for width in widths)
         fit = max(1, target.l2 // 2 // (depth * 4) // tile)
         count = max(count for _, _, count, _ in groups)
-        best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads, g.light))
+        best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads, g.small_weights))
         heights = set(cover(pixels, tile, max(widths)))
         few = depth * g.out_blocks * g.lanes * 4 <= target.l2 // FEW and len(heights) == 1
         # few weights stay near by themselves: then all groups read a tile of pixels while it is in L1
         return [{"chunk": chunk} for chunk in [*(heights if few else ()), *chunk_lengths(best, pixels, tile)]]
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        g = conv_window(region)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        g = conv_window(fusion)
         pixels, chunk, channels = g.oh * g.ow, params["chunk"], Channels(g)
         depth, total = channels.length * g.kh * g.kw * (1.2 if channels.ragged else 1.0), 0.0
         for vectors, _, count, dots in output_groups(g):
@@ -80,28 +81,28 @@ class Gemm(ConvTemplate):
         panels = [pack_weights(w[:whole], Channels(replace(g, o=whole)))] if whole else []
         return np.concatenate([*panels, pack_dots(w[whole:, :, 0, 0], g.lanes)])
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        g = conv_window(region)
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
+        g = conv_window(fusion)
         return 0 if g.pointwise else 4 * g.n * g.oh * g.ow * g.in_blocks * g.kh * g.kw * g.lanes
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        op: Any = region.anchor
-        g = conv_window(region)
-        return [[op.x], region.alike] if g.pointwise and g.light else []
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
+        return [[op.x], fusion.same_layout] if g.pointwise and g.small_weights else []
 
-    def emit(self, k: Kernel) -> None:
-        g, inputs, results = conv_window(k.region), k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
-        bands, source = max(inputs.bands, results.bands), k.args[k.anchor.x]
-        steps = inputs.cut(bands)
+    def emit(self, k: KernelBuilder) -> None:
+        g, inputs, results = conv_window(k.fusion), k.fusion.map_rows(k.anchor.x), k.fusion.map_rows(k.fusion.result)
+        partitions, source = max(inputs.partitions, results.partitions), k.args[k.anchor.x]
+        steps = inputs.cut(partitions)
         if not g.pointwise:
             assert k.scratch is not None
             gather_patches(k, g, inputs, source, k.scratch)
             plane = g.oh * g.ow * g.lanes
             source, steps = k.scratch, (g.in_blocks * g.kh * g.kw * plane, plane)
-        if bands > 1:
-            # each band is a map of its own
-            g = replace(g, n=bands, h=g.h // bands, oh=g.oh // bands)
-        products = [Product(k, g, Channels(g), source, steps, results.cut(bands), *group) for group in output_groups(g)]
+        if partitions > 1:
+            # each partition is a map of its own
+            g = replace(g, n=partitions, h=g.h // partitions, oh=g.oh // partitions)
+        products = [Product(k, g, Channels(g), source, steps, results.cut(partitions), *group) for group in output_groups(g)]
         threads = k.threads if any(p.tasks > 1 for p in products) else 1
         # one loop over threads around all products: none has to wait for another
         with workers(k.b, threads) as worker:
@@ -116,7 +117,7 @@ def output_groups(g: Window) -> list[tuple[int, int, int, int]]:
     return [*((*group, 0) for group in others), (*last, dots)]
 
 
-def gather_patches(k: Kernel, g: Window, rows: MapRows, x: Buffer, patches: Buffer) -> None:
+def gather_patches(k: KernelBuilder, g: Window, rows: RowLayout, x: Buffer, patches: Buffer) -> None:
     """patches[image][block][r][s][oy][ox][lane] = x[image][block][oy*sh - top + r*dh][ox*sw - left + s*dw][lane], or 0. rows: those of x."""
     b, lanes = k.b, g.lanes
     with b.loop("task", 0, g.n * g.in_blocks, tasks(k.threads, g.n * g.in_blocks)) as task, b.range("r", 0, g.kh) as r, b.loop("oy", 0, g.oh) as oy:
@@ -140,11 +141,11 @@ def gather_patches(k: Kernel, g: Window, rows: MapRows, x: Buffer, patches: Buff
 class Product:
     """The code of all output groups of one width, and of the dot products behind the last of them."""
 
-    k: Kernel
+    k: KernelBuilder
     g: Window
     channels: Channels
     source: Buffer
-    #: floats to the next image or band, and to the next channel block (and tap), of the source and of the result
+    #: elements to the next image or partition, and to the next channel block (and tap), of the source and of the result
     source_steps: tuple[int, int]
     result_steps: tuple[int, int]
     vectors: int
@@ -152,7 +153,7 @@ class Product:
     count: int
     dots: int
     #: whether the source stays in the first caches by itself
-    near: bool = False
+    cached: bool = False
 
     @property
     def chunk(self) -> int:
@@ -187,11 +188,11 @@ class Product:
                     self.pixels((chunks - 1) * chunk, rest)
 
     def begin(self, number: Expr, group: Expr, source: Expr) -> None:
-        """Go on with an output group of an image or band, whose first channel block lies at `source`."""
+        """Go on with an output group of an image or partition, whose first channel block lies at `source`."""
         g, b = self.g, self.k.b
         size = self.channels.length * g.kh * g.kw * g.lanes
         self.source_at, self.result_at = b.let("at", source), b.let("at", number * self.result_steps[0])
-        self.image = number if g.n == self.k.region.out.shape[0] else 0
+        self.image = number if g.n == self.k.fusion.out.shape[0] else 0
         self.group = group = b.let("group", group)
         self.weights = b.let("panel", self.first * size + group * (size * self.vectors))
         self.out_block = b.let("out_block", self.first + group * self.vectors)
@@ -212,7 +213,7 @@ class Product:
     def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int, count: int) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
         pixels, taps = g.oh * g.ow, g.kh * g.kw
-        tile = Tile(b, height, self.vectors, lanes, following=k.following)
+        tile = Tile(b, height, self.vectors, lanes, next_weights=k.next_weights)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
         panel, channel, length = self.vectors * lanes, b.let("channel", self.channels.first(self.out_block)), self.channels.length
 
@@ -231,7 +232,7 @@ class Product:
             at = b.let("at", source(t.floordiv(channel, lanes) * taps))
             # a chunk of one tile finds the weights where the chunk before left them
             turn = (number, tiles) if tiles > 1 or count == pixels else None
-            tile.blocks(self.source, at, self.source_steps[1], k.args[op.w], self.weights, length, taps, turn=turn, neighbours=not self.near)
+            tile.blocks(self.source, at, self.source_steps[1], k.args[op.w], self.weights, length, taps, turn=turn, neighbours=not self.cached)
         for j in range(self.vectors):
             offset = self.result_at + (self.out_block + j) * self.result_steps[1] + pixel * lanes
             k.finish_rows(height, partial(tile.value, j=j), offset, lanes, (self.out_block + j) * lanes, self.image, lanes)

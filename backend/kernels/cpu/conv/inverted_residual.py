@@ -3,7 +3,7 @@
     conv2d 1x1 (expand) -> depthwise -> conv2d 1x1 (project)      whole inverted residual (Sandler et al., MobileNetV2, CVPR 2018)
     depthwise -> conv2d 1x1;  conv2d 1x1 -> depthwise             its two halves
 
-Each stage keeps its tail; a residual add is the tail of the last one. A step makes `rows` output rows: for each channel group of the
+Each stage keeps its epilogue; a residual add is the epilogue of the last one. A step makes `rows` output rows: for each channel group of the
 expanded map the input rows that the step needs first are expanded into a ring, and the depthwise rows made of them while they lie in L1;
 then all groups are projected. Scratch of a worker: ring [block][row % ring][column][lane], depthwise rows [block][row][column][lane].
 Threads take consecutive steps; the rows that two of them need are expanded twice.
@@ -20,8 +20,9 @@ from tvm import tirx as t
 
 from .....ir.op import Value
 from ....codegen.builder import Buffer, Expr
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, MapRows, Region, operand_kind
+from ....tile.fusion import Fusion, RowLayout, operand_kind
 from ....tile.ops import TileConv2d
 from ...template import Params, chain_kernel
 from ..register_tile import Tile, cover, max_rows, runs, tile_cycles
@@ -40,7 +41,7 @@ ROWS = (2, 4, 1, 7, 14)
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of one kernel. A region without an expanding or without a projecting convolution has None there."""
+    """The numbers of one kernel. A fusion without an expanding or without a projecting convolution has None there."""
 
     expand: Window | None
     depthwise: Window
@@ -76,17 +77,17 @@ class Plan:
         return blocks * self.ring_block if self.expand else 0, blocks * self.rows_block if self.project else 0
 
 
-def make_plan(region: Region, params: Params, threads: int) -> Plan:
-    stages = split(region)
+def make_plan(fusion: Fusion, params: Params, threads: int) -> Plan:
+    stages = split(fusion)
     assert stages is not None
     expand, depthwise, project = (None if s is None else conv_window(s) for s in stages)
     assert depthwise is not None
     return Plan(expand, depthwise, project, params["rows"], threads)
 
 
-def split(region: Region) -> tuple[Region | None, Region, Region | None] | None:
+def split(fusion: Fusion) -> tuple[Fusion | None, Fusion, Fusion | None] | None:
     """The (expand, depthwise, project) stages of a chain; None where it is no such sequence."""
-    stages = region.stages
+    stages = fusion.segments
     if len(stages) not in (2, 3) or not all(isinstance(s.anchor, TileConv2d) for s in stages):
         return None
     deep = [i for i, s in enumerate(stages) if conv_window(s).depthwise]
@@ -100,29 +101,29 @@ class Rows(ConvTemplate):
     """What the three templates share; they differ in which stages there are."""
 
     name = ""
-    images_apart = True
-    fetches = True
+    strided_batch = True
+    prefetches_next_weights = True
     expands = projects = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        stages = split(region)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        stages = split(fusion)
         if stages is None or (stages[0] is not None, stages[2] is not None) != (self.expands, self.projects):
             return False
         expand, depthwise, project = stages
-        for before, after in zip(region.stages, region.stages[1:]):
+        for before, after in zip(fusion.segments, fusion.segments[1:]):
             if _anchor(after).x is not before.result or len(before.result.uses) != 1 or not all(_in_rows(before, v) for v in before.extra):
                 return False
         pointwise = all(conv_window(s).pointwise and Gemm().accepts(s, target) for s in (expand, project) if s is not None)
         return pointwise and Depthwise().accepts(depthwise, target)
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         """Steps whose maps L2 holds, for beyond it separate kernels do as well."""
-        whole = make_plan(region, {"rows": 1}, threads).depthwise.oh
+        whole = make_plan(fusion, {"rows": 1}, threads).depthwise.oh
         result: list[Params] = [{"rows": rows} for rows in dict.fromkeys(min(r, whole) for r in (*ROWS, whole))]
-        return [p for p in result if self.scratch(region, target, p, threads) <= threads * target.l2] or result[:1]
+        return [p for p in result if self.scratch(fusion, target, p, threads) <= threads * target.l2] or result[:1]
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        p = make_plan(region, params, 1)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        p = make_plan(fusion, params, 1)
         d = p.depthwise
         total, weights = depthwise_cycles(d), 0
         for g in (p.expand, p.project):
@@ -137,21 +138,21 @@ class Rows(ConvTemplate):
             total += beyond_l2(4 * d.n * d.in_blocks * d.lanes * (d.h * d.w * self.expands + d.oh * d.ow * self.projects))
         return total
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         packed: dict[Value, np.ndarray] = {}
-        for stage in region.stages:
+        for stage in fusion.segments:
             template = Depthwise() if conv_window(stage).depthwise else ConvTemplate()
             packed |= template.pack(stage, target, params)
         return packed
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        return 4 * threads * sum(make_plan(region, params, threads).sizes)
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
+        return 4 * threads * sum(make_plan(fusion, params, threads).sizes)
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        return [[_anchor(region).x], region.stages[-1].alike]
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        return [[_anchor(fusion).x], fusion.segments[-1].same_layout]
 
-    def emit(self, k: Kernel) -> None:
-        _Code(k, make_plan(k.region, k.params, k.threads)).emit()
+    def emit(self, k: KernelBuilder) -> None:
+        _Code(k, make_plan(k.fusion, k.params, k.threads)).emit()
 
 
 @chain_kernel
@@ -181,12 +182,12 @@ def beyond_l2(nbytes: int) -> float:
     return nbytes / 16
 
 
-def _anchor(stage: Region) -> Any:
+def _anchor(stage: Fusion) -> Any:
     return stage.anchor
 
 
-def _in_rows(stage: Region, operand: Value) -> bool:
-    """Whether a tail can read an operand when its results lie in scratch: then their offsets say nothing about the operand's."""
+def _in_rows(stage: Fusion, operand: Value) -> bool:
+    """Whether an epilogue can read an operand when its results lie in scratch: then their offsets say nothing about the operand's."""
     return operand_kind(operand.type, stage.out) in ("scalar", "channel", "image")
 
 
@@ -194,15 +195,15 @@ def _in_rows(stage: Region, operand: Value) -> bool:
 class _Code:
     """The code of all steps. `worker` is a thread's number."""
 
-    k: Kernel
+    k: KernelBuilder
     p: Plan
     worker: Expr = 0
 
     def emit(self) -> None:
         k, p, b = self.k, self.p, self.k.b
-        stages = split(k.region)
+        stages = split(k.fusion)
         assert stages is not None
-        self.inputs, self.results = k.region.map_rows(k.anchor.x), k.region.map_rows(k.region.result)
+        self.inputs, self.results = k.fusion.map_rows(k.anchor.x), k.fusion.map_rows(k.fusion.result)
         self.expand, self.depthwise, self.project = (None if s is None else self._kernel(s) for s in stages)
         with workers(b, p.threads) as self.worker:
             start, stop = share(self.worker, p.depthwise.n * p.steps, p.threads)
@@ -218,13 +219,13 @@ class _Code:
                 if p.project is not None:
                     self._project_rows(rows)
 
-    def _kernel(self, stage: Region) -> Kernel:
+    def _kernel(self, stage: Fusion) -> KernelBuilder:
         """The kernel of one stage: it reads what the one before left in scratch, and leaves its result there unless it is the last."""
-        k, scratch, first, last = self.k, self.k.scratch, self.k.region.stages[0], self.k.region.stages[-1]
+        k, scratch, first, last = self.k, self.k.scratch, self.k.fusion.segments[0], self.k.fusion.segments[-1]
         x: Buffer | None = k.args[_anchor(stage).x] if stage == first else scratch
         out = k.out if stage == last else scratch
         assert x is not None and out is not None
-        return replace(k, region=stage, args={**k.args, _anchor(stage).x: x}, out=out)
+        return replace(k, fusion=stage, args={**k.args, _anchor(stage).x: x}, out=out)
 
     def _new_rows(self, part: Expr, fresh: Expr) -> tuple[Expr, Expr]:
         """Rows of the expanded map that a step reads and the step before it did not. fresh: no step came before."""
@@ -240,10 +241,10 @@ class _Code:
         ring, rows = self.p.sizes
         return self.worker * (ring + rows) + (ring if part == "rows" else 0)
 
-    def _map_row(self, rows: MapRows, plane: Expr, y: Expr) -> Expr:
-        """Float where a row of the first or the last map lies. With bands that is a division, which TVM would write into every load."""
+    def _map_row(self, rows: RowLayout, plane: Expr, y: Expr) -> Expr:
+        """Float where a row of the first or the last map lies. With partitions that is a division, which TVM would write into every load."""
         place = rows.at(plane, y)
-        return self.k.b.let("row", place) if rows.bands == 1 else self.k.b.value(place)
+        return self.k.b.let("row", place) if rows.partitions == 1 else self.k.b.value(place)
 
     def _ring_row(self, block: Expr, y: Expr) -> Expr:
         """Float where a row of the expanded map lies in the ring."""
@@ -260,7 +261,7 @@ class _Code:
                 with b.loop("y", *new) as y:
                     x = self._map_row(self.inputs, self.image * g.in_blocks, y)
                     places = [b.let("to", self._ring_row(block + j, y)) for j in range(vectors)]
-                    self._product(k, g, block, x, self.inputs.rows * self.inputs.floats, places)
+                    self._product(k, g, block, x, self.inputs.rows * self.inputs.elements, places)
                 self._depthwise_rows(block, vectors, rows)
 
     def _depthwise_rows(self, first: Expr, blocks: int, rows: tuple[Expr, Expr]) -> None:
@@ -291,10 +292,12 @@ class _Code:
                     places = [self._map_row(self.results, plane + j, oy) for j in range(vectors)]
                     self._product(k, g, block, x, self.p.rows_block, places, (row, self.p.rows) if many else None)
 
-    def _product(self, k: Kernel, g: Window, block: Expr, x: Expr, plane: int, places: list[Expr], turn: tuple[Expr, int] | None = None) -> None:
+    def _product(
+        self, k: KernelBuilder, g: Window, block: Expr, x: Expr, plane: int, places: list[Expr], turn: tuple[Expr, int] | None = None
+    ) -> None:
         """A row of a pointwise convolution, for the output blocks from `block` on.
 
-        x: where the row begins in the anchor's operand; plane: floats between channel blocks there; places: where it begins in each output block.
+        x: where the row begins in the anchor's operand; plane: elements between channel blocks there; places: where it begins in each output block.
         turn: this row's number of all that read the same weights; between them they fetch those of the blocks behind, which L2 does not hold.
         """
         b, lanes, op, vectors = k.b, g.lanes, k.anchor, len(places)
@@ -303,7 +306,7 @@ class _Code:
         for height, first, repeat in runs(tiles):
             with b.range("tile", 0, repeat) as i:
                 at = b.let("pixel", (first + i * height) * lanes)
-                tile = Tile(b, height, vectors, lanes, following=k.following)
+                tile = Tile(b, height, vectors, lanes, next_weights=k.next_weights)
                 tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (block + j) * lanes, lanes))
                 here = None if turn is None else (turn[0] * len(tiles) + number + i, turn[1] * len(tiles))
                 tile.blocks(k.args[op.x], b.let("at", x + at), plane, k.args[op.w], weights, g.c, turn=here)

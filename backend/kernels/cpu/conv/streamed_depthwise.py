@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....codegen.builder import Expr, const
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, Region
+from ....tile.fusion import Fusion
 from ....tile.ops import TileConv2d
 from ...template import Params, kernel
 from ..chunks import chunks_of_rows
@@ -27,21 +28,21 @@ OTHERS = 3
 class StreamedDepthwise(Depthwise):
     name = "streamed_depthwise"
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        if not super().accepts(region, target):
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        if not super().accepts(fusion, target):
             return False
-        g = conv_window(region)
+        g = conv_window(fusion)
         return g.sh > 1 and g.kh * g.kw < BUSY * g.sh * g.sw and g.kh * g.kw + OTHERS <= target.registers
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        return [{"chunk": params["chunk"]} for params in super().candidates(region, target, threads)]
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        return [{"chunk": params["chunk"]} for params in super().candidates(fusion, target, threads)]
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        g = conv_window(region)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        g = conv_window(fusion)
         return depthwise_cycles(g) * (STREAMED if beyond_l2(g, target) else HELD)
 
-    def emit(self, k: Kernel) -> None:
-        g, b, op = conv_window(k.region), k.b, k.anchor
+    def emit(self, k: KernelBuilder) -> None:
+        g, b, op = conv_window(k.fusion), k.b, k.anchor
         with chunks_of_rows(k, g) as chunk:
 
             def weight(r: Expr, s: int) -> Expr:

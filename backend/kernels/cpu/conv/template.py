@@ -11,14 +11,14 @@ from tvm import tirx as t
 
 from .....ir.op import Value
 from ....target import Target
-from ....tile.fusion import Region
+from ....tile.fusion import Fusion
 from ...template import Params
 from ..register_tile import vector_groups
 from ..window import Window, window
 
 
-def conv_window(region: Region) -> Window:
-    op: Any = region.anchor
+def conv_window(fusion: Fusion) -> Window:
+    op: Any = fusion.anchor
     return window(op.x, op.out.type, op.kernel, op.stride, op.padding, op.dilation, op.groups)
 
 
@@ -104,21 +104,21 @@ def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
 class ConvTemplate:
     """A template whose weights are packed by `pack_weights` unless it says otherwise, with no scratch unless it says so."""
 
-    writes_lanes = True
+    masked_stores = True
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        op: Any = region.anchor
-        g = conv_window(region)
-        w = region.array(op.w)
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
+        w = fusion.array(op.w)
         assert w is not None
         packed = {op.w: self.weights(w, g)}
         if op.b is not None:
-            packed[op.b] = padded_bias(region.array(op.b), g.o, g.lanes)
+            packed[op.b] = padded_bias(fusion.array(op.b), g.o, g.lanes)
         return packed
 
     def weights(self, w: np.ndarray, g: Window) -> np.ndarray:
         """Weights in the order in which the code reads them."""
         return pack_weights(w, Channels(g))
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         return 0

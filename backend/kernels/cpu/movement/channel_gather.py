@@ -13,15 +13,16 @@ from tvm import tirx as t
 
 from .....ir.op import Value
 from ....codegen.builder import Builder, Expr
+from ....codegen.kernel_builder import KernelBuilder
 from ....codegen.shuffles import shuffle
 from ....target import Target
-from ....tile.fusion import Kernel, MapRows, Region
+from ....tile.fusion import Fusion, RowLayout
 from ....tile.ops import TileChannelGather
 from ...template import Params, kernel
 from ..window import balance, tasks
 from .pack import Move
 
-#: Pixels of a chunk at least: shorter ones are no streams.
+#: PadCrop of a chunk at least: shorter ones are no streams.
 SHORTEST = 32
 
 #: (operand, block relative to the result's block, lane) of every live lane of a block.
@@ -45,25 +46,25 @@ def recipes(op: Any, lanes: int) -> list[tuple[Recipe, int, int]]:
 @kernel(TileChannelGather)
 class ChannelGatherKernel(Move):
     name = "channel_gather"
-    images_apart = True
-    writes_lanes = True
+    strided_batch = True
+    masked_stores = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
         return bool(op.lanes) and all(x.type.layout is not None for x in op.xs)
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        op: Any = region.anchor
-        n, _, h, w, lanes = region.out.shape
-        # a block of the sources serves several of the result: their pixels stay in L1 meanwhile
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        op: Any = fusion.anchor
+        n, _, h, w, lanes = fusion.out.shape
+        # a block of the sources serves several of the result: their pixels stay in L1 on_block
         pixels = target.l1 // 2 // (4 * lanes * sum(x.type.shape[1] for x in op.xs))
         return [{"chunk": balance(h * w, min(h * w, max(SHORTEST, pixels)), n, 1, threads)}]
 
-    def in_bands(self, region: Region, target: Target, params: Params) -> list[list[Value]]:
-        op: Any = region.anchor
-        return [*([x] for x in op.xs), region.alike]
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        op: Any = fusion.anchor
+        return [*([x] for x in op.xs), fusion.same_layout]
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         b, sources = k.b, Sources(k)
         step, plane = sources.result
         chunk = min(k.params["chunk"], sources.pixels)
@@ -74,42 +75,42 @@ class ChannelGatherKernel(Move):
 
 
 class Sources:
-    """The operands of a gather, by image, or where some of the maps lie in bands, by band: `count` of them, each of `pixels`.
+    """The operands of a gather, by image, or where some of the maps lie in partitions, by partition: `count` of them, each of `pixels`.
 
-    result: floats from an image or band of the result to the next, and from a channel block to the next.
+    result: elements from an image or partition of the result to the next, and from a channel block to the next.
     """
 
-    def __init__(self, k: Kernel, result: MapRows | None = None):
+    def __init__(self, k: KernelBuilder, result: RowLayout | None = None):
         self.k = k
-        rows = [k.region.map_rows(x) for x in k.anchor.xs]
-        result = result or k.region.map_rows(k.region.result)
-        bands = max(r.bands for r in (*rows, result))
+        rows = [k.fusion.map_rows(x) for x in k.anchor.xs]
+        result = result or k.fusion.map_rows(k.fusion.result)
+        partitions = max(r.partitions for r in (*rows, result))
         n, _, h, w, self.lanes = k.anchor.out.shape
-        self.bands, self.count, self.pixels = bands, n * bands, h * w // bands
-        self.result = result.cut(bands)
-        self._steps = [r.cut(bands) for r in rows]
+        self.partitions, self.count, self.pixels = partitions, n * partitions, h * w // partitions
+        self.result = result.cut(partitions)
+        self._steps = [r.cut(partitions) for r in rows]
 
     def gather(self, number: Expr, first: Expr, stop: Expr, to: Expr, plane: int) -> None:
-        """All channels of some pixels of an image or band, with the tail. to: where its pixel 0 lies in the result; plane: floats between blocks."""
+        """All channels of some pixels of an image or partition, with the epilogue. to: where its pixel 0 lies in the result; plane: elements between blocks."""
         k, b, lanes, xs = self.k, self.k.b, self.lanes, self.k.anchor.xs
         for recipe, begin, blocks in recipes(k.anchor, lanes):
             with b.range("i", 0, blocks) as i, b.loop("p", first, stop) as p:
                 block = begin + i
 
                 def vector(operand: int, at: int, block: Expr = block, p: Expr = p) -> Expr:
-                    step, floats = self._steps[operand]
-                    return b.load(k.args[xs[operand]], number * step + (block + at) * floats + p * lanes, lanes)
+                    step, elements = self._steps[operand]
+                    return b.load(k.args[xs[operand]], number * step + (block + at) * elements + p * lanes, lanes)
 
                 value = merged(b, recipe, lanes, vector)
-                k.finish(value, to + block * plane + p * lanes, block * lanes, number if self.bands == 1 else 0, lanes)
+                k.finish(value, to + block * plane + p * lanes, block * lanes, number if self.partitions == 1 else 0, lanes)
 
 
-def gather_rows(k: Kernel, image: Expr, rows: tuple[Expr, Expr], to: Expr, plane: int) -> None:
-    """All channels of some rows of an image, first and one past the last, with the tail. to: where the first one lies in the result; plane: floats
+def gather_rows(k: KernelBuilder, image: Expr, rows: tuple[Expr, Expr], to: Expr, plane: int) -> None:
+    """All channels of some rows of an image, first and one past the last, with the epilogue. to: where the first one lies in the result; plane: elements
     between channel blocks there."""
     b, op = k.b, k.anchor
     *_, width, lanes = op.out.shape
-    maps = [k.region.map_rows(x) for x in op.xs]
+    maps = [k.fusion.map_rows(x) for x in op.xs]
     with b.loop("y", *rows) as y:
         row = b.let("row", to + (y - rows[0]) * (width * lanes))
         for recipe, begin, blocks in recipes(op, lanes):
@@ -118,7 +119,7 @@ def gather_rows(k: Kernel, image: Expr, rows: tuple[Expr, Expr], to: Expr, plane
                 for source in dict.fromkeys((operand, at) for operand, at, _ in recipe):
                     operand, at = source
                     place = maps[operand].at(image * maps[operand].blocks + block + at, y)
-                    starts[source] = b.let("start", place) if maps[operand].bands == 1 else b.value(place)
+                    starts[source] = b.let("start", place) if maps[operand].partitions == 1 else b.value(place)
                 with b.loop("x", 0, width) as x:
 
                     def vector(operand: int, at: int, starts: dict[tuple[int, int], Expr] = starts, x: Expr = x) -> Expr:

@@ -18,10 +18,10 @@ import numpy as np
 from tvm import tirx as t
 
 from ....codegen.builder import Buffer, Expr, const, splat
+from ....codegen.kernel_builder import KernelBuilder
 from ....codegen.shuffles import shuffle, transposed
 from ....target import Target
-from ....tile.fusion import Kernel
-from .nest import PARALLEL, strides_of
+from ..nest import PARALLEL, strides_of
 
 #: The longer side of a short axis that is handled by shuffles instead of by square tiles.
 SHORT = 4
@@ -77,14 +77,14 @@ def power_of_two(limit: int) -> int:
 class Nest:
     """One copy under construction. `axes`: the segments of every output axis; `table`: an axis whose input index is read at run time."""
 
-    k: Kernel
+    k: KernelBuilder
     axes: list[list[Segment]]
     sources: list[Source]
     fill: float | int | bool = 0
     table: tuple[int, Buffer] | None = None
 
     def __post_init__(self) -> None:
-        out = self.k.region.out
+        out = self.k.fusion.out
         self.b = self.k.b
         self.dtype = self.k.out.dtype
         self.lanes = vector(self.k.target, out.dtype)
@@ -208,7 +208,7 @@ class Nest:
             body(count - lanes, lanes)
 
     def _store(self, at: Expr, value: Expr, lanes: int) -> None:
-        """The tail of the region, and the store."""
+        """The epilogue of the fusion, and the store."""
         self.k.finish(value, at, 0, 0, lanes)
 
     def _run(self, dim: Dim, read: Expr, write: Expr, nested: bool) -> None:

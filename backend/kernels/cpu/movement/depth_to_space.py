@@ -6,8 +6,9 @@ from typing import Any
 
 from tvm import tirx as t
 
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, Region
+from ....tile.fusion import Fusion
 from ....tile.moves import TileDepthToSpace
 from ...template import kernel
 from ..window import rows_of_planes
@@ -17,23 +18,23 @@ from .pack import Move
 @kernel(TileDepthToSpace)
 class DepthToSpaceKernel(Move):
     name = "depth_to_space"
-    images_apart = True
-    writes_lanes = True
+    strided_batch = True
+    masked_stores = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
         if not op.lanes or op.x.type.layout is None:
             return False
         return op.x.type.layout.channels // (op.factor[0] * op.factor[1]) % op.lanes == 0  # type: ignore[no-any-return]
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op, b = k.anchor, k.b
-        *_, ow, lanes = k.region.out.shape
+        *_, ow, lanes = k.fusion.out.shape
         in_blocks = op.x.shape[1]
         (fh, fw), (top, left) = op.factor, op.crop
         phase = in_blocks // (fh * fw)
-        inputs, results = (k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
-        with rows_of_planes(b, k.region.out, k.threads) as (image, block, plane, oy):
+        inputs, results = (k.fusion.map_rows(v).pixels(lanes) for v in (op.x, k.fusion.result))
+        with rows_of_planes(b, k.fusion.out, k.threads) as (image, block, plane, oy):
             place = b.let("place", results.at(plane, oy))
             iy, p = b.let("iy", t.floordiv(oy + top, fh)), b.let("p", t.floormod(oy + top, fh))
             for q in range(fw):

@@ -6,39 +6,40 @@ import math
 from typing import Any
 
 from .....ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, Region, operand_kind
-from ....tile.moves import Strided, TilePixels, ToRows
+from ....tile.fusion import Fusion, operand_kind
+from ....tile.moves import AsStrided, TilePadCrop, ToNhwc
 from ....tile.ops import ChannelGather
 from ...template import kernel
+from ..nest import strides_of
 from .copies import FILL, Nest, Segment, Source, segments
-from .nest import strides_of
 from .pack import Move
 
 
 class Mover(Move):
-    """A tail may follow where it needs no channel."""
+    """An epilogue may follow where it needs no channel."""
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        return region.out.layout is None and all(v.type.layout is None for v in region.anchor.operands) and self.tail_fits(region)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return fusion.out.layout is None and all(v.type.layout is None for v in fusion.anchor.operands) and self.epilogue_fits(fusion)
 
-    def tail_fits(self, region: Region) -> bool:
-        """Whether the tail reads nothing but scalars and operands of the result's shape."""
-        return all(operand_kind(v.type, region.out) in ("same", "scalar") for v in region.extra)
+    def epilogue_fits(self, fusion: Fusion) -> bool:
+        """Whether the epilogue reads nothing but scalars and operands of the result's shape."""
+        return all(operand_kind(v.type, fusion.out) in ("same", "scalar") for v in fusion.extra)
 
 
-@kernel(Transpose, Slice, Expand, ToRows, Strided)
-class OneBox(Mover):
+@kernel(Transpose, Slice, Expand, ToNhwc, AsStrided)
+class StridedCopy(Mover):
     """Operators whose whole result is one box."""
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op = k.anchor
         strides = list(strides_of(op.x.shape))
         axes = [[Segment(size)] for size in op.out.shape]
         offset = 0
-        if isinstance(op, Strided):
+        if isinstance(op, AsStrided):
             strides, offset = list(op.strides), op.offset
-        elif isinstance(op, (Transpose, ToRows)):
+        elif isinstance(op, (Transpose, ToNhwc)):
             strides = [strides[p] for p in (op.perm if isinstance(op, Transpose) else (0, 2, 3, 1))]
         elif isinstance(op, Slice):
             axes[op.axis] = [Segment(op.out.shape[op.axis], op.start, op.step)]
@@ -49,10 +50,10 @@ class OneBox(Mover):
 
 
 @kernel(Concat, ChannelGather)
-class Joined(Mover):
+class ConcatCopy(Mover):
     """Several operands along one axis."""
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op = k.anchor
         axis = op.axis if isinstance(op, Concat) else 1
         axes = [[Segment(size)] for size in op.out.shape]
@@ -63,23 +64,23 @@ class Joined(Mover):
 
 @kernel(Pad)
 class Padded(Mover):
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op = k.anchor
         axes = [_sides(op, size, lo, hi) for size, lo, hi in zip(op.x.shape, op.pads[::2], op.pads[1::2])]
         Nest(k, axes, [Source(k.args[op.x], strides_of(op.x.shape))], fill=op.x.type.dtype.type(op.value).item()).emit()
 
 
-@kernel(TilePixels)
-class BlockedPixels(Mover):
+@kernel(TilePadCrop)
+class BlockedPadCrop(Mover):
     """A block of channels is one more axis, and moves as a whole."""
 
     name = "pixels"
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
-        return bool(op.lanes) and op.x.shape[-1:] == region.out.shape[-1:] and self.tail_fits(region)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        return bool(op.lanes) and op.x.shape[-1:] == fusion.out.shape[-1:] and self.epilogue_fits(fusion)
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op = k.anchor
         planes, lanes = math.prod(op.x.shape[:2]), op.lanes
         rows, columns = (segments((FILL if i < 0 else None, max(i, 0)) for i in index) for index in (op.rows, op.columns))
@@ -102,7 +103,7 @@ def _sides(op: Pad, size: int, lo: int, hi: int) -> list[Segment]:
 class Indexed(Mover):
     """The index is read when the kernel runs, constant or not."""
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op = k.anchor
         axes = [[Segment(size)] for size in op.out.shape]
         Nest(k, axes, [Source(k.args[op.x], strides_of(op.x.shape))], table=(op.axis, k.args[op.index])).emit()

@@ -8,20 +8,21 @@ from tvm import tirx as t
 
 from .....ir.types import Tensor
 from ....codegen.builder import Expr
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, Region
-from ....tile.moves import TileFromRows, ToRows
+from ....tile.fusion import Fusion
+from ....tile.moves import TileFromNhwc, ToNhwc
 from ....tile.ops import block, logical_type
 from ...template import kernel
 from ..window import tasks
 from .move import Mover
 from .pack import Move
 
-#: Pixels whose rows are filled block by block before the next ones: they stay in the first-level cache.
+#: PadCrop whose rows are filled block by block before the next ones: they stay in the first-level cache.
 PIXELS = 32
 
 
-def _walk(k: Kernel, map: Tensor, body: Callable[[Expr, Expr, Expr, Expr, int], None]) -> None:
+def _walk(k: KernelBuilder, map: Tensor, body: Callable[[Expr, Expr, Expr, Expr, int], None]) -> None:
     """`body(first lane in the map, first element in the rows, channel, image, live lanes)` for every pixel of every block."""
     b = k.b
     n, c, h, w = logical_type(map).shape
@@ -34,27 +35,27 @@ def _walk(k: Kernel, map: Tensor, body: Callable[[Expr, Expr, Expr, Expr, int], 
                 body(((image * blocks + cb) * pixels + p) * lanes, (image * pixels + p) * c + cb * lanes, cb * lanes, image, live)
 
 
-@kernel(ToRows)
+@kernel(ToNhwc)
 class ToRowsKernel(Mover):
     name = "to_rows"
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        return region.anchor.operands[0].type.layout is not None and self.tail_fits(region)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return fusion.anchor.operands[0].type.layout is not None and self.epilogue_fits(fusion)
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         x = k.args[k.anchor.x]
         _walk(k, k.anchor.x.type, lambda at, row, channel, image, live: k.finish(k.b.load(x, at, live), row, channel, image, live))
 
 
-@kernel(TileFromRows)
+@kernel(TileFromNhwc)
 class FromRowsKernel(Move):
     """A partial block takes its dead lanes from the next row: what they hold is free."""
 
     name = "from_rows"
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        return region.out.layout is not None and region.anchor.operands[0].type.layout is None
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return fusion.out.layout is not None and fusion.anchor.operands[0].type.layout is None
 
-    def emit(self, k: Kernel) -> None:
-        x, lanes = k.args[k.anchor.x], block(k.region.out.layout)
-        _walk(k, k.region.out, lambda at, row, channel, image, live: k.finish(k.b.load(x, row, lanes), at, channel, image, lanes))
+    def emit(self, k: KernelBuilder) -> None:
+        x, lanes = k.args[k.anchor.x], block(k.fusion.out.layout)
+        _walk(k, k.fusion.out, lambda at, row, channel, image, live: k.finish(k.b.load(x, row, lanes), at, channel, image, lanes))

@@ -8,9 +8,10 @@ import numpy as np
 from tvm import tirx as t
 
 from .....ir.op import Value
+from ....codegen.kernel_builder import KernelBuilder
 from ....codegen.shuffles import transposed
 from ....target import Target
-from ....tile.fusion import Kernel, Region
+from ....tile.fusion import Fusion
 from ....tile.ops import Copy, Pack, Unpack, block, logical_type
 from ...template import Params, kernel
 
@@ -20,19 +21,19 @@ class Move:
 
     name = "move"
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        return not region.tail
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return not fusion.epilogue
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         return [{}]
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        return float(region.out.size)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        return float(fusion.out.size)
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         return {}
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         return 0
 
 
@@ -42,10 +43,10 @@ class Repack(Move):
 
     name = "repack"
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         packing = isinstance(k.anchor, Pack)
-        plain = k.region.out if not packing else k.anchor.x.type
-        blocked = k.region.out if packing else k.anchor.x.type
+        plain = k.fusion.out if not packing else k.anchor.x.type
+        blocked = k.fusion.out if packing else k.anchor.x.type
         lanes = block(blocked.layout)
         n, c, h, w = logical_type(blocked).shape
         pixels, blocks = h * w, blocked.shape[1]
@@ -79,8 +80,8 @@ class Repack(Move):
 class CopyKernel(Move):
     name = "copy"
 
-    def emit(self, k: Kernel) -> None:
-        size, lanes = math.prod(k.region.out.shape), k.target.lanes
+    def emit(self, k: KernelBuilder) -> None:
+        size, lanes = math.prod(k.fusion.out.shape), k.target.lanes
         b, x = k.b, k.args[k.anchor.x]
         with b.loop("i", 0, size // lanes) as i:
             b.store(k.out, i * lanes, b.load(x, i * lanes, lanes), lanes)

@@ -8,8 +8,9 @@ import numpy as np
 from tvm import tirx as t
 
 from ....codegen.builder import Builder, Expr, splat
+from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
-from ....tile.fusion import Kernel, Region
+from ....tile.fusion import Fusion
 from ....tile.ops import TileUpsample
 from ...template import kernel
 from ..window import rows_of_planes
@@ -19,20 +20,20 @@ from .pack import Move
 @kernel(TileUpsample)
 class UpsampleKernel(Move):
     name = "upsample"
-    images_apart = True
-    writes_lanes = True
+    strided_batch = True
+    masked_stores = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
         return op.x.type.layout is not None
 
-    def emit(self, k: Kernel) -> None:
+    def emit(self, k: KernelBuilder) -> None:
         op, b = k.anchor, k.b
-        *_, oh, ow, lanes = k.region.out.shape
+        *_, oh, ow, lanes = k.fusion.out.shape
         h, w = op.x.shape[2:4]
-        x, inputs, results = k.args[op.x], *(k.region.map_rows(v).pixels(lanes) for v in (op.x, k.region.result))
+        x, inputs, results = k.args[op.x], *(k.fusion.map_rows(v).pixels(lanes) for v in (op.x, k.fusion.result))
         ratios = [_ratio(size, out, op.align_corners, op.scales and op.scales[i]) for i, (size, out) in enumerate(((h, oh), (w, ow)))]
-        with rows_of_planes(b, k.region.out, k.threads) as (image, block, plane, oy):
+        with rows_of_planes(b, k.fusion.out, k.threads) as (image, block, plane, oy):
             channel = b.let("channel", block * lanes)
             place = b.let("place", results.at(plane, oy))
             if op.mode == "nearest":

@@ -31,7 +31,7 @@ class Chunks(Phases):
             with b.loop("chunk", start, t.min(stop, full) if rest else stop) as chunk:
                 first = b.let("first", chunk * p.tiles)
                 self._inputs(first, p.tiles, (0, p.g.in_blocks), t.EQ(chunk, start))
-                self._products(first, p.tiles, following=p.chunks > 1)
+                self._products(first, p.tiles, prefetch_next=p.chunks > 1)
             if rest:
                 with b.when(t.EQ(self.worker, threads - 1)) if threads > 1 else nullcontext():
                     self._inputs(full * p.tiles, rest, (0, p.g.in_blocks), full == 0)
@@ -78,7 +78,7 @@ class Chunks(Phases):
         return to
 
     def _columns(self, source: Buffer, at: Expr, down: int, across: int) -> None:
-        """S = B^T d, column by column; down, across: floats between rows and between columns of the source."""
+        """S = B^T d, column by column; down, across: elements between rows and between columns of the source."""
         b, a, s, lanes = self.k.b, self.p.a, self.k.scratch, self.p.g.lanes
         assert s is not None
         place = self._place("s")
@@ -97,7 +97,7 @@ class Chunks(Phases):
             for plane, value in zip(planes, transform_input(b, self.p.m, xs)):
                 self._store(places, plane, value, factor)
 
-    def _ahead_in(self, first: Expr, count: int, turn: Expr, turns: int) -> None:
+    def _prefetch_in(self, first: Expr, count: int, turn: Expr, turns: int) -> None:
         """A share of asking for the pixels that `count` tiles from `first` on read: those that no tile before did, in each input block."""
         p, g, b = self.p, self.p.g, self.k.b
         high, wide = p.grid
@@ -112,7 +112,7 @@ class Chunks(Phases):
             b.prefetch(self.k.args[self.k.anchor.x], start + i * g.lanes)
 
     def _output(self, number: int, first: Expr, count: int, tile: Expr, ob: Expr, out_block: Expr) -> None:
-        """Both passes, and the tail on every pixel inside the map."""
+        """Both passes, and the epilogue on every pixel inside the map."""
         p, g, b, a, m, lanes, scratch = self.p, self.p.g, self.k.b, self.p.a, self.p.m, self.p.g.lanes, self.k.scratch
         assert scratch is not None
         image, oy, ox = self._tile(p.kinds[number], first + tile)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from tvm import tirx as t
 
 from .....codegen.builder import Expr, const
-from .....tile.fusion import Kernel, MapRows
+from .....codegen.kernel_builder import KernelBuilder
+from .....tile.fusion import RowLayout
 from ...register_tile import Tile, runs
 from ...window import share
 from .plan import Kind, Plan, Planes, spread
@@ -26,19 +27,19 @@ from .toom_cook import points_of
 class Phases(ABC):
     """The three phases. `worker` is a thread's number where threads share out work, `stage` the pairs of rows at work."""
 
-    k: Kernel
+    k: KernelBuilder
     p: Plan
     worker: Expr = 0
     stage: tuple[int, ...] = (0,)
 
     @property
-    def inputs(self) -> MapRows:
+    def inputs(self) -> RowLayout:
         """Where rows of the input lie, in pixels."""
-        return self.k.region.map_rows(self.k.anchor.x).pixels(self.p.g.lanes)
+        return self.k.fusion.map_rows(self.k.anchor.x).pixels(self.p.g.lanes)
 
     @property
-    def results(self) -> MapRows:
-        return self.k.region.map_rows(self.k.region.result).pixels(self.p.g.lanes)
+    def results(self) -> RowLayout:
+        return self.k.fusion.map_rows(self.k.fusion.result).pixels(self.p.g.lanes)
 
     @abstractmethod
     def emit(self) -> None:
@@ -142,8 +143,8 @@ class Phases(ABC):
             step = height * lanes if step is None else t.Select(tile < first + height * repeat, height * lanes, step)
         return place, step
 
-    def _products(self, first: Expr, count: int, following: bool = False) -> None:
-        """following: whether the tiles behind these come next; their pixels are fetched meanwhile."""
+    def _products(self, first: Expr, count: int, prefetch_next: bool = False) -> None:
+        """prefetch_next: whether the tiles behind these come next; their pixels are fetched on_block."""
         p, b = self.p, self.k.b
         for vectors, first_block, blocks, passes in p.passes:
             with b.loop("pass", *(self._share(passes) if p.by_channels else (0, passes))) as number:
@@ -153,33 +154,33 @@ class Phases(ABC):
                     u = b.let("u", p.factors + p.column * before)
                     width = p.width(planes, vectors, blocks, self.k.target)
                     # turns of all passes over which the fetching is spread
-                    turns = passes * p.a**2 * (blocks // width) if following and first_block == 0 else 0
+                    turns = passes * p.a**2 * (blocks // width) if prefetch_next and first_block == 0 else 0
                     self._group(planes, width, blocks // width, first, count, u, block, number, turns)
                 for i, tiles in enumerate(p.counts(count)):
                     with b.loop("ob", 0, blocks) as ob, b.loop("tile", 0, tiles) as tile:
                         self._output(i, first, count, tile, ob, b.let("out_block", block + ob))
 
     def _group(self, planes: Planes, width: int, groups: int, first: Expr, count: int, u: Expr, block: Expr, number: Expr, turns: int) -> None:
-        """The products of some planes in one pass, and what is fetched for later meanwhile."""
+        """The products of some planes in one pass, and what is fetched for later on_block."""
         p, b = self.p, self.k.b
         tiles, panel = p.tiles_in(planes, count), p.column * width
         with b.loop("xi", planes.first, planes.stop) as xi, b.loop("group", 0, groups) as group:
             turn = b.let("turn", (number * p.a**2 + xi) * groups + group)
 
-            def meanwhile(step: Expr, steps: int) -> None:
-                self._ahead_v(tiles, xi + 1, group * steps + step, groups * steps)
-                self._ahead_out(first, count, width, xi * steps + step, steps, block + group * width)
+            def on_block(step: Expr, steps: int) -> None:
+                self._prefetch_v(tiles, xi + 1, group * steps + step, groups * steps)
+                self._prefetch_out(first, count, width, xi * steps + step, steps, block + group * width)
                 if turns:
-                    self._ahead_in(first + count, count, turn * steps + step, turns * steps)
+                    self._prefetch_in(first + count, count, turn * steps + step, turns * steps)
 
             weights = b.let("u", u + ((xi - p.begin(planes.pair)) * groups + group) * panel)
-            self._product(p.cover(planes, count, self.k.target), width, xi, group * width, weights, meanwhile)
+            self._product(p.cover(planes, count, self.k.target), width, xi, group * width, weights, on_block)
 
-    def _ahead_in(self, first: Expr, count: int, turn: Expr, turns: int) -> None:
+    def _prefetch_in(self, first: Expr, count: int, turn: Expr, turns: int) -> None:
         """A share of asking for the pixels that `count` tiles from `first` on read. There are none behind the only chunk."""
         raise NotImplementedError
 
-    def _ahead_out(self, first: Expr, count: int, vectors: int, turn: Expr, turns: int, out_block: Expr) -> None:
+    def _prefetch_out(self, first: Expr, count: int, vectors: int, turn: Expr, turns: int, out_block: Expr) -> None:
         """A share of asking for the pixels to be written of `vectors` output blocks, lest stores wait for their lines."""
         p, g, b = self.p, self.p.g, self.k.b
         high, wide = p.grid
@@ -191,15 +192,15 @@ class Phases(ABC):
             for i in range(share):
                 b.prefetch(self.k.out, start + (j * g.oh * g.ow + i) * g.lanes, write=True)
 
-    def _ahead_v(self, count: int, xi: Expr, turn: Expr, turns: int) -> None:
+    def _prefetch_v(self, count: int, xi: Expr, turn: Expr, turns: int) -> None:
         """A share of asking for the tiles in a plane of V: what the weights have driven out of the second-level cache."""
         assert self.k.scratch is not None
         share = -(-count * self.p.g.in_blocks // turns)
         start = self.k.b.let("start", self._place("v") + (xi - self.p.begin(self.stage[0])) * self.p.v_plane + turn * (share * self.p.g.lanes))
         for i in range(share):
-            self.k.b.prefetch(self.k.scratch, start + i * self.p.g.lanes, later=True)
+            self.k.b.prefetch(self.k.scratch, start + i * self.p.g.lanes, locality="L2")
 
-    def _product(self, tiles: Sequence[int], vectors: int, xi: Expr, ob: Expr, u: Expr, meanwhile: Callable[[Expr, int], None]) -> None:
+    def _product(self, tiles: Sequence[int], vectors: int, xi: Expr, ob: Expr, u: Expr, on_block: Callable[[Expr, int], None]) -> None:
         """M[xi] of one output group and all tiles of the plane."""
         p, b, lanes, w, scratch = self.p, self.k.b, self.p.g.lanes, self.k.args[self.k.anchor.w], self.k.scratch
         assert scratch is not None
@@ -209,15 +210,15 @@ class Phases(ABC):
                 v = b.let("v", self._v_tiles(xi, first + i * height))
                 m = self._place("m") + (xi - p.begin(self.stage[0])) * p.m_plane
                 places = [b.let("to", m + ((ob + j) * count + first + i * height) * lanes) for j in range(vectors)]
-                tile = Tile(b, height, vectors, lanes, fixed=p.fixed, following=self.k.following)
+                tile = Tile(b, height, vectors, lanes, fixed=p.fixed, next_weights=self.k.next_weights)
                 tile.start(None)
                 turn = number + i
 
                 def now(step: Expr, steps: int, turn: Expr = turn) -> None:
-                    meanwhile(turn * steps + step, len(tiles) * steps)
+                    on_block(turn * steps + step, len(tiles) * steps)
 
                 scales = vectors * lanes if p.fixed else 0
-                tile.blocks(scratch, v, height * lanes, w, u + scales, p.g.c, turn=(turn, len(tiles)), meanwhile=now)
+                tile.blocks(scratch, v, height * lanes, w, u + scales, p.g.c, turn=(turn, len(tiles)), on_block=now)
                 for j, to in enumerate(places):
                     scale = self._f32(u + j * lanes) if p.fixed else None
                     for r in range(height):

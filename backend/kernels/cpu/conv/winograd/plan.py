@@ -20,7 +20,7 @@ from itertools import groupby, product
 from ......ir.errors import TersorError
 from .....codegen.builder import Expr
 from .....target import Target
-from .....tile.fusion import Region
+from .....tile.fusion import Fusion
 from ....template import Params
 from ...arithmetic.fixed24 import words
 from ...register_tile import cover, max_rows
@@ -171,13 +171,13 @@ class Plan:
         return sum(counts[kind] for kind in planes.kinds)
 
     @cached_property
-    def alike(self) -> list[Planes]:
+    def same_layout(self) -> list[Planes]:
         """Runs of planes of a pair with equally many tiles."""
         runs = [list(same) for _, same in groupby(self.planes, key=lambda planes: (planes.pair, self.tiles_in(planes, self.tiles)))]
         return [Planes(run[0].first, run[-1].stop, run[0].kinds, run[0].pair) for run in runs]
 
     def alike_in(self, pairs: tuple[int, ...]) -> list[Planes]:
-        return [planes for planes in self.alike if planes.pair in pairs]
+        return [planes for planes in self.same_layout if planes.pair in pairs]
 
     # -- channels --------------------------------------------------------------------------------
 
@@ -266,8 +266,8 @@ def grid(g: Window, m: int) -> tuple[int, int]:
     return -(-g.oh // (m * g.dh)) * g.dh, -(-g.ow // (m * g.dw)) * g.dw
 
 
-def make_plan(region: Region, params: Params, threads: int) -> Plan:
+def make_plan(fusion: Fusion, params: Params, threads: int) -> Plan:
     if params["m"] not in POINTS:
         raise TersorError(f"there is no F({params['m']}x{params['m']}, 3x3); valid output tiles: {', '.join(map(str, POINTS))}")
-    sums = str(region.out.elem) == "f32"
-    return Plan(conv_window(region), params["m"], params["tiles"], params["groups"], params["vectors"], threads, sums)
+    sums = str(fusion.out.elem) == "f32"
+    return Plan(conv_window(fusion), params["m"], params["tiles"], params["groups"], params["vectors"], threads, sums)

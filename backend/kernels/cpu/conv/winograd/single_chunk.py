@@ -78,7 +78,7 @@ class Whole(Phases):
                 self._store(places, plane, value, factor)
 
     def _output(self, number: int, first: Expr, count: int, tile: Expr, ob: Expr, out_block: Expr) -> None:
-        """Add A^T M A of the stage's rows to the result, which holds the sum of the stages before; the last one ends with bias and tail."""
+        """Add A^T M A of the stage's rows to the result, which holds the sum of the stages before; the last one ends with bias and epilogue."""
         p, g, b, lanes, scratch = self.p, self.p.g, self.k.b, self.p.g.lanes, self.k.scratch
         assert scratch is not None
         kind = p.kinds[number]

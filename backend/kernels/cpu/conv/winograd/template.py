@@ -1,6 +1,6 @@
 """3x3 convolution by Winograd's F(m x m, 3x3): a = m + 2, so 9 m^2 multiplications become a^2 (2.25, 4 and 5.06 times fewer for m = 2, 4, 6).
 
-    V = B^T d B of every a x a input tile;  M[xi] = V[xi] U[xi], a^2 matrix products over channels;  y = A^T M A, then the tail
+    V = B^T d B of every a x a input tile;  M[xi] = V[xi] U[xi], a^2 matrix products over channels;  y = A^T M A, then the epilogue
 
 Weights U = G g G^T are transformed when the kernel is made. A chunk of tiles (of all images) goes through all three phases; winograd_plan.py
 says how tiles and planes are arranged, winograd_phases.py is the code of the products, winograd_chunks.py and winograd_whole.py that of the
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ......ir.op import Value
+from .....codegen.kernel_builder import KernelBuilder
 from .....target import Target
-from .....tile.fusion import Kernel, Region
+from .....tile.fusion import Fusion
 from .....tile.ops import TileConv2d
 from ....template import Params, kernel
 from ...arithmetic.fixed24 import channel_factors, pack24, spare
@@ -32,18 +33,18 @@ from .toom_cook import POINTS, transform_weights
 @kernel(TileConv2d)
 class Winograd:
     name = "winograd"
-    images_apart = True
-    writes_lanes = True
-    fetches = True
+    strided_batch = True
+    masked_stores = True
+    prefetches_next_weights = True
 
-    def accepts(self, region: Region, target: Target) -> bool:
-        op: Any = region.anchor
-        g = conv_window(region)
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
         geometry = (g.kh, g.kw, g.sh, g.sw, g.groups) == (3, 3, 1, 1, 1)
-        return geometry and g.lanes > 0 and g.block_in == g.lanes and region.array(op.w) is not None
+        return geometry and g.lanes > 0 and g.block_in == g.lanes and fusion.array(op.w) is not None
 
-    def candidates(self, region: Region, target: Target, threads: int) -> list[Params]:
-        g = conv_window(region)
+    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
+        g = conv_window(fusion)
         result = []
         for m in POINTS:
             total = g.n * math.prod(grid(g, m))
@@ -59,28 +60,28 @@ class Winograd:
                 result += [{"m": m, "tiles": tiles, "groups": 4 // vectors, "vectors": vectors} for vectors in widths]
         return result
 
-    def cost(self, region: Region, target: Target, params: Params) -> float:
-        p = make_plan(region, params, 1)
+    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
+        p = make_plan(fusion, params, 1)
         g, a2, products, height = p.g, p.a**2, 0.0, 1
-        for planes, (vectors, _, blocks, passes) in product(p.alike, p.passes):
+        for planes, (vectors, _, blocks, passes) in product(p.same_layout, p.passes):
             width, tiles = p.width(planes, vectors, blocks, target), p.cover(planes, p.tiles, target)
             step = sum(max(rows * width, 9, rows + width if width == 1 else 0) / 2 * g.c + 14 for rows in tiles)
             products += passes * (blocks // width) * (planes.stop - planes.first) * step
             height = max(height, len(tiles))
         products *= p.total / p.tiles
         transforms = p.total * a2 * 5.0 * (g.in_blocks + g.out_blocks)
-        # weights come from memory at 10 bytes a cycle, and hold up their use the less, the more tiles there are to multiply meanwhile; a panel
+        # weights come from memory at 10 bytes a cycle, and hold up their use the less, the more tiles there are to multiply on_block; a panel
         # that one tile uses up is a steady stream. They come again for every chunk, from the last-level cache where that holds them
         size = a2 * p.column * g.out_blocks * 4
         again = 0.0 if size <= target.l2 else 0.2 if size <= 16 * target.l2 else 1.0
         weights = size / 10 * (1 + (p.chunks - 1) * again)
         return max(products + weights * (0.35 if height == 1 else 1.5 / height), weights) + transforms
 
-    def pack(self, region: Region, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        op: Any = region.anchor
-        w = region.array(op.w)
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        op: Any = fusion.anchor
+        w = fusion.array(op.w)
         assert w is not None
-        p = make_plan(region, params, 1)
+        p = make_plan(fusion, params, 1)
         lanes, u = p.g.lanes, transform_weights(w, p.m)
         head: list[np.ndarray] = []
         if p.fixed:
@@ -103,12 +104,12 @@ class Winograd:
         end = [np.zeros(spare(lanes), np.int32)] if p.fixed else []
         packed = {op.w: np.concatenate([*head, *parts, *end])}
         if op.b is not None:
-            packed[op.b] = padded_bias(region.array(op.b), p.g.o, lanes)
+            packed[op.b] = padded_bias(fusion.array(op.b), p.g.o, lanes)
         return packed
 
-    def scratch(self, region: Region, target: Target, params: Params, threads: int) -> int:
-        return 4 * make_plan(region, params, threads).scratch
+    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
+        return 4 * make_plan(fusion, params, threads).scratch
 
-    def emit(self, k: Kernel) -> None:
-        p = make_plan(k.region, k.params, k.threads)
+    def emit(self, k: KernelBuilder) -> None:
+        p = make_plan(k.fusion, k.params, k.threads)
         (Whole if p.whole else Chunks)(k, p).emit()
