@@ -13,9 +13,8 @@ from .codegen.builder import TIR_DTYPE
 from .codegen.link import link
 from .codegen.peak import peak_functions
 from .emit.module import Emitter
-from .kernels.cpu.conv.winograd.toom_cook import POINTS
 from .kernels.template import template_named
-from .lowering.select_kernels import WINOGRAD
+from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, lower
 from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
@@ -62,8 +61,8 @@ def compile(
         raise TersorError(f"threads must be at least 1, got {threads}")
     if require is not None and require not in REQUIRE:
         raise TersorError(f"unknown require={require!r}; valid: {', '.join(REQUIRE)}")
-    if winograd not in (0, *POINTS):
-        raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, POINTS))}")
+    if winograd not in WINOGRAD_TILES:
+        raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, WINOGRAD_TILES[1:]))}")
     _check_elements(graph.verify())
     database = find(tuned, target) or False
 
@@ -114,8 +113,8 @@ def _anywhere(graph: Graph, v: Value) -> bool:
     for op in (op for op in graph.ops if isinstance(op, Fused)):
         fusion = Fusion(op)
         read = [inner for outer, inner in zip(op.args, op.body.inputs) if root(outer) is v]
-        named = getattr(template_named(op.template, fusion.anchor), "unaligned_inputs", None) if read else None
-        if any(named is None or inner not in named(fusion) or set(inner.users) != {fusion.anchor} for inner in read):
+        named = template_named(op.template, fusion.anchor).unaligned_inputs(fusion) if read else []
+        if any(inner not in named or set(inner.users) != {fusion.anchor} for inner in read):
             return False
     return True
 

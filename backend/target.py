@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Target:
     l1: int = 32 << 10
     l2: int = 512 << 10
     cores: int = 1
-    kind: str = "cpu"
+    kind: str = field(default="cpu", kw_only=True)
 
     @property
     def masks(self) -> bool:
@@ -78,7 +78,7 @@ def _host() -> Target:
     return _x86(f"cpu:{cpu}", cpu, present=host_features(), **facts)
 
 
-def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: int) -> Target:
+def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: Any) -> Target:
     triple = "x86_64-unknown-linux-gnu"
     known = _llvm_features(name, cpu, triple)
     promised = [name for llvm, name in X86_FEATURES.items() if llvm in known]
@@ -95,7 +95,7 @@ def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: in
     return Target(name, triple, cpu, features, lanes, registers, **facts)
 
 
-def _arm64(name: str, cpu: str, **facts: int) -> Target:
+def _arm64(name: str, cpu: str, **facts: Any) -> Target:
     triple = "aarch64-unknown-linux-gnu"
     known = _llvm_features(name, cpu, triple)
     return Target(name, triple, cpu, tuple(name for llvm, name in ARM_FEATURES.items() if llvm in known), 4, 32, **facts)

@@ -83,7 +83,7 @@ def seen_through(op: Fused, place: dict[Value, list[tuple[int, int, int]]]) -> l
 
 
 def pieces(op: Fused, live: bool) -> list[tuple[int, int]]:
-    """Where a result lies in one piece, in partitions, or in images that do not follow each other: (first, bytes), of all blocks or of `live` channels."""
+    """Where a result lies in one piece, in partitions, or in images with a stride: (first, bytes), of all blocks or of `live` channels."""
     count = op.partitions if op.partitions > 1 else op.out.shape[0] if op.stride else 1
     layout, size = op.out.type.layout, op.out.type.nbytes // count
     if layout is None:

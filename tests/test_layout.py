@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = {"tests", "bench", "docs", "build", "dist"}
+OUTSIDE = {"tests", "bench", "docs", "tools", "build", "dist"}
 #: Layers by folder, and the layers each may import. `""` is the root: `__init__.py`.
 MAY_IMPORT = {
     "ir": {"ir"},
@@ -22,6 +22,38 @@ MAY_IMPORT = {
     "backend": {"ir", "passes", "backend"},
     "cli": {"ir", "frontend", "passes", "backend", "cli", ""},
     "": {"ir", "frontend", "passes", "backend", "cli", ""},
+}
+#: Rooms inside `backend/`, and the rooms each may import; from one line to the next there is no way back. `""`: compile.py, pipelines.py, …
+ROOMS = {
+    "target": set(),
+    "runtime": {"target"},
+    "tile": {"target"},
+    "codegen": {"target", "runtime", "tile"},
+    "kernels": {"target", "tile", "codegen"},
+    "kernels/cpu/arithmetic": {"codegen"},
+    "kernels/cpu": {"target", "tile", "codegen", "kernels", "kernels/cpu/arithmetic"},
+    "kernels/cpu/movement": {"target", "tile", "codegen", "kernels", "kernels/cpu"},
+    "kernels/cpu/conv": {"target", "tile", "codegen", "kernels", "kernels/cpu", "kernels/cpu/arithmetic", "kernels/cpu/movement"},
+    "kernels/metaschedule": {"target", "tile", "codegen", "kernels", "kernels/cpu/conv"},
+    "tuned": {"target", "tile"},
+    "lowering/legalize": {"target", "tile", "kernels/cpu", "kernels/cpu/conv"},
+    "lowering": {"target", "tile", "kernels", "kernels/metaschedule", "tuned"},
+    "emit": {"target", "runtime", "tile", "codegen", "kernels", "lowering"},
+    "": {"target", "runtime", "tile", "codegen", "kernels", "tuned", "lowering", "lowering/legalize", "emit"},
+    "tuning": {
+        "target",
+        "runtime",
+        "tile",
+        "codegen",
+        "kernels",
+        "kernels/cpu",
+        "kernels/cpu/conv",
+        "kernels/metaschedule",
+        "tuned",
+        "lowering",
+        "emit",
+        "",
+    },
 }
 #: Libraries that only one layer may know.
 ONLY_IN = {"tvm": "backend", "tvm_ffi": "backend", "torch.fx": "frontend", "torch.export": "frontend", "onnx": "frontend", "typer": "cli"}
@@ -52,22 +84,50 @@ def layer(dotted: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in MAY_IMPORT else ""
 
 
-@pytest.mark.parametrize("path", list(sources()), ids=str)
-def test_imports_run_one_way(path: Path) -> None:
-    own = path.parts[0] if len(path.parts) > 1 else ""
-    wrong = [f"{path}:{line} imports {name}" for line, name in imports(path) if name.split(".")[0] == "tersor" and layer(name) not in MAY_IMPORT[own]]
+def test_imports_run_one_way() -> None:
+    own = {path: path.parts[0] if len(path.parts) > 1 else "" for path in sources()}
+    ours = [(path, line, name) for path in own for line, name in imports(path) if name.split(".")[0] == "tersor"]
+    assert not [f"{path}:{line} imports {name}" for path, line, name in ours if layer(name) not in MAY_IMPORT[own[path]]]
+
+
+def room(inside: tuple[str, ...]) -> str:
+    """The room of a module of `backend/`, by its path or dotted name inside: the longest path that `ROOMS` knows."""
+    paths = ["/".join(inside[:n]) for n in range(len(inside), 0, -1)]
+    return next((p for p in paths if p in ROOMS), "")
+
+
+def test_rooms_of_the_backend_import_what_they_may() -> None:
+    wrong = []
+    for path in (p for p in sources() if p.parts[0] == "backend"):
+        own = room(path.with_suffix("").parts[1:])
+        inside = [(line, name) for line, name in imports(path) if name.startswith("tersor.backend.")]
+        wrong += [f"{path}:{line} imports {name}" for line, name in inside if room(tuple(name.split(".")[2:])) not in {own, *ROOMS[own]}]
     assert not wrong
 
 
-@pytest.mark.parametrize("path", list(sources()), ids=str)
-def test_libraries_stay_in_their_layer(path: Path) -> None:
-    own = path.parts[0] if len(path.parts) > 1 else ""
-    wrong = [
-        f"{path}:{line} imports {name}"
-        for line, name in imports(path)
-        for library, where in ONLY_IN.items()
-        if (name == library or name.startswith(library + ".")) and own != where
-    ]
+def test_the_order_of_rooms_has_no_circle() -> None:
+    seen: set[str] = set()
+    for name, below in ROOMS.items():
+        assert below <= seen, f"{name or 'the root'} may import only rooms named before it, not {below - seen}"
+        seen.add(name)
+
+
+@pytest.mark.parametrize("folder", ["kernels", "lowering", "emit", "codegen", "tile"])
+def test_facts_are_declared(folder: str) -> None:
+    """Facts of templates and operators are attributes with a type: no `getattr` with a literal name, no default for one that is missing."""
+    for path in (ROOT / "backend" / folder).rglob("*.py"):
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        named = [n for n in calls if n.func.id in ("getattr", "hasattr") and isinstance(n.args[1], ast.Constant)]
+        assert not [f"{path}:{n.lineno}" for n in named]
+
+
+def test_libraries_stay_in_their_layer() -> None:
+    wrong = []
+    for path in sources():
+        own = path.parts[0] if len(path.parts) > 1 else ""
+        for line, name in imports(path):
+            elsewhere = [lib for lib, where in ONLY_IN.items() if (name == lib or name.startswith(lib + ".")) and own != where]
+            wrong += [f"{path}:{line} imports {name}"] if elsewhere else []
     assert not wrong
 
 
@@ -95,7 +155,9 @@ def test_modules_are_loaded_only_as_part_of_the_package() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("code", ["import tersor", "import tersor; tersor.Graph", "import tersor.cli", "import tersor.ir"])
+@pytest.mark.parametrize(
+    "code", ["import tersor", "import tersor; tersor.Graph", "import tersor.cli", "import tersor.ir", "import tersor.backend.runtime.model"]
+)
 def test_import_is_light(code: str) -> None:
     program = f"{code}\nimport sys; print(*({{'torch', 'tvm', 'tvm_ffi', 'onnxruntime'}} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

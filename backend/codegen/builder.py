@@ -209,11 +209,10 @@ class Builder:
         self.emit(t.Evaluate(t.call_llvm_intrin("void", f"llvm.masked.store.v{lanes}f32.p0", value, address, *align, mask)))
 
     def prefetch(self, buffer: Buffer, index: Expr, write: bool = False, locality: str = "L1") -> None:
-        """Ask for the cache line of an element to be read (or written) soon. later: not before much else is read, which the first-level cache is
-        left to: into the second."""
+        """Software prefetch of the cache line of an element. locality: `"L1"`, or `"L2"` for what is read only after much else."""
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
-        locality = {"L1": 3, "L2": 2}[locality]
-        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(locality), int32(1))))
+        level = {"L1": 3, "L2": 2}[locality]
+        self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(level), int32(1))))
 
     def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
         """What a function written in LLVM IR returns for the address of an element. code: its definition, `linkonce_odr` and without declarations."""

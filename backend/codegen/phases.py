@@ -23,10 +23,10 @@ class Phase:
 
 
 def split(statements: Sequence[Any], private: Mapping[Any, bool], phase: Any, worker: Any, team: int) -> tuple[list[Any], int]:
-    """The statements of a function of `phase` and `worker`, and how many phases they are. What is no `Phase` and stores to memory is the first thread's.
+    """The statements of a function of `phase` and `worker`, and how many phases there are.
 
-    private: arrays of the function, and whether they live as long as it does. Raises `ValueError` for a statement that stores both to such an array
-    and to memory, which no order of phases can do for every thread.
+    Serial statements that write memory run on thread 0 only. private: arrays of the function, and whether they live as long as it does.
+    Raises `ValueError` for a statement that stores both to such an array and to memory, which no order of phases can do for every thread.
     """
     if not any(isinstance(stmt, Phase) for stmt in statements):
         return _first_threads(statements, worker)

@@ -16,8 +16,7 @@ PACE = 24 * LINE
 
 @dataclass(frozen=True)
 class Prefetch:
-    """Cache lines of weights (or of a map) to ask for, spread over a loop that multiplies others: to read, or to write; later: see
-    `Builder.prefetch`."""
+    """Cache lines of weights (or of a map) to request, spread over a loop that multiplies others. locality: see `Builder.prefetch`."""
 
     buffer: Buffer
     at: Expr
@@ -27,7 +26,7 @@ class Prefetch:
 
 
 class NextWeights:
-    """Asks for the weights of a kernel behind this one, each thread for its part: `ask` within loops that multiply, a few lines at a time.
+    """Prefetches the weights of a later kernel, each thread its part: `ask` within loops that multiply, a few lines at a time.
 
     macs: what the present kernel multiplies, on all threads.
     """
@@ -40,7 +39,7 @@ class NextWeights:
         b.store(self._at, 0, int32(0) if b.team == 1 else b.worker * each)
 
     def ask(self, macs: int) -> None:
-        """A share for so many multiply-adds in vectors, no more than memory gives on_block."""
+        """A share for so many multiply-adds in vectors, no more than memory delivers in that time."""
         lines = min(-(-self._lines * macs // self._macs), macs // PACE, self._lines)
         if lines == 0:
             return

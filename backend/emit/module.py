@@ -22,9 +22,8 @@ from ...ir.op import Const, Op, Value
 from ...ir.types import Tensor
 from ..codegen.builder import TIR_DTYPE, Builder
 from ..codegen.kernel_builder import KernelBuilder
+from ..codegen.prefetch import NextWeights
 from ..codegen.threads import Call, barrier, counters_size, launch_each, launch_once
-from ..kernels.cpu.dense import Geometry
-from ..kernels.cpu.register_tile import NextWeights
 from ..kernels.template import template_named
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
@@ -118,7 +117,7 @@ class Emitter:
             if op in fetched:
                 fetching[fetched[op]] = pointers
             if op in fetching:
-                fetching[op].append(_at(weights_port, packed[Geometry(Fusion(op), self.target).right]))
+                fetching[op].append(_at(weights_port, packed[self._streamed(op)[0]]))
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
             calls.append(Call(function, pointers, self._phases[function]))
@@ -160,7 +159,7 @@ class Emitter:
             scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
             k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
             if dense is not None:
-                elements = Geometry(Fusion(dense), self.target).packed
+                elements = self._streamed(dense)[1]
                 k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
             template.emit(k)
             var = tir_ir.GlobalVar(name)
@@ -168,6 +167,13 @@ class Emitter:
             self.functions[var] = b.function()
             self._phases[var] = b.phases
         return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
+
+    def _streamed(self, op: Fused) -> tuple[Value, int]:
+        """The weights of a kernel that an earlier one prefetches, and how many elements they have."""
+        fusion = Fusion(op)
+        weights = template_named(op.template, fusion.anchor).streamed_weights(fusion, self.target)
+        assert weights is not None
+        return weights
 
     def functions_of(self, graph: Graph, name: str) -> dict[Any, Any]:
         """The kernels of an emitted graph, in the order of its fusions, and then its host function `name`."""

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,36 +19,82 @@ from ..tile.fusion import Fusion
 Params = dict[str, Any]
 
 
-class Template(Protocol):
-    """One way to compute a fused fusion. It owns its whole bargain: packed constants, scratch, parameters, cost and code.
+class Template:
+    """One way to compute a fusion.
 
-    A template that finds maps in partitions (`Fusion.map_rows`) says so by one more method: `row_partitioned(fusion, target, params)` gives lists of
-    arguments, or of the result, of each of which all or none may lie so. One that finds images by `Fusion.map_rows`, too, so that they need not
-    follow each other, has `strided_batch = True`. One that reads some operands element by element only names them by `unaligned_inputs(fusion)`: where such an
-    operand is an input of the model, it may begin at any address, and need not be copied to an aligned one. One that stores blocked results by
-    nothing but `KernelBuilder.finish` and `KernelBuilder.put` says so by `masked_stores = True`: they may begin inside a channel block, beside those of others.
-    One whose register tiles ask for `KernelBuilder.next_weights` has `prefetches_next_weights = True`.
+    A template is self-contained: it defines which fusions it accepts, its parameters, cost, packing, scratch and code. Facts describe
+    the code in `emit`: a class that defines `emit` has the defaults of all facts that it does not state, whatever its bases state.
     """
 
     name: str
+    #: Fact: finds values whose images do not follow each other, by `Fusion.map_rows` (parts of an aliased concat).
+    strided_batch: bool = False
+    #: Fact: stores blocked results only through `KernelBuilder.finish` and `put`, so they may begin inside a channel block, beside those of others.
+    masked_stores: bool = False
+    #: Fact: its register tiles are given `KernelBuilder.next_weights`, which prefetches the weights of a later kernel.
+    prefetches_next_weights: bool = False
+    #: Fact: it computes a gather of channels and its consumer in one kernel. The name of the template that it is with a gather in front, whose
+    #: parameters it takes, and of others in whose place it is used too.
+    fuses_gather_into: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        if "emit" in cls.__dict__:
+            for fact in FACTS:
+                if fact not in cls.__dict__:
+                    setattr(cls, fact, Template.__dict__[fact])
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
-        """Whether this template can compute the fusion at all."""
+        """Whether this template can compute the fusion at all; by default one without an epilogue."""
+        return not fusion.epilogue
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
-        """Parameter choices worth measuring, the cost model's favourite first."""
+        """Parameter choices worth measuring, the cost model's favourite first; by default there is nothing to choose."""
+        return [{}]
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
-        """Modelled time in cycles of one thread, comparable between templates of one operator."""
+        """Modelled time in cycles of one thread, comparable between templates of one operator; by default one for each element of the result."""
+        return float(fusion.out.size)
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """Constants of the fusion's arguments in the form the code reads; arguments left out are taken as they are."""
+        return {}
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         """Bytes of scratch, planned with the activations."""
+        return 0
+
+    def unaligned_inputs(self, fusion: Fusion) -> list[Value]:
+        """Fact: operands that are read element by element. Where one is an input of the model it may begin at any address, and is not copied."""
+        return []
+
+    def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
+        """Fact: lists of arguments, or of the result, that the code finds row-partitioned by `Fusion.map_rows`: all of a list, or none."""
+        return []
+
+    def streamed_weights(self, fusion: Fusion, target: Target) -> tuple[Value, int] | None:
+        """Fact: packed weights that are read once for few rows, so that memory bounds the time, and how many elements they have: an earlier kernel
+        prefetches them. None for any other kernel."""
+        return None
+
+    def winograd_tile(self, params: Params) -> int:
+        """The m of Winograd's F(m x m, 3x3) that the code computes by, for the option `winograd` of `compile`; 0 for none."""
+        return 0
 
     def emit(self, k: KernelBuilder) -> None:
         """Write the code."""
+        raise NotImplementedError(f"template {self.name!r} defines no emit")
+
+
+#: What `Template.__init_subclass__` resets.
+FACTS = (
+    "strided_batch",
+    "masked_stores",
+    "prefetches_next_weights",
+    "fuses_gather_into",
+    "unaligned_inputs",
+    "row_partitioned",
+    "streamed_weights",
+)
 
 
 TEMPLATES: dict[type[Op], list[Template]] = {}

@@ -1,14 +1,14 @@
-"""alias-concats: concats and slices of channels that move nothing. Their operands lie where the result has them, and no kernel is left.
+"""alias-concats: the operands of a concat or slice of channels share the result's buffer, so nothing is copied and no kernel is left.
 
     concat(a, b)   =>   a and b are written side by side, which is the result
     x[:, 16:32]    =>   a part of the memory of x
 
-Each operand is one piece of each image of the result, or the other way round. Values that lie in each other's memory are a group, for which the
-planner finds one place; of several images, all in a group lie equally far `strided`, and kernels have to find them so. Where two kernels would write to
-the same channels of a group, the later gather copies.
+Each operand is one piece of each image of the result, or the other way round. Values that share memory are a group, for which the
+planner finds one place. Several images of a group all have the same batch stride, and kernels must be able to address them. Where two
+kernels would write the same channels of a group, the later gather copies.
 
-Kernels read whole channel blocks, so what one reads begins a block. What views alone read may begin at any `lane` of one: the kernel that makes it
-then writes to parts of blocks, as does one whose last block goes on with another's channels.
+Kernels read whole channel blocks, so what one reads begins a block. What is read only through aliases may begin at any lane of a block
+(`lane_offset`): the kernel that makes it then writes parts of blocks, as does one whose last block goes on with another's channels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Group = dict[Value, int]
 
 
 def alias_concats(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `view` and `lane` on every fusion, in place."""
+    """Write `alias` and `lane_offset` on every fused op, in place."""
     copied: set[Fused] = set()
     while wrong := _mark(graph, target, copied):
         copied |= wrong
@@ -44,7 +44,7 @@ def alias_concats(graph: Graph, target: Target, threads: int) -> Graph:
 
 
 def _mark(graph: Graph, target: Target, copied: set[Fused]) -> set[Fused]:
-    """Write `view` on every fusion but those that are to be `copied`; returns the views whose memory a kernel could not find its way in."""
+    """Write `alias` on every fused op but those that are to be `copied`; returns the aliases whose memory a kernel could not find its way in."""
     outputs = {root(v) for v in graph.outputs}
     groups: dict[Value, Group] = {}
     fusions = [op for op in graph.ops if isinstance(op, Fused)]
@@ -97,16 +97,11 @@ def _whole_for_kernels(group: Group) -> bool:
     if any(not (isinstance(user, Fused) and user.alias) for v in inside for user in v.users):
         return False
     kernels = (v.op for v in lanes_of(group) if isinstance(v.op, Fused))
-    return all(masked_stores(template_named(op.template, Fusion(op).anchor)) for op in kernels)
-
-
-def masked_stores(template: Template) -> bool:
-    """Whether a template's kernels can leave the lanes of others in the channel blocks of their results alone."""
-    return getattr(template, "masked_stores", False)
+    return all(template_named(op.template, Fusion(op).anchor).masked_stores for op in kernels)
 
 
 def _lost(op: Fused, groups: dict[Value, Group]) -> Iterable[Value]:
-    """Of several images that do not follow each other those that a kernel reads or makes, and would not find."""
+    """Values with a batch stride that this kernel cannot address."""
     strided = [v for v in (*op.args, op.out) if v in groups and v.shape[0] > 1]
     if not strided:
         return ()
@@ -119,20 +114,20 @@ def _lost(op: Fused, groups: dict[Value, Group]) -> Iterable[Value]:
 
 
 def finds_images(template: Template, values: Iterable[Value]) -> bool:
-    """Whether a template finds its way in values that may be part of a view: several images of these do not follow each other."""
+    """Whether a template finds its way in values that may be part of an alias: several images of these do not follow each other."""
     parts = (v.shape[:1] != (1,) and any(isinstance(op, Fused) and op.alias for op in (v.op, *v.users)) for v in values)
-    return getattr(template, "strided_batch", False) or not any(parts)
+    return template.strided_batch or not any(parts)
 
 
 def groups_of(graph: Graph) -> list[Group]:
-    """The groups of a graph on which `views` has written, each from a block on, in the order of their first values."""
+    """The groups of a graph on which `alias_concats` has written, each from a block on, in the order of their first values."""
     groups: dict[Value, Group] = {}
     for op in graph.ops:
         if not isinstance(op, Fused) or not op.alias:
             continue
         found = pieces(op)
         if found is None or not _join(groups, op.out, found):
-            raise op.fail("its operands do not lie in its memory: `view` is what the stage `views` finds")
+            raise op.fail("its operands do not lie in its memory: `alias` is what the stage `alias-concats` finds")
     result = []
     for group in {id(group): group for group in groups.values()}.values():
         start = min(at // block_bytes(v) * block_bytes(v) for v, at in group.items())

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 from ...ir.graph import Graph, remapped
 from ...ir.op import Value
-from ..kernels.cpu.conv.inverted_residual import beyond_l2
+from ..kernels.cost import beyond_l2
 from ..kernels.template import template_named
 from ..target import Target
 from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database
 from ..tuned.key import shape_key
-from .alias_concats import finds_images, masked_stores
+from .alias_concats import finds_images
 from .select_kernels import Choice, candidates, choose
 
 #: Regions of a chain at most.
@@ -86,7 +86,7 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
     template = template_named(choice.template, fusion.anchor)
     if not finds_images(template, (*together.args, ops[-1].out)):
         return None
-    if ops[-1].lane_offset >= 0 and not masked_stores(template):
+    if ops[-1].lane_offset >= 0 and not template.masked_stores:
         return None
     if entry is not None and choice.chosen in ("tuned", "only"):
         separate = entry.of(SEPARATE, {})

@@ -15,7 +15,6 @@ from ..kernels.template import templates_for
 from ..target import Target
 from ..tile.fusion import Fusion, root
 from ..tile.ops import Fused, TileChannelGather
-from .alias_concats import masked_stores
 from .fuse_chains import merged
 from .select_kernels import Choice, modelled
 
@@ -42,13 +41,13 @@ def _together(gather: Fused, reader: Op, target: Target, threads: int) -> Fused 
     new = merged([gather, reader])
     fusion = Fusion(new)
     for template in templates_for(gather.body.ops[0]):
-        readers: tuple[str, ...] = getattr(template, "readers", ())
+        readers = template.fuses_gather_into
         if reader.template in readers and template.accepts(fusion, target):
             if reader.template == readers[0]:
                 choice = Choice(template.name, reader.params, reader.chosen)
             else:
                 choice = modelled(fusion, target, [(template, params) for params in template.candidates(fusion, target, threads)])
-            if reader.lane_offset >= 0 and not masked_stores(template):
+            if reader.lane_offset >= 0 and not template.masked_stores:
                 continue
             new.template, new.params, new.chosen = choice.template, choice.params, choice.chosen
             return new

@@ -45,8 +45,7 @@ def _groups(op: Fused, target: Target, threads: int) -> list[set[Value]]:
         return [{*op.args, op.out}] if aligned else []
     template = template_named(op.template, Fusion(op).anchor)
     outer = dict(zip(op.body.inputs, op.args)) | {op.body.outputs[0]: op.out}
-    find = getattr(template, "row_partitioned", None)
-    return [{outer[v] for v in group} for group in find(Fusion(op), target, op.params)] if find else []
+    return [{outer[v] for v in group} for group in template.row_partitioned(Fusion(op), target, op.params)]
 
 
 def _against(op: Fused, groups: list[set[Value]], chosen: set[Value]) -> set[Value]:

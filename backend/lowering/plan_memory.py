@@ -14,7 +14,7 @@ from ..kernels.template import template_named
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
-from .alias_concats import block_bytes, groups_of, lanes_of, masked_stores
+from .alias_concats import block_bytes, groups_of, lanes_of
 
 #: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
 SLACK = 64
@@ -23,7 +23,7 @@ PAGE = 4096
 
 
 def plan_memory(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `offset`, `scratch`, `stride` and `lane` on every fusion, in place; `arena_size` adds them up.
+    """Write `offset`, `scratch`, `stride` and `lane_offset` on every fused op, in place; `arena_size` adds them up.
 
     Maps in partitions come first: the arena begins with as many equal parts as they have partitions, which lie alike in each. The other buffers take
     what is free.
@@ -52,8 +52,8 @@ def plan_memory(graph: Graph, target: Target, threads: int) -> Graph:
         for v, at in group.items():
             if isinstance(made := v.op, Fused):
                 made.lane_offset = lanes.get(v, -1)
-                if made.lane_offset >= 0 and not masked_stores(template_named(made.template, Fusion(made).anchor)):
-                    raise made.fail(f"template {made.template!r} writes whole channel blocks, of which others have lanes: see `views`")
+                if made.lane_offset >= 0 and not template_named(made.template, Fusion(made).anchor).masked_stores:
+                    raise made.fail(f"template {made.template!r} writes whole channel blocks, of which others have lanes: see `alias_concats`")
                 held[made] = (at - at % block_bytes(v) if len(group) > 1 else at) // made.partitions
                 nbytes = v.type.nbytes // (made.partitions * images)
                 image = max(image, held[made] + nbytes + (nbytes // v.shape[1] if made.lane_offset > 0 else 0))

@@ -20,6 +20,8 @@ SAME_COST = 1.05
 
 #: Winograd's output tile unless said otherwise: F(4x4) is as precise as a direct convolution, F(6x6) about ten times less.
 WINOGRAD = 4
+#: What the option `winograd` may be: 0 for none, else the largest m of F(m x m, 3x3).
+WINOGRAD_TILES = (0, 2, 4, 6)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None 
     if len(options) == 1:
         return Choice(options[0][0].name, options[0][1], "only")
     entry = tuned.section(target, threads).get(key or shape_key(fusion.op)) if tuned is not None else None
-    if tuned is None or entry is None or not allowed(entry.template, entry.params, winograd):
+    offers = {t.name: t for t in offered(fusion)}
+    if tuned is None or entry is None or (entry.template in offers and not allowed(offers[entry.template], entry.params, winograd)):
         return modelled(fusion, target, options)
     key = key or shape_key(fusion.op)
     params = _checked(fusion, target, options, entry, f"{tuned.name}: entry {key!r}")
@@ -76,9 +79,9 @@ def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None 
     return Choice(model.template, model.params, "stale")
 
 
-def allowed(template: str, params: Params, winograd: int) -> bool:
+def allowed(template: Template, params: Params, winograd: int) -> bool:
     """Whether a choice keeps to the precision and memory asked for."""
-    return template != "winograd" or params.get("m", 0) <= winograd
+    return template.winograd_tile(params) <= winograd
 
 
 def offered(fusion: Fusion) -> list[Template]:
@@ -93,7 +96,7 @@ def candidates(fusion: Fusion, target: Target, threads: int, winograd: int = WIN
         if template.accepts(fusion, target):
             seen: list[Params] = []
             for params in template.candidates(fusion, target, threads):
-                if params not in seen and allowed(template.name, params, winograd):
+                if params not in seen and allowed(template, params, winograd):
                     seen.append(params)
             result.extend((template, params) for params in seen)
     return result

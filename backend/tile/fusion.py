@@ -28,7 +28,7 @@ def root(v: Value) -> Value:
 class Fusion:
     """A `tile.fused` op, split into its anchor and its elementwise epilogue.
 
-    Several anchors in one fusion are a chain. Each with its epilogue is a stage, and a stage is a fusion too: `stages` gives it as one.
+    Several anchors in one fused op are a chain. Each anchor with its epilogue is a segment, which is a `Fusion` too: see `segments`.
     """
 
     op: Fused
@@ -69,11 +69,11 @@ class Fusion:
 
     @property
     def lane_offset(self) -> int:
-        """At which lane of a channel block the result begins that shares blocks with others; -1 where it has its own."""
+        """The lane of a channel block at which the result begins, where it shares blocks with others; -1 where its blocks are its own."""
         return self.op.lane_offset if self.result in self.op.body.outputs else -1
 
     def size(self, v: Value) -> int:
-        """Elements from the first to behind the last of an argument or of the result."""
+        """Extent of an argument or of the result in elements, strides included."""
         holder = self._holder(v)
         if holder is None:
             return v.type.size
@@ -97,13 +97,13 @@ class Fusion:
 
     @property
     def extra(self) -> list[Value]:
-        """What the epilogue reads besides values of the fusion."""
+        """What the epilogue reads besides values of the fused op."""
         own = {op.out for op in self.ops}
         return [v for op in self.epilogue for v in op.operands if v not in own]
 
     @property
     def same_layout(self) -> list[Value]:
-        """The result, and what the epilogue reads at the same places: they lie in memory alike."""
+        """The result, and what the epilogue reads at the same places: they have the same layout in memory."""
         return [self.result, *(v for v in self.extra if operand_kind(v.type, self.out) == "same")]
 
     def array(self, arg: Value | None) -> np.ndarray | None:
@@ -116,10 +116,10 @@ class Fusion:
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Where the rows of a blocked map lie: in images, or where it is one image in `partitions`, in partitions, `stride` elements from each other.
+    """Where the rows of a blocked feature map lie.
 
-    In either, `rows` rows of the first channel block lie one after the other, then those of the next of `blocks`; a row has `elements`. Images may
-    lie further stride than they are long: those of a part of a concat.
+    A map is a sequence of images, or one image in `partitions` of rows. `stride`: elements from one image or partition to the next, which may be
+    more than they hold (a part of a concat). In each, `rows` rows of `elements` lie one after the other for each of `blocks` channel blocks.
     """
 
     blocks: int
@@ -133,18 +133,22 @@ class RowLayout:
         return replace(self, elements=self.elements // lanes, stride=self.stride // lanes)
 
     def cut(self, partitions: int) -> tuple[int, int]:
-        """Floats from an image, or from one of `partitions` partitions, to the next, and from a channel block to the next. A map that is not in partitions is cut
-        where it lies."""
+        """Elements from an image, or from one of `partitions`, to the next, and from a channel block to the next.
+
+        A map that is not partitioned is cut where it lies.
+        """
         return (self.stride if partitions == self.partitions else self.rows // partitions * self.elements), self.rows * self.elements
 
     @property
     def image(self) -> int:
-        """Floats of an image or partition."""
+        """Elements of an image or partition."""
         return self.blocks * self.rows * self.elements
 
     def at(self, plane: Any, y: Any, partition: Any = None) -> Any:
-        """The first float of row y of a plane, image * blocks + block. partition: to go on behind the last row of a partition, where the next plane lies,
-        rather than in the next partition."""
+        """The first element of row y of a plane, image * blocks + block.
+
+        partition: fixes it, so that y may go on after its last row, where the next plane lies, rather than in the next partition.
+        """
         place = (plane * self.rows + y) * self.elements
         if self.partitions == 1:
             return place if self.stride == self.image else place + t.floordiv(plane, self.blocks) * (self.stride - self.image)

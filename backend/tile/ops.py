@@ -174,14 +174,18 @@ class TileChannelGather(Blocked, ChannelGather, name="tile.channel_gather"):
 
 
 class Fused(Op, name="tile.fused"):
-    """One kernel: an anchor and its elementwise epilogue, in sequence. Operands map one to one to the fusion's arguments.
+    """One kernel: an anchor and its elementwise epilogue, in sequence. Operands map one to one to the arguments of the body.
 
-    The later stages write their choice here: `template`, `params` and who chose them (schedule), `offset` of the result and `scratch` in the
-    arena, in bytes (plan; -1 where there is none: an output of the graph lies in the caller's memory).
-    The result may lie in `partitions` of rows (partitions), which begin `apart` bytes from each other (plan). A `view` (views) has no kernel: its result is
-    the memory of its operands; where these are several images, `apart` is from one to the next (0 where they follow each other).
-    `lane` (views, plan): others write to channel blocks of its memory, so it writes lanes of its own channels alone, the first of which lies at this
-    lane of the first block (-1: its blocks are its own).
+    The stages of lowering write their choices here:
+
+    template, params, chosen: the kernel template, its parameters, and who chose them (select-kernels).
+    alias: it has no kernel, since its result is the memory of its operands (alias-concats).
+    lane_offset: others write channel blocks of its memory, so it stores only its own channels, from this lane of the first block on; -1 where its
+    blocks are its own (alias-concats, plan-memory).
+    partitions: the pieces of rows in which the result lies, one for each thread (partition-rows).
+    offset, scratch: of the result and of the scratch in the arena, in bytes; -1 where there is none: an output of the graph lies in the caller's
+    memory (plan-memory).
+    stride: bytes from one partition to the next, or where there is one, from one image to the next; 0 where they follow each other (plan-memory).
     """
 
     args: list[Value]
@@ -198,7 +202,7 @@ class Fused(Op, name="tile.fused"):
 
     @property
     def spans(self) -> tuple[int, int]:
-        """How many pieces the result lies in, `apart` from each other, and the bytes of one."""
+        """How many pieces the result lies in, `stride` from each other, and the bytes of one."""
         count = self.partitions if self.partitions > 1 or not self.stride else self.out.shape[0]
         nbytes = self.out.type.nbytes // count
         return count, nbytes if self.lane_offset <= 0 else nbytes + nbytes // self.out.shape[1]

@@ -1,4 +1,4 @@
-"""The partitions stage: whose maps lie in partitions, where the planner puts them, and that every kernel finds them, against the interpreter in float64."""
+"""partition-rows: which maps are partitioned, where the planner puts them, and that every kernel finds them, against the interpreter in float64."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_every_kernel_finds_its_rows(threads: int, chained: bool, target: str, m
 @pytest.mark.usefixtures("separate")
 @pytest.mark.parametrize("threads", [2, 3])
 def test_squeeze_and_excitation(threads: int) -> None:
-    """Pooling to one pixel merges partitions, and what multiplies the map by it keeps to them; sizes at which the elementwise kernel is shared out."""
+    """Pooling to one pixel merges partitions, and what multiplies the map by it keeps to them; sizes at which threads share elementwise kernels."""
 
     def build(x: Value) -> list[Value]:
         y = Relu(conv(x, 33, 3)).out

@@ -12,7 +12,8 @@ from tvm import ir, tirx
 import tersor
 from tersor.backend.codegen.builder import Buffer, Builder, Expr, const, int32
 from tersor.backend.codegen.prefetch import LINE, PACE, NextWeights
-from tersor.backend.emit.next_weights import ROOM, ROWS, next_weights
+from tersor.backend.emit.next_weights import next_weights
+from tersor.backend.kernels.cpu.dense import ROOM, ROWS
 from tersor.backend.pipelines import lower
 from tersor.backend.runtime.native import Arguments, address, aligned, function_object
 from tersor.backend.target import resolve

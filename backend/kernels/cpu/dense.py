@@ -24,8 +24,8 @@ from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.prefetch import LINE, shared_prefetch
 from ...target import Target
 from ...tile.fusion import Fusion
-from ..template import Params, kernel
-from .movement.copies import vector
+from ..template import Params, Template, kernel
+from .nest import vector
 from .register_tile import Tile, cover, runs
 from .window import share, tasks, workers
 
@@ -33,6 +33,10 @@ from .window import share, tasks, workers
 PACK_ROWS, PACK_BYTES = 48, 1024
 #: Cache lines of weights to ask for ahead of use where one tile has them all to itself.
 PREFETCH_DISTANCE = 16
+#: Rows that a weight serves in a dense layer which is bound by memory.
+ROWS = 4
+#: Multiples of the second-level cache that weights may fill, to be in the third when they are read, and in which other kernels may come between.
+ROOM = 8
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def tile_rows(target: Target, vectors: int) -> int:
 
 
 @kernel(Linear, Matmul)
-class Dense:
+class Dense(Template):
     name = "dense"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
@@ -218,6 +222,12 @@ class Dense:
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         g = Geometry(fusion, target)
         return g.packed * g.itemsize if g.packs and g.itemsize == 4 else 0
+
+    def streamed_weights(self, fusion: Fusion, target: Target) -> tuple[Value, int] | None:
+        """The weights, where each serves few rows and all of them stay in the third-level cache."""
+        g = Geometry(fusion, target)
+        streams = g.constant and g.m <= ROWS and g.right.type.elem == "f32" and g.right.type.nbytes <= ROOM * target.l2
+        return (g.right, g.packed) if streams else None
 
     def emit(self, k: KernelBuilder) -> None:
         g = Geometry(k.fusion, k.target)

@@ -14,8 +14,7 @@ from ...codegen.builder import Expr, splat
 from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
 from ...tile.fusion import Fusion
-from ..template import Params, kernel
-from .movement.pack import Move
+from ..template import Params, Template, kernel
 from .nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, strides_of, tasks, vectors
 
 #: Regions of at most this many operators work on several vectors in one step of their loop.
@@ -23,7 +22,7 @@ CHEAP = 4
 
 
 @kernel(Elementwise)
-class ElementwiseKernel(Move):
+class ElementwiseKernel(Template):
     name = "elementwise"
     strided_batch = True
 

@@ -6,9 +6,11 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 from tvm import tirx as t
 
 from ...codegen.builder import Builder, Expr
+from ...target import Target
 
 #: Elements (weighted by the work on each) below which a parallel loop costs more than it gains.
 PARALLEL = 1 << 15
@@ -150,3 +152,8 @@ def row(b: Builder, size: int, width: int, body: Callable[[Expr, int], None]) ->
 def widest(size: int, lanes: int) -> int:
     """The widest power of two up to `lanes` that a row of `size` fills."""
     return next(w for w in (1 << i for i in reversed(range(lanes.bit_length()))) if w <= max(size, 1))
+
+
+def vector(target: Target, dtype: np.dtype) -> int:
+    """Lanes of a vector register, at most 16 of small elements."""
+    return max(1, min(target.lanes * 4 // dtype.itemsize, 16))

@@ -12,12 +12,13 @@ import numpy as np
 from tvm import tirx as t
 
 from ....ir.op import Value
+from ....ir.ops import MaxPool2d
 from ...codegen.builder import Builder, Expr, const, lanes_of, splat
 from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
 from ...tile.fusion import Fusion, RowLayout
 from ...tile.ops import TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d, TileAvgPool2d, TileMaxPool2d
-from ..template import Params, kernel
+from ..template import Params, Template, kernel
 from .chunks import Chunk, chunks_of_rows
 from .register_tile import Tile
 from .sliding import Element, Sliding, beyond_l2
@@ -26,10 +27,8 @@ from .window import Row, Window, balance, tasks, window
 LOWEST = -np.inf
 
 
-class _Pool:
-    """What all pooling templates share: no constants, no scratch."""
-
-    masked_stores = True
+class _Pool(Template):
+    """What all pooling templates share."""
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor
@@ -38,16 +37,10 @@ class _Pool:
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         return float(fusion.anchor.operands[0].type.size)
 
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        return {}
-
-    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
-        return 0
-
 
 def pool_window(fusion: Fusion) -> Window:
     op: Any = fusion.anchor
-    return window(op.x, op.out.type, op.kernel, op.stride, op.padding, getattr(op, "dilation", (1, 1)))
+    return window(op.x, op.out.type, op.kernel, op.stride, op.padding, op.dilation if isinstance(op, MaxPool2d) else (1, 1))
 
 
 @kernel(TileMaxPool2d, TileAvgPool2d)
@@ -56,6 +49,7 @@ class Pool(_Pool):
 
     name = "pool"
     strided_batch = True
+    masked_stores = True
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         g = pool_window(fusion)
@@ -144,10 +138,8 @@ class AdaptivePool(_Pool):
 
     name = "adaptive_pool"
     strided_batch = True
+    masked_stores = True
     accumulators = 8
-
-    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
-        return [{}]
 
     def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
         op: Any = fusion.anchor

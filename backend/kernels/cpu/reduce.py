@@ -19,9 +19,8 @@ from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.vector_math import convert, is_float
 from ...target import Target
 from ...tile.fusion import Fusion
-from ..template import kernel
+from ..template import Template, kernel
 from .accumulators import Monoid, Row, addition, extreme, product, sum_dtype
-from .movement.pack import Move
 from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 
 #: Vectors that one step of a sum or a maximum works on: as many chains hide the latency of an addition.
@@ -48,7 +47,7 @@ def walk(shape: Sequence[int], axes: Sequence[int]) -> Walk:
     return Walk(kept, [(n, s) for n, s, o in zip(sizes, source, target) if not o])
 
 
-class Reduction(Move):
+class Reduction(Template):
     """Any operator that reads whole rows or columns of x."""
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:

@@ -100,8 +100,8 @@ class Tile:
 
         turn: (number, tiles), this tile's number of all that read the same weights; between them they fetch those behind (`shared_prefetch`).
         neighbours: whether the pixels behind these are fetched, which the next tile reads: too few in a row for the hardware to foresee.
-        on_block: called with the number of a block and tap and with how many there are, to ask for what comes later, a few lines at a time,
-        lest they fill the buffers that misses wait in.
+        on_block: called with the number of a block and tap and with how many there are, to prefetch what comes later. Issue few prefetches at a
+        time, so that line-fill buffers stay free.
         """
         b, lanes, panel = self.b, self.lanes, self.panel
         full, rest = divmod(channels, lanes)

@@ -25,7 +25,7 @@ from ...codegen.phases import sequence
 from ...target import Target
 from ...tile.fusion import Fusion
 from ...tile.ops import TileConv2d
-from ..template import Params, kernel, templates_for
+from ..template import Params, Template, kernel, templates_for
 from .te_definition import define, packed, refusal
 
 NAME = "metaschedule"
@@ -36,7 +36,7 @@ CPU, FLOAT = 1, 2
 
 
 @kernel(TileConv2d, Linear)
-class MetaSchedule:
+class MetaSchedule(Template):
     name = NAME
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
@@ -52,9 +52,6 @@ class MetaSchedule:
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         return packed(fusion, target)
-
-    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
-        return 0
 
     def emit(self, k: KernelBuilder) -> None:
         func = lowered(scheduled(define(k.fusion, k.target), k.params["trace"]))

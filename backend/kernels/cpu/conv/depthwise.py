@@ -36,6 +36,7 @@ BUSY = 3
 class Depthwise(ConvTemplate):
     name = "depthwise"
     strided_batch = True
+    masked_stores = True
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor

@@ -45,6 +45,7 @@ def tile_columns(target: Target, vectors: int) -> int:
 class Direct(ConvTemplate):
     name = "direct"
     strided_batch = True
+    masked_stores = True
     prefetches_next_weights = True
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:

@@ -1,4 +1,4 @@
-"""A gather of channels (concat, slice, shuffle) with its epilogue, and the pointwise convolution that reads it, in one kernel: no map lies between them.
+"""A gather of channels (concat, slice, shuffle) with its epilogue, and the pointwise convolution that reads it, in one kernel.
 
     gather(a, b, …) -> epilogue -> conv2d 1x1 -> epilogue
 
@@ -22,7 +22,7 @@ from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
 from ....tile.fusion import Fusion, operand_kind
 from ....tile.ops import TileChannelGather, TileConv2d
-from ...template import Params, kernel
+from ...template import Params, Template, kernel
 from ..movement.channel_gather import ChannelGatherKernel, Sources
 from ..window import share, workers
 from .direct import Direct
@@ -31,14 +31,14 @@ from .template import Channels, conv_window
 
 
 @kernel(TileChannelGather)
-class GatheredGemm:
+class GatheredGemm(Template):
     """What `gemm` computes, with the gather before it."""
 
     name = "gathered_gemm"
     strided_batch = True
     masked_stores = True
     prefetches_next_weights = True
-    readers = (Gemm.name, Direct.name)
+    fuses_gather_into = (Gemm.name, Direct.name)
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         conv = behind_gather(fusion, target)
@@ -82,7 +82,10 @@ def chunk_of(fusion: Fusion, params: Params) -> int:
 
 
 class _Code:
-    """Tasks are (image or partition, chunk of pixels, part of the outputs): outputs are divided only where there are too few chunks for all threads."""
+    """Tasks are (image or partition, chunk of pixels, part of the outputs).
+
+    Outputs are divided only where there are too few chunks for all threads.
+    """
 
     def __init__(self, k: KernelBuilder):
         assert k.scratch is not None
@@ -96,9 +99,9 @@ class _Code:
         self.parts = 1 if sources.count * self.chunks % k.threads == 0 else k.threads
         self.plane = self.chunk * g.lanes
         self.scratch = chunk_of(k.fusion, k.params) * g.in_blocks * g.lanes
+        part = replace(g, n=sources.count, h=g.h // sources.partitions, oh=g.oh // sources.partitions)
         self.products = [
-            Product(self.conv, replace(g, n=sources.count, h=g.h // sources.partitions, oh=g.oh // sources.partitions), Channels(g), k.scratch, (0, self.plane),
-                    sources.result, *group, cached=True)
+            Product(self.conv, part, Channels(g), k.scratch, (0, self.plane), sources.result, *group, cached=True)
             for group in output_groups(g)
         ]  # fmt: skip
 

@@ -64,7 +64,7 @@ class Step:
         return self.g.in_blocks * self.plane
 
 
-class GatheredRows:
+class GatheredRows(Template):
     """What `alone` computes, with the gather before it."""
 
     strided_batch = True
@@ -72,18 +72,8 @@ class GatheredRows:
     #: The template that reads a map, of which operators, by what window, and its code for some output rows.
     alone: Template
     anchors: tuple[type[Op], ...]
-    #: Other templates in whose place it is used.
-    instead: tuple[str, ...] = ()
     window: Callable[[Fusion], Window]
     rows: Callable[[KernelBuilder, Window, Chunk], None]
-
-    @property
-    def name(self) -> str:
-        return f"gathered_{self.alone.name}"
-
-    @property
-    def readers(self) -> tuple[str, ...]:
-        return (self.alone.name, *self.instead)
 
     def step(self, fusion: Fusion, target: Target, threads: int) -> Step:
         return Step.of(self.window(fusion.segments[1]), target, threads)
@@ -144,8 +134,9 @@ def depthwise_rows(k: KernelBuilder, g: Window, chunk: Chunk) -> None:
 
 @kernel(TileChannelGather)
 class GatheredDepthwise(GatheredRows):
+    name = "gathered_depthwise"
+    fuses_gather_into = (Depthwise.name, StreamedDepthwise.name)
     alone = Depthwise()
-    instead = (StreamedDepthwise.name,)
     anchors = (TileConv2d,)
     window = staticmethod(conv_window)
     rows = staticmethod(depthwise_rows)
@@ -153,6 +144,8 @@ class GatheredDepthwise(GatheredRows):
 
 @kernel(TileChannelGather)
 class GatheredPool(GatheredRows):
+    name = "gathered_pool"
+    fuses_gather_into = (Pool.name,)
     alone = Pool()
     anchors = (TileMaxPool2d, TileAvgPool2d)
     window = staticmethod(pool_window)

@@ -36,6 +36,7 @@ FEW = 16
 class Gemm(ConvTemplate):
     name = "gemm"
     strided_batch = True
+    masked_stores = True
     prefetches_next_weights = True
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:

@@ -24,6 +24,7 @@ from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
 from ....tile.fusion import Fusion, RowLayout, operand_kind
 from ....tile.ops import TileConv2d
+from ...cost import beyond_l2
 from ...template import Params, chain_kernel
 from ..register_tile import Tile, cover, max_rows, runs, tile_cycles
 from ..window import Row, Window, share, workers
@@ -102,6 +103,7 @@ class Rows(ConvTemplate):
 
     name = ""
     strided_batch = True
+    masked_stores = True
     prefetches_next_weights = True
     expands = projects = True
 
@@ -175,11 +177,6 @@ class PointwiseDepthwise(Rows):
 def row_cycles(g: Window, target: Target) -> float:
     """Modelled cycles of one row of a pointwise convolution."""
     return sum(count * tile_cycles(target, g.ow, vectors, g.c) for vectors, _, count in Channels(g).vectors)
-
-
-def beyond_l2(nbytes: int) -> float:
-    """Modelled cycles to write so many bytes that do not stay in L2, and to read them back."""
-    return nbytes / 16
 
 
 def _anchor(stage: Fusion) -> Any:

@@ -27,6 +27,9 @@ OTHERS = 3
 @kernel(TileConv2d)
 class StreamedDepthwise(Depthwise):
     name = "streamed_depthwise"
+    strided_batch = True
+    masked_stores = True
+    row_partitioned = Depthwise.row_partitioned
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         if not super().accepts(fusion, target):

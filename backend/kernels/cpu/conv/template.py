@@ -12,7 +12,7 @@ from tvm import tirx as t
 from .....ir.op import Value
 from ....target import Target
 from ....tile.fusion import Fusion
-from ...template import Params
+from ...template import Params, Template
 from ..register_tile import vector_groups
 from ..window import Window, window
 
@@ -101,10 +101,8 @@ def pack_weights(w: np.ndarray, channels: Channels) -> np.ndarray:
     return np.concatenate(parts)
 
 
-class ConvTemplate:
-    """A template whose weights are packed by `pack_weights` unless it says otherwise, with no scratch unless it says so."""
-
-    masked_stores = True
+class ConvTemplate(Template):
+    """A template whose weights are packed by `pack_weights` unless it overrides `weights`."""
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         op: Any = fusion.anchor
@@ -119,6 +117,3 @@ class ConvTemplate:
     def weights(self, w: np.ndarray, g: Window) -> np.ndarray:
         """Weights in the order in which the code reads them."""
         return pack_weights(w, Channels(g))
-
-    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
-        return 0

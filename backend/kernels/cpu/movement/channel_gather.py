@@ -18,9 +18,8 @@ from ....codegen.shuffles import shuffle
 from ....target import Target
 from ....tile.fusion import Fusion, RowLayout
 from ....tile.ops import TileChannelGather
-from ...template import Params, kernel
+from ...template import Params, Template, kernel
 from ..window import balance, tasks
-from .pack import Move
 
 #: PadCrop of a chunk at least: shorter ones are no streams.
 SHORTEST = 32
@@ -44,7 +43,7 @@ def recipes(op: Any, lanes: int) -> list[tuple[Recipe, int, int]]:
 
 
 @kernel(TileChannelGather)
-class ChannelGatherKernel(Move):
+class ChannelGatherKernel(Template):
     name = "channel_gather"
     strided_batch = True
     masked_stores = True
@@ -91,7 +90,10 @@ class Sources:
         self._steps = [r.cut(partitions) for r in rows]
 
     def gather(self, number: Expr, first: Expr, stop: Expr, to: Expr, plane: int) -> None:
-        """All channels of some pixels of an image or partition, with the epilogue. to: where its pixel 0 lies in the result; plane: elements between blocks."""
+        """All channels of some pixels of an image or partition, with the epilogue.
+
+        to: where its pixel 0 lies in the result; plane: elements between channel blocks there.
+        """
         k, b, lanes, xs = self.k, self.k.b, self.lanes, self.k.anchor.xs
         for recipe, begin, blocks in recipes(k.anchor, lanes):
             with b.range("i", 0, blocks) as i, b.loop("p", first, stop) as p:
@@ -106,8 +108,10 @@ class Sources:
 
 
 def gather_rows(k: KernelBuilder, image: Expr, rows: tuple[Expr, Expr], to: Expr, plane: int) -> None:
-    """All channels of some rows of an image, first and one past the last, with the epilogue. to: where the first one lies in the result; plane: elements
-    between channel blocks there."""
+    """All channels of some rows of an image, first and one past the last, with the epilogue.
+
+    to: where the first one lies in the result; plane: elements between channel blocks there.
+    """
     b, op = k.b, k.anchor
     *_, width, lanes = op.out.shape
     maps = [k.fusion.map_rows(x) for x in op.xs]

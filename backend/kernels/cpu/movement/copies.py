@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
 from tvm import tirx as t
 
 from ....codegen.builder import Buffer, Expr, const, splat
 from ....codegen.kernel_builder import KernelBuilder
 from ....codegen.shuffles import shuffle, transposed
-from ....target import Target
-from ..nest import PARALLEL, strides_of
+from ..nest import PARALLEL, strides_of, vector
 
 #: The longer side of a short axis that is handled by shuffles instead of by square tiles.
 SHORT = 4
@@ -61,11 +59,6 @@ class Dim:
     count: int
     read: int
     write: int
-
-
-def vector(target: Target, dtype: np.dtype) -> int:
-    """Lanes of a vector register, at most 16 of small elements."""
-    return max(1, min(target.lanes * 4 // dtype.itemsize, 16))
 
 
 def power_of_two(limit: int) -> int:

@@ -10,13 +10,12 @@ from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
 from ....tile.fusion import Fusion
 from ....tile.moves import TileDepthToSpace
-from ...template import kernel
+from ...template import Template, kernel
 from ..window import rows_of_planes
-from .pack import Move
 
 
 @kernel(TileDepthToSpace)
-class DepthToSpaceKernel(Move):
+class DepthToSpaceKernel(Template):
     name = "depth_to_space"
     strided_batch = True
     masked_stores = True

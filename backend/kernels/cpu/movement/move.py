@@ -11,14 +11,15 @@ from ....target import Target
 from ....tile.fusion import Fusion, operand_kind
 from ....tile.moves import AsStrided, TilePadCrop, ToNhwc
 from ....tile.ops import ChannelGather
-from ...template import kernel
+from ...template import Template, kernel
 from ..nest import strides_of
 from .copies import FILL, Nest, Segment, Source, segments
-from .pack import Move
 
 
-class Mover(Move):
+class Mover(Template):
     """An epilogue may follow where it needs no channel."""
+
+    name = "move"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         return fusion.out.layout is None and all(v.type.layout is None for v in fusion.anchor.operands) and self.epilogue_fits(fusion)
@@ -74,7 +75,7 @@ class Padded(Mover):
 class BlockedPadCrop(Mover):
     """A block of channels is one more axis, and moves as a whole."""
 
-    name = "pixels"
+    name = "pad_crop"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor

@@ -13,10 +13,9 @@ from ....target import Target
 from ....tile.fusion import Fusion
 from ....tile.moves import TileFromNhwc, ToNhwc
 from ....tile.ops import block, logical_type
-from ...template import kernel
+from ...template import Template, kernel
 from ..window import tasks
 from .move import Mover
-from .pack import Move
 
 #: PadCrop whose rows are filled block by block before the next ones: they stay in the first-level cache.
 PIXELS = 32
@@ -36,8 +35,8 @@ def _walk(k: KernelBuilder, map: Tensor, body: Callable[[Expr, Expr, Expr, Expr,
 
 
 @kernel(ToNhwc)
-class ToRowsKernel(Mover):
-    name = "to_rows"
+class ToNhwcKernel(Mover):
+    name = "to_nhwc"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         return fusion.anchor.operands[0].type.layout is not None and self.epilogue_fits(fusion)
@@ -48,10 +47,10 @@ class ToRowsKernel(Mover):
 
 
 @kernel(TileFromNhwc)
-class FromRowsKernel(Move):
+class FromNhwcKernel(Template):
     """A partial block takes its dead lanes from the next row: what they hold is free."""
 
-    name = "from_rows"
+    name = "from_nhwc"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         return fusion.out.layout is not None and fusion.anchor.operands[0].type.layout is None

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from tvm import tirx as t
 
-from .....ir.op import Value
 from ....codegen.kernel_builder import KernelBuilder
 from ....codegen.shuffles import transposed
-from ....target import Target
-from ....tile.fusion import Fusion
 from ....tile.ops import Copy, Pack, Unpack, block, logical_type
-from ...template import Params, kernel
-
-
-class Move:
-    """A kernel with nothing to choose and nothing to pack."""
-
-    name = "move"
-
-    def accepts(self, fusion: Fusion, target: Target) -> bool:
-        return not fusion.epilogue
-
-    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
-        return [{}]
-
-    def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
-        return float(fusion.out.size)
-
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        return {}
-
-    def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
-        return 0
+from ...template import Template, kernel
 
 
 @kernel(Pack, Unpack)
-class Repack(Move):
+class Repack(Template):
     """Blocks of `lanes` channels x `lanes` pixels, transposed; of a partial block, strided vectors on one side."""
 
     name = "repack"
@@ -77,7 +52,7 @@ class Repack(Move):
 
 
 @kernel(Copy)
-class CopyKernel(Move):
+class CopyKernel(Template):
     name = "copy"
 
     def emit(self, k: KernelBuilder) -> None:

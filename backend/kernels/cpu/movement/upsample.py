@@ -12,13 +12,12 @@ from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
 from ....tile.fusion import Fusion
 from ....tile.ops import TileUpsample
-from ...template import kernel
+from ...template import Template, kernel
 from ..window import rows_of_planes
-from .pack import Move
 
 
 @kernel(TileUpsample)
-class UpsampleKernel(Move):
+class UpsampleKernel(Template):
     name = "upsample"
     strided_batch = True
     masked_stores = True

@@ -20,7 +20,7 @@ from .....codegen.kernel_builder import KernelBuilder
 from .....target import Target
 from .....tile.fusion import Fusion
 from .....tile.ops import TileConv2d
-from ....template import Params, kernel
+from ....template import Params, Template, kernel
 from ...arithmetic.fixed24 import channel_factors, pack24, spare
 from ...register_tile import max_rows
 from ..template import conv_window, padded_bias
@@ -31,7 +31,7 @@ from .toom_cook import POINTS, transform_weights
 
 
 @kernel(TileConv2d)
-class Winograd:
+class Winograd(Template):
     name = "winograd"
     strided_batch = True
     masked_stores = True
@@ -109,6 +109,10 @@ class Winograd:
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         return 4 * make_plan(fusion, params, threads).scratch
+
+    def winograd_tile(self, params: Params) -> int:
+        m: int = params.get("m", 0)
+        return m
 
     def emit(self, k: KernelBuilder) -> None:
         p = make_plan(k.fusion, k.params, k.threads)
