@@ -104,8 +104,8 @@ def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | N
     return sizes
 
 
-def _port(v: Value, name: str, unaligned_inputs: bool = False) -> Port:
-    return Port(name, v.shape, str(v.type.elem), unaligned_inputs)
+def _port(v: Value, name: str, unaligned: bool = False) -> Port:
+    return Port(name, v.shape, str(v.type.elem), unaligned)
 
 
 def _anywhere(graph: Graph, v: Value) -> bool:

@@ -345,8 +345,8 @@ BACKEND = (
     Mutant(
         "elements lie at multiples of their size",
         "backend/runtime/model.py",
-        "port.dtype.itemsize if port.unaligned_inputs else ALIGN",
-        "1 if port.unaligned_inputs else ALIGN",
+        "port.dtype.itemsize if port.unaligned else ALIGN",
+        "1 if port.unaligned else ALIGN",
         "tests/backend/test_runtime.py",
     ),
     Mutant(

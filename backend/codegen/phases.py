@@ -71,7 +71,7 @@ def _first_threads(statements: Sequence[Any], worker: Any) -> tuple[list[Any], i
 
 
 def stored(stmt: Any) -> Iterator[Any]:
-    """The buffers that a statement stores to; None for a call, which may store unaligned_inputs."""
+    """The buffers that a statement stores to; None for a call, which may store anywhere."""
     if isinstance(stmt, t.BufferStore):
         yield stmt.buffer
     elif isinstance(stmt, t.Evaluate):

@@ -27,7 +27,7 @@ from ...ir.errors import TersorError
 from ...ir.types import Tensor
 from ..target import Target
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAGIC = b"\x89TSO\r\n\x1a\n"
 _HEAD = struct.Struct("<8sQII")
 _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
@@ -35,12 +35,12 @@ _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a compiled model. unaligned_inputs: whether its memory may begin at any address, rather than at a multiple of 64."""
+    """An input or output of a compiled model. unaligned: whether its memory may begin at any address, rather than at a multiple of 64."""
 
     name: str
     shape: tuple[int, ...]
     elem: str
-    unaligned_inputs: bool = False
+    unaligned: bool = False
 
     @cached_property
     def type(self) -> Tensor:

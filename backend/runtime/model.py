@@ -47,7 +47,7 @@ class CompiledModel:
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the model on inputs of the shapes and dtypes it was compiled for. Contiguous memory that is aligned to 64 bytes is not copied,
-        nor is any contiguous memory of an input with `unaligned_inputs`."""
+        nor is any contiguous memory of an input with `unaligned`."""
         # A large model leaves nothing of the interpreter in the caches, so each step here costs several times what a loop of small calls shows.
         values = self.bind(inputs, named) if named or len(inputs) != len(self._first.inputs) else inputs
         entry = self.entry_for(values)
@@ -295,10 +295,10 @@ class _Slot:
     def stage(self, index: int, array: np.ndarray) -> int:
         """Address of contiguous memory with the values of an input, aligned if its kernels load vectors."""
         start, port = address(array), self._inputs[index]
-        if start and not start % (port.dtype.itemsize if port.unaligned_inputs else ALIGN):
+        if start and not start % (port.dtype.itemsize if port.unaligned else ALIGN):
             # A vector may be loaded beyond the end: that must not be another page.
             end = start + port.nbytes
-            if port.unaligned_inputs or (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
+            if port.unaligned or (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
                 return start
         if index not in self._staging:
             self._staging[index] = aligned(array.nbytes).view(array.dtype).reshape(array.shape)

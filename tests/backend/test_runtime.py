@@ -92,7 +92,7 @@ def test_an_image_that_is_read_element_by_element_is_not_copied_wherever_it_lies
     (x,) = inputs_of(TwoHeads)
     edge = aligned(3 * 4096, align=4096)[-(-x.nbytes // 4096) * 4096 - x.nbytes :][: x.nbytes].view(np.float32).reshape(x.shape)
     edge[...] = x
-    assert compiled().inputs["image"].unaligned_inputs
+    assert compiled().inputs["image"].unaligned
     for given in (edge, *(at_address(x, offset) for offset in (0, 4, 20, 60))):
         assert slot.stage(0, given) == given.ctypes.data
         assert_right(compiled()(given), TwoHeads, [x])
@@ -117,7 +117,7 @@ def test_an_input_of_which_vectors_are_read_is_copied_to_an_aligned_address(modu
     first = torch.randn(1, *((8, 9, 11) if module is Sum else (3, 9, 11)), generator=torch.Generator().manual_seed(0))
     inputs = [first, first.flip(0)] if module is Sum else [first]
     exe = tersor.compile(tersor.trace(seeded(module), tuple(inputs)))
-    assert not any(port.unaligned_inputs for port in exe.inputs.values())
+    assert not any(port.unaligned for port in exe.inputs.values())
     assert_right(exe(*(at_address(x.numpy(), 4) for x in inputs)), module, [x.numpy() for x in inputs])
 
 
