@@ -109,5 +109,5 @@ def repaired(graph: Graph, removed: Removed, calibration: Sequence[torch.Tensor]
         conv = convs[path]
         assert isinstance(conv, Conv2d)
         walk.gone[coupling.sets(conv.w, 0)[positions]] = True
-    walk.carry(calibration)
+    walk.run(calibration)
     return walk.result().verify()

@@ -50,7 +50,7 @@ def smooth_images(count: int, size: int, seed: int) -> torch.Tensor:
 @contextmanager
 def fits_recorded() -> Iterator[list[dict[str, Any]]]:
     """Each final refit of a layer inside: its location, the pixels of its map, rows, and unknowns of a response."""
-    from tersor.passes.prune import layerwise as carry
+    from tersor.passes.prune import layerwise
     from tersor.passes.reconstruct.rows import pixels, refit
 
     fits: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ def fits_recorded() -> Iterator[list[dict[str, Any]]]:
         fits.append({"layer": where, "pixels": pixels(layer), "rows": solved.rows, "unknowns": solved.unknowns})
         return solved
 
-    with mock.patch.object(carry, "refit", recorded):
+    with mock.patch.object(layerwise, "refit", recorded):
         yield fits
 
 

@@ -97,6 +97,20 @@ class Op:
     """
 
     name: ClassVar[str] = ""
+    # Traits: facts about an operator, stated on its class, so that no stage keeps a list of classes.
+    #: Makes one channel (axis 1) of the result from the same channel of `x`, and every channel alike.
+    channelwise: ClassVar[bool] = False
+    #: Slides a window over a feature map (N, C, H, W).
+    windowed: ClassVar[bool] = False
+    #: Makes a feature map that kernels keep blocked by channels.
+    feature_map: ClassVar[bool] = False
+    #: Works on rows whose channels are the last axis, as matrix products do.
+    row_wise: ClassVar[bool] = False
+    #: Moves or repeats elements and computes none.
+    moves: ClassVar[bool] = False
+    #: Sums products of `x` and weights: convolutions and matrix products.
+    contraction: ClassVar[bool] = False
+
     fields: ClassVar[tuple[Field, ...]] = ()
     operand_fields: ClassVar[tuple[Field, ...]] = ()
     attr_fields: ClassVar[tuple[Field, ...]] = ()

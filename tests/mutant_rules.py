@@ -201,7 +201,7 @@ MUTANTS = (
     Mutant(
         "what is run to the outputs is the layer with its new weights",
         "passes/prune/sensitivity.py",
-        "replay.outputs_if(layer, replay.now(changed.out, i), i)",
+        "replay.outputs_if(layer, replay.current(changed.out, i), i)",
         "replay.outputs_if(layer, y, i)",
         "tests/passes/prune/test_effect.py",
     ),
@@ -215,7 +215,7 @@ MUTANTS = (
     Mutant(
         "errors of early layers count less, for later ones are refitted",
         "passes/prune/sensitivity.py",
-        "(len(matter) - done)",
+        "(len(sensitivity) - done)",
         "done",
         "tests/passes/prune/test_prune_channels.py",
     ),

@@ -29,10 +29,10 @@ def problem(groups: int) -> tuple[Conv2d, list[np.ndarray], list[np.ndarray]]:
     return conv, parts, np.split(y + 0.2 * RNG.standard_normal(y.shape), groups, axis=1)
 
 
-def left(parts: list[np.ndarray], ys: list[np.ndarray], matter: np.ndarray, kept: np.ndarray) -> float:
+def left(parts: list[np.ndarray], ys: list[np.ndarray], sensitivity: np.ndarray, kept: np.ndarray) -> float:
     """Weighted squared error of the best linear fit to the kept channels."""
     total, per_group = 0.0, CHANNELS // len(parts)
-    for g, (x, y, d) in enumerate(zip(parts, ys, np.split(matter, len(parts)))):
+    for g, (x, y, d) in enumerate(zip(parts, ys, np.split(sensitivity, len(parts)))):
         mine = kept[g * per_group : (g + 1) * per_group]
         a = np.hstack([x[:, np.repeat(mine, 9)], np.ones((len(x), 1))])
         total += float((((y - a @ np.linalg.lstsq(a, y, rcond=None)[0]) ** 2) @ d).sum())

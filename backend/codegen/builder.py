@@ -82,15 +82,19 @@ class Builder:
         self.emit(t.DeclBuffer(raw, data=var))
         return Buffer(raw, dtype)
 
-    def local(self, size: int, dtype: str = "float32") -> Buffer:
-        """A small array on the stack. Under 1,024 bytes it can live in registers; from there on TVM makes it a heap call."""
+    def local(self, size: int, dtype: str = "float32", hint: bool = False) -> Buffer:
+        """A small array on the stack. Under 1,024 bytes it can live in registers; from there on TVM makes it a heap call.
+
+        hint: what it holds changes no result, as the address of a prefetch does. A serial statement may then write memory as well, and runs on
+        thread 0 only.
+        """
         bits = int("".join(c for c in dtype if c.isdigit()) or 8)
         if size * bits // 8 >= 1024:
             raise ValueError(f"a stack array of {size} {dtype} would become a heap call: keep it under 1,024 bytes")
         self._count += 1
         raw = t.decl_buffer((size,), dtype, f"local{self._count}", scope="")
         self.emit(t.AllocBuffer(raw))
-        self._private[raw] = len(self._stack) == 1
+        self._private[raw] = len(self._stack) == 1 and not hint
         return Buffer(raw, dtype)
 
     # -- statements ----------------------------------------------------------------------------

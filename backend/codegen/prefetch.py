@@ -34,7 +34,7 @@ class NextWeights:
     def __init__(self, b: Builder, weights: Buffer, elements: int, macs: int):
         self._b, self._weights = b, weights
         self._lines, self._macs = elements // LINE, max(macs, 1)
-        self._at = b.local(1, "int32")
+        self._at = b.local(1, "int32", hint=True)
         each = -(-self._lines // b.team) * LINE
         b.store(self._at, 0, int32(0) if b.team == 1 else b.worker * each)
 

@@ -25,7 +25,7 @@ SPINS = 2048
 
 _PAUSE = {"x86_64": "pause", "aarch64": "yield"}
 
-#: What TensorIR has no words for. `arrive` adds one to one's own counter: what was written before is read by whoever has seen it. `late` is 1
+#: What TensorIR has no words for. `arrive` adds one to one's own counter: what was written before is read by whoever has seen it. `wait` is 1
 #: if some other's counter was behind one's own at every look.
 _ATOMICS = """
 define i32 @tersor_arrive(ptr %counters, i32 %me) {{
@@ -37,7 +37,7 @@ define i32 @tersor_arrive(ptr %counters, i32 %me) {{
   ret i32 %now
 }}
 
-define i32 @tersor_late(ptr %counters, i32 %now, i32 %threads) {{
+define i32 @tersor_wait(ptr %counters, i32 %now, i32 %threads) {{
 entry:
   br label %look
 look:
@@ -83,10 +83,10 @@ def barrier(target: Target, threads: int) -> Any:
     """The function `barrier(counters, me)`: returns when all threads have called it."""
     counters, me = t.Var("counters", PointerType(PrimType("uint8"), "global")), t.Var("me", "int32")
     now = t.Var("now", "int32")
-    late = t.call_extern("int32", "tersor_late", counters, now, int32(threads))
+    waiting = t.call_extern("int32", "tersor_wait", counters, now, int32(threads))
     body = [
         t.Bind(now, t.call_extern("int32", "tersor_arrive", counters, me)),
-        t.While(late != 0, t.Evaluate(t.call_extern("int32", "sched_yield"))),
+        t.While(waiting != 0, t.Evaluate(t.call_extern("int32", "sched_yield"))),
         t.Return(int32(0)),
     ]
     code = _ATOMICS.format(stride=COUNTER_STRIDE, looks=SPINS, pause=_PAUSE[target.triple.partition("-")[0]])

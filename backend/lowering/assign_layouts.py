@@ -12,24 +12,12 @@ from typing import Any
 
 from ...ir.graph import Graph, remapped
 from ...ir.op import Const, Op, Value
-from ...ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, Elementwise, MaxPool2d, Upsample
+from ...ir.ops import Conv2d, Elementwise
 from ..tile import moves as tile_moves
 from ..tile import ops as tile
 from ..tile.fusion import root
 from .fuse_epilogues import readable, wrap
 
-BLOCKED: dict[type[Op], type[tile.Blocked]] = {
-    Conv2d: tile.TileConv2d,
-    MaxPool2d: tile.TileMaxPool2d,
-    AvgPool2d: tile.TileAvgPool2d,
-    AdaptiveAvgPool2d: tile.TileAdaptiveAvgPool2d,
-    AdaptiveMaxPool2d: tile.TileAdaptiveMaxPool2d,
-    Upsample: tile.TileUpsample,
-    tile.ChannelGather: tile.TileChannelGather,
-    tile_moves.DepthToSpace: tile_moves.TileDepthToSpace,
-    tile_moves.FromNhwc: tile_moves.TileFromNhwc,
-    tile_moves.PadCrop: tile_moves.TilePadCrop,
-}
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
 PLANES = 4
 
@@ -43,6 +31,7 @@ class _Layout:
     def __init__(self, graph: Graph, lanes: int):
         self.old = graph
         self.lanes = lanes
+        self.blocked = {form.plain: form for form in tile.Blocked.__subclasses__()}
         self.new = Graph(graph.name)
         #: old value -> its form in the new graph, by block size (0 = plain)
         self.forms: dict[tuple[Value, int], Value] = {}
@@ -101,7 +90,7 @@ class _Layout:
         body = Graph(op.body.name)
         inner: dict[Value, Value] = {old: body.add_input(new.type, old.name) for old, new in zip(op.body.inputs, args)}
         for step in op.body.ops:
-            copy = self._blocked(step, inner) if out and type(step) in BLOCKED else remapped(step, inner)
+            copy = self._blocked(step, inner) if out and type(step) in self.blocked else remapped(step, inner)
             body.add(copy)
             inner[step.out] = copy.out
         body.set_outputs([inner[v] for v in op.body.outputs])
@@ -109,12 +98,12 @@ class _Layout:
 
     def _blocked(self, op: Op, inner: dict[Value, Value]) -> Op:
         fields: dict[str, Any] = dict(remapped_fields(op, inner))
-        return BLOCKED[type(op)](**fields, lanes=self.lanes, loc=op.loc)
+        return self.blocked[type(op)](**fields, lanes=self.lanes, loc=op.loc)
 
     def _blocks(self, op: tile.Fused) -> int:
         """Block size of the fusion's result."""
         anchor = op.body.ops[0]
-        if type(anchor) in BLOCKED and op.out.type.elem == "f32":
+        if type(anchor) in self.blocked and op.out.type.elem == "f32":
             return self.lanes
         if isinstance(anchor, Elementwise) and op.out.type.rank == 4 and op.out.type.is_float:
             some_blocked = any((v, self.lanes) in self.forms and v.type == op.out.type for v in op.args)

@@ -12,29 +12,11 @@ from __future__ import annotations
 from ...ir.graph import Graph, remapped
 from ...ir.op import Const, Op, Value
 from ...ir.ops import (
-    Concat,
-    CumSum,
     Elementwise,
-    Expand,
-    GroupNorm,
-    IndexSelect,
-    LayerNorm,
-    Linear,
-    LogSoftmax,
-    Matmul,
-    Pad,
-    Reduce,
     Reshape,
-    Slice,
-    Softmax,
-    Transpose,
 )
-from ..tile.moves import AsStrided, PadCrop, ToNhwc
 from ..tile.ops import Copy, Fused
 
-#: Anchors whose channels are the last axis, and anchors that know no channels.
-ROWS = (Linear, Matmul, Reduce, Softmax, LogSoftmax, CumSum, LayerNorm, GroupNorm)
-MOVES = (Concat, Expand, IndexSelect, Pad, PadCrop, Slice, AsStrided, Transpose, ToNhwc)
 #: Ops in a fusion at most.
 LONGEST = 32
 
@@ -89,9 +71,9 @@ def _ready(v: Value, start: int, position: dict[Op, int]) -> bool:
 
 
 def _epilogue_reads(anchor: Op, operand: Value) -> bool:
-    if isinstance(anchor, (*ROWS, *MOVES)):
+    if anchor.row_wise or anchor.moves:
         a, o = operand.shape, anchor.out.shape
-        return a == o or operand.type.size == 1 or (isinstance(anchor, ROWS) and operand.type.size == o[-1] and a[-1:] == o[-1:])
+        return a == o or operand.type.size == 1 or (anchor.row_wise and operand.type.size == o[-1] and a[-1:] == o[-1:])
     return readable(operand, anchor.out)
 
 

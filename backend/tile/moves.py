@@ -20,6 +20,8 @@ class DepthToSpace(Op, name="nn.depth_to_space"):
     Channels are phase by phase, `stride` = C / (fh * fw) apart, of which the first `channels` are read; `crop` is (top, left).
     """
 
+    feature_map = True
+
     x: Value
     factor: tuple[int, int]
     channels: int
@@ -50,6 +52,8 @@ class TileDepthToSpace(Blocked, DepthToSpace, name="tile.depth_to_space"):
 class ToNhwc(Op, name="tile.to_nhwc"):
     """(N, C, H, W), blocked or not -> plain (N, H, W, C): rows of channels, as matrix products and layer norms read them."""
 
+    moves = True
+
     x: Value
 
     def infer(self) -> Tensor:
@@ -64,6 +68,8 @@ class ToNhwc(Op, name="tile.to_nhwc"):
 
 class FromNhwc(Op, name="nn.from_nhwc"):
     """(N, H, W, C) -> (N, C, H, W): rows of channels become a map."""
+
+    feature_map = True
 
     x: Value
 
@@ -84,6 +90,9 @@ class TileFromNhwc(Blocked, FromNhwc, name="tile.from_nhwc"):
 
 class PadCrop(Op, name="nn.pad_crop"):
     """y[n, c, i, j] = x[n, c, rows[i], columns[j]], or `value` where an index is -1: a map cropped, subsampled or padded in any mode."""
+
+    feature_map = True
+    moves = True
 
     x: Value
     rows: tuple[int, ...]
@@ -115,6 +124,8 @@ class TilePadCrop(Blocked, PadCrop, name="tile.pad_crop"):
 
 class AsStrided(Op, name="tile.as_strided"):
     """y[i, j, …] = x.flat[offset + i * strides[0] + j * strides[1] + …]: any chain of slices, transposes and expands, as one copy."""
+
+    moves = True
 
     x: Value
     shape: tuple[int, ...]

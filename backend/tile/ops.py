@@ -150,6 +150,8 @@ class TileUpsample(Blocked, Upsample, name="tile.upsample"):
 class ChannelGather(Op, name="nn.channel_gather"):
     """result[:, i] = concat(xs, 1)[:, channels[i]]: any chain of concat, slice, shuffle and index_select over channels."""
 
+    feature_map = True
+
     xs: list[Value]
     channels: tuple[int, ...]
 

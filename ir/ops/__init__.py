@@ -27,6 +27,7 @@ from .elementwise import (
     Sqrt,
     Sub,
     Tanh,
+    Unary,
     Where,
 )
 from .linear import Dense, Linear, Matmul
@@ -119,6 +120,7 @@ __all__ = [
     "Tanh",
     "TorchMath",
     "Transpose",
+    "Unary",
     "Upsample",
     "Where",
     "out_size",

@@ -60,6 +60,10 @@ class Conv(Op):
 class Conv2d(Conv, name="nn.conv2d"):
     """y[n,o,i,j] = b[o] + sum over c, p, q of x[n, c, i*stride + p*dilation - top, j*stride + q*dilation - left] * w[o,c,p,q]; zeros outside x."""
 
+    windowed = True
+    feature_map = True
+    contraction = True
+
     def infer(self) -> Tensor:
         return Tensor(self.out_shape(), floats(self, "x", "w", "b"))
 
@@ -97,6 +101,10 @@ class ConvTranspose2d(Op, name="nn.conv_transpose2d"):
 
     Output size (H-1)*stride - 2*padding + dilation*(kh-1) + output_padding + 1.
     """
+
+    windowed = True
+    feature_map = True
+    contraction = True
 
     x: Value
     w: Value

@@ -40,6 +40,8 @@ class Elementwise(Op):
 class Unary(Elementwise):
     """One operand; the result has its type. Here the operand must be a float."""
 
+    channelwise = True
+
     x: Value
 
     def infer(self) -> Tensor:

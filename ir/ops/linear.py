@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Dense(Op):
     """Geometry of a product with a weight matrix: x (..., K), w (N, K), b (N,) -> (..., N)."""
 
+    row_wise = True
+    contraction = True
+
     x: Value
     w: Value
     b: Value | None = None
@@ -59,6 +62,9 @@ class Linear(Dense, name="nn.linear"):
 
 class Matmul(Op, name="nn.matmul"):
     """a (..., M, K) @ b (..., K, N) -> (..., M, N); leading dimensions broadcast."""
+
+    row_wise = True
+    contraction = True
 
     a: Value
     b: Value

@@ -52,6 +52,8 @@ class BatchNorm(Op, name="nn.batch_norm"):
 class LayerNorm(Op, name="nn.layer_norm"):
     """Mean 0 and variance 1 over the last `axes` axes, then gamma and beta of that shape (1607.06450)."""
 
+    row_wise = True
+
     x: Value
     gamma: Value | None = None
     beta: Value | None = None
@@ -82,6 +84,8 @@ class GroupNorm(Op, name="nn.group_norm"):
 
     Instance norm is `groups = C`.
     """
+
+    row_wise = True
 
     x: Value
     gamma: Value | None = None

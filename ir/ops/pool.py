@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Pool2d(Op):
     """Geometry of a pooling: x (N, C, H, W), windows kernel at steps stride; padding is (top, bottom, left, right)."""
 
+    channelwise = True
+    windowed = True
+    feature_map = True
+
     x: Value
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -113,6 +117,10 @@ class AvgPool2d(Pool2d, name="nn.avg_pool2d"):
 
 class AdaptivePool2d(Op):
     """Geometry of a pooling to a given size: window i along H covers floor(i*H/h) to ceil((i+1)*H/h)."""
+
+    channelwise = True
+    windowed = True
+    feature_map = True
 
     x: Value
     size: tuple[int, int]

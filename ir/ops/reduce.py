@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Reduce(Op):
     """Over `axes` (non-negative, ascending; none: x itself), which stay as size 1 with `keepdim`."""
 
+    row_wise = True
+
     x: Value
     axes: tuple[int, ...]
     keepdim: bool = False
@@ -129,6 +131,8 @@ class ArgMin(ArgReduce, name="nn.arg_min"):
 
 class AlongAxis(Op):
     """One float operand, whose type the result keeps; `axis` is not negative."""
+
+    row_wise = True
 
     x: Value
     axis: int

@@ -74,6 +74,8 @@ def _along(shape: tuple[int, ...], run: list[int], axis: int) -> np.ndarray:
 class Transpose(Op, name="nn.transpose"):
     """y.shape[i] = x.shape[perm[i]]"""
 
+    moves = True
+
     x: Value
     perm: tuple[int, ...]
 
@@ -93,6 +95,8 @@ class Transpose(Op, name="nn.transpose"):
 
 class Expand(Op, name="nn.expand"):
     """Repeat dimensions of size 1, and add leading ones; -1 keeps that dimension of x."""
+
+    moves = True
 
     x: Value
     shape: tuple[int, ...]
@@ -127,6 +131,8 @@ class Expand(Op, name="nn.expand"):
 class Concat(Op, name="nn.concat"):
     """Tensors behind one another along `axis`; their other dimensions agree."""
 
+    moves = True
+
     xs: list[Value]
     axis: int
 
@@ -159,6 +165,8 @@ class Concat(Op, name="nn.concat"):
 
 class Slice(Op, name="nn.slice"):
     """x[start:stop:step] along `axis`; 0 <= start < stop <= size, step >= 1."""
+
+    moves = True
 
     x: Value
     axis: int
@@ -196,6 +204,8 @@ class Slice(Op, name="nn.slice"):
 
 class IndexSelect(Op, name="nn.index_select"):
     """x at `index` (i64, 1-d, not negative) along `axis`; an embedding is axis 0 of its table."""
+
+    moves = True
 
     x: Value
     index: Value
@@ -237,6 +247,8 @@ class Pad(Op, name="nn.pad"):
 
     Filled with `value` (constant), the mirror image without its edge (reflect), the edge (replicate) or the other end (circular).
     """
+
+    moves = True
 
     x: Value
     pads: tuple[int, ...]

@@ -23,6 +23,8 @@ class Upsample(Op, name="nn.upsample"):
     r is H / h, or 1 / scale when torch was given explicit `scales`.
     """
 
+    feature_map = True
+
     x: Value
     size: tuple[int, int]
     mode: str = "nearest"
@@ -58,6 +60,8 @@ class Upsample(Op, name="nn.upsample"):
 
 class PixelShuffle(Op, name="nn.pixel_shuffle"):
     """(N, C*f*f, H, W) -> (N, C, H*f, W*f) (1609.05158)"""
+
+    feature_map = True
 
     x: Value
     factor: int

@@ -120,7 +120,7 @@ def share_of(share: float, full: int) -> int:
 
 def lowest(replay: Replay, op: Op) -> F64:
     """The least value of each channel of a convolution over all calibration images, in the network as it is now."""
-    found = [replay.now(op.out, i).amin((0, 2, 3)).double().numpy() for i in range(replay.chunks)]
+    found = [replay.current(op.out, i).amin((0, 2, 3)).double().numpy() for i in range(replay.chunks)]
     result: F64 = np.min(found, axis=0)
     return result
 

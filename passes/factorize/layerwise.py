@@ -38,7 +38,7 @@ def factorize(graph: Graph, options: FactorizePass, ctx: Context) -> LayerTable:
         else:
             designs[conv] = found
     chosen = choose(graph, designs, options, ctx, reasons)
-    new, rows = carry(graph, chosen, options, ctx)
+    new, rows = reconstruct_layers(graph, chosen, options, ctx)
     table = LayerTable()
     for conv in graph.find(Conv2d):
         if conv in rows:
@@ -154,7 +154,9 @@ def fitted(conv: Conv2d, w: F64, design: Design, response: Response, options: Fa
 # -- the walk ----------------------------------------------------------------------------------
 
 
-def carry(graph: Graph, chosen: dict[Conv2d, Design], options: FactorizePass, ctx: Context) -> tuple[dict[Op, Op], dict[Op, LayerReport]]:
+def reconstruct_layers(
+    graph: Graph, chosen: dict[Conv2d, Design], options: FactorizePass, ctx: Context
+) -> tuple[dict[Op, Op], dict[Op, LayerReport]]:
     """What stands in the place of each chosen convolution, and its report; layer after layer, activations of both networks carried forward."""
     new: dict[Op, Op] = {}
     rows: dict[Op, LayerReport] = {}
@@ -167,7 +169,7 @@ def carry(graph: Graph, chosen: dict[Conv2d, Design], options: FactorizePass, ct
         new[conv] = factors.build(conv, bias)
         rows[conv] = LayerReport.of(conv, cost_of(conv), cost(new[conv]), design.label, "", (before, after), response.measured)
         if replay is not None:
-            replay.put(conv, new[conv])
+            replay.replace_layer(conv, new[conv])
         if response.measured and response.rows <= len(response.gram):
             short.append(f"{conv.loc} ({len(response.gram)} unknowns, {response.rows} responses)")
     if short and options.reconstruct:

@@ -9,21 +9,7 @@ import numpy as np
 
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
-from ...ir.ops import (
-    AdaptiveAvgPool2d,
-    AvgPool2d,
-    BatchNorm,
-    Clip,
-    Conv2d,
-    HardSigmoid,
-    HardSwish,
-    IndexSelect,
-    LeakyRelu,
-    MaxPool2d,
-    Relu,
-    Sigmoid,
-    Silu,
-)
+from ...ir.ops import AdaptivePool2d, BatchNorm, Conv2d, IndexSelect, Pool2d, Unary
 from ...ir.rewrite import Result, greedy, rewrite
 
 
@@ -42,10 +28,8 @@ def permutation(v: Value) -> np.ndarray | None:
 
 
 @rewrite
-def permuted_channelwise(
-    op: Relu | Clip | LeakyRelu | HardSwish | HardSigmoid | Silu | Sigmoid | MaxPool2d | AvgPool2d | AdaptiveAvgPool2d,
-) -> Result:
-    """f(index_select(x, i)) -> index_select(f(x), i)   for an f that treats all channels alike"""
+def permuted_channelwise(op: Unary | Pool2d | AdaptivePool2d) -> Result:
+    """f(index_select(x, i)) -> index_select(f(x), i)   for a channelwise f"""
     if permutation(op.x) is None:
         return None
     return _behind(op, op.rebuilt(x=_source(op.x)))

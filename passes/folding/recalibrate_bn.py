@@ -51,7 +51,7 @@ def recalibrate(graph: Graph, calibration: Sequence[Batch], ctx: Context, sample
         # squares around the old mean, so that a mean far from zero does not cost digits
         around = np.asarray(norm.mean.op.array, np.float64) if isinstance(norm.mean.op, Const) else np.zeros_like(total)
         for i in range(replay.chunks):
-            x = replay.now(norm.x, i).movedim(1, 0).flatten(1).double().numpy() - around[:, None]
+            x = replay.current(norm.x, i).movedim(1, 0).flatten(1).double().numpy() - around[:, None]
             n += x.shape[1]
             total += x.sum(axis=1)
             squares += (x * x).sum(axis=1)
@@ -61,7 +61,7 @@ def recalibrate(graph: Graph, calibration: Sequence[Batch], ctx: Context, sample
         mean = total / n
         var = np.maximum(squares / n - mean**2, 0) * n / (n - 1)
         dtype = norm.x.type.dtype
-        replay.put(norm, norm.rebuilt(mean=Const((mean + around).astype(dtype), loc=norm.loc), var=Const(var.astype(dtype), loc=norm.loc)))
+        replay.replace_layer(norm, norm.rebuilt(mean=Const((mean + around).astype(dtype), loc=norm.loc), var=Const(var.astype(dtype), loc=norm.loc)))
     for old, new in replay.put_in.items():
         graph.replace(old, new)
     graph.remove_dead()

@@ -66,14 +66,14 @@ class Drawn:
 
 @dataclass
 class Pruning:
-    """Which sets are gone, and the weights of the layers that were refitted, so far. matter: of `curvature`, for method=lasso."""
+    """Which sets are gone, and the weights of the layers that were refitted, so far. sensitivity: of `curvature`, for method=lasso."""
 
     coupling: Coupling
     spaces: Sequence[Space]
     keep: Counts
     settings: Settings
     ctx: Context
-    matter: Mapping[Op, F64] = field(default_factory=dict)
+    sensitivity: Mapping[Op, F64] = field(default_factory=dict)
     weights: dict[Op, Weights] = field(default_factory=dict)
     sampled: dict[Op, Index] = field(default_factory=dict)
 
@@ -85,7 +85,7 @@ class Pruning:
 
     # -- the walk ------------------------------------------------------------------------------
 
-    def carry(self, calibration: Sequence[Batch]) -> None:
+    def run(self, calibration: Sequence[Batch]) -> None:
         """Decide and refit layer after layer, activations of both networks carried forward."""
         waiting = [(s, int(k)) for s, k in zip(self.spaces, self.keep) if k < len(s.sets)]
         replay = Replay(self.coupling.graph, calibration, self.ctx, self.settings.name, self.settings.samples)
@@ -142,25 +142,32 @@ class Pruning:
     def _decide(self, replay: Replay, layer: Layer, due: Sequence[tuple[Space, int]]) -> Drawn | None:
         """Choose among the spaces that the layer is the first to read; the rows of its own response where they were drawn."""
         own: Drawn | None = None
-        judges = dict.fromkeys(s.judge for s, _ in due)
-        for judge in judges:
-            mine = [(s, k) for s, k in due if s.judge is judge]
-            if self.settings.method not in BY_RESPONSE or judge is None or not refittable(judge):
+        scoring_layers = dict.fromkeys(s.scoring_layer for s, _ in due)
+        for scoring_layer in scoring_layers:
+            mine = [(s, k) for s, k in due if s.scoring_layer is scoring_layer]
+            if self.settings.method not in BY_RESPONSE or scoring_layer is None or not refittable(scoring_layer):
                 method: Method = "l1" if self.settings.method in BY_RESPONSE else self.settings.method
                 for space, k in mine:
                     self._drop(space, by_score(method, self.coupling, space, self.rng), k)
                 continue
-            drawn = self.drawn(replay, judge)
-            own = drawn if judge is layer else own
-            value, axis = source(judge)
+            drawn = self.drawn(replay, scoring_layer)
+            own = drawn if scoring_layer is layer else own
+            value, axis = source(scoring_layer)
             labels = self.coupling.sets(value, axis)
             sets = np.concatenate([s.sets for s, _ in mine])
             order = by_response(
-                self.settings.method, judge, drawn.evidence, self.matter[judge], labels, sets, self.lost(judge), sum(k for _, k in mine)
+                self.settings.method,
+                scoring_layer,
+                drawn.evidence,
+                self.sensitivity[scoring_layer],
+                labels,
+                sets,
+                self.lost(scoring_layer),
+                sum(k for _, k in mine),
             )
             orders = [order[np.isin(order, space.sets)] for space, _ in mine]
             if self.settings.method == "lasso":
-                orders = settled(judge, drawn.evidence, self.matter[judge], labels, mine, orders, self.lost(judge))
+                orders = settled(scoring_layer, drawn.evidence, self.sensitivity[scoring_layer], labels, mine, orders, self.lost(scoring_layer))
             for (space, k), best in zip(mine, orders):
                 self._drop(space, best, k)
         return own
@@ -223,7 +230,7 @@ class Pruning:
                 b = self._bias(layer)
             if self.settings.reconstruct or layer in self.sampled:
                 self.weights[layer] = Weights(w, b)
-        replay.put(layer, changed_layer(layer, w, b))
+        replay.replace_layer(layer, changed_layer(layer, w, b))
 
     def _bias(self, layer: Layer) -> np.ndarray:
         """The layer's bias and the constants of removed channels that go into it."""
@@ -260,7 +267,7 @@ def shortfall(replay: Replay, layer: Layer, w: np.ndarray, chunks: int = 4) -> t
     axis = channel_axis(layer)
     new = Const(w.astype(weight(layer).type.dtype))
     changed = layer.rebuilt(b=new) if isinstance(layer, Matmul) else layer.rebuilt(w=new)
-    lacks = [replay.then(layer.out, i) - replay.now(changed.out, i) for i in range(min(chunks, replay.chunks))]
+    lacks = [replay.original(layer.out, i) - replay.current(changed.out, i) for i in range(min(chunks, replay.chunks))]
     rows = np.concatenate([e.movedim(axis, -1).reshape(-1, e.shape[axis]).double().numpy() for e in lacks])
     return rows.mean(axis=0), rows.var(axis=0)
 

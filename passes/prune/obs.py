@@ -24,7 +24,7 @@ AT_A_TIME = 1 / 32
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal equations of one group of the judge, over the channels that are there.
+    """Normal equations of one group of the scoring_layer, over the channels that are there.
 
     a: X'X + ridge (k, k); right: X'Y + ridge W0 (k, m), W0 the weights as they were; d: what each response counts (m,); owner: the set of each
     column (k,); prior: tr(W0' ridge W0 D).
@@ -94,22 +94,24 @@ def rows_by_size(owner: Index, sets: Index) -> Iterator[tuple[Index, Index]]:
             yield mine, order[first[mine][:, None] + np.arange(size)]
 
 
-def normals(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, lost: Mask, ridge: float) -> list[Normal]:
-    """Of the judge's groups; arguments as of `lasso_order`."""
+def normals(scoring_layer: Fitted, moments: Sequence[Moments], sensitivity: F64, labels: Index, lost: Mask, ridge: float) -> list[Normal]:
+    """Of the scoring_layer's groups; arguments as of `lasso_order`."""
     taps = len(moments[0].x) * len(moments) // len(labels)
     parts = zip(
         moments,
-        weights_of(judge, array_of(weight(judge))),
-        np.split(matter, len(moments)),
+        weights_of(scoring_layer, array_of(weight(scoring_layer))),
+        np.split(sensitivity, len(moments)),
         np.split(np.repeat(labels, taps), len(moments)),
         np.split(np.repeat(~lost, taps), len(moments)),
     )
     return [Normal.of(m, w, d, owner, np.flatnonzero(there), ridge) for m, w, d, owner, there in parts if there.any()]
 
 
-def elimination_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, ridge: float) -> Index:
+def elimination_order(
+    scoring_layer: Fitted, moments: Sequence[Moments], sensitivity: F64, labels: Index, sets: Index, lost: Mask, ridge: float
+) -> Index:
     """`sets`, those that are eliminated last first; arguments as of `lasso_order`. ridge: of the refits, relative to each column's sum of squares."""
-    problems = [n.fit(np.arange(len(n.owner))) for n in normals(judge, moments, matter, labels, lost, ridge)]
+    problems = [n.fit(np.arange(len(n.owner))) for n in normals(scoring_layer, moments, sensitivity, labels, lost, ridge)]
     left, gone = np.asarray(sets), np.zeros(0, np.int64)
     while len(left):
         out = cheapest(problems, left)[: max(1, int(len(left) * AT_A_TIME))]

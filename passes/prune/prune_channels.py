@@ -103,13 +103,13 @@ class PruneChannels(LayerPass):
             self.refit_all,
         )
         by_data = self.method in BY_RESPONSE or self.per_layer == "sensitivity"
-        matter = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}
-        plan = self._plan(ctx, coupling, spaces, settings, matter)
+        sensitivity = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}
+        plan = self._plan(ctx, coupling, spaces, settings, sensitivity)
         tighter = 1.0
         while True:
-            pruning = Pruning(coupling, spaces, self._counts(plan, tighter, ctx, coupling, spaces, settings), settings, ctx, matter)
+            pruning = Pruning(coupling, spaces, self._counts(plan, tighter, ctx, coupling, spaces, settings), settings, ctx, sensitivity)
             if self.reconstruct or self.method in BY_RESPONSE:
-                pruning.carry(ctx.need_calibration(self))
+                pruning.run(ctx.need_calibration(self))
             else:
                 pruning.choose_all()
             small = pruning.result()
@@ -147,12 +147,12 @@ class PruneChannels(LayerPass):
         if self.block_epochs < 0:
             raise TersorError(f"block_epochs is the number of passes over the images, 0 for none; got {self.block_epochs}")
 
-    def _plan(self, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings, matter: Mapping[Op, F64]) -> Plan:
+    def _plan(self, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings, sensitivity: Mapping[Op, F64]) -> Plan:
         """How spaces shrink as pruning gets stronger."""
         fixed = self._fixed(spaces)
         if self.per_layer == "uniform":
             return uniform(spaces, fixed)
-        errors = sensitivities(coupling, spaces, SHARES, settings, ctx, ctx.need_calibration(self), matter)
+        errors = sensitivities(coupling, spaces, SHARES, settings, ctx, ctx.need_calibration(self), sensitivity)
         return BySensitivity(spaces, Cost(coupling, spaces, memory=True), SHARES, errors, fixed)
 
     def _counts(self, plan: Plan, tighter: float, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Counts:

@@ -86,47 +86,55 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
     return score[space.sets]
 
 
-def by_response(method: Method, judge: Fitted, evidence: Evidence, matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
-    """The sets in the order of a method that looks at the judge's response, the first `keep` at least; arguments as of `lasso_order`."""
-    matter = proportions(matter)
+def by_response(
+    method: Method, scoring_layer: Fitted, evidence: Evidence, sensitivity: F64, labels: Index, sets: Index, lost: Mask, keep: int
+) -> Index:
+    """The sets in the order of a method that looks at the scoring_layer's response, the first `keep` at least; arguments as of `lasso_order`."""
+    sensitivity = proportions(sensitivity)
     if method == "lasso":
-        return lasso_order(judge, evidence.all, matter, labels, sets, lost, keep)
-    # the ridge that fits the judge when as many sets go, spread evenly
+        return lasso_order(scoring_layer, evidence.all, sensitivity, labels, sets, lost, keep)
+    # the ridge that fits the scoring_layer when as many sets go, spread evenly
     going = sets[np.linspace(0, len(sets), len(sets) - keep, endpoint=False).astype(np.int64)]
-    ridge = evidence.ridge(judge, array_of(weight(judge)), ~(lost | np.isin(labels, going)))
-    return elimination_order(judge, evidence.all, matter, labels, sets, lost, ridge)
+    ridge = evidence.ridge(scoring_layer, array_of(weight(scoring_layer)), ~(lost | np.isin(labels, going)))
+    return elimination_order(scoring_layer, evidence.all, sensitivity, labels, sets, lost, ridge)
 
 
 def settled(
-    judge: Fitted, evidence: Evidence, matter: F64, labels: Index, spaces: Sequence[tuple[Space, int]], orders: Sequence[Index], lost: Mask
+    scoring_layer: Fitted,
+    evidence: Evidence,
+    sensitivity: F64,
+    labels: Index,
+    spaces: Sequence[tuple[Space, int]],
+    orders: Sequence[Index],
+    lost: Mask,
 ) -> list[Index]:
-    """The orders of spaces, each with how many of its sets stay, after sets were exchanged (`exchange`); as they are where sets differ in size."""
+    """The orders of spaces, each with how many of its sets stay, after sets were exchanged (`swap`); as they are where sets differ in size."""
     if not all(space.even for space, _ in spaces):
         return list(orders)
     pairs = [(order, k) for (_, k), order in zip(spaces, orders)]
     going = np.concatenate([order[k:] for order, k in pairs])
-    ridge = evidence.ridge(judge, array_of(weight(judge)), ~(lost | np.isin(labels, going)))
-    return exchanged(judge, evidence.all, proportions(matter), labels, pairs, lost, ridge)
+    ridge = evidence.ridge(scoring_layer, array_of(weight(scoring_layer)), ~(lost | np.isin(labels, going)))
+    return exchanged(scoring_layer, evidence.all, proportions(sensitivity), labels, pairs, lost, ridge)
 
 
-def proportions(matter: F64) -> F64:
-    """Of what each response counts, with mean 1; where no output depends on the judge, any choice is as good."""
-    return matter / matter.mean() if matter.any() else np.ones_like(matter)
+def proportions(sensitivity: F64) -> F64:
+    """Of what each response counts, with mean 1; where no output depends on the scoring_layer, any choice is as good."""
+    return sensitivity / sensitivity.mean() if sensitivity.any() else np.ones_like(sensitivity)
 
 
 # -- LASSO -------------------------------------------------------------------------------------
 
 
-def channel_products(judge: Fitted, moments: Sequence[Moments], weights: Sequence[F64], matter: F64) -> tuple[F64, F64]:
+def channel_products(scoring_layer: Fitted, moments: Sequence[Moments], weights: Sequence[F64], sensitivity: F64) -> tuple[F64, F64]:
     """Z'DZ (C, C) and Z'DY (C,) of the channels' contributions Z_i = X_i W_i' to a response, centred; summed over groups.
 
-    Both follow from the moments of the patches: Z_i'DZ_j = sum over taps of (X'X * WDW')[i, j]. weights: (k, m) of each group. matter: the
+    Both follow from the moments of the patches: Z_i'DZ_j = sum over taps of (X'X * WDW')[i, j]. weights: (k, m) of each group. sensitivity: the
     diagonal of D (O,), how much each output channel matters.
     """
-    total = source(judge)[0].shape[source(judge)[1]]
+    total = source(scoring_layer)[0].shape[source(scoring_layer)[1]]
     channels = total // len(moments)
     zz, zy = np.zeros((total, total)), np.zeros(total)
-    for g, (m, w, d) in enumerate(zip(moments, weights, np.split(matter, len(moments)))):
+    for g, (m, w, d) in enumerate(zip(moments, weights, np.split(sensitivity, len(moments)))):
         taps = len(w) // channels
         mine = slice(g * channels, (g + 1) * channels)
         covariance = m.covariance()
@@ -141,15 +149,15 @@ def channel_products(judge: Fitted, moments: Sequence[Moments], weights: Sequenc
     return zz, zy
 
 
-def lasso_order(judge: Fitted, moments: Sequence[Moments], matter: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
+def lasso_order(scoring_layer: Fitted, moments: Sequence[Moments], sensitivity: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
     """`sets` in the order in which min 1/2N |Y - sum_i b_i Z_i|^2 + lambda |b|_1 takes them in as lambda falls, until `keep` are in.
 
-    Z_i is the contribution of a set's channels to the judge's response, with |W_i| = 1 (He et al., 1707.06168, equation 2). matter (O,):
+    Z_i is the contribution of a set's channels to the scoring_layer's response, with |W_i| = 1 (He et al., 1707.06168, equation 2). sensitivity (O,):
     what the squared error of each channel of the response is multiplied with (only its proportions count).
-    labels: the set of each input channel of the judge. lost: channels that are gone already; those of no set in `sets` stay, with weight 1.
+    labels: the set of each input channel of the scoring_layer. lost: channels that are gone already; those of no set in `sets` stay, with weight 1.
     """
-    weights = weights_of(judge, array_of(weight(judge)))
-    zz, zy = channel_products(judge, moments, weights, matter)
+    weights = weights_of(scoring_layer, array_of(weight(scoring_layer)))
+    zz, zy = channel_products(scoring_layer, moments, weights, sensitivity)
     place = {int(s): i for i, s in enumerate(sets)}
     column = np.array([place.get(int(label), -1) for label in labels])
     fixed = (column < 0) & ~lost

@@ -40,7 +40,7 @@ def sensitivities(
     settings: Settings,
     ctx: Context,
     calibration: Sequence[Batch],
-    matter: Mapping[Op, F64],
+    sensitivity: Mapping[Op, F64],
 ) -> list[np.ndarray]:
     """For each space, how much the squared error of the outputs grows when shares of it stay and its readers are refitted, all else as it was.
 
@@ -49,19 +49,19 @@ def sensitivities(
     alike the layers behind can make up for. Their geometric mean is taken. `effect` takes a run of the network: of a layer that reads several
     spaces it is run for the first of them, and what it comes to there, relative to `curvature`, holds for all.
 
-    The order in which a space's sets go is that of its judge; for LASSO that of elimination, where sets are exchanged.
+    The order in which a space's sets go is that of its scoring_layer; for LASSO that of elimination, where sets are exchanged.
     """
     errors = [np.zeros(len(shares)) for _ in spaces]
     orders: dict[int, Index] = {}
     before: Outputs = {}
     replay = Replay(coupling.graph, calibration, ctx, f"{settings.name}: sensitivity", settings.samples)
-    walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx, matter)
-    later = settings.repaired_later / len(matter) if settings.reconstruct else 0.0
+    walk = Pruning(coupling, spaces, np.array([len(s.sets) for s in spaces]), settings, ctx, sensitivity)
+    later = settings.repaired_later / len(sensitivity) if settings.reconstruct else 0.0
     for done, layer in enumerate(replay, 1):
-        mine = [(i, s) for i, s in enumerate(spaces) if s.judge is layer or (i in orders and layer in s.readers)]
+        mine = [(i, s) for i, s in enumerate(spaces) if s.scoring_layer is layer or (i in orders and layer in s.readers)]
         if not mine:
             continue
-        repaired = math.exp(-later * (len(matter) - done))
+        repaired = math.exp(-later * (len(sensitivity) - done))
         if not refittable(layer):
             for i, space in mine:
                 if i not in orders:
@@ -69,7 +69,7 @@ def sensitivities(
                 labels = coupling.sets(*source(layer))
                 for j, share in enumerate(shares):
                     lost = np.isin(labels, orders[i][space.keep(share) if share else 0 :])
-                    errors[i][j] += repaired * float(shortfall(replay, layer, without(layer, array_of(weight(layer)), lost))[1] @ matter[layer])
+                    errors[i][j] += repaired * float(shortfall(replay, layer, without(layer, array_of(weight(layer)), lost))[1] @ sensitivity[layer])
             continue
         evidence = Evidence.of(draw(replay, layer, layer, walk.rng, settings.per_image(layer, replay.images)))
         w = array_of(weight(layer))
@@ -79,13 +79,13 @@ def sensitivities(
             if i not in orders and settings.method in BY_RESPONSE:
                 # LASSO's selection is settled by exchange for the size that is planned: elimination says for every size how well that can go
                 none, method = np.zeros(len(labels), np.bool_), "obs" if space.even else settings.method
-                orders[i] = by_response(method, layer, evidence, matter[layer], labels, space.sets, none, space.keep(shares[-1]))
+                orders[i] = by_response(method, layer, evidence, sensitivity[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
                 orders[i] = by_score(settings.method, coupling, space, walk.rng)
             counts = [space.keep(share) if share else 0 for share in (*shares, *PROBED)]
             kept = {count: ~np.isin(labels, orders[i][count:]) for count in dict.fromkeys(counts)}
             ridge = evidence.ridge(layer, w, kept[counts[-1]])
-            errs = {count: evidence.expected(layer, w, mask, ridge) @ matter[layer] for count, mask in kept.items()}
+            errs = {count: evidence.expected(layer, w, mask, ridge) @ sensitivity[layer] for count, mask in kept.items()}
             small = np.array([errs[count] for count in counts])
             if factor is None:
                 probes = [refit(layer, evidence.all, w, kept[count], ridge) for count in counts[len(shares) :]]
@@ -104,10 +104,10 @@ def effect(replay: Replay, layer: Fitted, fit: Refit, before: Outputs) -> float:
     changed = changed_layer(layer, fit.w, fit.b)
     total, images = 0.0, 0
     for i in range(replay.chunks):
-        y = replay.then(layer.out, i)
+        y = replay.original(layer.out, i)
         if i not in before:
             before[i] = replay.outputs_if(layer, y, i)
-        for was, now in zip(before[i], replay.outputs_if(layer, replay.now(changed.out, i), i)):
+        for was, now in zip(before[i], replay.outputs_if(layer, replay.current(changed.out, i), i)):
             if was.is_floating_point():
                 total += float(((now - was) / (was.std() + TINY)).square().sum())
         images += len(y)

@@ -25,7 +25,7 @@ Counts: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 class Space:
     """Sets of which some are to stay: the output channels of one layer, or of several that share them.
 
-    producers make the channels, readers sum over them, in the order in which they are run. judge is the reader whose response decides.
+    producers make the channels, readers sum over them, in the order in which they are run. scoring_layer is the reader whose response decides.
     With `sampled` the channels stay for others, and only the one reader does without some.
     unit: sets come in multiples of it, so that channels come in multiples of `round_to`.
     weights: what each set costs, their mean 1; sets differ where slices and shuffles tie unlike channels.
@@ -34,7 +34,7 @@ class Space:
     sets: Index
     producers: tuple[Layer, ...]
     readers: tuple[Layer, ...]
-    judge: Layer | None
+    scoring_layer: Layer | None
     unit: int
     weights: F64
     sampled: bool = False

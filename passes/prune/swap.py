@@ -1,8 +1,8 @@
-"""Exchange: sets that stay are given for sets that go, as long as that lowers the error of the refitted response.
+"""Swap kept and removed channel sets while that lowers the refitted error.
 
 LASSO weighs contributions as the old weights make them; He et al. (1707.06168) therefore alternate between selecting and refitting. Here the
 selection is settled against the refit itself: some sets are added that lower the error most, then as many eliminated that cost least.
-With H and W of the sets that stay (`surgeon`), adding the rows t lowers the error by tr(C' S^-1 C D), C = X_t'Y - A_tr W the correlation of
+With H and W of the sets that stay (`obs`), adding the rows t lowers the error by tr(C' S^-1 C D), C = X_t'Y - A_tr W the correlation of
 what is left with them, S = A_tt - A_tr H A_rt.
 """
 
@@ -22,7 +22,7 @@ from .obs import Normal, Problem, cheapest, normals, rows_by_size
 AT_FIRST, AT_LAST = 1 / 8, 1 / 64
 #: Sets that are eliminated at a time, as a share of those that are exchanged.
 AT_A_TIME = 1 / 4
-#: An exchange that lowers what is left of the error by less than this is not worth another; nor what lowers it by less than that share of all.
+#: A swap that lowers what is left of the error by less than this is not worth another; nor what lowers it by less than that share of all.
 LEAST, NOISE = 1e-3, 1e-9
 #: How far, relative to their right-hand side, the normal equations may be from solved: rounding adds up over updates, where channels are alike fast.
 DRIFT = 1e-6
@@ -91,9 +91,9 @@ class Selected:
 
 
 def exchanged(
-    judge: Fitted,
+    scoring_layer: Fitted,
     moments: Sequence[Moments],
-    matter: F64,
+    sensitivity: F64,
     labels: Index,
     orders: Sequence[tuple[Index, int]],
     lost: Mask,
@@ -102,15 +102,15 @@ def exchanged(
     """The orders of several spaces, of each of which the first `keep` sets stay, with better ones in front; other arguments as of
     `elimination_order`."""
     going = np.concatenate([order[keep:] for order, keep in orders])
-    state = [Selected.of(n, going) for n in normals(judge, moments, matter, labels, lost, ridge)]
-    total = sum(float(m.variances @ d) for m, d in zip(moments, np.split(matter, len(moments)))) + sum(s.normal.prior for s in state)
+    state = [Selected.of(n, going) for n in normals(scoring_layer, moments, sensitivity, labels, lost, ridge)]
+    total = sum(float(m.variances @ d) for m, d in zip(moments, np.split(sensitivity, len(moments)))) + sum(s.normal.prior for s in state)
     result = []
     for order, keep in orders:
         stay, out = order[:keep], order[keep:]
         batch = max(1, int(keep * AT_FIRST)) if len(stay) and len(out) else 0
         while batch >= max(1, int(keep * AT_LAST)):
             trial = [s.copy() for s in state]
-            now = _exchange(trial, stay, out, batch)
+            now = _swap_sets(trial, stay, out, batch)
             trial = [s.solved() for s in trial]
             before, after = (sum(s.explained for s in of) for of in (state, trial))
             if after - before > max(LEAST * (total - before), NOISE * total):
@@ -121,7 +121,7 @@ def exchanged(
     return result
 
 
-def _exchange(state: Sequence[Selected], stay: Index, out: Index, batch: int) -> Index:
+def _swap_sets(state: Sequence[Selected], stay: Index, out: Index, batch: int) -> Index:
     """Add a batch of sets and eliminate as many; returns which stay."""
     gain = sum((s.gains(out) for s in state), np.zeros(len(out)))
     new = out[np.argsort(-gain, kind="stable")[:batch]]

@@ -18,7 +18,6 @@ import numpy as np
 from ...ir.evaluate import operand, run, to_numpy, to_torch
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
-from ...ir.ops import Conv2d, ConvTranspose2d, Linear, Matmul
 from ...ir.ties import Mask
 from ..core.context import Batch, Context
 from .replay import inputs_in_chunks
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     Env = dict[Value, torch.Tensor]
     Data = list[list[torch.Tensor]]
 
-LAYERS = (Conv2d, ConvTranspose2d, Linear, Matmul)
-#: Of so many chunks of images one judges the fits to the others.
+#: Of so many chunks of images one validates the fits to the others.
 HELD_OUT = 8
 #: Images of a step.
 CHUNK = 32
@@ -56,8 +54,8 @@ class Then:
 class Block:
     """Ops between two places that all data passes through, in the graph and in the old one; what comes out, and what it was."""
 
-    now: list[Op]
-    then: list[Op]
+    current: list[Op]
+    original: list[Op]
     outs: list[Value]
     wanted: list[Then]
 
@@ -97,14 +95,14 @@ def refit_blocks(
     found = []
     for i, block in enumerate(blocks):
         with torch.no_grad():
-            target = [results(block.then, dict(zip(was, x)), [w.value for w in block.wanted]) for x in then]
+            target = [results(block.original, dict(zip(was, x)), [w.value for w in block.wanted]) for x in then]
         wanted = [[w.of(y) for w, y in zip(block.wanted, ys)] for ys in target]
         weights = trained(block, graph)
         fitted = fit(block, weights, at, now, wanted, ctx.rng, epochs, rate) if weights else None
         if fitted is not None:
             found.append(fitted)
         with torch.no_grad():
-            now = [results(block.now, dict(zip(at, x)) | weights, block.outs) for x in now]
+            now = [results(block.current, dict(zip(at, x)) | weights, block.outs) for x in now]
         then, at, was = target, block.outs, [w.value for w in block.wanted]
         for value, w in weights.items():
             assert value.op is not None
@@ -124,7 +122,7 @@ def blocks_of(graph: Graph, old: Graph, pairs: Mapping[Value, Then], depth: int)
     start, old_start = 0, 0
     for value, stop in cuts.items():
         then = pairs.get(value)
-        if then is None or then.value not in old_cuts or stop == len(mine) or sum(isinstance(op, LAYERS) for op in mine[start:stop]) < depth:
+        if then is None or then.value not in old_cuts or stop == len(mine) or sum(op.contraction for op in mine[start:stop]) < depth:
             continue
         yield Block(mine[start:stop], theirs[old_start : old_cuts[then.value]], [value], [then])
         start, old_start = stop, old_cuts[then.value]
@@ -165,10 +163,10 @@ def results(ops: Sequence[Op], env: Env, wanted: Sequence[Value]) -> list[torch.
 
 def trained(block: Block, graph: Graph) -> Env:
     """A copy of each weight and bias (f32) of the block's layers that nothing outside of the block reads."""
-    mine = set(block.now)
+    mine = set(block.current)
     weights: Env = {}
-    for op in block.now:
-        for v in op.operands if isinstance(op, LAYERS) else ():
+    for op in block.current:
+        for v in op.operands if op.contraction else ():
             if isinstance(v.op, Const) and v.type.elem == "f32" and mine.issuperset(v.users) and v not in graph.outputs:
                 weights[v] = to_torch(v.op.array).clone()
     return weights
@@ -183,7 +181,7 @@ def fit(block: Block, weights: Env, given: Sequence[Value], x: Data, y: Data, rn
     variance = {j: float(torch.cat([ys[j] for ys in y]).var(correction=0)) for j, v in enumerate(block.outs) if v.type.is_float}
 
     def loss(i: int) -> torch.Tensor:
-        now = results(block.now, dict(zip(given, x[i])) | weights, block.outs)
+        now = results(block.current, dict(zip(given, x[i])) | weights, block.outs)
         return sum((((now[j] - y[i][j]) ** 2).mean() / max(v, 1e-30) for j, v in variance.items()), torch.zeros(()))
 
     def judged() -> float:

@@ -30,7 +30,7 @@ class Replay:
     """Two runs of `graph` side by side.
 
     Iterate over it: each layer (convolution, linear, matmul) comes up once, when its operands are known in both runs and its response is
-    known in the old one. Until the next step `put(op, new)` may say what stands in its place from then on: an unattached op, with the
+    known in the old one. Until the next step `replace_layer(op, new)` may say what stands in its place from then on: an unattached op, with the
     unattached ops behind it, that reads the values of the graph. The order is the graph's, but what a residual branch is added to
     comes before the branch's last layer.
 
@@ -80,16 +80,16 @@ class Replay:
                 else:
                     self._step(op)
 
-    def put(self, op: Op, new: Op) -> None:
+    def replace_layer(self, op: Op, new: Op) -> None:
         """From now on `new` stands in the place of `op`."""
         self.put_in[op] = new
 
-    def then(self, value: Value, i: int) -> torch.Tensor:
+    def original(self, value: Value, i: int) -> torch.Tensor:
         """A value in the network as it was, for chunk i; computed and not kept where it is still to come."""
         y: torch.Tensor = self._peek(value, i, self._old, {})
         return y
 
-    def now(self, value: Value, i: int) -> torch.Tensor:
+    def current(self, value: Value, i: int) -> torch.Tensor:
         """A value in the network as it is now, for chunk i: of the graph, or the result of an unattached op."""
         y: torch.Tensor = self._peek(value, i, self._new, {})
         return y

@@ -117,12 +117,12 @@ def draw(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, p
     groups = reader.groups if isinstance(reader, Conv2d) else 1
     axis, seen = channel_axis(target), 0
     for i in range(replay.chunks):
-        x = replay.now(source(reader)[0], i)
+        x = replay.current(source(reader)[0], i)
         image, pixel = sample(rng, len(x), pixels(reader), per_image)
-        y = responses(replay.then(target.out, i), axis, image, pixel).astype(np.float64)
+        y = responses(replay.original(target.out, i), axis, image, pixel).astype(np.float64)
         if residual and (missing := replay.missing(target, i)) is not None:
             y += responses(missing, axis, image, pixel)
-        other = None if (value := replay.other(target)) is None else np.split(responses(replay.now(value, i), axis, image, pixel), groups, axis=1)
+        other = None if (value := replay.other(target)) is None else np.split(responses(replay.current(value, i), axis, image, pixel), groups, axis=1)
         # of fewer images than that, rows are held out
         turn = seen + image if replay.images >= HELD_OUT else np.arange(len(image))
         yield Rows(patches(reader, x, image, pixel), np.split(y, groups, axis=1), turn % HELD_OUT == HELD_OUT - 1, other)

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from ....ir.errors import TersorError, UnsupportedError
 from ....ir.graph import Graph
-from ....ir.ops import AdaptivePool2d, Conv2d, ConvTranspose2d, Pool2d
 from ....ir.rewrite import Rewrite, greedy
 from ....passes.cleanup.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
 from ....passes.folding.fold_bn import bn_to_scale_shift
 from ...target import Target
-from . import channels, computed, elementwise, groups, matrices, pixels, pooling, rows, shapes, spatial
+from . import channels, computed, elementwise, groups, matrices, nhwc, pad_crop, pooling, shapes, spatial
 
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
-#: Operators whose kernels know f32 alone.
-MAPS_OF_F32 = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d)
 
 #: Patterns registered by `lowering`.
 LOWERINGS: list[Rewrite] = []
@@ -38,14 +35,14 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
         bn_to_scale_shift,
         *elementwise.RULES,
         *channels.RULES,
-        *pixels.RULES,
+        *pad_crop.RULES,
         *pooling.RULES,
         *computed.RULES,
         *spatial.rules(target.lanes),
         *groups.rules(target),
         *matrices.RULES,
         *shapes.RULES,
-        *rows.RULES,
+        *nhwc.RULES,
         moves_nothing,
         reshape_of_reshape,
         transpose_of_transpose,
@@ -57,7 +54,7 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
 def legalize(graph: Graph, target: Target) -> Graph:
     """Rewrite in place, for a target. Raises `UnsupportedError` for element types that have no kernels."""
     for op in graph.ops:
-        valid = ("f32",) if isinstance(op, MAPS_OF_F32) else COMPILED
+        valid = ("f32",) if op.windowed else COMPILED
         for v in (*op.operands, *op.outs):
             if v.type.elem not in valid:
                 raise UnsupportedError(

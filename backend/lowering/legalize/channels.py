@@ -11,25 +11,17 @@ import numpy as np
 
 from ....ir.op import Const, Op, Value
 from ....ir.ops import (
-    AdaptivePool2d,
     ChannelShuffle,
     Concat,
     Conv2d,
-    ConvTranspose2d,
     Elementwise,
     IndexSelect,
-    PixelShuffle,
-    Pool2d,
     Reshape,
     Slice,
     Transpose,
-    Upsample,
 )
 from ....ir.rewrite import Result, refuse, rewrite
-from ...tile.moves import DepthToSpace, FromNhwc, PadCrop
 from ...tile.ops import ChannelGather
-
-MAPS = (Conv2d, ConvTranspose2d, Pool2d, AdaptivePool2d, Upsample, PixelShuffle, ChannelGather, DepthToSpace, FromNhwc, PadCrop)
 
 
 def is_map(v: Value) -> bool:
@@ -41,7 +33,7 @@ def is_map(v: Value) -> bool:
         if u in seen or u.op is None or u.type.rank != 4 or u.type.elem != "f32":
             continue
         seen.add(u)
-        if isinstance(u.op, MAPS):
+        if u.op.feature_map:
             return True
         if isinstance(u.op, Elementwise):
             stack.extend(o for o in u.op.operands if o.shape == u.shape)

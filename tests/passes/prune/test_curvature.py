@@ -43,13 +43,13 @@ def test_it_says_how_much_the_output_errs() -> None:
     torch.manual_seed(1)
     module, x = Net().eval(), torch.randn(64, 2, 7, 7)
     graph = tersor.trace(module, (x[:1],))
-    matter = np.mean([curvature(graph, [x], 64, np.random.default_rng(i))[graph.find(Conv2d)[0]] for i in range(20)], axis=0)
+    sensitivity = np.mean([curvature(graph, [x], 64, np.random.default_rng(i))[graph.find(Conv2d)[0]] for i in range(20)], axis=0)
     y = module(x).detach()
     for channel in range(3):
         noise = torch.zeros(64, 3, 5, 5)
         noise[:, channel] = 1e-3 * torch.randn(64, 5, 5)
         error = float((module(x, noise) - y).square().sum() / y.var() / 64)
-        assert matter[channel] * 1e-6 == pytest.approx(error, rel=0.3)
+        assert sensitivity[channel] * 1e-6 == pytest.approx(error, rel=0.3)
 
 
 def test_several_outputs_and_whole_numbers() -> None:

@@ -176,9 +176,9 @@ def test_readers_that_cannot_be_refitted_are_judged_too(monkeypatch: pytest.Monk
     g = tersor.trace(trained(module, (16, 3, 12, 12)), (torch.randn(1, 3, 12, 12),))
     coupling, ctx = Coupling(g), Context(images())
     spaces = spaces_of(coupling, Choice())
-    matter = curvature(g, images(), 48, ctx.rng)
-    curves = sensitivities(coupling, spaces, (0.0, 0.5, 1.0), Settings("obs", 48, 10, True, True, "test"), ctx, images(), matter)
-    assert [s.judge.name for s in spaces if s.judge] == ["nn.conv_transpose2d", "nn.conv2d", "nn.linear"]
+    sensitivity = curvature(g, images(), 48, ctx.rng)
+    curves = sensitivities(coupling, spaces, (0.0, 0.5, 1.0), Settings("obs", 48, 10, True, True, "test"), ctx, images(), sensitivity)
+    assert [s.scoring_layer.name for s in spaces if s.scoring_layer] == ["nn.conv_transpose2d", "nn.conv2d", "nn.linear"]
     for curve in (curves[0], curves[2]):
         assert curve[0] > curve[1] > curve[2] == 0
     repaired, not_repaired = (prune(f"macs=0.5 per_layer=uniform reconstruct={r}", g) for r in ("true", "false"))
@@ -192,11 +192,11 @@ def test_lasso_is_planned_by_elimination_where_it_is_settled_by_exchange() -> No
     g = graph()
     coupling, ctx = Coupling(g), Context(images())
     spaces = spaces_of(coupling, Choice())
-    matter = curvature(g, images(), 48, ctx.rng)
+    sensitivity = curvature(g, images(), 48, ctx.rng)
     assert all(s.even for s in spaces)
     shares = (0.0, 0.25, 0.5, 1.0)
     lasso, obs, l1 = (
-        sensitivities(coupling, spaces, shares, Settings(method, 48, 10, True, True, "test"), Context(images()), images(), matter)
+        sensitivities(coupling, spaces, shares, Settings(method, 48, 10, True, True, "test"), Context(images()), images(), sensitivity)
         for method in ("lasso", "obs", "l1")
     )
     np.testing.assert_array_equal(lasso, obs)
@@ -249,8 +249,8 @@ def test_the_network_is_the_one_that_was_carried_forward(options: str) -> None:
     spaces = spaces_of(coupling, Choice(streams="streams" in options, sample_inputs="sample" in options))
     method = "l1" if "l1" in options else "lasso"
     keep = np.array([s.keep(0.6) for s in spaces])
-    matter = curvature(g, images(), 48, np.random.default_rng(0))
-    walk = Pruning(coupling, spaces, keep, Settings(method, 64, 10, "reconstruct" not in options, True, "test"), Context(), matter)  # type: ignore[arg-type]
+    sensitivity = curvature(g, images(), 48, np.random.default_rng(0))
+    walk = Pruning(coupling, spaces, keep, Settings(method, 64, 10, "reconstruct" not in options, True, "test"), Context(), sensitivity)  # type: ignore[arg-type]
     seen: list[torch.Tensor] = []
     plain = Replay.__iter__
 
@@ -263,7 +263,7 @@ def test_the_network_is_the_one_that_was_carried_forward(options: str) -> None:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         patch.setattr(Replay, "__iter__", watched)
-        walk.carry(images())
+        walk.run(images())
     small = walk.result().verify()
     (fc,) = small.find("nn.linear")
     small.set_outputs([fc.operands[0]])

@@ -56,12 +56,12 @@ def problem(groups: int = 1, channels: int = 6) -> tuple[Conv2d, list[Moments], 
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("matter", [np.ones(4), np.array([0.0, 1.0, 2.0, 5.0])])
-def test_products_of_contributions(groups: int, matter: np.ndarray) -> None:
+def test_products_of_contributions(groups: int, sensitivity: np.ndarray) -> None:
     conv, moments, z, y = problem(groups)
-    zz, zy = channel_products(conv, moments, weights_of(conv, conv.w.op.array), matter)  # type: ignore[union-attr]
-    flat = np.array([((one - one.mean(0)) * np.sqrt(matter)).ravel() for one in z])
+    zz, zy = channel_products(conv, moments, weights_of(conv, conv.w.op.array), sensitivity)  # type: ignore[union-attr]
+    flat = np.array([((one - one.mean(0)) * np.sqrt(sensitivity)).ravel() for one in z])
     np.testing.assert_allclose(zz, flat @ flat.T, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(zy, flat @ ((y - y.mean(0)) * np.sqrt(matter)).ravel(), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(zy, flat @ ((y - y.mean(0)) * np.sqrt(sensitivity)).ravel(), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 4, 5])
@@ -140,5 +140,5 @@ def test_the_squeeze_of_a_gate_does_not_judge() -> None:
     spaces = {s.producers[0].loc.path: s for s in spaces_of(coupling, Choice())}
     wide = spaces["a"]
     assert [p.loc.path for p in wide.producers] == ["a", "fc2"] and [r.loc.path for r in wide.readers] == ["fc1", "last"]
-    assert wide.judge is wide.readers[1]
-    assert isinstance(spaces["fc1"].judge, Linear)
+    assert wide.scoring_layer is wide.readers[1]
+    assert isinstance(spaces["fc1"].scoring_layer, Linear)

@@ -18,12 +18,12 @@ def test_each_step_costs_the_least(groups: int, labels: list[int]) -> None:
     for x, y in zip(parts, ys):
         moments.append(Moments(x.shape[1], y.shape[1]))
         moments[-1].add(x, y)
-    matter = np.array([1.0, 5.0, 0.2, 2.0])
+    sensitivity = np.array([1.0, 5.0, 0.2, 2.0])
     of, sets = np.array(labels), np.unique(labels)
-    order = elimination_order(conv, moments, matter, of, sets, np.zeros(CHANNELS, bool), 1e-10)
+    order = elimination_order(conv, moments, sensitivity, of, sets, np.zeros(CHANNELS, bool), 1e-10)
     kept = np.ones(CHANNELS, bool)
     for went in order[:0:-1]:
-        cost = {int(s): left(parts, ys, matter, kept & (of != s)) for s in np.unique(of[kept])}
+        cost = {int(s): left(parts, ys, sensitivity, kept & (of != s)) for s in np.unique(of[kept])}
         assert went == min(cost, key=cost.__getitem__)
         kept &= of != went
     assert sorted(order) == sets.tolist()

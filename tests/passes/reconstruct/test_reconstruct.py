@@ -106,7 +106,7 @@ def test_the_runs_are_those_of_the_graph_before_and_after() -> None:
     for op in replay:
         assert isinstance(op, Conv2d) and isinstance(op.w.op, Const)
         if op.loc.path == "short":
-            replay.put(op, Conv2d(Conv2d(op.x, Const(np.eye(3, dtype=np.float32)[:, :, None, None])), Const(op.w.op.array * 2), op.b))
+            replay.replace_layer(op, Conv2d(Conv2d(op.x, Const(np.eye(3, dtype=np.float32)[:, :, None, None])), Const(op.w.op.array * 2), op.b))
         if op.loc.path == "b":
             rows.append(torch.cat([replay.missing(op, i) for i in range(replay.chunks)]))  # type: ignore[misc]
         if op.loc.path == "last":
@@ -127,12 +127,12 @@ def test_the_missing_part_of_a_sum_is_put_back() -> None:
     for op in replay:
         assert isinstance(op, Conv2d) and isinstance(op.w.op, Const)
         if op.loc.path == "short":
-            replay.put(op, op.rebuilt(b=Const(np.full(5, 3, np.float32))))
+            replay.replace_layer(op, op.rebuilt(b=Const(np.full(5, 3, np.float32))))
         if op.loc.path == "b":
             solved = refit(op, gather(replay, op, op, np.random.default_rng(0), 36), op.w.op.array, ridge=1e-9)
-            replay.put(op, op.rebuilt(w=Const(solved.w.astype(np.float32)), b=Const(solved.b.astype(np.float32))))
+            replay.replace_layer(op, op.rebuilt(w=Const(solved.w.astype(np.float32)), b=Const(solved.b.astype(np.float32))))
         if op.loc.path == "last":
-            sums += [(replay.then(op.x, i), replay.now(op.x, i)) for i in range(replay.chunks)]
+            sums += [(replay.original(op.x, i), replay.current(op.x, i)) for i in range(replay.chunks)]
     for then, now in sums:
         torch.testing.assert_close(now, then, atol=1e-4, rtol=1e-4)
 

@@ -1,7 +1,8 @@
 """The numbers of a Winograd kernel: its tiles, its planes, its stages, its passes over channels, its scratch.
 
-Where all tiles are one chunk (`whole`), what is left of a map beside its m x m tiles is covered by smaller ones: they need some of the points only
-(14 = 4 + 4 + 4 + 2 takes 22^2 = 484 products of tiles and planes, where four times 4 takes 24^2), and the planes of weights stay the same.
+Where all tiles are one chunk (`single_chunk`), what is left of a map beside its m x m tiles is covered by smaller ones. They need only some
+of the points (14 = 4 + 4 + 4 + 2 takes 22^2 = 484 products of tiles and planes, where four times 4 takes 24^2). The planes of weights stay the
+same.
 
 Where these are as few as one register tile takes, all weights pass by for little work, and drive V out of the caches. Then a pair of rows of
 B^T d B after the other goes through all phases: V and M hold one pair only, and the result takes the sum.
@@ -99,14 +100,14 @@ class Plan:
     # -- pairs of rows, and stages ---------------------------------------------------------------
 
     @property
-    def whole(self) -> bool:
+    def single_chunk(self) -> bool:
         return self.chunks == 1 and self.sums
 
     @cached_property
     def pairs(self) -> list[tuple[int, ...]]:
         """The pairs of rows of B^T d B; all rows as one where there are several chunks. The first pairs have a share in every row of a tile's result,
         the last one in its first and last row only. Weights lie pair by pair, however many are a stage."""
-        return [*((row, row + 1) for row in range(1, self.a - 1, 2)), (0, self.a - 1)] if self.whole else [tuple(range(self.a))]
+        return [*((row, row + 1) for row in range(1, self.a - 1, 2)), (0, self.a - 1)] if self.single_chunk else [tuple(range(self.a))]
 
     @cached_property
     def stages(self) -> list[tuple[int, ...]]:
@@ -138,7 +139,7 @@ class Plan:
         """(outputs of a tile, tiles, first output of a part) along one axis."""
         full, rest = divmod(-(-size // dilation), self.m)
         part = rest + rest % 2
-        if self.whole and full and 0 < part < self.m:
+        if self.single_chunk and full and 0 < part < self.m:
             return [(self.m, full * dilation, 0), (part, dilation, full * self.m)]
         return [(self.m, (full + (rest > 0)) * dilation, 0)]
 
@@ -235,7 +236,7 @@ class Plan:
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Floats of V, M and S of one worker: S is a map of one block with zeros around it, or two tiles."""
-        pixels = math.prod(self.padded) if self.whole else 2 * self.a**2
+        pixels = math.prod(self.padded) if self.single_chunk else 2 * self.a**2
         return self.most * self.v_plane, self.most * self.m_plane, pixels * self.g.lanes
 
     @cached_property

@@ -14,7 +14,7 @@ from .plan import Kind
 from .toom_cook import combine, matrices, points_of, transform_input, transform_output
 
 
-class Whole(Phases):
+class SingleChunk(Phases):
     """Tiles of several kinds."""
 
     def emit(self) -> None:

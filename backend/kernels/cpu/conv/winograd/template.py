@@ -26,7 +26,7 @@ from ...register_tile import max_rows
 from ..template import conv_window, padded_bias
 from .chunks import Chunks
 from .plan import grid, make_plan
-from .single_chunk import Whole
+from .single_chunk import SingleChunk
 from .toom_cook import POINTS, transform_weights
 
 
@@ -116,4 +116,4 @@ class Winograd(Template):
 
     def emit(self, k: KernelBuilder) -> None:
         p = make_plan(k.fusion, k.params, k.threads)
-        (Whole if p.whole else Chunks)(k, p).emit()
+        (SingleChunk if p.single_chunk else Chunks)(k, p).emit()

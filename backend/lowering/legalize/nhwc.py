@@ -6,7 +6,7 @@ from ....ir.op import Value
 from ....ir.ops import Elementwise, Reshape, Transpose
 from ....ir.rewrite import Result, rewrite
 from ...tile.moves import FromNhwc, ToNhwc
-from .channels import MAPS, is_map
+from .channels import is_map
 
 
 def feeds_map(v: Value) -> bool:
@@ -19,7 +19,7 @@ def feeds_map(v: Value) -> bool:
             continue
         seen.add(u)
         for user in u.users:
-            if isinstance(user, MAPS):
+            if user.feature_map:
                 return True
             if isinstance(user, Elementwise) and user.out.shape == u.shape:
                 if any(is_map(o) for o in user.operands if o is not u and o.shape == u.shape):
