@@ -10,7 +10,9 @@ from .core.report import Ledger, Row
 from .core.transform import transform
 from .factorize import LowRank, ToDepthwiseSeparable, ToFire, ToInvertedResidual
 from .folding import fold_affine, fold_bn, fold_pad, recalibrate_bn
+from .precision import Precision
 from .prune import prune_channels
+from .quantize import QuantizePass, ToInteger
 
 __all__ = [
     "PRESETS",
@@ -22,13 +24,16 @@ __all__ = [
     "LowRank",
     "Pass",
     "Pipeline",
+    "Precision",
     "Preset",
+    "QuantizePass",
     "Row",
     "Step",
     "StopAtFirstBad",
     "Timing",
     "ToDepthwiseSeparable",
     "ToFire",
+    "ToInteger",
     "ToInvertedResidual",
     "canonicalize",
     "find_pass",

@@ -1,10 +1,10 @@
-"""Every operator class of the `nn` dialect."""
+"""Every operator class of the `nn` and `quant` dialects."""
 
 from ..op import Const
 from .activation import Clip, Elu, Gelu, HardSigmoid, HardSwish, LeakyRelu, Prelu, Relu, Sigmoid, Silu, Softplus
 from .check import out_size
 from .compare import Equal, Greater, GreaterEqual, Less, LessEqual, LogicalAnd, LogicalNot, LogicalOr, NotEqual
-from .conv import Conv, Conv2d, ConvTranspose2d
+from .conv import Conv, Conv2d, ConvTranspose, ConvTranspose2d
 from .elementwise import (
     Abs,
     Add,
@@ -34,6 +34,10 @@ from .linear import Dense, Linear, Matmul
 from .namespace import Math, TorchMath, torch_dtype
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AdaptivePool2d, AvgPool2d, MaxPool2d, Pool2d
+from .quant import Dequantize, Quantize, Requantize
+from .quant_layers import QuantConv2d, QuantConvTranspose2d, QuantLinear, QuantMatmul
+from .quant_math import Lookup, QuantAdd, QuantMul
+from .quant_pool import QuantSum, QuantSumPool2d
 from .reduce import ArgMax, ArgMin, ArgReduce, CumSum, LogSoftmax, Mean, Prod, Reduce, ReduceMax, ReduceMin, Softmax, Sum
 from .shape import Concat, Expand, IndexSelect, Pad, Reshape, Slice, Transpose
 from .spatial import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample
@@ -57,9 +61,11 @@ __all__ = [
     "Const",
     "Conv",
     "Conv2d",
+    "ConvTranspose",
     "ConvTranspose2d",
     "CumSum",
     "Dense",
+    "Dequantize",
     "Div",
     "Elementwise",
     "Elu",
@@ -85,6 +91,7 @@ __all__ = [
     "LogicalAnd",
     "LogicalNot",
     "LogicalOr",
+    "Lookup",
     "Math",
     "Matmul",
     "MaxPool2d",
@@ -101,11 +108,21 @@ __all__ = [
     "Pow",
     "Prelu",
     "Prod",
+    "QuantAdd",
+    "QuantConv2d",
+    "QuantConvTranspose2d",
+    "QuantLinear",
+    "QuantMatmul",
+    "QuantMul",
+    "QuantSum",
+    "QuantSumPool2d",
+    "Quantize",
     "Reduce",
     "ReduceMax",
     "ReduceMin",
     "Relu",
     "Remainder",
+    "Requantize",
     "Reshape",
     "Round",
     "Rsqrt",

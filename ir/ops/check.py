@@ -11,6 +11,19 @@ def plain(op: Op, *names: str, boolean: bool = False) -> Elem:
     return _same(op, names, tuple(e for e in NUMPY if boolean or e != "bool"))
 
 
+def movable(op: Op, name: str = "x", *, boolean: bool = True) -> Elem:
+    """Element type of an operand that is only moved or compared: plain, or quantized with one scale for the tensor.
+
+    Scales are positive, so stored integers are ordered as the numbers that they stand for.
+    """
+    type: Tensor = getattr(op, name).type
+    if isinstance(type.elem, str):
+        return plain(op, name, boolean=boolean)
+    if type.elem.axis is not None:
+        raise op.fail(f"{name} must have one scale for the tensor, got scales along axis {type.elem.axis}: {type}")
+    return type.elem
+
+
 def floats(op: Op, *names: str) -> Elem:
     """Element type of the named operands, which must be one float type."""
     return _same(op, names, FLOATS)

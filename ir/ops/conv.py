@@ -96,8 +96,8 @@ class Conv2d(Conv, name="nn.conv2d"):
         return self.rebuilt(**operands, groups=int(kept(self.x, 1).sum()) if self.depthwise else self.groups)
 
 
-class ConvTranspose2d(Op, name="nn.conv_transpose2d"):
-    """The gradient of conv2d by its input: x (N, C, H, W), w (C, O/groups, kh, kw), b (O,).
+class ConvTranspose(Op):
+    """Geometry of a transposed convolution: x (N, C, H, W), w (C, O/groups, kh, kw), b (O,).
 
     Output size (H-1)*stride - 2*padding + dilation*(kh-1) + output_padding + 1.
     """
@@ -115,8 +115,8 @@ class ConvTranspose2d(Op, name="nn.conv_transpose2d"):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
-    def infer(self) -> Tensor:
-        elem = floats(self, "x", "w", "b")
+    def out_shape(self) -> tuple[int, int, int, int]:
+        """(N, O, oh, ow); fails when operands and attributes do not fit."""
         n, c, *size = rank(self, "x", 4, "(N, C, H, W)")
         wc, per_group, *kernel = rank(self, "w", 4, "(C, O/groups, kh, kw)")
         stride, dilation = at_least(self, "stride", 2, 1), at_least(self, "dilation", 2, 1)
@@ -132,13 +132,7 @@ class ConvTranspose2d(Op, name="nn.conv_transpose2d"):
         oh, ow = ((size[i] - 1) * stride[i] - 2 * pads[i] + dilation[i] * (kernel[i] - 1) + extra[i] + 1 for i in (0, 1))
         if oh < 1 or ow < 1:
             raise self.fail(f"the result must not be empty, got {oh}x{ow} from x {list(self.x.shape)} and padding {list(pads)}")
-        return Tensor((n, per_group * self.groups, oh, ow), elem)
-
-    def evaluate(self, *xs: Any) -> torch.Tensor:
-        import torch.nn.functional as F
-
-        x, w, b = xs
-        return F.conv_transpose2d(x, w, b, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        return n, per_group * self.groups, oh, ow
 
     def macs(self) -> int:
         return math.prod(self.x.shape) * math.prod(self.w.shape[1:])
@@ -147,6 +141,22 @@ class ConvTranspose2d(Op, name="nn.conv_transpose2d"):
     def depthwise(self) -> bool:
         """One input channel per group."""
         return self.groups > 1 and self.groups == self.x.shape[1]
+
+
+class ConvTranspose2d(ConvTranspose, name="nn.conv_transpose2d"):
+    """The gradient of conv2d by its input: x (N, C, H, W), w (C, O/groups, kh, kw), b (O,).
+
+    Output size (H-1)*stride - 2*padding + dilation*(kh-1) + output_padding + 1.
+    """
+
+    def infer(self) -> Tensor:
+        return Tensor(self.out_shape(), floats(self, "x", "w", "b"))
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch.nn.functional as F
+
+        x, w, b = xs
+        return F.conv_transpose2d(x, w, b, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
     def ties(self) -> Iterator[Tie]:
         """As for conv2d, with the axes of w exchanged."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..op import Op, Value
 from ..ties import Tie, same_but
-from ..types import Tensor
-from .check import at_least, floats, out_size, plain, rank
+from ..types import Elem, Tensor
+from .check import at_least, floats, movable, out_size, rank
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ class MaxPool2d(Pool2d, name="nn.max_pool2d"):
     ceil_mode: bool = False
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x")
+        elem = movable(self, boolean=False)
         at_least(self, "dilation", 2, 1)
         return Tensor(self.out_shape(self.dilation, self.ceil_mode), elem)
 
@@ -126,10 +126,14 @@ class AdaptivePool2d(Op):
     size: tuple[int, int]
 
     def infer(self) -> Tensor:
-        elem = floats(self, "x")
+        elem = self.element()
         n, c, _, _ = rank(self, "x", 4, "(N, C, H, W)")
         h, w = at_least(self, "size", 2, 1)
         return Tensor((n, c, h, w), elem)
+
+    def element(self) -> Elem:
+        """The element type, checked."""
+        return floats(self, "x")
 
     def ties(self) -> Iterable[Tie]:
         return same_but(self.x, self.out, 2, 3)
@@ -147,7 +151,12 @@ class AdaptiveAvgPool2d(AdaptivePool2d, name="nn.adaptive_avg_pool2d"):
 class AdaptiveMaxPool2d(AdaptivePool2d, name="nn.adaptive_max_pool2d"):
     """Maximum of each window"""
 
+    def element(self) -> Elem:
+        return floats(self, "x") if isinstance(self.x.type.elem, str) else movable(self)
+
     def evaluate(self, *xs: Any) -> torch.Tensor:
         import torch.nn.functional as F
 
-        return F.adaptive_max_pool2d(xs[0], self.size)
+        # float64 holds every stored integer
+        x = xs[0] if xs[0].is_floating_point() else xs[0].double()
+        return F.adaptive_max_pool2d(x, self.size).to(xs[0].dtype)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..op import Op, Value
 from ..ties import Tie, same, same_but
 from ..types import Elem, Tensor
-from .check import axis_in_range, floats, plain
+from .check import axis_in_range, floats, movable, plain
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ class Prod(Reduce, name="nn.prod"):
 
 class ReduceMax(Reduce, name="nn.max"):
     def infer(self) -> Tensor:
-        return Tensor(self.out_shape(), plain(self, "x", boolean=True))
+        return Tensor(self.out_shape(), movable(self))
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0].amax(self.axes, self.keepdim) if self.axes else xs[0]
@@ -93,7 +93,7 @@ class ReduceMax(Reduce, name="nn.max"):
 
 class ReduceMin(Reduce, name="nn.min"):
     def infer(self) -> Tensor:
-        return Tensor(self.out_shape(), plain(self, "x", boolean=True))
+        return Tensor(self.out_shape(), movable(self))
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0].amin(self.axes, self.keepdim) if self.axes else xs[0]

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..op import Const, Op, Value
 from ..ties import Kept, Tie, free, positions, same, same_but
-from ..types import Tensor
-from .check import axis_in_range, exactly, plain
+from ..types import BitsAffine, Tensor, Uniform
+from .check import axis_in_range, exactly, movable
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ class Reshape(Op, name="nn.reshape"):
     shape: tuple[int, ...]
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         given = math.prod(s for s in self.shape if s != -1)
         if self.shape.count(-1) > 1 or any(s < -1 for s in self.shape):
             raise self.fail(f"shape must hold sizes and at most one -1, got {list(self.shape)}")
@@ -80,7 +80,7 @@ class Transpose(Op, name="nn.transpose"):
     perm: tuple[int, ...]
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         if sorted(self.perm) != list(range(self.x.type.rank)):
             raise self.fail(f"perm must order the axes 0 to {self.x.type.rank - 1}, got {list(self.perm)}")
         return Tensor(tuple(self.x.shape[p] for p in self.perm), elem)
@@ -102,7 +102,7 @@ class Expand(Op, name="nn.expand"):
     shape: tuple[int, ...]
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         lead = len(self.shape) - self.x.type.rank
         old = (None,) * lead + self.x.shape
         if lead < 0 or any(s < -1 or (s == -1 and o is None) or (o not in (None, 1, s) and s != -1) for s, o in zip(self.shape, old)):
@@ -141,9 +141,11 @@ class Concat(Op, name="nn.concat"):
             raise self.fail("xs must hold at least one tensor, got none")
         first = self.xs[0].type
         axis_in_range(self, self.axis, first.rank)
+        if not isinstance(first.elem, str) and first.elem.axis is not None:
+            raise self.fail(f"xs must have one scale for the tensor, got {first}")
         for v in self.xs:
-            if not isinstance(v.type.elem, str) or v.type.elem != first.elem:
-                raise self.fail(f"xs must hold one plain element type, got {first} and {v.type}")
+            if v.type.elem != first.elem:
+                raise self.fail(f"xs must hold one element type, got {first} and {v.type}")
             if v.type.rank != first.rank or any(a != b for i, (a, b) in enumerate(zip(v.shape, first.shape)) if i != self.axis):
                 raise self.fail(f"xs must agree but for axis {self.axis}, got shapes {list(first.shape)} and {list(v.shape)}")
         size = sum(v.shape[self.axis] for v in self.xs)
@@ -175,7 +177,7 @@ class Slice(Op, name="nn.slice"):
     step: int = 1
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         axis_in_range(self, self.axis, self.x.type.rank)
         size = self.x.shape[self.axis]
         if not 0 <= self.start < self.stop <= size or self.step < 1:
@@ -212,7 +214,7 @@ class IndexSelect(Op, name="nn.index_select"):
     axis: int
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         exactly(self, "i64", "index")
         axis_in_range(self, self.axis, self.x.type.rank)
         if self.index.type.rank != 1:
@@ -245,7 +247,8 @@ PAD_MODES = ("constant", "reflect", "replicate", "circular")
 class Pad(Op, name="nn.pad"):
     """Lengthen both ends of every axis by pads (lo0, hi0, lo1, hi1, …); a negative pad crops.
 
-    Filled with `value` (constant), the mirror image without its edge (reflect), the edge (replicate) or the other end (circular).
+    Filled with `value` (constant), the mirror image without its edge (reflect), the edge (replicate) or the other end (circular). A quantized
+    x is filled with the stored integer nearest to `value`: its zero point for 0.
     """
 
     moves = True
@@ -256,11 +259,13 @@ class Pad(Op, name="nn.pad"):
     value: float = 0.0
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         if len(self.pads) != 2 * self.x.type.rank:
             raise self.fail(f"pads must be {2 * self.x.type.rank} integers, two for each axis, got {list(self.pads)}")
         if self.mode not in PAD_MODES:
             raise self.fail(f"mode must be one of {', '.join(PAD_MODES)}, got {self.mode!r}")
+        if isinstance(elem, BitsAffine) and self.mode == "constant":
+            raise self.fail(f"a constant cannot fill {self.x.type}, which may hold no 0")
         if self.mode != "constant" and self.value != 0.0:
             raise self.fail(f"value belongs to mode 'constant', got {self.value} with mode {self.mode!r}")
         shape = []
@@ -280,11 +285,20 @@ class Pad(Op, name="nn.pad"):
         x: torch.Tensor = xs[0]
         sides = list(zip(self.pads[::2], self.pads[1::2]))
         if self.mode == "constant":
-            return F.pad(x, [p for side in reversed(sides) for p in side], value=self.value)
+            return F.pad(x, [p for side in reversed(sides) for p in side], value=self.fill)
         for axis, (lo, hi) in enumerate(sides):
             if lo or hi:
                 x = x.index_select(axis, torch.tensor(self.sources(x.shape[axis], lo, hi), device=x.device))
         return x
+
+    @property
+    def fill(self) -> float:
+        """What the result holds outside x when a constant fills it."""
+        elem = self.x.type.elem
+        if not isinstance(elem, Uniform):
+            return self.value
+        low, high = elem.range
+        return int(min(max(np.rint(self.value / elem.scales[0]) + elem.zero_points[0], low), high))
 
     def ties(self) -> Iterator[Tie]:
         """Positions shifted by the padding; what a constant fills may be removed too. Other modes copy, and are barred where they pad."""

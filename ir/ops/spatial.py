@@ -10,7 +10,7 @@ import numpy as np
 from ..op import Op, Value
 from ..ties import Tie, per_group, same, same_but
 from ..types import Tensor
-from .check import at_least, floats, plain, rank
+from .check import at_least, floats, movable, rank
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ class Upsample(Op, name="nn.upsample"):
     scales: tuple[float, float] | None = None
 
     def infer(self) -> Tensor:
-        elem = floats(self, "x")
+        elem = movable(self) if self.mode == "nearest" and not isinstance(self.x.type.elem, str) else floats(self, "x")
         n, c, _, _ = rank(self, "x", 4, "(N, C, H, W)")
         h, w = at_least(self, "size", 2, 1)
         if self.mode not in ("nearest", "bilinear"):
@@ -49,7 +49,9 @@ class Upsample(Op, name="nn.upsample"):
         sh, sw = self.scales or (None, None)
         y: torch.Tensor
         if self.mode == "nearest":
-            y = torch.ops.aten.upsample_nearest2d(xs[0], self.size, sh, sw)
+            # float64 holds every stored integer
+            x = xs[0] if xs[0].is_floating_point() else xs[0].double()
+            y = torch.ops.aten.upsample_nearest2d(x, self.size, sh, sw).to(xs[0].dtype)
         else:
             y = torch.ops.aten.upsample_bilinear2d(xs[0], self.size, self.align_corners, sh, sw)
         return y
@@ -67,7 +69,7 @@ class PixelShuffle(Op, name="nn.pixel_shuffle"):
     factor: int
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         n, c, h, w = rank(self, "x", 4, "(N, C*f*f, H, W)")
         f = self.factor
         if f < 1 or c % (f * f):
@@ -91,7 +93,7 @@ class PixelUnshuffle(Op, name="nn.pixel_unshuffle"):
     factor: int
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         n, c, h, w = rank(self, "x", 4, "(N, C, H*f, W*f)")
         f = self.factor
         if f < 1 or h % f or w % f:
@@ -115,7 +117,7 @@ class ChannelShuffle(Op, name="nn.channel_shuffle"):
     groups: int
 
     def infer(self) -> Tensor:
-        elem = plain(self, "x", boolean=True)
+        elem = movable(self)
         if self.x.type.rank < 2 or self.groups < 1 or self.x.shape[1] % self.groups:
             raise self.fail(f"x must be (N, C, ...) with C a multiple of the {self.groups} groups, got shape {list(self.x.shape)}")
         return Tensor(self.x.shape, elem)

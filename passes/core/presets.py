@@ -21,6 +21,12 @@ PRESETS: dict[str, Preset] = {
         "since it merges the constants that fold-affine then moves; fold-affine takes what fold-bn had to leave as a scale-shift; fold-pad "
         "after all folding, since a shift in front folds only into an unpadded convolution; canonicalize last, for constants now equal.",
     ),
+    "int8": Preset(
+        "default,equalize,quantize,correct-bias,to-integer,canonicalize",
+        "Post-training int8; it needs calibration images. default first, since norms must be folded before weights have scales; equalize before "
+        "quantize, since it changes ranges; correct-bias after it, since it measures what rounding shifts; to-integer last, since biases become "
+        "integers there; canonicalize merges what became equal.",
+    ),
     "clean": Preset(
         "canonicalize",
         "Only exact rewrites: the same bits with fewer ops.",

@@ -80,6 +80,10 @@ class Replay:
                 else:
                     self._step(op)
 
+    def changes(self, op: Op) -> bool:
+        """Whether an op that nothing stands in for still means something else in the second run."""
+        return False
+
     def replace_layer(self, op: Op, new: Op) -> None:
         """From now on `new` stands in the place of `op`."""
         self.put_in[op] = new
@@ -143,7 +147,7 @@ class Replay:
     def _step(self, op: Op) -> None:
         """Evaluate an op in both runs, chunk by chunk, and free what nobody reads any more."""
         new = self.counterpart(op)
-        shared = new is op and all(isinstance(v.op, Const) or self.same(v) for v in op.operands)
+        shared = new is op and not self.changes(op) and all(isinstance(v.op, Const) or self.same(v) for v in op.operands)
         free = []
         for v in op.operands:
             if not isinstance(v.op, Const):

@@ -151,9 +151,9 @@ def test_shape_refusals() -> None:
     for bounds in ((2, 2), (-1, 2), (0, 2, 0), (0, 2, -1)):
         refuses(r"0 <= start < stop <= 3", o.Slice, x, 1, *bounds)
     refuses(r"axis must be from 0 to 2, got 3", o.Slice, x, 3, 0, 1)
-    quantized = value_of((2, 3, 4), Uniform("u8", (0.5,), (3,)))
-    refuses(r"x must hold bool or i8", o.Reshape, quantized, (6, 4))
-    refuses(r"xs must hold one plain element type", o.Concat, [quantized, quantized], 1)
+    along_axis = value_of((2, 3, 4), Uniform("i8", (0.5,) * 3, (0,) * 3, axis=1))
+    refuses(r"x must have one scale for the tensor, got scales along axis 1", o.Reshape, along_axis, (6, 4))
+    refuses(r"xs must have one scale for the tensor", o.Concat, [along_axis, along_axis], 1)
 
 
 def test_concat_refusals() -> None:
@@ -161,7 +161,7 @@ def test_concat_refusals() -> None:
     refuses(r"xs must hold at least one tensor, got none", o.Concat, [], 0)
     refuses(r"xs must agree but for axis 1, got shapes \[2, 3, 4\] and \[2, 3, 5\]", o.Concat, [x, value_of((2, 3, 5))], 1)
     refuses(r"xs must agree but for axis 1", o.Concat, [x, value_of((2, 3))], 1)
-    refuses(r"xs must hold one plain element type", o.Concat, [x, value_of((2, 3, 4), "i32")], 1)
+    refuses(r"xs must hold one element type", o.Concat, [x, value_of((2, 3, 4), "i32")], 1)
     refuses(r"axis must be from 0 to 2, got -1", o.Concat, [x], -1)
 
 

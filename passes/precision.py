@@ -1,0 +1,113 @@
+"""How precisely a graph computes: operators and multiply-accumulates in integers and in floats, and why what is float is float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..ir.graph import Graph
+from ..ir.op import Const, Op, Value
+from ..ir.ops import Dequantize, Quantize
+from ..ir.types import Uniform
+
+Class = Literal["int8", "move", "float", "boundary"]
+
+
+@dataclass(frozen=True)
+class OpPrecision:
+    """One operator.
+
+    kind: int8 (integers in and out), boundary (quantize or dequantize), move (integers or bools that only move), float.
+    between: a float operator that reads what integer operators made and feeds one, so that integers become floats on the way.
+    reason: why it is float, for those with MACs or between integer operators.
+    """
+
+    op: str
+    layer: str
+    source: str
+    kind: Class
+    macs: int
+    between: bool = False
+    reason: str = ""
+
+
+@dataclass
+class Precision:
+    """The operators of a graph by precision."""
+
+    rows: list[OpPrecision] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, graph: Graph) -> Precision:
+        """Classify every operator but constants."""
+        ops = [op for op in graph.ops if not isinstance(op, Const)]
+        after = _reached(ops, forward=True)
+        before = _reached(ops, forward=False)
+        return cls([_row(op, op in after and op in before) for op in ops])
+
+    @property
+    def islands(self) -> list[OpPrecision]:
+        """Float operators with MACs or between integer ones: what a network that runs on integers alone must not have."""
+        return [r for r in self.rows if r.kind == "float" and (r.macs or r.between)]
+
+    def macs(self, kind: Class) -> int:
+        """Multiply-accumulates of a class."""
+        return sum(r.macs for r in self.rows if r.kind == kind)
+
+    def ops(self, kind: Class) -> int:
+        """Operators of a class."""
+        return sum(r.kind == kind for r in self.rows)
+
+    def __str__(self) -> str:
+        lines = [f"{kind:8}  {self.ops(kind):4} ops  {self.macs(kind):12} MACs" for kind in ("int8", "float", "boundary", "move") if self.ops(kind)]
+        lines += [f"  {r.op} [{r.layer}{' at ' + r.source if r.source else ''}] is float: {r.reason}" for r in self.islands]
+        return "\n".join(lines)
+
+
+def _row(op: Op, between: bool) -> OpPrecision:
+    source = f"{op.loc.file}:{op.loc.line}" if op.loc.file else ""
+    kind, macs = kind_of(op), op.macs()
+    reason = why(op) if kind == "float" and (macs or between) else ""
+    return OpPrecision(op.name, op.loc.path, source, kind, macs, between and kind == "float", reason)
+
+
+def kind_of(op: Op) -> Class:
+    """The class of an operator, by the types it reads and gives."""
+    if isinstance(op, Quantize | Dequantize):
+        return "boundary"
+    if any(v.type.is_float for v in (*op.operands, *op.outs)):
+        return "float"
+    return "int8" if any(isinstance(v.type.elem, Uniform) for v in op.operands) else "move"
+
+
+def why(op: Op) -> str:
+    """Which operand or result is float, back to the operator that made it so."""
+    source = _float_source(op)
+    if source is None:
+        return "its result is read as float"
+    made = f"{source.op.name} [{source.op.loc}]" if source.op is not None else f"the input {source.name!r}"
+    return f"it reads {source.type} of {made}"
+
+
+def _float_source(op: Op) -> Value | None:
+    """The first float operand that is no constant, followed back through float operators of one operand."""
+    values = [v for v in op.operands if v.type.is_float and not isinstance(v.op, Const)]
+    if not values:
+        return None
+    v = values[0]
+    while v.op is not None and not isinstance(v.op, Dequantize):
+        inner = [o for o in v.op.operands if o.type.is_float and not isinstance(o.op, Const)]
+        if len(inner) != 1:
+            break
+        v = inner[0]
+    return v
+
+
+def _reached(ops: list[Op], *, forward: bool) -> set[Op]:
+    """Float operators that come after (or before) an integer one."""
+    found: set[Op] = set()
+    for op in ops if forward else reversed(ops):
+        near = [v.op for v in op.operands] if forward else op.out.users if len(op.outs) == 1 else [u for v in op.outs for u in v.users]
+        if any(o is not None and (o in found or (kind_of(o) == "int8")) for o in near):
+            found.add(op)
+    return found

@@ -1,0 +1,243 @@
+"""Float operators between dequantize and quantize as integer operators. dq(q) is a dequantized tensor, acc an i32 accumulator.
+
+layer(dq(x), dq(w), b)            ->  dq(quant.layer(x, w, b_i32))       b_i32 = rint(b / (S_x S_w))
+sum(dq(x))                        ->  dq(quant.sum(x))
+move(dq(x))                       ->  dq(move(x))
+q(dq(x))                          ->  x, or requantize(x) where types differ
+q(clamp(dq(x)))                   ->  requantize(x){low, high}           q(clip(r, a, b)) = clip(q(r), q(a), q(b)): q is monotonic
+q(clamp(add(dq(a), dq(b))))       ->  quant.add(a, b){low, high}         mul likewise, of 8-bit operands
+q(f(dq(x)))                       ->  lookup(x, table)                   table[i] = q(f(dq(i))), in float64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...ir.evaluate import to_numpy, to_torch
+from ...ir.op import Const, Op, Value
+from ...ir.ops import (
+    AdaptiveAvgPool2d,
+    Add,
+    AvgPool2d,
+    Clip,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Dequantize,
+    Elementwise,
+    Linear,
+    Lookup,
+    Matmul,
+    Mean,
+    Mul,
+    QuantAdd,
+    QuantConv2d,
+    QuantConvTranspose2d,
+    Quantize,
+    QuantLinear,
+    QuantMatmul,
+    QuantMul,
+    QuantSum,
+    QuantSumPool2d,
+    Relu,
+    Requantize,
+    Upsample,
+)
+from ...ir.ops.quant import Rounding
+from ...ir.rewrite import Refusal, Result, Rewrite, refuse, rewrite
+from ...ir.types import STORAGE, Tensor, Uniform, storage_range
+from .roles import MOVES, table_input, window_size
+
+
+def stored(v: Value) -> Value | None:
+    """The quantized tensor that a float value dequantizes."""
+    return v.op.x if isinstance(v.op, Dequantize) else None
+
+
+def small(v: Value) -> Value | None:
+    """`stored`, of at most 8 bits and one scale."""
+    q = stored(v)
+    return q if q is not None and one_scale(q.type) else None
+
+
+def one_scale(type: Tensor) -> bool:
+    return isinstance(type.elem, Uniform) and type.elem.axis is None and STORAGE[type.elem.storage][0] <= 8
+
+
+# -- constants, layers, sums, moves ------------------------------------------------------------
+
+
+@rewrite
+def quantize_constant(op: Quantize) -> Result:
+    """q(c) -> a constant of integers"""
+    if not isinstance(op.x.op, Const):
+        return None
+    return Const(to_numpy(op.evaluate(to_torch(op.x.op.array))), op.to, loc=op.loc)
+
+
+@rewrite
+def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
+    """layer(dq(x), dq(w), b) -> dq(quant.layer(x, w, b_i32))"""
+    x, w = small(op.x), stored(op.w)
+    if x is None or w is None or not isinstance(w.op, Const):
+        return None
+    kind = {Conv2d: QuantConv2d, ConvTranspose2d: QuantConvTranspose2d, Linear: QuantLinear}[type(op)]
+    geometry = {f.name: getattr(op, f.name) for f in op.attr_fields}
+    layer = kind(x, w, None, **geometry, loc=op.loc)
+    if op.b is not None:
+        b = integer_bias(op.b, layer.out.type)
+        if isinstance(b, Refusal):
+            return b
+        layer = layer.rebuilt(b=b)
+    return Dequantize(layer, loc=op.loc)
+
+
+def integer_bias(b: Value, acc: Tensor) -> Const | Refusal:
+    """rint(b / S) as i32 of the accumulator's scales."""
+    assert isinstance(acc.elem, Uniform)
+    if not isinstance(b.op, Const):
+        return refuse("its bias is not constant")
+    q = np.rint(np.asarray(b.op.array, np.float64) / np.array(acc.elem.scales))
+    if np.abs(q).max(initial=0) >= 2**31:
+        return refuse(f"its bias of {float(np.abs(b.op.array).max()):g} is beyond i32 at the scale of its accumulator")
+    axis = None if acc.elem.axis is None else 0
+    return Const(q.astype(np.int32), Uniform("i32", acc.elem.scales, acc.elem.zero_points, axis), loc=b.op.loc)
+
+
+@rewrite
+def integer_matmul(op: Matmul) -> Result:
+    """matmul(dq(a), dq(b)) -> dq(quant.matmul(a, b))"""
+    a, b = small(op.a), small(op.b)
+    return None if a is None or b is None else Dequantize(QuantMatmul(a, b, loc=op.loc), loc=op.loc)
+
+
+@rewrite
+def integer_sum(op: Mean | AvgPool2d | AdaptiveAvgPool2d) -> Result:
+    """mean(dq(x)) -> dq(quant.sum(x){divisor})"""
+    x = small(op.x)
+    if x is None:
+        return None
+    total: Op
+    if isinstance(op, Mean):
+        count = int(np.prod([x.shape[a] for a in op.axes], dtype=np.int64))
+        total = QuantSum(x, op.axes, op.keepdim, count, loc=op.loc)
+    elif isinstance(op, AvgPool2d):
+        count = window_size(op) or 0
+        if not count:
+            return refuse("its windows hold different numbers of elements")
+        total = QuantSumPool2d(x, op.kernel, op.stride, op.padding, count, op.ceil_mode, loc=op.loc)
+    else:
+        kh, kw = (size // n for size, n in zip(x.shape[2:], op.size))
+        if (kh * op.size[0], kw * op.size[1]) != x.shape[2:]:
+            return refuse("its windows differ in size")
+        whole = op.size == (1, 1)
+        total = QuantSum(x, (2, 3), True, kh * kw, loc=op.loc) if whole else QuantSumPool2d(x, (kh, kw), (kh, kw), divisor=kh * kw, loc=op.loc)
+    return Dequantize(total, loc=op.loc)
+
+
+def integer_move(op: Op) -> Result:
+    """move(dq(x)) -> dq(move(x))"""
+    if isinstance(op, Concat):
+        xs = [small(v) for v in op.xs]
+        if not all(q is not None and xs[0] is not None and q.type.elem == xs[0].type.elem for q in xs):
+            return None
+        return Dequantize(op.rebuilt(xs=xs), loc=op.loc)
+    if isinstance(op, Upsample) and op.mode != "nearest":
+        return None
+    x = small(op.operands[0])
+    return None if x is None else Dequantize(op.rebuilt(x=x), loc=op.loc)
+
+
+MOVE = Rewrite("integer_move", integer_move, (*MOVES, Upsample))
+
+
+# -- what rounds -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clamped:
+    """A value and the clamp of stored integers that follows it."""
+
+    value: Value
+    low: int | None
+    high: int | None
+
+
+def behind_clamps(v: Value, to: Uniform) -> Clamped:
+    """Look through relu and clip to what they clamp."""
+    first, last = to.range
+    low, high = first, last
+    while isinstance(v.op, Relu | Clip):
+        bounds = np.array([0.0, np.inf] if isinstance(v.op, Relu) else [v.op.min, v.op.max], np.float32)
+        inner = to_numpy(Quantize(Const(bounds), to).evaluate(to_torch(bounds)))
+        low, high = max(low, min(int(inner[0]), high)), min(high, max(int(inner[1]), low))
+        v = v.op.x
+    return Clamped(v, None if low == first else low, None if high == last else high)
+
+
+def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
+    """The patterns that round, in one arithmetic."""
+
+    @rewrite
+    def integer_requantize(op: Quantize) -> Result:
+        """q(clamp(dq(x))) -> requantize(x){low, high}"""
+        found = behind_clamps(op.x, op.to)
+        x = stored(found.value)
+        if x is None:
+            return None
+        if x.type.elem == op.to and found.low is None and found.high is None:
+            return x
+        return Requantize(x, op.to, found.low, found.high, rounding, loc=op.loc)
+
+    @rewrite
+    def integer_add(op: Quantize) -> Result:
+        """q(clamp(add(dq(a), dq(b)))) -> quant.add(a, b){low, high}"""
+        found = behind_clamps(op.x, op.to)
+        add = found.value.op
+        if not isinstance(add, Add) or (a := stored(add.a)) is None or (b := stored(add.b)) is None:
+            return None
+        return QuantAdd(a, b, op.to, found.low, found.high, rounding, loc=add.loc)
+
+    @rewrite
+    def integer_mul(op: Quantize) -> Result:
+        """q(clamp(mul(dq(a), dq(b)))) -> quant.mul(a, b){low, high}"""
+        found = behind_clamps(op.x, op.to)
+        mul = found.value.op
+        if not isinstance(mul, Mul) or (a := small(mul.a)) is None or (b := small(mul.b)) is None:
+            return None
+        return QuantMul(a, b, op.to, found.low, found.high, rounding, loc=mul.loc)
+
+    return integer_requantize, integer_add, integer_mul
+
+
+@rewrite
+def integer_table(op: Quantize) -> Result:
+    """q(f(dq(x))) -> lookup(x, table)"""
+    f = op.x.op
+    if not isinstance(f, Elementwise) or (v := table_input(f)) is None or (x := small(v)) is None:
+        return None
+    table = tabulated(f, v, x.type.elem, op.to)
+    return table if isinstance(table, Refusal) else Lookup(x, Const(table, op.to, loc=f.loc), loc=f.loc)
+
+
+def tabulated(f: Elementwise, v: Value, x: Any, to: Uniform) -> np.ndarray | Refusal:
+    """q(f(dq(i))) for every stored integer i, computed in float64 and rounded once."""
+    import torch
+
+    low, high = storage_range(x.storage)
+    numbers = torch.from_numpy((np.arange(low, high + 1) - x.zero_points[0]) * np.float64(np.float32(x.scales[0])))
+    args = [numbers if o is v else to_torch(o.op.array).double().reshape(-1) if isinstance(o.op, Const) else None for o in f.operands]
+    y = to_numpy(f.evaluate(*args))
+    if np.isnan(y).any():
+        return refuse("it gives NaN for some integer")
+    first, last = to.range
+    return np.clip(np.rint(y / to.scales[0]) + to.zero_points[0], first, last).astype(Tensor((), to).dtype)
+
+
+def patterns(rounding: Rounding) -> Sequence[Rewrite]:
+    """All of them."""
+    return quantize_constant, integer_layer, integer_matmul, integer_sum, MOVE, *rounding_patterns(rounding), integer_table

@@ -1,0 +1,119 @@
+"""A whole integer network by the loops of `integer_oracle`, read off the graph's structure and types: no operator's own code runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import integer_oracle as oracle
+import numpy as np
+
+RESCALE = {"f32": oracle.rescale_f32, "fixed": oracle.rescale_fixed}
+ADD = {"f32": oracle.add_f32, "fixed": oracle.add_fixed}
+
+
+def run(graph: Any, *inputs: np.ndarray) -> list[np.ndarray]:
+    """Outputs of the graph at its own batch."""
+    known: dict[Any, np.ndarray] = dict(zip(graph.inputs, inputs))
+    for op in graph.ops:
+        known[op.outs[0]] = step(op, known)
+        assert known[op.outs[0]].shape == op.outs[0].shape, op
+    return [known[v] for v in graph.outputs]
+
+
+def step(op: Any, known: dict[Any, np.ndarray]) -> np.ndarray:
+    """The result of one operator: int64 for stored integers."""
+    kind = op.name
+    if kind == "nn.constant":
+        return np.asarray(op.array) if op.array.dtype.kind == "f" else np.asarray(op.array, np.int64)
+    x = known[op.operands[0]]
+    if kind == "quant.quantize":
+        return oracle.quantize(x, op.to.scales[0], op.to.zero_points[0], *op.to.range)
+    if kind == "quant.dequantize":
+        return centered(op.x, x).astype(np.float32) * scales(op.x).astype(np.float32)
+    if kind == "quant.requantize":
+        return per_channel(lambda a, m: RESCALE[op.rounding](a, m, *bounds(op)), centered(op.x, x), scales(op.x) / op.to.scales[0])
+    if kind == "quant.conv2d":
+        return oracle.conv(x, zero(op.x), known[op.w], bias(op, known), op.stride, op.padding, op.dilation, op.groups)
+    if kind == "quant.conv_transpose2d":
+        given = (op.stride, op.padding, op.output_padding, op.dilation, op.groups)
+        return oracle.conv_transpose(x, zero(op.x), known[op.w], bias(op, known), *given)
+    if kind == "quant.linear":
+        return oracle.linear(x, zero(op.x), known[op.w], bias(op, known))
+    if kind == "quant.add":
+        a, b = np.broadcast_arrays(*(centered(v, known[v]) for v in (op.a, op.b)))
+        m_a, m_b = (np.broadcast_to(scales(v) / op.to.scales[0], a.shape) for v in (op.a, op.b))
+        return add(op, a, b, m_a, m_b)
+    if kind == "quant.mul":
+        product = centered(op.a, known[op.a]) * centered(op.b, known[op.b])
+        return RESCALE[op.rounding](product, float(scales(op.a) * scales(op.b) / op.to.scales[0]), *bounds(op))
+    if kind == "quant.lookup":
+        first = -(1 << 7) if op.x.type.elem.storage == "i8" else 0
+        return np.vectorize(lambda i: known[op.table][i - first])(x)
+    if kind == "quant.sum":
+        return centered(op.x, x).sum(op.axes, keepdims=op.keepdim)
+    if kind == "quant.sum_pool2d":
+        return oracle.sum_pool(x, zero(op.x), op.kernel, op.stride, op.padding)
+    return moved(op, kind, x, known)
+
+
+def moved(op: Any, kind: str, x: np.ndarray, known: dict[Any, np.ndarray]) -> np.ndarray:
+    """Operators that move or compare stored integers."""
+    if kind == "nn.reshape":
+        return x.reshape(op.shape)
+    if kind == "nn.concat":
+        return np.concatenate([known[v] for v in op.xs], op.axis)
+    if kind == "nn.max_pool2d":
+        (top, bottom, left, right), (kh, kw), (sh, sw) = op.padding, op.kernel, op.stride
+        wide = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-(2**40))
+        oh, ow = (wide.shape[2] - kh) // sh + 1, (wide.shape[3] - kw) // sw + 1
+        rows = [[wide[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw].max((2, 3)) for j in range(ow)] for i in range(oh)]
+        return np.stack([np.stack(row, -1) for row in rows], 2)
+    if kind == "nn.channel_shuffle":
+        n, c, *rest = x.shape
+        return x.reshape(n, op.groups, c // op.groups, *rest).swapaxes(1, 2).reshape(x.shape)
+    if kind == "nn.slice":
+        return x[(slice(None),) * op.axis + (slice(op.start, op.stop, op.step),)]
+    if kind == "nn.upsample":
+        rows, columns = (np.arange(n) * size // n for n, size in zip(op.size, x.shape[2:]))
+        return x[:, :, rows][:, :, :, columns]
+    raise NotImplementedError(kind)
+
+
+def zero(v: Any) -> int:
+    return int(v.type.elem.zero_points[0])
+
+
+def centered(v: Any, x: np.ndarray) -> np.ndarray:
+    return x - zero(v)
+
+
+def scales(v: Any) -> np.ndarray:
+    """Scales that broadcast against the tensor."""
+    elem = v.type.elem
+    values = np.array(elem.scales, np.float64)
+    return values.reshape(()) if elem.axis is None else values.reshape([-1 if i == elem.axis else 1 for i in range(len(v.shape))])
+
+
+def bias(op: Any, known: dict[Any, np.ndarray]) -> np.ndarray:
+    return np.zeros(op.outs[0].shape[-1 if op.name == "quant.linear" else 1], np.int64) if op.b is None else known[op.b]
+
+
+def bounds(op: Any) -> tuple[int, int, int]:
+    low, high = op.to.range
+    return int(op.to.zero_points[0]), low if op.low is None else op.low, high if op.high is None else op.high
+
+
+def per_channel(function: Any, acc: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+    """The function where multipliers are equal, channel by channel."""
+    wide, result = np.broadcast_to(multipliers, acc.shape), np.zeros(acc.shape, np.int64)
+    for m in np.unique(multipliers):
+        result[wide == m] = function(acc[wide == m], float(m))
+    return result
+
+
+def add(op: Any, a: np.ndarray, b: np.ndarray, m_a: np.ndarray, m_b: np.ndarray) -> np.ndarray:
+    result = np.zeros(a.shape, np.int64)
+    for x, y in {(float(x), float(y)) for x, y in zip(m_a.ravel(), m_b.ravel())}:
+        here = (m_a == x) & (m_b == y)
+        result[here] = ADD[op.rounding](a[here], b[here], x, y, *bounds(op))
+    return result
