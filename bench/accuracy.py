@@ -6,7 +6,7 @@ python -m tersor.bench.accuracy --report       # only writes the tables and plot
 
 Every run is one row of accuracy.json, written at once; what stands there is not run again, what failed is. A seed draws the calibration
 images and what a method leaves to chance; the network is always the one trained with seed 0. Trained networks come from the cache of
-train.py; with --train those that are missing are trained first.
+train.py; with --train those that are missing are trained first. Where a run fails, the exit code is 1 and tables are not written.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def main() -> None:
                 row = attempt(run, lambda run: execute(run, args.train))
                 results.put(row)
                 print(line(row), flush=True)
+    refuse_failed(results, wanted)
     report(results, args.out)
 
 
@@ -110,6 +111,14 @@ def attempt(run: Run, work: Callable[[Run], dict[str, Any]]) -> Row:
     return row | {"seconds": round(time.process_time() - start, 1), "warnings": list(dict.fromkeys(texts))}
 
 
+def refuse_failed(results: Results, wanted: Sequence[Run]) -> None:
+    """Stop with exit code 1, each reason once, where rows of these runs failed: tables of them would say less than those that stand there."""
+    failed = [row for r in wanted if (row := results.rows.get(r.key)) is not None and "failed" in row]
+    if failed:
+        reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(row["failed"] for row in failed))
+        raise SystemExit(f"{len(failed)} of {len(wanted)} runs failed, so no table is written:\n{reasons}")
+
+
 def line(row: Row) -> str:
     """One line of progress."""
     if "failed" in row:
@@ -126,7 +135,7 @@ def execute(run: Run, train: bool = False) -> dict[str, Any]:
     if run.network == LITE0:
         return execute_lite0(run)
     calibration = list(torch.split(fashion_mnist("train").sample(run.images, run.seed), 64))
-    original = traced(run.network)
+    original = traced(run.network, train)
     graph = made(run, original, calibration, train)
     return sizes(graph, original) | {"top1": compiled_top1(graph, fashion_mnist("t10k"), compiled_file(run))}
 
@@ -140,7 +149,7 @@ def made(run: Run, original: Graph, calibration: Sequence[torch.Tensor], train: 
         return tersor.transform(original, run.pipeline, calibration=calibration, seed=run.seed)
     assert run.macs is not None
     labelled = chosen(fashion_mnist("train"), run.images, run.seed)
-    removed = dependency_graph.prune(network(Recipe(run.network)), run.macs, run.variant, labelled)
+    removed = dependency_graph.prune(network(Recipe(run.network), train), run.macs, run.variant, labelled)
     if run.repair == "least squares":
         return dependency_graph.repaired(tersor.transform(original, "fold-bn"), removed, calibration, run.seed)
     pipeline = "fold-bn" if run.repair == "none" else "recalibrate-bn,fold-bn"
@@ -163,9 +172,9 @@ def network(recipe: Recipe, train: bool = False) -> torch.nn.Module:
 
 
 @cache
-def traced(name: str) -> Graph:
-    """The trained network of seed 0."""
-    return trace(network(Recipe(name)))
+def traced(name: str, train: bool = False) -> Graph:
+    """The trained network of seed 0; `train` as of `network`."""
+    return trace(network(Recipe(name), train))
 
 
 def trace(module: torch.nn.Module) -> Graph:

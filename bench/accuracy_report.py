@@ -1,4 +1,4 @@
-"""The accuracy report: tables and plots of the rows of accuracy.json. A row that failed stands in them with its reason."""
+"""The accuracy report: tables and plots of the rows of accuracy.json. A row that failed gives its reason; `accuracy` writes none of such rows."""
 
 from __future__ import annotations
 

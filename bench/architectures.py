@@ -129,7 +129,7 @@ def check(name: str, target: str = "cpu", threads: int = 1) -> Row:
             warnings.simplefilter("error")
             graph = tersor.trace(module, example)
         row.trace_seconds = time.perf_counter() - start
-        row.ops, row.gmacs = len(graph), graph.macs() / 1e9
+        row.ops, row.gmacs = graph.count_ops(), graph.macs() / 1e9
         start = time.perf_counter()
         exe = tersor.compile(graph, target=target, threads=threads, batch=list(BATCHES))
         row.compile_seconds = time.perf_counter() - start

@@ -83,7 +83,7 @@ def measure(name: str, graph: Graph, repeat: int) -> dict[str, Any]:
         spaces = spaces_of(coupling, Choice(sample_inputs=True))
         seconds["coupling"].append(coupled - start)
         seconds["spaces"].append(time.perf_counter() - coupled)
-    ops = sum(not isinstance(op, Const) for op in graph)
+    ops = graph.count_ops()
     found = {"ops": ops, "constants": len(graph) - ops, "sets": coupling.count, "removable": int(coupling.removable.sum()), "spaces": len(spaces)}
     return {"graph": name} | found | {"seconds": seconds}
 

@@ -40,7 +40,7 @@ def main() -> None:
 
     start = time.perf_counter()
     graph = tersor.trace(module, (example,))
-    console.print(f"Traced EfficientNet-Lite0: {len(graph)} ops, {graph.macs() / 1e6:.0f} M MACs, in {time.perf_counter() - start:.1f} s")
+    console.print(f"Traced EfficientNet-Lite0: {graph.count_ops()} ops, {graph.macs() / 1e6:.0f} M MACs, in {time.perf_counter() - start:.1f} s")
 
     small = tersor.transform(graph, "default", check=True)
     console.print("The passes, each checked on real inputs:")

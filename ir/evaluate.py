@@ -57,11 +57,13 @@ def evaluate(
     *,
     dtype: torch.dtype | None = None,
     observe: Callable[[Op, torch.Tensor], None] | None = None,
+    compute: Callable[..., Any] | None = None,
 ) -> list[torch.Tensor]:
     """Values of `graph.outputs` for inputs of the graph's shapes; a value is freed after its last use.
 
     dtype: a float type in which all float values are computed instead of their own (torch.float64 for an oracle).
     observe: called with every op but constants and with each of its results. Gradients are recorded as torch is set.
+    compute: called as compute(op, *operands) in the place of op.evaluate(*operands).
     """
     if len(inputs) != len(graph.inputs):
         raise TersorError(f"{graph.name} takes {len(graph.inputs)} inputs ({', '.join(v.name for v in graph.inputs)}), got {len(inputs)}")
@@ -69,7 +71,7 @@ def evaluate(
     env: dict[Value, torch.Tensor] = {v: _as(x, dtype) for v, x in zip(graph.inputs, inputs) if v in reads}
     for op in graph.ops:
         args = [operand(getattr(op, f.name), env) for f in op.operand_fields]
-        results = run(op, args, dtype)
+        results = run(op, args, dtype, compute)
         for v, y in zip(op.outs, results):
             if observe is not None and not isinstance(op, Const):
                 observe(op, y)
@@ -100,14 +102,16 @@ def operand(v: Value | list[Value] | None, env: dict[Value, torch.Tensor]) -> An
     return None if v is None else env[v]
 
 
-def run(op: Op, args: list[Any], dtype: torch.dtype | None = None) -> tuple[torch.Tensor, ...]:
-    """The results of one op."""
+def run(op: Op, args: list[Any], dtype: torch.dtype | None = None, compute: Callable[..., Any] | None = None) -> tuple[torch.Tensor, ...]:
+    """The results of one op; `dtype` and `compute` as of `evaluate`."""
     if dtype is not None and isinstance(op, Cast) and op.elem in FLOATS:
         # rounding to f32 on the way would spoil a float64 oracle
         return (args[0].to(dtype),)
     try:
-        result: Any = op.evaluate(*args)
+        result: Any = op.evaluate(*args) if compute is None else compute(op, *args)
     except Exception as error:
+        if "ZeroDivisionError" in str(error):
+            raise TersorError(f"{op.name} [{op.loc}] divides an integer by zero") from error
         error.add_note(f"while evaluating {op.name} [{op.loc}]")
         raise
     results = result if isinstance(result, tuple) else (result,)

@@ -244,6 +244,10 @@ class Graph:
 
         save(self, path)
 
+    def count_ops(self) -> int:
+        """Ops without constants: what reports, the command line and benchmarks call the number of ops. `len(graph)` counts constants too."""
+        return sum(not isinstance(op, Const) for op in self.ops)
+
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
 
@@ -256,7 +260,7 @@ class Graph:
         return format_graph(self)
 
     def __repr__(self) -> str:
-        return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.ops)} ops, {len(self.outputs)} outputs>"
+        return f"<Graph {self.name}: {len(self.inputs)} inputs, {self.count_ops()} ops, {len(self.outputs)} outputs>"
 
 
 def unattached(root: Op) -> list[Op]:

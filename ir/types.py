@@ -26,6 +26,10 @@ NUMPY: dict[str, np.dtype] = {
     "f64": np.dtype(np.float64),
 }
 FLOATS = ("f16", "bf16", "f32", "f64")
+#: Distance of 1 to the next number, by float type.
+EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+#: The smallest positive number that has all of its digits, by float type.
+SMALLEST_NORMAL = {"f64": 2.0**-1022, "f32": 2.0**-126, "f16": 2.0**-14, "bf16": 2.0**-126}
 _ELEM_OF = {dtype: name for name, dtype in NUMPY.items()}
 
 #: Integers a quantized element is stored in: bits and signedness (`i1`, `i2`, `u4`, `i8`, …).

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +103,11 @@ class Coupling:
             if (labels == labels[0]).all():
                 self._block(labels[:1], v.op, f"nothing would be left of axis {axis} of %{v.name} {list(v.shape)}")
 
+    @cached_property
+    def order(self) -> dict[Op, int]:
+        """The place of each op in the graph."""
+        return {op: i for i, op in enumerate(self.graph.ops)}
+
     # -- questions -----------------------------------------------------------------------------
 
     def sets(self, value: Value, axis: int) -> Index:
@@ -150,10 +156,11 @@ def source(layer: Layer) -> Axis:
 
 
 def outputs_of(layer: Layer) -> Axis:
-    """The axis of the weights that makes a layer's output channels."""
+    """The axis of the weights that makes a layer's output channels; of a transposed convolution, whose weights hold them in two axes
+    (group and position), that of its result."""
     match layer:
         case ConvTranspose2d():
-            return (layer.out, 1) if not layer.depthwise else (layer.w, 0)
+            return layer.out, 1
         case Matmul():
             return layer.b, layer.b.type.rank - 1
     return layer.w, 0

@@ -29,7 +29,7 @@ class TirMath(VectorMath):
     def mod(self, a: Expr, b: Expr) -> Expr:
         """Exact for floats while |a / b| < 2^29 (f32, f16); integers as Python's `%`."""
         if not is_float(a):
-            return t.floormod(a, b)
+            return t.floormod(a, self._safe_divisor(b))
         dtype = dtype_of(a)
         a, b = self._wide(a), self._wide(b)
         rest = self._named(a - self._call("llvm.floor", a / b) * b)
@@ -37,6 +37,14 @@ class TirMath(VectorMath):
         zero = self.const(a, 0)
         # the rounded quotient may have reached the next integer
         return convert(t.Select(t.any(t.all(rest < zero, b > zero), t.all(rest > zero, b < zero)), rest + b, rest), dtype)
+
+    def _safe_divisor(self, b: Expr) -> Expr:
+        """b, but 1 where division of integers traps: for 0, and for -1, which the smallest integer divided by overflows. x % 1 and x % -1 are 0."""
+        b = self._named(expression(b))
+        traps = t.EQ(b, self.const(b, 0))
+        if not dtype_of(b).startswith("uint"):
+            traps = t.any(traps, t.EQ(b, self.const(b, -1)))
+        return t.Select(traps, self.const(b, 1), b)
 
     # -- selection and conversion --------------------------------------------------------------
 

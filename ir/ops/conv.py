@@ -138,6 +138,10 @@ class ConvTranspose(Op):
         return math.prod(self.x.shape) * math.prod(self.w.shape[1:])
 
     @property
+    def kernel(self) -> tuple[int, int]:
+        return self.w.shape[2], self.w.shape[3]
+
+    @property
     def depthwise(self) -> bool:
         """One input channel per group."""
         return self.groups > 1 and self.groups == self.x.shape[1]

@@ -41,7 +41,7 @@ def _computed(op: Op) -> Result:
     try:
         with torch.no_grad():
             result = to_numpy(op.evaluate(*(_argument(getattr(op, f.name)) for f in op.operand_fields)))
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         return refuse(f"torch cannot compute it here: {error}")
     if result.shape != op.out.shape or result.dtype != op.out.type.dtype:
         return refuse(f"evaluate gave {result.dtype}{list(result.shape)} instead of {op.out.type}")

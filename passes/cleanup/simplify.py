@@ -10,9 +10,10 @@ from ...ir.graph import Graph
 from ...ir.op import Const, Value
 from ...ir.ops import Add, Clip, Div, HardSigmoid, HardSwish, Mul, Pow, Rsqrt, Sqrt
 from ...ir.rewrite import Result, refuse, rewrite
+from ...ir.types import EPSILON, storage_elem
 from ..core.base import Pass, register_pass
 from ..core.context import Context
-from ..folding.affine import array_of
+from ..folding.affine import F64, array_of, keeps_digits, representable, rounded
 from .identities import constant_right, splat
 
 
@@ -25,7 +26,7 @@ class Simplify(Pass):
     (x*c) * d     ->  x * (c*d)    x ** 2      ->  x * x              x * hard_sigmoid(x)    ->  hard_swish(x)
     (x + c) + d   ->  x + (c + d)  x ** 0.5    ->  sqrt(x)
 
-    Constants are computed in float64 and rounded once.
+    Constants are computed in float64 and rounded once, and merged only where their type holds the result (docs/numerics.md).
     """
 
     name = "simplify"
@@ -43,7 +44,7 @@ def add_any_zero(op: Add) -> Result:
 
 @rewrite
 def merge_constants(op: Add | Mul) -> Result:
-    """(x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once"""
+    """(x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once, and neither step loses what the other keeps"""
     match op.a.op, op.b:
         case (Add() | Mul()) as inner, Value(op=Const()) as d if type(inner) is type(op) and isinstance(inner.b.op, Const):
             if not op.out.type.is_float or isinstance(inner.a.op, Const):
@@ -51,12 +52,28 @@ def merge_constants(op: Add | Mul) -> Result:
             if not inner.out.single_use:
                 return refuse("the inner result has other readers")
             c = inner.b
-            array = array_of(c) + array_of(d) if isinstance(op, Add) else array_of(c) * array_of(d)
+            first, second = array_of(c), array_of(d)
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = first + second if isinstance(op, Add) else first * second
             if array.size > max(c.type.size, d.type.size):
                 return refuse("the merged constant would be larger than both")
-            merged = type(op)(inner.a, Const(array.astype(c.type.dtype), loc=c.op.loc if c.op else op.loc))
+            elem = storage_elem(c.type.elem)
+            if not representable(array, elem):
+                return refuse(f"{elem} cannot hold the merged constant")
+            if not (keeps_digits(first, second) if isinstance(op, Add) else _no_range_lost(first, second, elem)):
+                return refuse("the first constant takes digits or range from x, which the second does not give back")
+            merged = type(op)(inner.a, Const(rounded(array, elem), loc=c.op.loc if c.op else op.loc))
             return merged if merged.out.type == op.out.type else None
     return None
+
+
+def _no_range_lost(c: F64, d: F64, elem: str) -> bool:
+    """Whether x * c overflows only where x * c * d does (x * 1e30 * 1e-30 is infinite for x = 1e30), and what underflows stays no normal number.
+
+    x * c rounds by half the smallest number of the type, epsilon times its smallest normal one, at worst: 1 / epsilon times that is less than normal.
+    """
+    up, down = np.abs(c) >= 1, np.abs(c) <= 1
+    return bool(((up & (np.abs(d) >= 1)) | (down & (np.abs(d) <= 1 / EPSILON[elem]))).all())
 
 
 @rewrite
@@ -77,13 +94,14 @@ def small_power(op: Pow) -> Result:
 @rewrite
 def divide_by_constant(op: Div) -> Result:
     """x / c -> x * (1/c)"""
-    if not isinstance(op.b.op, Const) or isinstance(op.a.op, Const):
+    if not isinstance(op.b.op, Const) or isinstance(op.a.op, Const) or not op.b.type.is_float:
         return None
-    with np.errstate(divide="ignore", over="ignore"):
-        inverse = (1 / array_of(op.b)).astype(op.b.type.dtype)
-    if not np.isfinite(inverse).all() or (np.abs(inverse) < 2.0**-14).any():
+    with np.errstate(divide="ignore"):
+        inverse = 1 / array_of(op.b)
+    elem = storage_elem(op.b.type.elem)
+    if not representable(inverse, elem) or (np.abs(inverse) < 2.0**-14).any():
         return refuse("1/c is not a normal number")
-    return Mul(op.a, Const(inverse, loc=op.b.op.loc))
+    return Mul(op.a, Const(rounded(inverse, elem), loc=op.b.op.loc))
 
 
 @rewrite

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...ir.errors import TersorError
-from ...ir.evaluate import at_batch_of, bind, evaluate, to_numpy, to_torch
+from ...ir.evaluate import at_batch_of, evaluate, to_numpy
 from ...ir.graph import Graph
 from ...ir.op import Const
-from ...ir.types import FLOATS
+from ...ir.types import EPSILON, FLOATS
+from ..by_value import by_value
 from .base import Pass
 
 if TYPE_CHECKING:
     import torch
-
-    from .context import Batch
-
-#: Distance of 1 to the next number, by float type: what a declared tolerance scales with.
-EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
 
 
 @dataclass(frozen=True)
@@ -33,39 +29,13 @@ class Finding:
     sqnr: float | None = None
 
 
-def samples(graph: Graph, calibration: Sequence[Batch] | None, seed: int) -> list[list[torch.Tensor]]:
-    """Inputs to test on: the first calibration batch, else seeded random numbers at the traced batch; and random ones at another batch."""
-    rng = np.random.default_rng(seed)
-    first = tensors(arguments(graph, calibration[0])) if calibration else random_inputs(graph, rng)
-    if not graph.batched:
-        return [first]
-    sizes = {len(x) for v, x in zip(graph.inputs, first) if v.name in graph.batched}
-    return [first, random_inputs(graph, rng, batch=1 if max(sizes) > 1 else 3)]
-
-
-def arguments(graph: Graph, batch: Batch) -> list[Any]:
-    """A batch as the list of the graph's inputs, checked."""
-    if isinstance(batch, Mapping):
-        return bind(graph, (), dict(batch))
-    return bind(graph, tuple(batch) if isinstance(batch, (list, tuple)) else (batch,), {})
-
-
-def random_inputs(graph: Graph, rng: np.random.Generator, batch: int | None = None) -> list[torch.Tensor]:
-    """Normal floats, integers 0 and 1 (valid as any index), random booleans, of the graph's input types."""
-    result = []
-    for v in graph.inputs:
-        shape = (batch, *v.shape[1:]) if batch is not None and v.name in graph.batched else v.shape
-        drawn = rng.standard_normal(shape) if v.type.is_float else rng.integers(0, 2, shape)
-        result.append(to_torch(np.asarray(drawn).astype(v.type.dtype)))
-    return result
-
-
 def outputs(graph: Graph, inputs: Sequence[torch.Tensor], exact: bool = False) -> list[np.ndarray]:
-    """Results in the graph's own arithmetic, or in float64."""
+    """Results in the graph's own arithmetic, each number's from its operands alone (`by_value`); or in float64."""
     import torch
 
+    at = at_batch_of(graph, inputs)
     with torch.no_grad():
-        return [to_numpy(y) for y in evaluate(at_batch_of(graph, inputs), inputs, dtype=torch.float64 if exact else None)]
+        return [to_numpy(y) for y in (evaluate(at, inputs, dtype=torch.float64) if exact else evaluate(at, inputs, compute=by_value))]
 
 
 def verify_declaration(pass_: Pass, before: Graph, after: Graph, reference: Graph, inputs: Sequence[Sequence[torch.Tensor]]) -> Finding:
@@ -135,10 +105,3 @@ def _same_bits(expected: list[np.ndarray], got: list[np.ndarray], graph: Graph, 
                 f"it declares 'exact', but {int((~same).sum())} of {same.size} elements of output {name!r} differ for inputs of shape {shapes}, "
                 f"the first at {list(at)}: {a[at]!s} became {b[at]!s} (error {relative_error([a], [b]):.1e}); declare keeps = 'numeric' or 'lossy'"
             )
-
-
-def tensors(arrays: Sequence[Any]) -> list[torch.Tensor]:
-    """Arrays and tensors as tensors."""
-    import torch
-
-    return [x if isinstance(x, torch.Tensor) else to_torch(x) for x in arrays]

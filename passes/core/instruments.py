@@ -12,8 +12,9 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
+from ..samples import arguments, tensors
 from .base import Pass
-from .check import arguments, outputs, relative_error, tensors
+from .check import outputs, relative_error
 from .context import Batch, Context
 from .pipeline import format_pass
 from .report import Row

@@ -45,7 +45,7 @@ def measure(graph: Graph, name: str, keeps: str = "", seconds: float = 0.0, **mo
     """The row of a graph."""
     constants = [op for op in graph if isinstance(op, Const)]
     parameters = sum(op.out.type.size for op in constants)
-    return Row(name, keeps, seconds, len(graph) - len(constants), parameters, graph.macs(), graph.nbytes(), **more)
+    return Row(name, keeps, seconds, graph.count_ops(), parameters, graph.macs(), graph.nbytes(), **more)
 
 
 @dataclass

@@ -10,8 +10,9 @@ from typing import Any
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
 from ...ir.rewrite import Trace
+from ..samples import arguments, samples, tensors
 from .base import LayerPass, Pass
-from .check import Finding, arguments, samples, sqnr, tensors, verify_declaration
+from .check import Finding, sqnr, verify_declaration
 from .context import Context, Progress, batches, open_progress
 from .instruments import Instrument, Step
 from .pipeline import Pipeline, PipelineLike, format_pass

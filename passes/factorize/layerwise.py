@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from ...ir.op import Op
 from ...ir.ops import Conv2d
 from ..core.context import Context
 from ..reconstruct import Replay, gather
+from ..reconstruct.shortage import Short, warn_short
 from .base import FactorizePass
 from .choose import Layer, Option, cheapest, within_budget, within_error
 from .design import Design, Factors, bias_of, cost, cost_of, taps_of, unfit, weights_of
@@ -160,7 +160,8 @@ def reconstruct_layers(
     """What stands in the place of each chosen convolution, and its report; layer after layer, activations of both networks carried forward."""
     new: dict[Op, Op] = {}
     rows: dict[Op, LayerReport] = {}
-    short: list[str] = []
+    short: list[Short] = []
+    images = 0
     for conv, response, replay in responses(graph, list(chosen), options, ctx, options.name):
         design = chosen[conv]
         factors, bias, before, after = fitted(conv, weights_of(conv), design, response, options.at(conv))
@@ -171,11 +172,8 @@ def reconstruct_layers(
         if replay is not None:
             replay.replace_layer(conv, new[conv])
         if response.measured and response.rows <= len(response.gram):
-            short.append(f"{conv.loc} ({len(response.gram)} unknowns, {response.rows} responses)")
-    if short and options.reconstruct:
-        warnings.warn(
-            f"{options.name}: fewer responses in the calibration data than unknowns, a ridge holds these near their start; give more images: "
-            + "; ".join(short),
-            stacklevel=2,
-        )
+            short.append(Short(conv, len(response.gram), response.rows))
+            images = replay.images if replay is not None else images
+    if options.reconstruct:
+        warn_short(options.name, short, images, "where the factors start")
     return new, rows

@@ -4,6 +4,7 @@
     layer(x*k + s, w, b)    =  layer(x, w*k, b + sum(w*s))            k, s per input channel
 
 All arithmetic is float64 and rounded once, to the dtype of the weights. Constants are never changed: new ones are made.
+Nothing is folded where the type cannot hold the result: see `held`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from ...ir.op import Const, Loc, Op, Value
 from ...ir.ops import Conv2d, ConvTranspose2d, Linear
 from ...ir.rewrite import Refusal, refuse
+from ...ir.types import EPSILON, NUMPY, SMALLEST_NORMAL, storage_elem
 
+#: A channel's lost weights do not count where its bias is at least this times larger: for inputs up to here they round away.
+LARGE_INPUT = 1e12
 #: Layers with weights that a scale and shift of their channels can move into.
 Layer = Conv2d | ConvTranspose2d | Linear
 F64 = NDArray[np.float64]
@@ -31,6 +35,23 @@ def constant(value: Value | None) -> bool:
     return value is None or (isinstance(value.op, Const) and value.type.is_float)
 
 
+def rounded(array: F64, elem: str) -> np.ndarray:
+    """The array in a float type; what the type cannot hold becomes infinite or zero."""
+    with np.errstate(over="ignore", under="ignore"):
+        return array.astype(NUMPY[elem])
+
+
+def representable(array: F64, elem: str) -> bool:
+    """Whether rounding to a float type changes the last bits alone: every number stays finite, and is normal or exactly what it was."""
+    kept = rounded(array, elem).astype(np.float64)
+    return bool(np.isfinite(kept).all() and ((np.abs(kept) >= SMALLEST_NORMAL[elem]) | (kept == array)).all())
+
+
+def keeps_digits(c: F64, d: F64) -> bool:
+    """Whether c + d keeps the size of the larger one: (x + 2^23) - 2^23 rounds x, which x + 0 does not."""
+    return bool((np.abs(c + d) >= np.maximum(np.abs(c), np.abs(d)) / 2).all())
+
+
 def channel_axis(layer: Layer) -> int:
     """Axis of the layer's input and output that holds its channels."""
     return layer.out.type.rank - 1 if isinstance(layer, Linear) else 1
@@ -40,15 +61,15 @@ def scale_output(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
     """The layer whose result is the old one times `k` plus `shift`, both (O,)."""
     if not (constant(layer.w) and constant(layer.b)):
         return refuse(f"the weights of {layer.name} are not constant")
-    w = array_of(layer.w)
-    if isinstance(layer, ConvTranspose2d):
-        # (C, O/groups, kh, kw): the rows of one group make that group's output channels
-        c, per_group, *kernel = w.shape
-        w = (w.reshape(layer.groups, c // layer.groups, per_group, *kernel) * k.reshape(layer.groups, 1, per_group, 1, 1)).reshape(w.shape)
-    else:
-        w = w * k.reshape(-1, *[1] * (w.ndim - 1))
     b = shift if layer.b is None else array_of(layer.b) * k + shift
-    return _with_weights(layer, w, b)
+    w = array_of(layer.w)
+    if not isinstance(layer, ConvTranspose2d):
+        w = w * k.reshape(-1, *[1] * (w.ndim - 1))
+        return _with_weights(layer, w, b, w, b)
+    # (C, O/groups, kh, kw): the rows of one group make that group's output channels
+    c, per_group, *kernel = w.shape
+    w = w.reshape(layer.groups, c // layer.groups, per_group, *kernel) * k.reshape(layer.groups, 1, per_group, 1, 1)
+    return _with_weights(layer, w.reshape(c, per_group, *kernel), b, w.swapaxes(1, 2).reshape(len(b), -1), b)
 
 
 def scale_input(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
@@ -62,7 +83,8 @@ def scale_input(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
             return refuse("the convolution pads with zeros, which a shift before it does not shift")
     w = array_of(layer.w)
     if isinstance(layer, ConvTranspose2d):
-        return _with_weights(layer, w * k.reshape(-1, 1, 1, 1), None)
+        w = w * k.reshape(-1, 1, 1, 1)
+        return _with_weights(layer, w, None, w)
     # one row of k and shift per group, repeated for the output channels of the group
     groups = layer.groups if isinstance(layer, Conv2d) else 1
     ones = (1,) * (w.ndim - 2)
@@ -71,21 +93,38 @@ def scale_input(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
     if shift.any():
         b = (w * np.repeat(shift.reshape(groups, -1), rows, axis=0).reshape(*w.shape[:2], *ones)).sum(axis=tuple(range(1, w.ndim)))
         b = b if layer.b is None else b + array_of(layer.b)
-    return _with_weights(layer, w * np.repeat(k.reshape(groups, -1), rows, axis=0).reshape(*w.shape[:2], *ones), b)
+    w = w * np.repeat(k.reshape(groups, -1), rows, axis=0).reshape(*w.shape[:2], *ones)
+    return _with_weights(layer, w, b, w.reshape(groups, rows, *w.shape[1:]).swapaxes(1, 2).reshape(len(k), -1))
 
 
-def _with_weights(layer: Layer, w: F64, b: F64 | None) -> Op | Refusal:
-    """The layer with new constants; without `b` it keeps its bias."""
-    new_w = _rounded(w, layer.w)
-    new_b = None if b is None else _rounded(b, layer.w if layer.b is None else layer.b)
-    if not (np.isfinite(new_w.array).all() and (new_b is None or np.isfinite(new_b.array).all())):
-        return refuse("the folded weights would not be finite")
-    return layer.rebuilt(w=new_w, b=layer.b if new_b is None else new_b)
+def held(slices: F64, elem: str, beside: F64 | None = None) -> bool:
+    """Whether a type holds folded weights, (channels, …): each is finite, and each channel keeps its digits.
+
+    What a channel's weights lose by rounding is at most an epsilon of the largest of them. Weights below the type's normal numbers lose
+    more; they may where `beside`, the bias that their sum is added to (channels,), hides that for inputs up to `LARGE_INPUT`: so it is in
+    channels that training has emptied.
+    """
+    kept = rounded(slices, elem).astype(np.float64)
+    if not np.isfinite(kept).all():
+        return False
+    lost = np.abs(kept - slices).reshape(len(slices), -1).max(axis=1, initial=0)
+    hidden = 0.0 if beside is None else np.abs(beside) / LARGE_INPUT
+    return bool((lost <= EPSILON[elem] * np.maximum(np.abs(slices).reshape(len(slices), -1).max(axis=1, initial=0), hidden)).all())
 
 
-def _rounded(array: F64, like: Value) -> Const:
+def _with_weights(layer: Layer, w: F64, b: F64 | None, slices: F64, beside: F64 | None = None) -> Op | Refusal:
+    """The layer with new constants; without `b` it keeps its bias. slices: the weights of each scaled channel; beside: as of `held`."""
+    elem = storage_elem(layer.w.type.elem)
+    if not held(slices, elem, beside):
+        return refuse(f"{elem} cannot hold the folded weights")
+    new_b = None if b is None else _const(b, layer.w if layer.b is None else layer.b)
+    if new_b is not None and not np.isfinite(new_b.array).all():
+        return refuse("the folded bias would not be finite")
+    return layer.rebuilt(w=_const(w, layer.w), b=layer.b if new_b is None else new_b)
+
+
+def _const(array: F64, like: Value) -> Const:
     """A constant of the element type of `like`, that keeps where it comes from."""
-    with np.errstate(over="ignore"):
-        const = Const(array.astype(like.type.dtype), loc=like.op.loc if like.op is not None else Loc())
+    const = Const(rounded(array, storage_elem(like.type.elem)), loc=like.op.loc if like.op is not None else Loc())
     const.out.name = like.name
     return const

@@ -13,8 +13,10 @@ from ...ir.ops import Add, Conv2d, ConvTranspose2d, Div, Linear, Mul, Neg, Sub
 from ...ir.rewrite import Refusal, Result, Trace, greedy, refuse, rewrite
 from ..core.base import Pass, register_pass
 from ..core.context import Context
-from .affine import F64, Layer, array_of, channel_axis, scale_input, scale_output
+from .affine import F64, Layer, array_of, channel_axis, constant, scale_input, scale_output
 
+#: A shift so many times as large as any weight takes digits from the sum that it is added to.
+LARGE_SHIFT = 2.0**16
 #: Operators that scale or shift by a constant.
 Affine = Add | Sub | Mul | Div | Neg
 
@@ -55,7 +57,9 @@ def fold_affine(op: Add | Sub | Mul | Div | Neg) -> Result:
             if not x.single_use:
                 return refuse(f"the result of {layer.name} [{layer.loc}] has other readers")
             channels = per_channel(op, layer, layer.out, k, s)
-            return channels if isinstance(channels, Refusal) else scale_output(layer, *channels)
+            if isinstance(channels, Refusal):
+                return channels
+            return refuse("the constant is so large that adding it rounds") if rounds(layer, *channels) else scale_output(layer, *channels)
     return None
 
 
@@ -98,6 +102,11 @@ def scale_and_shift(op: Affine) -> tuple[Value, F64, F64] | None:
         case _:
             return None
     return None if isinstance(parts[0].op, Const) or not parts[0].type.is_float else parts
+
+
+def rounds(layer: Layer, k: F64, s: F64) -> bool:
+    """Whether a shift is so large that adding it takes digits from the layer's results: (y + 2^23) - 2^23 rounds y, and must stay so."""
+    return constant(layer.w) and bool(np.abs(s).max() > LARGE_SHIFT * np.abs(array_of(layer.w)).max() * np.abs(k).max())
 
 
 def per_channel(op: Affine, layer: Layer, at: Value, k: F64, s: F64) -> tuple[F64, F64] | Refusal:

@@ -11,9 +11,10 @@ from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Add, BatchNorm, Conv2d, ConvTranspose2d, Linear, Mul
 from ...ir.rewrite import Refusal, Result, Trace, greedy, refuse, rewrite
+from ...ir.types import storage_elem
 from ..core.base import Pass, register_pass
 from ..core.context import Context
-from .affine import F64, array_of, channel_axis, constant, scale_input, scale_output
+from .affine import F64, array_of, channel_axis, constant, held, rounded, scale_input, scale_output
 
 
 @register_pass
@@ -79,6 +80,9 @@ def bn_to_scale_shift(bn: BatchNorm) -> Op | Refusal:
     affine = scale_and_shift(bn)
     if isinstance(affine, Refusal):
         return affine
+    elem = storage_elem(bn.x.type.elem)
+    if not held(affine[0].reshape(-1, 1), elem, affine[1]) or not np.isfinite(rounded(affine[1], elem)).all():
+        return refuse(f"{elem} cannot hold the norm's scale or shift")
     k, shift = (_per_channel(bn, value) for value in affine)
     return Add(Mul(bn.x, k, loc=bn.loc), shift, loc=bn.loc)
 

@@ -16,6 +16,7 @@ from ...ir.ops import BatchNorm
 from ..core.base import Pass, register_pass
 from ..core.context import Batch, Context
 from ..reconstruct import Replay
+from ..reconstruct.shortage import named
 
 
 @register_pass
@@ -46,6 +47,7 @@ class RecalibrateBatchNorm(Pass):
 def recalibrate(graph: Graph, calibration: Sequence[Batch], ctx: Context, samples: int | None = None, what: str = "recalibrate-bn") -> int:
     """Recalibrate in place; returns how many norms were. The variance is the unbiased one, as in training (1502.03167, algorithm 2)."""
     replay = Replay(graph, calibration, ctx, what, samples)
+    single: list[str] = []
     for norm in replay.walk((BatchNorm,)):
         n, total, squares = 0, np.zeros(norm.x.shape[1]), np.zeros(norm.x.shape[1])
         # squares around the old mean, so that a mean far from zero does not cost digits
@@ -56,12 +58,17 @@ def recalibrate(graph: Graph, calibration: Sequence[Batch], ctx: Context, sample
             total += x.sum(axis=1)
             squares += (x * x).sum(axis=1)
         if n < 2:
-            warnings.warn(f"{what}: {norm.name} [{norm.loc}] sees one value per channel, which has no variance; it stays as it is", stacklevel=2)
+            single.append(f"{norm.name} [{norm.loc}]")
             continue
         mean = total / n
         var = np.maximum(squares / n - mean**2, 0) * n / (n - 1)
         dtype = norm.x.type.dtype
         replay.replace_layer(norm, norm.rebuilt(mean=Const((mean + around).astype(dtype), loc=norm.loc), var=Const(var.astype(dtype), loc=norm.loc)))
+    if single:
+        norms = "1 norm sees" if len(single) == 1 else f"{len(single)} norms see"
+        warnings.warn(
+            f"{what}: {norms} one value per channel, which has no variance, and stay as before: {named(single)}. Give more images", stacklevel=2
+        )
     for old, new in replay.put_in.items():
         graph.replace(old, new)
     graph.remove_dead()

@@ -21,6 +21,7 @@ from ..reconstruct.holdout import Evidence
 from ..reconstruct.moments import F64
 from ..reconstruct.replay import Replay
 from ..reconstruct.rows import MOST_UNKNOWNS, Fitted, Rows, channel_axis, draw, refit, refittable, weights_of
+from ..reconstruct.shortage import Short, counted, named, warn_short
 from .constants import Contributions, array_of, bias_of
 from .remove import Weights, remove_channels, removed_positions
 from .select import BY_RESPONSE, Method, by_response, by_score, settled
@@ -78,6 +79,9 @@ class Pruning:
     sampled: dict[Op, Index] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.images = 0
+        self.short: list[Short] = []
+        self.too_large: list[Layer] = []
         self.gone: Mask = np.zeros(self.coupling.count, np.bool_)
         self.rng = self.ctx.rng
         # the sets along each axis, once where several axes hold the same
@@ -89,6 +93,7 @@ class Pruning:
         """Decide and refit layer after layer, activations of both networks carried forward."""
         waiting = [(s, int(k)) for s, k in zip(self.spaces, self.keep) if k < len(s.sets)]
         replay = Replay(self.coupling.graph, calibration, self.ctx, self.settings.name, self.settings.samples)
+        self.images = replay.images
         for layer in replay:
             due = [(s, k) for s, k in waiting if s.readers and s.readers[0] is layer]
             waiting = [w for w in waiting if w not in due]
@@ -112,6 +117,17 @@ class Pruning:
         for layer in self.sampled:
             assert isinstance(layer, Conv2d)
             self.weights[layer] = Weights(array_of(layer.w))
+
+    def warn(self) -> None:
+        """Say, once for all, which layers could not be refitted well, or at all."""
+        warn_short(self.settings.name, self.short, self.images, "its old ones" if len(self.short) == 1 else "their old ones")
+        if self.too_large:
+            places = [f"{layer.name} [{layer.loc}]" for layer in self.too_large]
+            layers = counted(len(places), f"has more than {MOST_UNKNOWNS:,} unknowns and is", f"have more than {MOST_UNKNOWNS:,} unknowns and are")
+            warnings.warn(
+                f"{self.settings.name}: {layers} not refitted: the weights stay, a bias makes up for the mean of what was lost: {named(places)}",
+                stacklevel=2,
+            )
 
     def result(self) -> Graph:
         """The pruned network."""
@@ -206,11 +222,7 @@ class Pruning:
             if solved.rows <= solved.unknowns:
                 if not lost.any():
                     return
-                warnings.warn(
-                    f"{self.settings.name}: {layer.name} [{layer.loc}] has {solved.unknowns} unknowns and only {solved.rows} responses in the "
-                    "calibration data; a ridge holds it near its old weights. Give more images",
-                    stacklevel=2,
-                )
+                self.short.append(Short(layer, solved.unknowns, solved.rows))
             clamp = clamp_after(layer) if self.settings.clamped else None
             if clamp is not None and (not clamp.summed or (self.settings.residual_target and drawn.rows[0].other is not None)):
                 solved = refit_clamped(layer, drawn.rows, moments, clamp, value.op.array, solved, ~lost, ridge, SWEEPS)
@@ -219,11 +231,7 @@ class Pruning:
         else:
             w = without(layer, array_of(value), lost)
             if self.settings.reconstruct:
-                warnings.warn(
-                    f"{self.settings.name}: {layer.name} [{layer.loc}] cannot be refitted (a transposed convolution, or more than {MOST_UNKNOWNS:,} "
-                    "unknowns): its weights stay, its bias makes up for the mean of what it lost",
-                    stacklevel=2,
-                )
+                self.too_large.append(layer)
                 own = None if isinstance(layer, Matmul) else layer.b
                 b = shortfall(replay, layer, w)[0] + (0 if own is None else array_of(own))
             else:

@@ -117,6 +117,7 @@ class PruneChannels(LayerPass):
                 break
             # sets that differ in size cost what they cost only once they are chosen
             tighter *= 0.999 * self.macs * graph.macs() / small.macs()
+        pruning.warn()
         ctx.record(Counter({"channel sets removed": int(pruning.gone.sum())}))
         if self.block_epochs:
             fitted = refit_blocks(

@@ -22,6 +22,7 @@ from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
 from .obs import elimination_order
 from .spaces import Space
+from .strength import strengths
 from .swap import exchanged
 
 Method = Literal["lasso", "obs", "l1", "bn-gamma", "random", "first-k"]
@@ -30,7 +31,7 @@ BY_RESPONSE = ("lasso", "obs")
 
 
 def by_score(method: Method, coupling: Coupling, space: Space, rng: np.random.Generator) -> Index:
-    """The sets of a space in the order of a score that looks at no data."""
+    """The sets of a space in the order of a score that looks at no data; by any but random and first-k, those with filters of zeros come last."""
     sets = space.sets
     match method:
         case "random":
@@ -38,9 +39,9 @@ def by_score(method: Method, coupling: Coupling, space: Space, rng: np.random.Ge
         case "first-k":
             return sets[np.argsort(_first_channel(coupling, space))]
         case "bn-gamma":
-            score = _gammas(coupling, space)
+            score = np.where(strengths(coupling, space) > 0, _gammas(coupling, space), 0)
         case _:
-            score = _norms(coupling, space)
+            score = strengths(coupling, space)
     return sets[np.argsort(-score, kind="stable")]
 
 
@@ -51,21 +52,6 @@ def _first_channel(coupling: Coupling, space: Space) -> Index:
     for labels in (coupling.sets(*axis) for axis in reversed(axes) if axis is not None):
         first[labels[::-1]] = np.arange(len(labels))[::-1]
     return first[space.sets]
-
-
-def _norms(coupling: Coupling, space: Space) -> F64:
-    """L1 norms of the filters (Li et al., 1608.08710), each layer's relative to their mean; of a reader's slices where its inputs are sampled."""
-    score = np.zeros(coupling.count)
-    for layer in space.readers if space.sampled else space.producers:
-        axis_of = inputs_of(layer) if space.sampled else outputs_of(layer)
-        assert axis_of is not None
-        value, axis = axis_of
-        if value is layer.out:
-            # a transposed convolution keeps its output channels in two axes of the weights
-            continue
-        norms = np.abs(np.moveaxis(array_of(value), axis, 0)).reshape(value.shape[axis], -1).sum(axis=1)
-        np.add.at(score, coupling.sets(value, axis), norms / (norms.mean() or 1))
-    return score[space.sets]
 
 
 def _gammas(coupling: Coupling, space: Space) -> F64:

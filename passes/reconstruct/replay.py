@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ...ir.errors import TersorError
-from ...ir.evaluate import to_torch
+from ...ir.evaluate import run, to_torch
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Add, BatchNorm, Conv2d, ConvTranspose2d, Linear, Matmul
-from ..core.check import arguments, tensors
 from ..core.context import Batch, Context
 from ..coupling import Layer
+from ..samples import arguments, tensors
 
 if TYPE_CHECKING:
     import torch
@@ -189,8 +189,7 @@ class Replay:
         for f in op.operand_fields:
             v = getattr(op, f.name)
             arguments.append([self._peek(o, i, env, memo) for o in v] if f.kind == "list" else None if v is None else self._peek(v, i, env, memo))
-        y: torch.Tensor = op.evaluate(*arguments)
-        return y
+        return run(op, arguments)[0]
 
 
 def summand(op: Op) -> tuple[Value, np.ndarray | None] | None:

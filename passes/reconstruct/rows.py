@@ -23,38 +23,57 @@ if TYPE_CHECKING:
 #: One of so many calibration images is for judging fits to the others.
 HELD_OUT = 4
 
-#: Layers that are linear in their weights with the weights' own layout.
-Fitted = Conv2d | Linear | Matmul
-
+#: Layers that are linear in their weights.
+Fitted = Conv2d | ConvTranspose2d | Linear | Matmul
+#: Those of them that have groups and pixels.
+Convolution = Conv2d | ConvTranspose2d
 
 #: Unknowns of each response, at most, of a layer that is refitted: second moments hold as many numbers squared.
 MOST_UNKNOWNS = 16384
 
 
 def refittable(layer: Op) -> TypeGuard[Fitted]:
-    """Whether a layer can be refitted: it is linear in constant weights of its own layout, and they are not too many."""
+    """Whether a layer can be refitted: it is linear in constant weights, and they are not too many."""
     if not isinstance(layer, Fitted) or not isinstance((w := weight(layer)).op, Const):
         return False
-    return (w.shape[-2] if isinstance(layer, Matmul) else math.prod(w.shape[1:])) <= MOST_UNKNOWNS
+    return w.type.size // filters(layer) <= MOST_UNKNOWNS
+
+
+def filters(layer: Fitted) -> int:
+    """How many responses the weights make, each from numbers of its own."""
+    return layer.out.shape[channel_axis(layer)]
+
+
+def groups_of(layer: Fitted) -> int:
+    """Groups of a convolution; a product is one."""
+    return layer.groups if isinstance(layer, Convolution) else 1
 
 
 def weights_of(layer: Fitted, array: np.ndarray) -> list[F64]:
-    """The weights of each group as (k, m): y = x @ w."""
+    """The weights of each group as (k, m): y = x @ w. k counts channels, then taps; a transposed convolution's array is (C, O/groups, kh, kw)."""
+    array = np.asarray(array, np.float64)
     if isinstance(layer, Matmul):
-        return [array.astype(np.float64)]
-    groups = layer.groups if isinstance(layer, Conv2d) else 1
-    return [part.reshape(len(part), -1).T.astype(np.float64) for part in np.split(array, groups)]
+        return [array]
+    parts = np.split(array, groups_of(layer))
+    if isinstance(layer, ConvTranspose2d):
+        return [part.transpose(0, 2, 3, 1).reshape(-1, part.shape[1]) for part in parts]
+    return [part.reshape(len(part), -1).T for part in parts]
 
 
 def array_of_weights(layer: Fitted, parts: Sequence[F64], shape: tuple[int, ...]) -> np.ndarray:
     """The inverse of `weights_of`; `shape` is that of the array."""
-    return parts[0].reshape(shape) if isinstance(layer, Matmul) else np.concatenate([p.T for p in parts]).reshape(shape)
+    if isinstance(layer, Matmul):
+        return parts[0].reshape(shape)
+    if isinstance(layer, ConvTranspose2d):
+        _, per_group, *kernel = shape
+        return np.concatenate([p.reshape(-1, *kernel, per_group).transpose(0, 3, 1, 2) for p in parts])
+    return np.concatenate([p.T for p in parts]).reshape(shape)
 
 
 def pixels(layer: Fitted) -> int:
     """Responses per image: pixels of a convolution, middle axes of a product."""
     shape = layer.out.shape
-    return math.prod(shape[2:]) if isinstance(layer, Conv2d) else math.prod(shape[1:-1])
+    return math.prod(shape[2:]) if isinstance(layer, Convolution) else math.prod(shape[1:-1])
 
 
 def sample(rng: np.random.Generator, images: int, pixels: int, count: int) -> tuple[Index, Index]:
@@ -67,19 +86,37 @@ def sample(rng: np.random.Generator, images: int, pixels: int, count: int) -> tu
 def patches(layer: Fitted, x: torch.Tensor, image: Index, pixel: Index) -> list[np.ndarray]:
     """What the layer multiplies at the pixels, one array (rows, k) per group."""
     import torch
-    import torch.nn.functional as F
 
-    n, p = torch.from_numpy(image), torch.from_numpy(pixel)
-    if not isinstance(layer, Conv2d):
-        return [x.reshape(x.shape[0], -1, x.shape[-1])[n, p].numpy()]
-    top, bottom, left, right = layer.padding
-    kh, kw = layer.kernel
-    width = (x.shape[3] + left + right - layer.dilation[1] * (kw - 1) - 1) // layer.stride[1] + 1
-    x = F.pad(x, (left, right, top, bottom)) if any(layer.padding) else x
-    rows = (p // width * layer.stride[0])[:, None] + torch.arange(kh) * layer.dilation[0]
-    columns = (p % width * layer.stride[1])[:, None] + torch.arange(kw) * layer.dilation[1]
+    n = torch.from_numpy(image)
+    if not isinstance(layer, Convolution):
+        return [x.reshape(x.shape[0], -1, x.shape[-1])[n, torch.from_numpy(pixel)].numpy()]
+    width = layer.out.shape[3]
+    (rows, high), (columns, wide) = (
+        inputs_at(layer, axis, torch.from_numpy(at), x.shape[2 + axis]) for axis, at in enumerate((pixel // width, pixel % width))
+    )
     taken = x[n[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    there = high[:, :, None] & wide[:, None, :]
+    taken = taken if there.all() else taken.masked_fill(~there[:, None], 0)
     return [part.reshape(len(n), -1).numpy() for part in taken.chunk(layer.groups, 1)]
+
+
+def inputs_at(layer: Convolution, axis: int, at: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """For results at `at` (rows,) along H (axis 0) or W (1): where each tap reads, (rows, taps), and whether there is anything.
+
+    conv:       x[at * stride + tap * dilation - padding]             inside x
+    transposed: x[(at + padding - tap * dilation) / stride]           inside x, where the division leaves no rest
+    """
+    import torch
+
+    taps = torch.arange(layer.kernel[axis]) * layer.dilation[axis]
+    stride, padding = layer.stride[axis], layer.padding[axis if isinstance(layer, ConvTranspose2d) else 2 * axis]
+    if isinstance(layer, ConvTranspose2d):
+        from_start = at[:, None] + padding - taps
+        where, there = from_start.div(stride, rounding_mode="floor"), from_start % stride == 0
+    else:
+        where = at[:, None] * stride + taps - padding
+        there = torch.ones_like(where, dtype=torch.bool)
+    return where.clamp(0, size - 1), there & (where >= 0) & (where < size)
 
 
 def responses(y: torch.Tensor, channel: int, image: Index, pixel: Index) -> np.ndarray:
@@ -114,7 +151,7 @@ def draw(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, p
     reader: `target` itself, or an unattached layer that is to stand in its place; it may read other unattached ops. `per_image` pixels
     are drawn of each image. residual: where the response is added to something else, what that has lost is added to the target.
     """
-    groups = reader.groups if isinstance(reader, Conv2d) else 1
+    groups = groups_of(reader)
     axis, seen = channel_axis(target), 0
     for i in range(replay.chunks):
         x = replay.current(source(reader)[0], i)
@@ -186,5 +223,5 @@ def columns_of(layer: Fitted, moments: Sequence[Moments], kept: Mask | None) -> 
     """For each group, the columns of its patches that belong to kept channels."""
     if kept is None:
         return [np.arange(len(m.x)) for m in moments]
-    taps = math.prod(layer.kernel) if isinstance(layer, Conv2d) else 1
+    taps = math.prod(layer.kernel) if isinstance(layer, Convolution) else 1
     return [np.flatnonzero(np.repeat(part, taps)) for part in np.split(kept, len(moments))]

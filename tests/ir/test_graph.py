@@ -216,7 +216,7 @@ def test_structure_follows_the_outputs() -> None:
     assert graph_of(lambda x: nn.Relu(x), (1, 3)).structure == 0
     graph = small()
     assert (graph.structure, graph.output_names) == ((0, 1), ["output_0", "output_1"])
-    assert repr(graph) == "<Graph main: 1 inputs, 4 ops, 2 outputs>"
+    assert repr(graph) == "<Graph main: 1 inputs, 3 ops, 2 outputs>"
 
 
 def test_unique_names() -> None:

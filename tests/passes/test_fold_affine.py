@@ -128,7 +128,7 @@ def weight_from_input(x: Any) -> Any:
         (fa.fold_affine, lambda x: nn.Mul(conv(x), conv(nn.Neg(x))), ""),
         (fa.fold_affine, lambda x: nn.Div(c(1), conv(x)), ""),
         (fa.fold_affine, lambda x: nn.Mul(nn.Relu(x), c(2)), ""),
-        (fa.fold_affine, lambda x: nn.Div(conv(x), c(0)), "not be finite"),
+        (fa.fold_affine, lambda x: nn.Div(conv(x), c(0)), "cannot hold"),
         (fa.fold_affine_forward, lambda x: conv(nn.Add(x, k(S4)), pad=1), "pads with zeros"),
         (fa.fold_affine_forward, lambda x: deconv(nn.Add(x, k(S4))), "sums fewer terms"),
         (fa.fold_affine_forward, lambda x: conv(nn.Div(c(1), x)), ""),
@@ -196,7 +196,7 @@ def clip6(x: Any) -> nn.Clip:
 SIMPLER = [
     Identity(si.add_any_zero, lambda x: nn.Add(x, c(0)), lambda x: x + 0, [], exact=False),
     Identity(si.merge_constants, lambda x: nn.Add(nn.Add(x, c(1)), c(2, shape=(5,))), lambda x: x + 3, ["add"], exact=False),
-    Identity(si.merge_constants, lambda x: nn.Mul(nn.Mul(x, c(3)), c(0.1)), lambda x: x * 0.3, ["mul"], exact=False),
+    Identity(si.merge_constants, lambda x: nn.Mul(nn.Mul(x, c(0.1)), c(3)), lambda x: x * 0.3, ["mul"], exact=False),
     Identity(si.small_power, lambda x: nn.Pow(x, c(2)), lambda x: x.square(), ["mul"], exact=False),
     Identity(si.small_power, lambda x: nn.Pow(x, c(0.5)), lambda x: x.sqrt(), ["sqrt"], exact=False),
     Identity(si.small_power, lambda x: nn.Pow(x, c(-0.5)), lambda x: x.rsqrt(), ["rsqrt"], exact=False),

@@ -283,7 +283,7 @@ def before_linear_on_another_axis(x: Value) -> Op:
         (fold_bn, computed_weight, "the weights of nn.conv2d are not constant"),
         (fold_bn_forward, lambda x: computed_weight(x, True), "the weights of nn.conv2d are not constant"),
         (fold_bn, negative_var, "not positive"),
-        (fold_bn, overflowing, "not be finite"),
+        (fold_bn, overflowing, "cannot hold"),
         (fold_bn, conv_read_twice, "the result of nn.conv2d [unknown location] has other readers"),
         (fold_bn_forward, bn_read_twice, "the norm has other readers"),
         (fold_bn, linear_on_another_axis, "last axis"),

@@ -219,7 +219,7 @@ def test_layers_are_fitted_to_the_network_as_it_was_on_what_they_are_given_now()
 def test_fewer_responses_than_unknowns_are_said_and_held_by_the_ridge() -> None:
     x = images(1)[:, :, :5, :4]
     graph = conv_graph(W, B, size=(5, 4), **GEOMETRY)
-    with pytest.warns(UserWarning, match=r"fewer responses.*layer at net.py:3 \(36 unknowns, 12 responses\)"):
+    with pytest.warns(UserWarning, match=r"no more responses.*layer at net.py:3\] \(36 unknowns, 12 responses\)"):
         small = tersor.transform(graph, "to-depthwise-separable", calibration=[x])
     assert all(np.abs(c.w.op.array).max() < 10 for c in small.find("nn.conv2d"))
 
