@@ -42,7 +42,7 @@ def compile(
     target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, or a `Target`.
     threads: how many threads each call uses, fixed here.
     batch: one batch size or several, each with its own code and all with the same weights (but for those that
-    Winograd transforms otherwise for another batch). None is 1, or the traced size where the batch is static.
+    Winograd transforms otherwise for another batch). None is 1 and the example's, or the traced size where the batch is static.
     require: `"f32"` makes an operator that computes in another float type an error.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
     tuned: choices of kernels measured by `tune`: a `Database` or the path of one, None for the one that ships with Tersor for this processor
@@ -95,9 +95,10 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
 
 
 def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:
-    """The batch sizes to compile for; None stands for a graph whose sizes are all fixed."""
+    """The batch sizes to compile for, by default 1 and the example's; None stands for a graph whose sizes are all fixed."""
     if batch is None:
-        return [1 if graph.batched else None]
+        example = next((v.shape[0] for v in graph.inputs if v.name in graph.batched), None)
+        return [None] if example is None else [*dict.fromkeys((1, example))]
     sizes: list[int | None] = [*batch] if isinstance(batch, Sequence) and not isinstance(batch, str) else [batch]
     if not sizes or len(set(sizes)) != len(sizes) or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise TersorError(f"batch must be a positive size or a list of distinct ones, got {batch!r}")

@@ -91,7 +91,9 @@ def compile(
     output: Annotated[str, typer.Option("--output", "-o", help="The .tso file to write.")],
     target: Annotated[str, typer.Option("--target", "-t", help="cpu, cpu:znver3, arm64:cortex-a72, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one call, fixed in the code.")] = 1,
-    batch: Annotated[str | None, typer.Option(help="Batch sizes in one artifact: 1,8. Without it 1, or the graph's where that is fixed.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Batch sizes in one artifact: 1,8. Without it 1 and the graph's, or the graph's alone where that is fixed.")
+    ] = None,
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before; lowering itself begins with `default`.")] = "default",
     tuned: Tuned = None,
     winograd: Annotated[int, typer.Option(help="Largest m of Winograd's F(m x m, 3x3): 0 none, 2, 4 or 6 (less precise).")] = 4,

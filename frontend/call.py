@@ -11,21 +11,10 @@ import torch
 
 from ..ir.errors import TersorError, UnsupportedError
 from ..ir.op import Const, Loc, Op, Value
-from ..ir.ops import Cast, Equal, Expand, NotEqual, Reshape, Slice, Where
+from ..ir.ops import Cast, Equal, Expand, NotEqual, Reshape, Slice, Where, torch_dtype
 from ..ir.types import NUMPY
 
-TORCH: dict[str, torch.dtype] = {
-    "bool": torch.bool,
-    "i8": torch.int8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "u8": torch.uint8,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "f32": torch.float32,
-    "f64": torch.float64,
-}
+TORCH: dict[str, torch.dtype] = {elem: torch_dtype(elem) for elem in NUMPY}
 _ELEM = {dtype: elem for elem, dtype in TORCH.items()}
 
 Number = bool | int | float

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
+from .addresses import check_addresses
 from .errors import TersorError
 from .graph import Graph
 from .op import Const, Op, Value
@@ -107,6 +108,7 @@ def run(op: Op, args: list[Any], dtype: torch.dtype | None = None, compute: Call
     if dtype is not None and isinstance(op, Cast) and op.elem in FLOATS:
         # rounding to f32 on the way would spoil a float64 oracle
         return (args[0].to(dtype),)
+    check_addresses(op, args)
     try:
         result: Any = op.evaluate(*args) if compute is None else compute(op, *args)
     except Exception as error:

@@ -36,6 +36,12 @@ class Graph:
         #: the ledger of the transform that made this graph, or None
         self.report: Any = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as the bytes of its file, without its report."""
+        from .save import from_bytes, to_bytes
+
+        return from_bytes, (to_bytes(self),)
+
     @property
     def ops(self) -> list[Op]:
         """Ops in order. A list read earlier does not see later edits of the graph."""

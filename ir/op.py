@@ -176,6 +176,10 @@ class Op:
         """Multiply-accumulates; 0 for what is not a product sum."""
         return 0
 
+    def addresses(self) -> Iterable[tuple[Value, int]]:
+        """Operands that hold places in another one, and how many places there are: 0 to one less are valid."""
+        return ()
+
     def ties(self) -> Iterable[Tie]:
         """Which positions of operands and result are removed together; an axis that no tie names is a barrier, by default every axis."""
         return ()

@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -27,22 +26,12 @@ from .graph import Graph
 from .op import Const
 from .parse import parse_graph
 from .text import format_graph, format_with_weights
-from .types import STORAGE
+from .types import NUMPY, STORAGE
 from .verify import verify
 
 FORMAT_VERSION = "1"
-_DTYPES: dict[str, np.dtype] = {
-    "BOOL": np.dtype(np.bool_),
-    "U8": np.dtype(np.uint8),
-    "I8": np.dtype(np.int8),
-    "I16": np.dtype(np.int16),
-    "I32": np.dtype(np.int32),
-    "I64": np.dtype(np.int64),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F32": np.dtype(np.float32),
-    "F64": np.dtype(np.float64),
-}
+#: safetensors writes our element names in capitals.
+_DTYPES: dict[str, np.dtype] = {elem.upper(): dtype for elem, dtype in NUMPY.items()}
 
 
 def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> None:
@@ -57,9 +46,22 @@ def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> N
         _write(Path(weights), {}, constants)
     elif path.suffix == ".tersor" and weights is None:
         text, constants = format_with_weights(graph)
-        _write(path, {"format": "tersor", "format_version": FORMAT_VERSION, "tersor_version": _tersor_version(), "text": text}, constants)
+        _write(path, _header(text), constants)
     else:
         raise TersorError(f"cannot save {path}: expected model.tersor, or model.mlir with or without weights=")
+
+
+def to_bytes(graph: Graph) -> bytes:
+    """What `save` writes to `model.tersor`: how a graph is pickled and copied."""
+    text, constants = format_with_weights(graph)
+    tensors, header = _stored(_header(text), constants)
+    data: bytes = safetensors.numpy.save(tensors, header)
+    return data
+
+
+def from_bytes(data: bytes) -> Graph:
+    """Inverse of `to_bytes`."""
+    return _parsed("a pickled graph", *_parts("a pickled graph", data))
 
 
 def load(path: str | Path, weights: str | Path | Mapping[str, np.ndarray] | None = None) -> Graph:
@@ -74,21 +76,29 @@ def load(path: str | Path, weights: str | Path | Mapping[str, np.ndarray] | None
     elif path.suffix == ".tersor":
         if weights is not None:
             raise TersorError(f"{path} holds its weights; weights= belongs to a .mlir file")
-        arrays, header = read_arrays(path)
-        version = header.get("format_version")
-        if header.get("format") != "tersor" or "text" not in header:
-            raise TersorError(f"{path} is a safetensors file but holds no Tersor graph")
-        if version != FORMAT_VERSION:
-            writer = header.get("tersor_version")
-            raise TersorError(f"{path} has format version {version} (written by Tersor {writer}); this Tersor reads version {FORMAT_VERSION}")
-        text = header["text"]
+        return _parsed(str(path), *read_arrays(path))
     else:
         raise TersorError(f"cannot load {path}: expected a .tersor or .mlir file")
+    return _verified(str(path), text, arrays)
+
+
+def _parsed(source: str, arrays: Mapping[str, np.ndarray], header: Mapping[str, str]) -> Graph:
+    """The graph of a safetensors file; `source` names it in errors."""
+    version = header.get("format_version")
+    if header.get("format") != "tersor" or "text" not in header:
+        raise TersorError(f"{source} is a safetensors file but holds no Tersor graph")
+    if version != FORMAT_VERSION:
+        writer = header.get("tersor_version")
+        raise TersorError(f"{source} has format version {version} (written by Tersor {writer}); this Tersor reads version {FORMAT_VERSION}")
+    return _verified(source, header["text"], arrays)
+
+
+def _verified(source: str, text: str, arrays: Mapping[str, np.ndarray] | None) -> Graph:
     try:
         graph = parse_graph(text, arrays)
         verify(graph, constants=False)
     except TersorError as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{source}: {error}") from None
     return graph
 
 
@@ -100,24 +110,31 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]
             pass
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        length = struct.unpack("<Q", mapped[:8])[0]
-        header: dict[str, Any] = json.loads(mapped[8 : 8 + length])
-        about: dict[str, str] = header.pop("__metadata__", {})
-        packed: dict[str, Any] = json.loads(about.get("packed", "{}"))
-        arrays = {}
-        for key, info in header.items():
-            dtype, shape = _DTYPES[info["dtype"]], tuple(info["shape"])
-            count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
-            array = np.frombuffer(mapped, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
-            arrays[key] = unpack(array, packed[key]["storage"], tuple(packed[key]["shape"])) if key in packed else array
+        return _parts(str(path), mapped)
     except FileNotFoundError:
         raise TersorError(f"{path} does not exist") from None
     except OSError as error:
         raise TersorError(f"cannot read {path}: {error.strerror or error}") from None
-    except KeyError as error:
-        raise TersorError(f"{path} holds a tensor of type {error}; valid: {', '.join(_DTYPES)}") from None
-    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError) as error:
+    except TersorError:
+        raise
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise TersorError(f"{path} is damaged or no safetensors file: {' '.join(str(error).split())}") from None
+
+
+def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors, as views of `data`, and header strings of a safetensors file in memory."""
+    length = struct.unpack("<Q", data[:8])[0]
+    header: dict[str, Any] = json.loads(data[8 : 8 + length])
+    about: dict[str, str] = header.pop("__metadata__", {})
+    packed: dict[str, Any] = json.loads(about.get("packed", "{}"))
+    arrays = {}
+    for key, info in header.items():
+        if info["dtype"] not in _DTYPES:
+            raise TersorError(f"{source} holds a tensor of type {info['dtype']!r}; valid: {', '.join(_DTYPES)}")
+        dtype, shape = _DTYPES[info["dtype"]], tuple(info["shape"])
+        count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
+        array = np.frombuffer(data, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
+        arrays[key] = unpack(array, packed[key]["storage"], tuple(packed[key]["shape"])) if key in packed else array
     return arrays, about
 
 
@@ -141,7 +158,17 @@ def unpack(data: np.ndarray, storage: str, shape: tuple[int, ...]) -> np.ndarray
     return (values << (8 - bits)).view(np.int8) >> (8 - bits)
 
 
+def _header(text: str) -> dict[str, str]:
+    return {"format": "tersor", "format_version": FORMAT_VERSION, "tersor_version": _tersor_version(), "text": text}
+
+
 def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:
+    tensors, header = _stored(about, constants)
+    _replace(path, lambda part: safetensors.numpy.save_file(tensors, part, header))
+
+
+def _stored(about: dict[str, str], constants: Mapping[str, Const]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and header of a safetensors file; elements below 8 bits packed."""
     packed: dict[str, Any] = {}
     tensors = {}
     for key, op in constants.items():
@@ -150,8 +177,7 @@ def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) ->
             packed[key] = {"storage": elem.storage, "shape": list(array.shape)}
             array = pack(array, elem.storage)
         tensors[key] = np.ascontiguousarray(array)
-    header = about | ({"packed": json.dumps(packed)} if packed else {})
-    _replace(path, lambda part: safetensors.numpy.save_file(tensors, part, header))
+    return tensors, about | ({"packed": json.dumps(packed)} if packed else {})
 
 
 def _write_text(path: Path, text: str) -> None:

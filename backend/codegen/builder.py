@@ -15,22 +15,14 @@ from tvm.ir import PointerType, PrimType, StringImm
 from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
 from tvm.target.codegen import llvm_version_major
 
+from ...ir.types import NUMPY
 from .phases import Phase, sequence, split
 
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
 Expr = Any
 
-TIR_DTYPE = {
-    "bool": "bool",
-    "i8": "int8",
-    "i16": "int16",
-    "i32": "int32",
-    "i64": "int64",
-    "u8": "uint8",
-    "f16": "float16",
-    "f32": "float32",
-    "f64": "float64",
-}
+#: TVM's names are numpy's; no kernel computes in bf16.
+TIR_DTYPE = {elem: dtype.name for elem, dtype in NUMPY.items() if elem != "bf16"}
 
 #: No instructions, but LLVM cannot know that, and unrolls no loop with them.
 _ROLLED = """

@@ -10,16 +10,13 @@ from typing import Any
 from tvm import tirx as t
 
 from ...ir.op import Value
-from ...ir.ops import Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh
+from ...ir.ops import Elementwise
 from ..target import Target
 from ..tile.fusion import Fusion, operand_kind
 from .builder import Buffer, Builder, Expr, const, ramp, splat
 from .prefetch import NextWeights
 from .shuffles import shuffle
 from .tir_math import TirMath
-
-#: Elementwise operators of many instructions.
-TRANSCENDENTAL = (Elu, Erf, Exp, Gelu, Log, Pow, Remainder, Sigmoid, Silu, Softplus, Tanh)
 
 
 @dataclass
@@ -89,7 +86,7 @@ class KernelBuilder:
         An epilogue with exponentials is long: written out for every row of a tile, its intermediate values spill. It runs in a loop
         instead, over results that were stored raw.
         """
-        if not any(isinstance(op, TRANSCENDENTAL) for op in self.fusion.epilogue):
+        if not any(isinstance(op, Elementwise) and op.transcendental for op in self.fusion.epilogue):
             for i in range(rows):
                 self.finish(value(i), offset + i * step, channel, image, lanes)
             return

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tvm import tirx as t
 
 from .builder import TIR_DTYPE, Expr, expression, not_equal
-from .vector_math import VectorMath, cast, convert, dtype_of, is_float
+from .vector_math import VectorMath, cast, convert, dtype_of, is_constant, is_float
 
 
 class TirMath(VectorMath):
@@ -27,24 +27,50 @@ class TirMath(VectorMath):
         return self._fence(a) + self._fence(b)
 
     def mod(self, a: Expr, b: Expr) -> Expr:
-        """Exact for floats while |a / b| < 2^29 (f32, f16); integers as Python's `%`."""
+        """Exact, also where the quotient has more digits than a float: fmod of the C library, lane by lane."""
         if not is_float(a):
-            return t.floormod(a, self._safe_divisor(b))
+            return t.floormod(a, self._divisor(b))
         dtype = dtype_of(a)
-        a, b = self._wide(a), self._wide(b)
-        rest = self._named(a - self._call("llvm.floor", a / b) * b)
-        rest = self._named(t.Select(t.EQ(self.abs(b), self.const(b, math.inf)), a, rest))
-        zero = self.const(a, 0)
-        # the rounded quotient may have reached the next integer
-        return convert(t.Select(t.any(t.all(rest < zero, b > zero), t.all(rest > zero, b < zero)), rest + b, rest), dtype)
+        a, b, rest = self._divided(a, b)
+        return convert(t.Select(self._floored(rest, b), rest + b, rest), dtype)
 
-    def _safe_divisor(self, b: Expr) -> Expr:
-        """b, but 1 where division of integers traps: for 0, and for -1, which the smallest integer divided by overflows. x % 1 and x % -1 are 0."""
-        b = self._named(expression(b))
-        traps = t.EQ(b, self.const(b, 0))
-        if not dtype_of(b).startswith("uint"):
-            traps = t.any(traps, t.EQ(b, self.const(b, -1)))
-        return t.Select(traps, self.const(b, 1), b)
+    def floordiv(self, a: Expr, b: Expr) -> Expr:
+        """Of floats (a - fmod(a, b)) / b, less 1 where the remainder has the other sign, and rounded: the steps of torch and Python."""
+        if not is_float(a):
+            return self._integer_quotient(a, b)
+        dtype = dtype_of(a)
+        a, b, rest = self._divided(a, b)
+        quotient = self._named((a - rest) / b)
+        quotient = self._named(t.Select(self._floored(rest, b), quotient - self.const(a, 1), quotient))
+        exact = t.EQ(b, self.const(b, 0))
+        return convert(t.Select(exact, a / b, self._call("llvm.roundeven", quotient)), dtype)
+
+    def _integer_quotient(self, a: Expr, b: Expr) -> Expr:
+        """The floor of a / b; 0 for b = 0."""
+        a, b = self._named(a), self._named(b)
+        zero = self.const(a, 0)
+        quotient = t.Select(t.EQ(b, zero), zero, t.floordiv(a, self._divisor(b)))
+        return quotient if dtype_of(b).startswith("u") else t.Select(t.EQ(b, self.const(b, -1)), zero - a, quotient)
+
+    def _divisor(self, b: Expr) -> Expr:
+        """b, but 1 where the processor would end the process: for 0, and for -1, by which the lowest integer has no quotient."""
+        b = self._named(b)
+        if is_constant(b):
+            return b
+        special = t.EQ(b, self.const(b, 0))
+        special = special if dtype_of(b).startswith("u") else t.any(special, t.EQ(b, self.const(b, -1)))
+        return self._named(t.Select(special, self.const(b, 1), b))
+
+    def _divided(self, a: Expr, b: Expr) -> tuple[Expr, Expr, Expr]:
+        """a, b and fmod(a, b), f16 as f32."""
+        wide = "float64" if dtype_of(a) == "float64" else "float32"
+        a, b = self._named(convert(a, wide)), self._named(convert(b, wide))
+        return a, b, self._named(self._by_lane("fmod" if wide == "float64" else "fmodf", a, b))
+
+    def _floored(self, rest: Expr, b: Expr) -> Expr:
+        """Whether the floor of a quotient is one below its truncation: the remainder's sign is not the divisor's."""
+        zero = self.const(b, 0)
+        return t.any(t.all(rest < zero, b > zero), t.all(rest > zero, b < zero))
 
     # -- selection and conversion --------------------------------------------------------------
 
@@ -88,6 +114,24 @@ class TirMath(VectorMath):
 
     def log(self, x: Expr) -> Expr:
         return self._function(x, self._log32, t.log)
+
+    def expm1(self, x: Expr) -> Expr:
+        return self._function(x, self._expm1_32, lambda x: self._by_lane("expm1", x))
+
+    def log1p(self, x: Expr) -> Expr:
+        return self._function(x, self._log1p32, lambda x: self._by_lane("log1p", x))
+
+    def log2(self, x: Expr) -> Expr:
+        return self._function(x, lambda x: self._logarithm(x, 1.0), lambda x: self._by_lane("log2", x))
+
+    def log10(self, x: Expr) -> Expr:
+        return self._function(x, lambda x: self._logarithm(x, math.log10(2)), lambda x: self._by_lane("log10", x))
+
+    def _logarithm(self, x: Expr, factor: float) -> Expr:
+        """log2(x) * factor in f64, rounded once."""
+        log2 = self._log2_64(self._wide(self.abs(x)))
+        y = convert(log2 * self.const(log2, factor), "float32")
+        return self._log_domain(x, 0, t.Select(t.isnan(x), x, y))
 
     def tanh(self, x: Expr) -> Expr:
         return self._function(x, self._tanh32, t.tanh)

@@ -1,7 +1,7 @@
-"""exp, log, tanh, erf and pow of f32 vectors: range reduction and a polynomial, no table, no call of the C library per lane.
+"""exp, log, expm1, log1p, tanh, erf and pow of f32 vectors: range reduction and a polynomial, no table, no call of the C library per lane.
 
-bench/fit_math.py finds the coefficients. Relative error below 1e-7 (exp, log), 2e-7 (tanh) and 4.6e-7 (erf) over the whole range, denormal
-results, infinities and NaN included.
+bench/fit_math.py finds the coefficients. Relative error below 1e-7 (exp, log), 2e-7 (expm1, log1p, tanh) and 4.6e-7 (erf) over the whole
+range, denormal results, infinities and NaN included.
 """
 
 from __future__ import annotations
@@ -134,11 +134,42 @@ class VectorMath:
         m = t.reinterpret(_vector("float32", lanes_of(x)), bits - t.shift_left(k, self.const(k, 23)))
         f = self._named(m - self.const(x, 1))
         e = self._named(cast(k, "float32") - t.Select(tiny, self.const(x, 23), self.const(x, 0)))
+        return self._log_domain(x, 0, t.Select(x < self.const(x, math.inf), self._log_reduced(e, f), x))
+
+    def _log_reduced(self, e: Expr, f: Expr) -> Expr:
+        """log(2^e (1 + f)), |f| <= 1/3."""
         square = self._named(f * f)
-        low = f * square * self._horner(LOG, f) + e * self.const(x, LN2_LO) - square * self.const(x, 0.5)
-        y = self._named(e * self.const(x, LN2_HI) + (f + low))
-        y = t.Select(x < self.const(x, math.inf), y, x)
-        return t.Select(x <= self.const(x, 0), t.Select(x < self.const(x, 0), self.const(x, math.nan), self.const(x, -math.inf)), y)
+        low = f * square * self._horner(LOG, f) + e * self.const(e, LN2_LO) - square * self.const(e, 0.5)
+        return self._named(e * self.const(e, LN2_HI) + (f + low))
+
+    def _log_domain(self, x: Expr, pole: float, y: Expr) -> Expr:
+        """y, but -inf at the pole of a logarithm and NaN below it."""
+        edge = self.const(x, pole)
+        return t.Select(x <= edge, t.Select(x < edge, self.const(x, math.nan), self.const(x, -math.inf)), y)
+
+    def _log1p32(self, x: Expr) -> Expr:
+        """1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), of which nothing is lost: k comes from the rounded sum, f does not."""
+        w = self._named(x + self.const(x, 1))
+        bits = self._bits(w)
+        k = self._named(t.shift_right(bits - self.const(bits, TWO_THIRDS), self.const(bits, 23)))
+        scale = self._named(self._power_of_two(-t.min(k, self.const(k, 64))))
+        # from 2^25 on 1 + x is x, and 2^-k need not be normal
+        m = t.reinterpret(_vector("float32", lanes_of(x)), bits - t.shift_left(k, self.const(k, 23)))
+        f = self._named(t.Select(k > self.const(k, 24), m - self.const(x, 1), x * scale + (scale - self.const(x, 1))))
+        y = t.Select(x < self.const(x, math.inf), self._log_reduced(cast(k, "float32"), f), x)
+        return self._near_zero(x, self._log_domain(x, -1, y))
+
+    def _near_zero(self, x: Expr, y: Expr) -> Expr:
+        """y, but x itself where a function is x to the last digit: keeps denormal numbers and the sign of zero."""
+        return t.Select(self.abs(x) < self.const(x, 2.0**-30), x, y)
+
+    def _expm1_32(self, x: Expr) -> Expr:
+        """2 (2^(n-1) (exp(r) - 1) + (2^(n-1) - 1/2)), so that 2^n is finite wherever the result is."""
+        clipped = self._named(self.max(self.min(x, self.const(x, 89.0)), self.const(x, -17.4)))
+        r, n = self._reduced(clipped)
+        half = self._named(self._power_of_two(n - self.const(n, 1)))
+        y = self._named(half * self._expm1_reduced(r) + (half - self.const(x, 0.5)))
+        return self._near_zero(x, y + y)
 
     def _tanh32(self, x: Expr) -> Expr:
         """(exp(2|x|) - 1) / (exp(2|x|) + 1), with exp(y) - 1 = 2^n (exp(r) - 1) + (2^n - 1), which loses nothing near 0."""
@@ -159,12 +190,7 @@ class VectorMath:
         """|a|^b = 2^(b log2 |a|) in f64, to 1e-10 (an f32 result is correctly rounded nearly always); signs and special cases as in C."""
         zero, one = self.const(a, 0), self.const(a, 1)
         size = self._named(self.abs(a))
-        bits = self._bits(size)
-        k = self._named(t.shift_right(bits - self.const(bits, TWO_THIRDS64), self.const(bits, 52)))
-        m = self._named(t.reinterpret(_vector("float64", lanes_of(a)), bits - t.shift_left(k, self.const(k, 52))))
-        s = self._named((m - one) / (m + one))
-        log2 = cast(k, "float64") + self.const(a, 2 / math.log(2)) * (s + s * s * s * self._horner(LOG64, self._named(s * s)))
-        log2 = t.Select(t.EQ(size, zero), self.const(a, -math.inf), t.Select(t.EQ(size, self.const(a, math.inf)), size, log2))
+        log2 = self._log2_64(size)
         y = self._named(self.max(self.min(b * log2, self.const(a, 1000.0)), self.const(a, -1000.0)))
         shifted = self._named(self._fence(y + self.const(a, MAGIC64)))
         r = self._named((y - (shifted - self.const(a, MAGIC64))) * self.const(a, math.log(2)))
@@ -179,6 +205,17 @@ class VectorMath:
         odd = t.all(t.EQ(floor, b), t.NE(self._call("llvm.floor", half), half))
         undefined = t.all(a < zero, size < self.const(a, math.inf), t.NE(floor, b))
         return t.Select(undefined, nan, t.Select(odd, self._with_sign(power, a), power))
+
+    def _log2_64(self, size: Expr) -> Expr:
+        """log2 of f64 that are f32 numbers, not negative, to 1e-12; exact at powers of 2."""
+        one = self.const(size, 1)
+        bits = self._bits(size)
+        k = self._named(t.shift_right(bits - self.const(bits, TWO_THIRDS64), self.const(bits, 52)))
+        m = self._named(t.reinterpret(_vector("float64", lanes_of(size)), bits - t.shift_left(k, self.const(k, 52))))
+        s = self._named((m - one) / (m + one))
+        log2 = cast(k, "float64") + self.const(size, 2 / math.log(2)) * (s + s * s * s * self._horner(LOG64, self._named(s * s)))
+        infinite = t.EQ(size, self.const(size, math.inf))
+        return t.Select(t.EQ(size, self.const(size, 0)), self.const(size, -math.inf), t.Select(infinite, size, log2))
 
     def _integer_power(self, a: Expr, b: Expr) -> Expr:
         """By squaring, for exponents up to 63; a negative one gives 1 / a^-b rounded towards 0."""
@@ -208,13 +245,13 @@ class VectorMath:
     def _call(self, name: str, x: Expr) -> Expr:
         return t.call_llvm_pure_intrin(str(x.ty.dtype), name, x)
 
-    def _by_lane(self, function: str, x: Expr) -> Expr:
+    def _by_lane(self, function: str, *xs: Expr) -> Expr:
         """A function of the C library that LLVM has no name for."""
-        dtype, lanes = dtype_of(x), lanes_of(x)
+        dtype, lanes = dtype_of(xs[0]), lanes_of(xs[0])
         if lanes == 1:
-            return t.call_pure_extern(dtype, function, x)
-        x, index = self._named(x), [t.IntImm("int32", i) for i in range(lanes)]
-        return t.Shuffle([t.call_pure_extern(dtype, function, t.Shuffle([x], [i])) for i in index], index)
+            return t.call_pure_extern(dtype, function, *xs)
+        xs, index = tuple(self._named(x) for x in xs), [t.IntImm("int32", i) for i in range(lanes)]
+        return t.Shuffle([t.call_pure_extern(dtype, function, *(t.Shuffle([x], [i]) for x in xs)) for i in index], index)
 
     def _bits(self, x: Expr) -> Expr:
         dtype = {"float32": "int32", "float64": "int64"}[dtype_of(x)]

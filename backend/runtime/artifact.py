@@ -10,6 +10,7 @@ A file is written whole or not at all, and never changed in place, so a mapping 
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
 import os
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -158,6 +159,26 @@ def write(path: str | Path, manifest: Manifest, library: bytes | memoryview, wei
     path = Path(path)
     if path.suffix != ".tso":
         raise TersorError(f"cannot save {path}: a compiled model is a .tso file")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with part.open("wb") as file:
+                _write(file, manifest, library, weights)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise TersorError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def to_bytes(manifest: Manifest, library: bytes | memoryview, weights: np.ndarray) -> bytes:
+    """What `write` writes."""
+    file = io.BytesIO()
+    _write(file, manifest, library, weights)
+    return file.getvalue()
+
+
+def _write(file: BinaryIO, manifest: Manifest, library: bytes | memoryview, weights: np.ndarray) -> None:
     header = {
         "format_version": FORMAT_VERSION,
         "library": [len(library), zlib.crc32(library)],
@@ -166,20 +187,11 @@ def write(path: str | Path, manifest: Manifest, library: bytes | memoryview, wei
     }
     text = json.dumps(header, separators=(",", ":")).encode()
     library_at, weights_at = _offsets(len(text), len(library))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with part.open("wb") as file:
-                file.write(_HEAD.pack(MAGIC, len(text), zlib.crc32(text), 0) + text)
-                file.seek(library_at)
-                file.write(library)
-                file.seek(weights_at)
-                file.write(weights.data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise TersorError(f"cannot write {path}: {error.strerror or error}") from None
+    file.write(_HEAD.pack(MAGIC, len(text), zlib.crc32(text), 0) + text)
+    file.seek(library_at)
+    file.write(library)
+    file.seek(weights_at)
+    file.write(weights.data)
 
 
 def _offsets(header: int, library: int) -> tuple[int, int]:
@@ -199,6 +211,12 @@ def read(path: str | Path) -> tuple[Manifest, memoryview, np.ndarray]:
         raise TersorError(f"{path} does not exist") from None
     except OSError as error:
         raise TersorError(f"cannot read {path}: {error.strerror or error}") from None
+    return parts(path, mapped)
+
+
+def parts(path: str | Path, mapped: memoryview) -> tuple[Manifest, memoryview, np.ndarray]:
+    """Manifest, library and weights of a `.tso` file in memory, as views of it; `path` names it in errors."""
+    size = len(mapped)
     if mapped[:8] != MAGIC:
         raise TersorError(f"{path} is no compiled model: a .tso file starts with {MAGIC!r}, this one with {bytes(mapped[:8])!r}")
     header, length = _header(path, mapped)
@@ -213,7 +231,7 @@ def read(path: str | Path) -> tuple[Manifest, memoryview, np.ndarray]:
     return Manifest.from_json(header["manifest"]), library, np.frombuffer(mapped, np.uint8, header["weights"], weights_at)
 
 
-def _header(path: Path, mapped: memoryview) -> tuple[dict[str, Any], int]:
+def _header(path: str | Path, mapped: memoryview) -> tuple[dict[str, Any], int]:
     if len(mapped) < _HEAD.size:
         raise TersorError(f"{path} is truncated: it ends inside its head")
     _, length, crc, _ = _HEAD.unpack(mapped[: _HEAD.size])

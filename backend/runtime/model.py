@@ -165,6 +165,14 @@ class CompiledModel:
         """Write a `.tso` file. A model compiled in this process needs a C compiler for it, to link."""
         artifact.write(path, self.manifest, self._code(), self._weights)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as the bytes of its `.tso` file, so with what `save` needs."""
+        try:
+            data = artifact.to_bytes(self.manifest, self._code(), self._weights)
+        except TersorError as error:
+            raise TersorError(f"{self.manifest.name} is pickled as what save() writes, and {error}") from None
+        return load_bytes, (data,)
+
     def __repr__(self) -> str:
         batches = "" if self.entries[0].batch is None else f", batch {batches_of(self.entries)}"
         return f"<CompiledModel {self.manifest.name}: {self.target.name}, {self.threads} threads{batches}>"
@@ -176,7 +184,18 @@ def load_compiled(path: str | Path) -> CompiledModel:
     Raises `TersorError` when the file is missing, truncated or of another format version, was compiled for a processor with features that this one
     lacks, or by other versions of TVM than are installed.
     """
-    manifest, code, weights = artifact.read(path)
+    return _loaded(path, *artifact.read(path))
+
+
+def load_bytes(data: bytes) -> CompiledModel:
+    """Load the bytes of a `.tso` file; the weights are copied to where vectors may load them."""
+    manifest, code, weights = artifact.parts("a pickled model", memoryview(data))
+    own = aligned(weights.nbytes)
+    own[:] = weights
+    return _loaded("a pickled model", manifest, code, own)
+
+
+def _loaded(path: str | Path, manifest: Manifest, code: memoryview, weights: np.ndarray) -> CompiledModel:
     require_host(manifest.target, str(path))
     installed = versions()
     if any(manifest.versions[k] != installed[k] for k in ("tvm", "ffi")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,14 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from ...ir.errors import TersorError
+from ...ir.errors import TersorError, UnsupportedError
 from ...ir.graph import Graph
 from ..call import StaticBatchNeeded
 from .export import batch_candidates, check_inputs, check_module, export, export_error, located_reason
 from .walk import Walk
+
+#: torch.export keeps what it traces in global variables, so one thread traces at a time. A converter may trace too.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def trace(module: nn.Module, example_inputs: Any, *, batch: bool = True, input_names: Sequence[str] | None = None) -> Graph:
@@ -29,7 +33,13 @@ def trace(module: nn.Module, example_inputs: Any, *, batch: bool = True, input_n
 
     Raises `TersorError` for a module in training mode or inputs that do not fit, `UnsupportedError` for control flow that depends on data
     and for operators without a converter (all of them at once; see `tersor.frontend.converter`).
+    Threads may call it at once; they wait for each other.
     """
+    with _ONE_AT_A_TIME:
+        return _trace(module, example_inputs, batch, input_names)
+
+
+def _trace(module: nn.Module, example_inputs: Any, batch: bool, input_names: Sequence[str] | None) -> Graph:
     module = check_module(module)
     args, kwargs = _arguments(example_inputs)
     check_inputs(module, args, kwargs)
@@ -48,9 +58,13 @@ def trace(module: nn.Module, example_inputs: Any, *, batch: bool = True, input_n
         program = export(module, args, kwargs)
     except Exception as err:
         raise export_error(module, err) from err
-    graph = _convert(module, program, input_names, None)
+    try:
+        graph = _convert(module, program, input_names, None)
+    except StaticBatchNeeded as err:
+        # there is no batch left to fix: the size depends on data
+        raise UnsupportedError(f"{type(module).__name__} has a size that depends on the values of a tensor: {err}") from err
     if refused:
-        warnings.warn(f"{type(module).__name__} is traced at the example's batch only: {refused[-1]}", stacklevel=2)
+        warnings.warn(f"{type(module).__name__} is traced at the example's batch only: {refused[-1]}", stacklevel=3)
     return graph
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymBoolArgument, SymFloatArgument, SymIntArgument, TensorArgument
 
 from ...ir.errors import TersorError, UnsupportedError, VerifyError
 from ...ir.graph import Graph, unattached
@@ -110,15 +110,22 @@ class Walk:
                 values.append(self.value(node))
             elif isinstance(out.arg, ConstantArgument) and out.arg.value is None:
                 leaves.append(None)
-            elif isinstance(out.arg, SymIntArgument):
-                raise StaticBatchNeeded(f"{self.name}.forward returns its batch size")
             else:
-                where = "result" + "".join(f"[{key!r}]" for key in path)
-                raise UnsupportedError(f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors")
+                raise self.output_error(out.arg, node, "result" + "".join(f"[{key!r}]" for key in path))
         if not values:
             raise UnsupportedError(f"{self.name}.forward returns no tensor")
         names = output_names([path for path, leaf in zip(paths, leaves) if leaf is not None])
         self.graph.set_outputs(values, names, structure_of(spec, iter(leaves)))
+
+    def output_error(self, argument: Any, node: Any, where: str) -> Exception:
+        """What to raise for a result that is no tensor; the batch size is a number once the batch is fixed."""
+        if not isinstance(argument, SymIntArgument | SymFloatArgument | SymBoolArgument):
+            return UnsupportedError(f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors")
+        if self.batch is not None and node.meta["val"].node.expr.free_symbols <= {self.sizes.symbol}:
+            return StaticBatchNeeded(f"{self.name}.forward returns its batch size")
+        return UnsupportedError(
+            f"{self.name}.forward returns the value of a tensor as a Python number in its {where}; return the tensor (no .item(), no .tolist())"
+        )
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -296,6 +303,8 @@ class Walk:
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return "it is control flow, and a graph has none"
         if not any(_has_tensor(n.meta.get("val")) for n in node.all_input_nodes):
+            if self.batch is None:
+                return "it makes a tensor from the value of another as a Python number; keep it a tensor (no .item())"
             raise StaticBatchNeeded(f"{call.target} makes a tensor from the batch size [{call.loc}]")
         return ""
 

@@ -79,6 +79,8 @@ class Prelu(Unary, name="nn.prelu"):
 class Sigmoid(Unary, name="nn.sigmoid"):
     """1 / (1 + exp(-x))"""
 
+    transcendental = True
+
     def f(self, m: Math, x: Any) -> Any:
         return m.sigmoid(x)
 
@@ -100,12 +102,16 @@ class HardSwish(Unary, name="nn.hard_swish"):
 class Silu(Unary, name="nn.silu"):
     """x * sigmoid(x)"""
 
+    transcendental = True
+
     def f(self, m: Math, x: Any) -> Any:
         return x * m.sigmoid(x)
 
 
 class Gelu(Unary, name="nn.gelu"):
     """x * Phi(x) (1606.08415): by erf ("none"), or x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) ("tanh")."""
+
+    transcendental = True
 
     approximate: str = "none"
 
@@ -125,22 +131,21 @@ class Gelu(Unary, name="nn.gelu"):
 class Elu(Unary, name="nn.elu"):
     """x where x > 0, else alpha * (exp(x) - 1)"""
 
+    transcendental = True
+
     alpha: float = 1.0
 
     def f(self, m: Math, x: Any) -> Any:
         zero = m.const(x, 0)
-        # exp sees no positive x, whose overflow would turn the gradient of the branch not taken into 0 * inf
-        return m.where(x > zero, x, m.const(x, self.alpha) * (m.exp(m.min(x, zero)) - m.const(x, 1)))
+        # expm1 sees no positive x, whose overflow would turn the gradient of the branch not taken into 0 * inf
+        return m.where(x > zero, x, m.const(x, self.alpha) * m.expm1(m.min(x, zero)))
 
 
 class Softplus(Unary, name="nn.softplus"):
     """log(1 + exp(x)), and x itself above 20 (torch's threshold)."""
 
+    transcendental = True
+
     def f(self, m: Math, x: Any) -> Any:
-        one = m.const(x, 1)
-        u = m.exp(m.min(x, m.const(x, 20)))
-        w = m.add(one, u)
-        # log1p without loss for small u (Kahan): log(w) * u / (w - 1), the rounding error of w cancels
-        lost = w == one
-        log1p = m.where(lost, u, m.log(w) * u / m.where(lost, one, w - one))
-        return m.where(x > m.const(x, 20), x, log1p)
+        limit = m.const(x, 20)
+        return m.where(x > limit, x, m.log1p(m.exp(m.min(x, limit))))

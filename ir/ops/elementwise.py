@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..op import Op, Value
 from ..ties import Tie
@@ -23,7 +23,12 @@ torch_math = cache(TorchMath)
 
 
 class Elementwise(Op):
-    """Base of operators that act on each element alone; the operand fields are f's arguments after m."""
+    """Base of operators that act on each element alone; the operand fields are f's arguments after m.
+
+    transcendental: `f` takes many instructions (exponentials, logarithms, remainders), so kernels do not write it out for every register.
+    """
+
+    transcendental: ClassVar[bool] = False
 
     def f(self, m: Math, *xs: Any) -> Any:
         """The maths, over the namespace m."""
@@ -58,20 +63,81 @@ class NumericUnary(Unary):
 
 
 class Tanh(Unary, name="nn.tanh"):
+    transcendental = True
+
     def f(self, m: Math, x: Any) -> Any:
         return m.tanh(x)
 
 
 class Exp(Unary, name="nn.exp"):
+    transcendental = True
+
     def f(self, m: Math, x: Any) -> Any:
         return m.exp(x)
+
+
+class Expm1(Unary, name="nn.expm1"):
+    """exp(x) - 1, which keeps the digits of small x"""
+
+    transcendental = True
+
+    def f(self, m: Math, x: Any) -> Any:
+        return m.expm1(x)
 
 
 class Log(Unary, name="nn.log"):
     """Natural logarithm"""
 
+    transcendental = True
+
     def f(self, m: Math, x: Any) -> Any:
         return m.log(x)
+
+
+class Log1p(Unary, name="nn.log1p"):
+    """log(1 + x), which keeps the digits of small x"""
+
+    transcendental = True
+
+    def f(self, m: Math, x: Any) -> Any:
+        return m.log1p(x)
+
+
+class Log2(Unary, name="nn.log2"):
+    """Logarithm to base 2; exact at powers of 2"""
+
+    transcendental = True
+
+    def f(self, m: Math, x: Any) -> Any:
+        return m.log2(x)
+
+
+class Log10(Unary, name="nn.log10"):
+    """Logarithm to base 10"""
+
+    transcendental = True
+
+    def f(self, m: Math, x: Any) -> Any:
+        return m.log10(x)
+
+
+class Asinh(Unary, name="nn.asinh"):
+    """Inverse hyperbolic sine, log(x + sqrt(x^2 + 1))
+
+    With a = |x| it is log1p(a) + log1p(q), q = (sqrt(1 + a^2) - 1 + ...) / (1 + a) = 1 / ((1 + i) (i + sqrt(1 + i^2))), i = 1/a: nothing
+    cancels and nothing overflows. For a < 1, q is a^2 / ((1 + a) (1 + sqrt(1 + a^2))), which is the same.
+    """
+
+    transcendental = True
+
+    def f(self, m: Math, x: Any) -> Any:
+        zero, one = m.const(x, 0), m.const(x, 1)
+        a = m.where(x < zero, zero - x, x)
+        small = a < one
+        b = m.where(small, a, one / m.where(small, one, a))
+        q = m.where(small, b * b, one) / ((one + b) * (m.where(small, one, b) + m.sqrt(one + b * b)))
+        y = m.log1p(a) + m.log1p(q)
+        return m.where(x < zero, zero - y, y)
 
 
 class Sqrt(Unary, name="nn.sqrt"):
@@ -87,6 +153,8 @@ class Rsqrt(Unary, name="nn.rsqrt"):
 
 
 class Erf(Unary, name="nn.erf"):
+    transcendental = True
+
     def f(self, m: Math, x: Any) -> Any:
         return m.erf(x)
 
@@ -170,8 +238,36 @@ class Div(Binary, name="nn.div"):
         return a / b
 
 
+class FloorDivide(Binary, name="nn.floor_divide"):
+    """a // b as in Python: the floor of the exact quotient, so 1 // 0.1 is 9 in f32, whose 0.1 is a little more"""
+
+    transcendental = True
+
+    def f(self, m: Math, a: Any, b: Any) -> Any:
+        return m.floordiv(a, b)
+
+
+class TruncDivide(Binary, name="nn.trunc_divide"):
+    """The quotient without its fraction: of floats a / b rounded, then truncated; exact for integers"""
+
+    transcendental = True
+
+    def f(self, m: Math, a: Any, b: Any) -> Any:
+        zero = m.const(a, 0)
+        if self.a.type.is_float:
+            q = a / b
+            return m.where(q >= zero, m.floor(q), m.ceil(q))
+        if self.a.type.elem == "u8":
+            return m.floordiv(a, b)
+        same = (a < zero) == (b < zero)
+        q = m.floordiv(m.where(same, a, zero - a), b)
+        return m.where(same, q, zero - q)
+
+
 class Pow(Binary, name="nn.pow"):
     """a ** b"""
+
+    transcendental = True
 
     def f(self, m: Math, a: Any, b: Any) -> Any:
         return m.pow(a, b)
@@ -188,7 +284,9 @@ class Minimum(Binary, name="nn.minimum"):
 
 
 class Remainder(Binary, name="nn.remainder"):
-    """a - floor(a / b) * b: the sign of the divisor (Python's `%`)"""
+    """a - floor(a / b) * b, exactly: the sign of the divisor (Python's `%`)"""
+
+    transcendental = True
 
     def f(self, m: Math, a: Any, b: Any) -> Any:
         return m.mod(a, b)

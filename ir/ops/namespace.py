@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..types import NUMPY
+
 if TYPE_CHECKING:
     import torch
 
@@ -18,6 +20,8 @@ class Math(Protocol):
     def min(self, a: Any, b: Any) -> Any: ...
     def exp(self, x: Any) -> Any: ...
     def log(self, x: Any) -> Any: ...
+    def log2(self, x: Any) -> Any: ...
+    def log10(self, x: Any) -> Any: ...
     def sqrt(self, x: Any) -> Any: ...
     def floor(self, x: Any) -> Any: ...
     def ceil(self, x: Any) -> Any: ...
@@ -27,11 +31,20 @@ class Math(Protocol):
     def sigmoid(self, x: Any) -> Any: ...
     def pow(self, a: Any, b: Any) -> Any: ...
 
+    def expm1(self, x: Any) -> Any:
+        """exp(x) - 1, which keeps the digits of small x."""
+
+    def log1p(self, x: Any) -> Any:
+        """log(1 + x), which keeps the digits of small x."""
+
     def rint(self, x: Any) -> Any:
         """Nearest integer, halves to even."""
 
     def mod(self, a: Any, b: Any) -> Any:
         """Remainder with the sign of the divisor (Python's `%`)."""
+
+    def floordiv(self, a: Any, b: Any) -> Any:
+        """The quotient of a - mod(a, b) (Python's `//`): the floor of the exact quotient, not of the rounded one."""
 
     def where(self, c: Any, a: Any, b: Any) -> Any:
         """a where the boolean c holds, else b."""
@@ -53,18 +66,8 @@ def torch_dtype(elem: str) -> torch.dtype:
     """`"f32"` -> `torch.float32`."""
     import torch
 
-    return {
-        "bool": torch.bool,
-        "i8": torch.int8,
-        "i16": torch.int16,
-        "i32": torch.int32,
-        "i64": torch.int64,
-        "u8": torch.uint8,
-        "f16": torch.float16,
-        "bf16": torch.bfloat16,
-        "f32": torch.float32,
-        "f64": torch.float64,
-    }[elem]
+    dtype: torch.dtype = getattr(torch, NUMPY[elem].name)
+    return dtype
 
 
 class TorchMath:
@@ -76,7 +79,11 @@ class TorchMath:
         self.max = torch.maximum
         self.min = torch.minimum
         self.exp = torch.exp
+        self.expm1 = torch.expm1
         self.log = torch.log
+        self.log1p = torch.log1p
+        self.log2 = torch.log2
+        self.log10 = torch.log10
         self.sqrt = torch.sqrt
         self.rint = torch.round
         self.floor = torch.floor
@@ -90,6 +97,11 @@ class TorchMath:
         self.where = torch.where
         self.mul = torch.mul
         self.add = torch.add
+
+    def floordiv(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.div(a, b, rounding_mode="floor")
 
     def cast(self, x: torch.Tensor, elem: str) -> torch.Tensor:
         return x.to(torch_dtype(elem))

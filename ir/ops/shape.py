@@ -229,6 +229,9 @@ class IndexSelect(Op, name="nn.index_select"):
         y: torch.Tensor = x.index_select(self.axis, index)
         return y
 
+    def addresses(self) -> Iterator[tuple[Value, int]]:
+        yield self.index, self.x.shape[self.axis]
+
     def ties(self) -> Iterator[Tie]:
         yield from same_but(self.x, self.out, self.axis)
         if isinstance(self.index.op, Const):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
+import pickle
 import re
 import shutil
 import struct
@@ -245,6 +247,26 @@ def test_saving(tmp_path: Path) -> None:
     with pytest.raises(TersorError, match=r"cannot write .*/none/model\.tso: No such file"):
         compiled().save(tmp_path / "none" / "model.tso")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_compiled_model_pickles_and_copies_as_its_file(saved: Path, tmp_path: Path) -> None:
+    x = inputs_of(TwoHeads, 3)
+    for exe in (compiled(), tersor.load_compiled(saved)):
+        data = pickle.dumps(exe)
+        (tmp_path / "model.pickle").write_bytes(data)
+        for again in (pickle.loads(data), copy.deepcopy(exe)):
+            assert again.manifest == exe.manifest
+            for y, z in zip(flat(again(*x)), flat(exe(*x))):
+                np.testing.assert_array_equal(y, z)
+    code = "import pickle, sys; exe = pickle.load(open(sys.argv[1], 'rb')); print(exe, 'torch' in sys.modules, 'tvm' in sys.modules)"
+    assert python(code, tmp_path / "model.pickle").split()[-2:] == ["False", "False"]
+
+
+def test_a_model_that_cannot_be_saved_cannot_be_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(TersorError, match=r"main is pickled as what save\(\) writes, and saving .* takes a C compiler"):
+        pickle.dumps(compiled(Sum))
 
 
 def test_no_c_compiler_is_one_line_when_saving_and_no_matter_when_compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tersor.ir.op import Const
 from tersor.ir.ops import (
     Abs,
     Add,
+    Asinh,
     Cast,
     Ceil,
     Clip,
@@ -25,7 +26,9 @@ from tersor.ir.ops import (
     Equal,
     Erf,
     Exp,
+    Expm1,
     Floor,
+    FloorDivide,
     Gelu,
     Greater,
     GreaterEqual,
@@ -35,6 +38,9 @@ from tersor.ir.ops import (
     Less,
     LessEqual,
     Log,
+    Log1p,
+    Log2,
+    Log10,
     LogicalAnd,
     LogicalNot,
     LogicalOr,
@@ -54,6 +60,7 @@ from tersor.ir.ops import (
     Sqrt,
     Sub,
     Tanh,
+    TruncDivide,
     Where,
 )
 from tersor.ir.types import Tensor
@@ -106,10 +113,13 @@ UNARY: list[Callable[[Any], Any]] = [
     Ceil,
     Round,
     Erf,
+    Expm1,
+    Asinh,
 ]
 UNARY += [lambda x: Clip(x, 0.0, 6.0), lambda x: Clip(x, max=1.0), lambda x: Gelu(x, "tanh"), lambda x: Elu(x, 0.7)]
-UNARY += [lambda x: Log(Abs(x)), lambda x: Sqrt(Abs(x)), lambda x: Rsqrt(Abs(x))]
-BINARY = [Add, Sub, Mul, Div, Maximum, Minimum, Remainder, lambda a, b: Pow(Abs(a), b)]
+UNARY += [lambda x: Log(Abs(x)), lambda x: Log1p(Abs(x)), lambda x: Log2(Abs(x)), lambda x: Log10(Abs(x))]
+UNARY += [lambda x: Sqrt(Abs(x)), lambda x: Rsqrt(Abs(x))]
+BINARY = [Add, Sub, Mul, Div, Maximum, Minimum, Remainder, FloorDivide, TruncDivide, lambda a, b: Pow(Abs(a), b)]
 COMPARE = [Equal, NotEqual, Less, LessEqual, Greater, GreaterEqual]
 
 

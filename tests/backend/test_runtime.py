@@ -238,6 +238,15 @@ def test_a_static_graph_compiles_at_its_own_batch() -> None:
         exe(x[:1])
 
 
+@pytest.mark.parametrize("batch, sizes", [(1, [1]), (3, [1, 3])])
+def test_the_default_batches_are_1_and_the_examples(batch: int, sizes: list[int]) -> None:
+    x = torch.randn(batch, 5, 2, 2)
+    exe = tersor.compile(tersor.trace(torch.nn.ReLU().eval(), (x,)))
+    assert [entry.batch for entry in exe.entries] == sizes
+    for n in sizes:
+        assert torch.equal(exe(x[:n]), torch.relu(x[:n]))
+
+
 def test_a_structure_with_none_in_it() -> None:
     graph = traced(Sum).clone()
     graph.set_outputs(graph.outputs, structure={"y": 0, "loss": None})

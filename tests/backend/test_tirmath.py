@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -73,10 +74,24 @@ ORACLES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "log": torch.log,
     "tanh": torch.tanh,
     "erf": torch.erf,
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+    "log2": torch.log2,
+    "log10": torch.log10,
     "sigmoid": torch.sigmoid,
 }
 #: 1/2 ulp of f32 is 6e-8. erf without fused multiply-add (x86-64-v2) is the worst.
-BOUNDS = {"exp": 1.0e-7, "log": 1.0e-7, "tanh": 2.0e-7, "erf": 4.6e-7, "sigmoid": 2.0e-7}
+BOUNDS = {
+    "exp": 1.0e-7,
+    "log": 1.0e-7,
+    "tanh": 2.0e-7,
+    "erf": 4.6e-7,
+    "sigmoid": 2.0e-7,
+    "expm1": 2.0e-7,
+    "log1p": 2.0e-7,
+    "log2": 6e-8,
+    "log10": 6e-8,
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -120,7 +135,7 @@ def test_no_call_of_the_c_library(name: str) -> None:
 def test_other_floats(dtype: str, bound: float) -> None:
     x = np.linspace(-6, 6, 256).astype(dtype)
     for name, oracle in ORACLES.items():
-        v = np.abs(x) + 1 if name == "log" else x
+        v = np.abs(x) + 1 if name.startswith("log") else x
         wanted = oracle(torch.from_numpy(v.astype(np.float64))).numpy()
         got = apply(lambda m, v, name=name: getattr(m, name)(v), v).astype(np.float64)
         assert np.max(np.abs(got - wanted) / np.maximum(np.abs(wanted), 1e-3)) < bound, name
@@ -153,9 +168,30 @@ def test_remainder_has_the_divisors_sign(dtype: str) -> None:
     a, b = rng.uniform(-100, 100, 1024).astype(dtype), rng.uniform(-10, 10, 1024).astype(dtype)
     b[b == 0] = 3
     if dtype.startswith("float"):
-        a[:6], b[:6] = [5, -5, -5, np.inf, 7, -1e-7], [np.inf, np.inf, -np.inf, 3, 0, 1]
+        a[:8], b[:8] = [5, -5, -5, np.inf, 7, -1e-7, 6e4, -6e4], [np.inf, np.inf, -np.inf, 3, 0, 1, 1e-4, 1e-4]
     wanted = torch.remainder(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     np.testing.assert_array_equal(apply(lambda m, x, y: m.mod(x, y), a, b), wanted)
+    wanted = torch.div(torch.from_numpy(a), torch.from_numpy(b), rounding_mode="floor").numpy()
+    # torch rounds to f16 after every step
+    np.testing.assert_allclose(apply(lambda m, x, y: m.floordiv(x, y), a, b), wanted, rtol=1e-3 if dtype == "float16" else 0)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int8", "uint8"])
+def test_integers_without_a_quotient_do_not_end_the_process(dtype: str) -> None:
+    """As in numpy both are 0 for a divisor of 0; the lowest integer by -1 wraps to itself."""
+    lowest = np.iinfo(dtype).min
+    a, b = np.array([[x, y] for x in (5, 0, lowest) for y in (0, -1)]).astype(dtype).T.copy()
+    with np.errstate(all="ignore"):
+        wanted = {"mod": a % b, "floordiv": a // b}
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(apply(lambda m, x, y, name=name: getattr(m, name)(x, y), a, b), values)
+
+
+def test_remainder_of_a_quotient_with_more_digits_than_a_double() -> None:
+    rng = np.random.default_rng(5)
+    a, b = (np.exp(rng.uniform(-80, 80, 512)).astype(np.float32) * rng.choice([-1, 1], 512).astype(np.float32) for _ in range(2))
+    wanted = [float(Fraction(x) % Fraction(y)) for x, y in zip(a.tolist(), b.tolist())]
+    np.testing.assert_allclose(apply(lambda m, x, y: m.mod(x, y), a, b), np.array(wanted), rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("target", TARGETS)

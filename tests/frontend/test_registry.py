@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ from tersor.frontend.call import Call
 from tersor.frontend.registry import CONVERTERS
 from tersor.ir.errors import TersorError
 from tersor.ir.op import Op, Value
-from tersor.ir.ops import Add, Log, Mul, Relu, Reshape, Sqrt
+from tersor.ir.ops import Log1p, Mul, Neg, Relu, Reshape, Sub
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +27,16 @@ def restored() -> Iterator[None]:
 
 
 def test_a_converter_for_an_operator_that_has_none() -> None:
-    with pytest.raises(TersorError, match=r"aten\.asinh\.default"):
-        trace(Calls(torch.asinh), torch.randn(1, 5))
+    with pytest.raises(TersorError, match=r"aten\.atanh\.default"):
+        trace(Calls(torch.atanh), torch.randn(1, 5))
 
-    @converter("aten.asinh.default")
-    def asinh(call: Call, x: Value) -> Op:
-        root = Sqrt(Add(Mul(x, x), call.const(1, call.elem)))
-        return Log(Add(x, root))
+    @converter("aten.atanh.default")
+    def atanh(call: Call, x: Value) -> Op:
+        """(log1p(x) - log1p(-x)) / 2, in which small x keep their digits"""
+        return Mul(Sub(Log1p(x), Log1p(Neg(x))), call.const(0.5, call.elem))
 
-    agrees(torch.asinh, [torch.randn(1, 5)])
+    sizes = 10.0 ** torch.arange(-38, 0.1, 1.9)
+    agrees(torch.atanh, [torch.cat([sizes, -sizes, torch.tensor([0.5, 0.999, 1.0, -1.0, 1.5, math.nan])])[None]])
 
 
 def test_a_converter_for_a_custom_operator() -> None:

@@ -47,6 +47,8 @@ UNARY: list[tuple[type[o.Elementwise], dict[str, Any], Callable[[torch.Tensor], 
     (o.Ceil, {}, torch.ceil),
     (o.Round, {}, torch.round),
     (o.Erf, {}, torch.erf),
+    (o.Expm1, {}, torch.expm1),
+    (o.Asinh, {}, torch.asinh),
 ]
 
 
@@ -58,7 +60,14 @@ def test_unary(kind: Any, attrs: Any, oracle: Any, shape: tuple[int, ...]) -> No
 
 
 def test_unary_of_positive() -> None:
-    for kind, oracle in ((o.Log, torch.log), (o.Sqrt, torch.sqrt), (o.Rsqrt, torch.rsqrt)):
+    for kind, oracle in (
+        (o.Log, torch.log),
+        (o.Log1p, torch.log1p),
+        (o.Log2, torch.log2),
+        (o.Log10, torch.log10),
+        (o.Sqrt, torch.sqrt),
+        (o.Rsqrt, torch.rsqrt),
+    ):
         check(kind, [rand(3, 20, low=0.1, high=9.0)], oracle)
 
 
@@ -111,6 +120,8 @@ BINARY: list[tuple[type[o.Elementwise], Callable[..., torch.Tensor]]] = [
     (o.Maximum, torch.maximum),
     (o.Minimum, torch.minimum),
     (o.Remainder, torch.remainder),
+    (o.FloorDivide, lambda a, b: torch.div(a, b, rounding_mode="floor")),
+    (o.TruncDivide, lambda a, b: torch.div(a, b, rounding_mode="trunc")),
 ]
 SHAPES = [((3, 4, 5, 6), (3, 4, 5, 6)), ((3, 4, 5, 6), ()), ((3, 4, 5, 6), (4, 1, 1)), ((3, 4, 1, 1), (1, 4, 5, 6)), ((3, 6), (6,))]
 

@@ -16,9 +16,8 @@ from tvm import te
 from tvm import tirx as t
 
 from ....ir.op import Value
-from ....ir.ops import Linear
+from ....ir.ops import Elementwise, Linear
 from ...codegen.builder import Expr, const
-from ...codegen.kernel_builder import TRANSCENDENTAL
 from ...codegen.tir_math import TirMath
 from ...target import Target
 from ...tile.fusion import Fusion, operand_kind
@@ -44,7 +43,7 @@ def refusal(fusion: Fusion) -> str:
         if g.groups > 1 and not g.depthwise:
             return "grouped convolution"
     for o in fusion.epilogue:
-        if isinstance(o, TRANSCENDENTAL):
+        if isinstance(o, Elementwise) and o.transcendental:
             return f"{o.name} in the epilogue has exponentials"
     if any(operand_kind(v.type, fusion.out) == "other" for v in fusion.extra):
         return "its epilogue reads an operand of another form than the result"

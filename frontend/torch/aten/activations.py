@@ -7,7 +7,7 @@ import math
 from ....ir.op import Op, Value
 from ....ir.ops import (
     Abs,
-    Add,
+    Asinh,
     Ceil,
     Clip,
     Div,
@@ -15,6 +15,7 @@ from ....ir.ops import (
     Equal,
     Erf,
     Exp,
+    Expm1,
     Floor,
     Gelu,
     Greater,
@@ -23,13 +24,18 @@ from ....ir.ops import (
     HardSwish,
     LeakyRelu,
     Less,
+    LessEqual,
     Log,
+    Log1p,
+    Log2,
+    Log10,
     LogicalNot,
     Maximum,
     Minimum,
     Mul,
     Neg,
     NotEqual,
+    Pow,
     Prelu,
     Relu,
     Round,
@@ -54,7 +60,11 @@ UNARY: dict[str, type[Op]] = {
     "silu": Silu,
     "tanh": Tanh,
     "exp": Exp,
+    "expm1": Expm1,
     "log": Log,
+    "log1p": Log1p,
+    "log2": Log2,
+    "log10": Log10,
     "sqrt": Sqrt,
     "rsqrt": Rsqrt,
     "neg": Neg,
@@ -63,6 +73,7 @@ UNARY: dict[str, type[Op]] = {
     "ceil": Ceil,
     "round": Round,
     "erf": Erf,
+    "asinh": Asinh,
 }
 
 
@@ -153,11 +164,12 @@ def selu(call: Call, x: Value) -> Op:
 
 @converter("aten.softplus.default")
 def softplus(call: Call, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Op:
-    scaled = x if beta == 1 else Mul(x, call.cast(beta, call.elem)).out
-    y: Op = Softplus(scaled)
-    if beta != 1:
-        y = Div(y, call.cast(beta, call.elem))
-    return y if threshold == 20 else Where(Greater(scaled, call.cast(threshold, call.elem)), x, y)
+    """log(1 + exp(beta x)) / beta, and x itself where beta x is above the threshold"""
+    if beta == 1 and threshold == 20:
+        return Softplus(x)
+    scaled = Mul(x, call.cast(beta, call.elem)).out
+    limit = call.cast(threshold, call.elem)
+    return Where(Greater(scaled, limit), x, Div(Log1p(Exp(Minimum(scaled, limit))), call.cast(beta, call.elem)))
 
 
 @converter("aten.mish.default")
@@ -179,12 +191,14 @@ def log_sigmoid(call: Call, x: Value) -> Op:
 
 @converter("aten.threshold.default")
 def threshold(call: Call, x: Value, threshold: float, value: float) -> Op:
-    return Where(Greater(x, call.cast(threshold, call.elem)), x, call.cast(value, call.elem))
+    """value where x <= threshold, else x: NaN is above every threshold"""
+    return Where(LessEqual(x, call.cast(threshold, call.elem)), call.cast(value, call.elem), x)
 
 
 @converter("aten.hardshrink.default")
 def hardshrink(call: Call, x: Value, lambd: float = 0.5) -> Op:
-    return Where(Greater(Abs(x), call.cast(lambd, call.elem)), x, call.cast(0, call.elem))
+    """0 where |x| <= lambd, else x: NaN stays"""
+    return Where(LessEqual(Abs(x), call.cast(lambd, call.elem)), call.cast(0, call.elem), x)
 
 
 @converter("aten.softshrink.default")
@@ -212,37 +226,10 @@ def square(call: Call, x: Value) -> Op:
     return Mul(x, x)
 
 
-@converter("aten.expm1.default")
-def expm1(call: Call, x: Value) -> Op:
-    """tanh(x/2) * (exp(x) + 1), which keeps the digits of small x"""
-    x = call.cast(x, call.elem)
-    one = call.cast(1, call.elem)
-    return Mul(Tanh(Mul(x, call.cast(0.5, call.elem))), Add(Exp(x), one))
-
-
-@converter("aten.log1p.default")
-def log1p(call: Call, x: Value) -> Op:
-    """log(u) * x / (u - 1) with u = 1 + x: the rounding error of u cancels (Kahan)"""
-    x = call.cast(x, call.elem)
-    one = call.cast(1, call.elem)
-    u = Add(x, one).out
-    lost = Equal(u, one).out
-    return Where(lost, x, Div(Mul(Log(u), x), Where(lost, one, Sub(u, one))))
-
-
-@converter("aten.log2.default")
-def log2(call: Call, x: Value) -> Op:
-    return Mul(Log(call.cast(x, call.elem)), call.cast(1 / math.log(2), call.elem))
-
-
-@converter("aten.log10.default")
-def log10(call: Call, x: Value) -> Op:
-    return Mul(Log(call.cast(x, call.elem)), call.cast(1 / math.log(10), call.elem))
-
-
 @converter("aten.exp2.default")
 def exp2(call: Call, x: Value) -> Op:
-    return Exp(Mul(call.cast(x, call.elem), call.cast(math.log(2), call.elem)))
+    """pow(2, x); exp(x ln2) would multiply the rounding error of x ln2 by its size"""
+    return Pow(call.cast(2, call.elem), call.cast(x, call.elem))
 
 
 @converter("aten.sign.default")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ....ir.op import Op, Value
 from ....ir.ops import (
+    Abs,
     Add,
-    Ceil,
     Div,
     Equal,
-    Floor,
+    FloorDivide,
     Greater,
     GreaterEqual,
     Less,
@@ -24,6 +24,7 @@ from ....ir.ops import (
     Rsqrt,
     Sqrt,
     Sub,
+    TruncDivide,
     Where,
 )
 from ...call import Call, Number
@@ -62,19 +63,15 @@ def div(call: Call, a: Operand, b: Operand) -> Op:
 
 
 @converter("aten.div.Tensor_mode", "aten.div.Scalar_mode")
-def div_mode(call: Call, a: Operand, b: Operand, rounding_mode: str | None = None) -> Op | Value:
+def div_mode(call: Call, a: Operand, b: Operand, rounding_mode: str | None = None) -> Op:
     if rounding_mode is None:
         return div(call, a, b)
-    # integers up to 2^53 divide exactly enough in f64 for the floor to be right
-    work = call.elem if call.elem in ("f16", "bf16", "f32", "f64") else "f64"
-    quotient = Div(call.cast(a, work), call.cast(b, work)).out
-    if rounding_mode == "floor":
-        return call.cast(Floor(quotient), call.elem)
-    return call.cast(Where(GreaterEqual(quotient, call.cast(0, work)), Floor(quotient), Ceil(quotient)), call.elem)
+    kind = FloorDivide if rounding_mode == "floor" else TruncDivide
+    return kind(call.cast(a, call.elem), call.cast(b, call.elem))
 
 
 @converter("aten.floor_divide.default", "aten.floor_divide.Scalar")
-def floor_divide(call: Call, a: Operand, b: Operand) -> Op | Value:
+def floor_divide(call: Call, a: Operand, b: Operand) -> Op:
     return div_mode(call, a, b, "floor")
 
 
@@ -120,20 +117,24 @@ def minimum(call: Call, a: Value, b: Value) -> Op:
 
 @converter("aten.addcmul.default")
 def addcmul(call: Call, x: Value, a: Value, b: Value, value: Number = 1) -> Op:
-    product = Mul(call.cast(a, call.elem), call.cast(b, call.elem))
-    return Add(call.cast(x, call.elem), _scaled(call, product.out, value))
+    """x + (value * a) * b, in torch's order: a * b alone may overflow"""
+    return Add(call.cast(x, call.elem), Mul(_scaled(call, a, value), call.cast(b, call.elem)))
 
 
 @converter("aten.addcdiv.default")
 def addcdiv(call: Call, x: Value, a: Value, b: Value, value: Number = 1) -> Op:
-    quotient = Div(call.cast(a, call.elem), call.cast(b, call.elem))
-    return Add(call.cast(x, call.elem), _scaled(call, quotient.out, value))
+    """x + (value * a) / b, in torch's order"""
+    return Add(call.cast(x, call.elem), Div(_scaled(call, a, value), call.cast(b, call.elem)))
 
 
 @converter("aten.lerp.Scalar", "aten.lerp.Tensor")
 def lerp(call: Call, a: Value, b: Value, weight: Operand) -> Op:
-    """a + weight * (b - a)"""
-    return Add(a, Mul(call.cast(weight, call.elem), Sub(b, a)))
+    """a + weight * (b - a) where |weight| < 1/2, else b - (b - a) * (1 - weight): exact at both ends"""
+    w, one, half = call.cast(weight, call.elem), call.cast(1, call.elem), call.cast(0.5, call.elem)
+    low = Add(a, Mul(w, Sub(b, a)))
+    if not isinstance(weight, Value):
+        return low if abs(weight) < 0.5 else Sub(b, Mul(Sub(b, a), call.cast(1 - weight, call.elem)))
+    return Where(Less(Abs(w), half), low, Sub(b, Mul(Sub(b, a), Sub(one, w))))
 
 
 COMPARISONS: dict[str, type[Op]] = {"eq": Equal, "ne": NotEqual, "lt": Less, "le": LessEqual, "gt": Greater, "ge": GreaterEqual}

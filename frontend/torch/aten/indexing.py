@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....ir.op import Op, Value
-from ....ir.ops import IndexSelect, Transpose
+from ....ir.ops import Add, GreaterEqual, IndexSelect, Less, LogicalAnd, Transpose, Where
 from ...call import Call
 from ...registry import converter
 
@@ -26,17 +26,27 @@ def index_select(call: Call, x: Value, dim: int, index: Value) -> Value:
 
 @converter("aten.index.Tensor", "aten._unsafe_index.Tensor")
 def index(call: Call, x: Value, indices: Sequence[Value | None]) -> Value:
-    """x[:, i, j]: constant indices of any number, or one computed index of non-negative integers."""
+    """x[:, i, j]: constant indices of any number, or one computed index; negative ones count from the end."""
     given = [(axis, i) for axis, i in enumerate(indices) if i is not None]
     for axis, _ in given:
         call.static(x, axis)
     arrays = [call.constant(i) for _, i in given]
     if len(given) == 1 and arrays[0] is None:
-        return _take(call, x, given[0][1], given[0][0], call.shape)
+        axis, computed = given[0]
+        return _take(call, x, _from_start(call, computed, x.shape[axis]), axis, call.shape)
     known = [a for a in arrays if a is not None]
     if len(known) != len(given):
         raise call.unsupported("indexing by several computed tensors at once")
     return _take_constant(call, x, [axis for axis, _ in given], known)
+
+
+def _from_start(call: Call, index: Value, size: int) -> Value:
+    """index + size where that counts from the end; what is out of range stays as it is, for the error to name."""
+    if index.type.elem == "u8":
+        return index
+    index, zero, length = call.cast(index, "i64"), call.const(0, "i64"), call.const(size, "i64")
+    behind = LogicalAnd(Less(index, zero), GreaterEqual(index, call.const(-size, "i64")))
+    return Where(behind, Add(index, length), index).out
 
 
 def _take_constant(call: Call, x: Value, axes: list[int], arrays: list[np.ndarray]) -> Value:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ....ir.op import Op, Value
-from ....ir.ops import Add, Linear, Matmul, Mul, Softmax, Transpose, Where
+from ....ir.ops import Add, Linear, Matmul, Mul, NotEqual, ReduceMax, Softmax, Transpose, Where
 from ...call import Call, Number
 from ...registry import converter
 
@@ -21,8 +21,8 @@ def linear(call: Call, x: Value, w: Value, b: Value | None = None) -> Op | Value
 
 
 @converter("aten.addmm.default", "aten.baddbmm.default", "aten.addbmm.default")
-def addmm(call: Call, bias: Value, a: Value, b: Value, *, beta: Number = 1, alpha: Number = 1) -> Op:
-    """beta * bias + alpha * a @ b; a linear layer when b is a transposed weight."""
+def addmm(call: Call, bias: Value, a: Value, b: Value, *, beta: Number = 1, alpha: Number = 1) -> Op | Value:
+    """beta * bias + alpha * a @ b, without the bias, NaN and all, where beta is 0; a linear layer when b is a transposed weight."""
     if call.target == "aten.addbmm.default":
         raise call.unsupported("addbmm; write it as torch.bmm and sum")
     if beta == alpha == 1 and bias.type.rank == 1 and isinstance(b.op, Transpose) and b.op.perm == (1, 0):
@@ -30,6 +30,8 @@ def addmm(call: Call, bias: Value, a: Value, b: Value, *, beta: Number = 1, alph
     product = Matmul(a, b).out
     if alpha != 1:
         product = Mul(product, call.cast(alpha, call.elem)).out
+    if beta == 0:
+        return call.expand(product, call.dims(product), call.shape)
     if beta != 1:
         bias = Mul(bias, call.cast(beta, call.elem)).out
     return Add(product, bias)
@@ -63,7 +65,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Op:
-    """softmax(q @ k.T * scale + mask) @ v (1706.03762)"""
+    """softmax(q @ k.T * scale + mask) @ v (1706.03762), and 0 in rows whose mask leaves nothing"""
     if dropout_p > 0:
         raise call.unsupported("attention with dropout; pass dropout_p=0 when not training")
     if enable_gqa:
@@ -79,4 +81,16 @@ def attention(
         scores = Where(attn_mask, scores, call.const(-math.inf, elem)).out
     elif attn_mask is not None:
         scores = Add(scores, call.cast(attn_mask, elem)).out
-    return Matmul(Softmax(scores, scores.type.rank - 1), v)
+    result = Matmul(Softmax(scores, scores.type.rank - 1), v)
+    some = None if attn_mask is None else _any_left(call, attn_mask)
+    return result if some is None else Where(some, result, call.cast(0, elem))
+
+
+def _any_left(call: Call, mask: Value) -> Value | None:
+    """Whether a row of the mask leaves anything, (..., L, 1); None where that is known of every row."""
+    lowest = call.cast(-math.inf, str(mask.type.elem))
+    array = call.constant(mask)
+    if array is not None and (array if mask.type.elem == "bool" else array != -math.inf).any(-1).all():
+        return None
+    largest = ReduceMax(mask, (mask.type.rank - 1,), True).out
+    return largest if mask.type.elem == "bool" else NotEqual(largest, lowest).out

@@ -14,6 +14,7 @@ from ....ir.ops import (
     ArgMin,
     Cast,
     CumSum,
+    Equal,
     Exp,
     Log,
     LogSoftmax,
@@ -28,6 +29,7 @@ from ....ir.ops import (
     Sqrt,
     Sub,
     Sum,
+    Where,
 )
 from ...call import Call, Number, StaticBatchNeeded
 from ...registry import converter
@@ -121,16 +123,23 @@ def log_softmax(call: Call, x: Value, dim: int, dtype: Any = None) -> Op:
 
 @converter("aten._safe_softmax.default")
 def safe_softmax(call: Call, x: Value, dim: int, dtype: Any = None) -> Op:
-    raise call.unsupported("a softmax whose fully masked rows are 0")
+    """softmax(x), but 0 in rows of -inf alone"""
+    x, axis = call.cast(x, call.elem), call.axis(dim, x.type.rank)
+    masked = Equal(ReduceMax(x, (axis,), True), call.cast(-math.inf, call.elem))
+    return Where(masked, call.cast(0, call.elem), Softmax(x, axis))
 
 
 @converter("aten.logsumexp.default")
 def logsumexp(call: Call, x: Value, dim: Dims, keepdim: bool = False) -> Op:
-    """log(sum(exp(x - m))) + m with m the maximum"""
+    """log(sum(exp(x - m))) + m with m the maximum, or 0 where that is infinite"""
     x = call.cast(x, call.elem)
     axes = axes_of(call, x, dim)
-    summed = Log(Sum(Exp(Sub(x, ReduceMax(x, axes, True))), axes, keepdim))
-    return Add(summed, ReduceMax(x, axes, keepdim))
+
+    def shift(keepdim: bool) -> Op:
+        largest = ReduceMax(x, axes, keepdim)
+        return Where(Equal(Abs(largest), call.cast(math.inf, call.elem)), call.cast(0, call.elem), largest)
+
+    return Add(Log(Sum(Exp(Sub(x, shift(True))), axes, keepdim)), shift(keepdim))
 
 
 @converter("aten.cumsum.default")
@@ -140,7 +149,7 @@ def cumsum(call: Call, x: Value, dim: int, *, dtype: Any = None) -> Op:
 
 @converter("aten.var.correction", "aten.var.dim", "aten.var.default")
 def var(call: Call, x: Value, dim: Dims | bool = None, unbiased: bool = True, keepdim: bool = False, *, correction: Number | None = None) -> Op:
-    """sum((x - mean)^2) / (n - correction)"""
+    """sum((x - mean)^2) / max(n - correction, 0)"""
     if isinstance(dim, bool):  # aten.var.default(x, unbiased)
         return var(call, x, None, dim, keepdim, correction=correction)
     axes = axes_of(call, x, dim)
@@ -150,7 +159,7 @@ def var(call: Call, x: Value, dim: Dims | bool = None, unbiased: bool = True, ke
     n = math.prod(x.shape[a] for a in axes)
     centered = Sub(x, Mean(x, axes, True)).out
     biased = Mean(Mul(centered, centered), axes, keepdim)
-    return biased if not correction else Mul(biased, call.cast(n / (n - correction) if n != correction else math.inf, call.elem))
+    return biased if not correction else Mul(biased, call.cast(n / (n - correction) if n > correction else math.inf, call.elem))
 
 
 @converter("aten.std.correction", "aten.std.dim", "aten.std.default")
