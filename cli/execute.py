@@ -113,10 +113,12 @@ def is_compiled(source: str) -> bool:
 
 def compiled(source: str, batch: int | None, target: str, threads: int, tuned: str | None, weights: str | None) -> CompiledModel:
     """The model of a .tso, or of a graph compiled now."""
-    from .. import compile, load_compiled
-
     if is_compiled(source):
+        from .. import load_compiled
+
         return load_compiled(source)
+    from .. import compile
+
     graph = read_graph(source, weights)
     with show.working(f"compiling {source} for {target}"):
         return compile(graph, target=target, threads=threads, batch=batch, tuned=database_of(tuned))

@@ -415,6 +415,11 @@ def test_a_fresh_process_is_silent_in_a_pipe_and_shows_no_traceback(cli: Cli, mo
     assert bad.returncode == 1 and bad.stdout == "" and len(bad.stderr.splitlines()) == 1
     listing = "from tersor.cli import main; import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'tvm' in sys.modules)); main()"
     assert subprocess.run([sys.executable, "-c", listing, "passes"], capture_output=True, text=True).stdout.split()[-2:] == ["False", "False"]
+    # what runs a compiled model needs neither torch nor the compiler
+    cli("compile", "model.tersor", "-o", "model.tso")
+    for args in (["run", "model.tso", "-o", "y.npy"], ["bench", "model.tso", "--repeat", "2"], ["profile", "model.tso", "--rounds", "1"]):
+        done = subprocess.run([sys.executable, "-c", listing, *args], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.split()[-2:] == ["False", "False"], (args, done)
 
 
 # -- tune --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tvm.ir._overload_prim_expr import EqualOp, NotEqualOp
 from tvm.target.codegen import llvm_version_major
 
 from ...ir.types import NUMPY
+from .ieee import fence, is_float, keep_differences, same
 from .phases import Phase, sequence, split
 
 #: TVM has no stubs: an expression of TensorIR, or a Python integer that becomes one.
@@ -169,9 +170,9 @@ class Builder:
         """An intermediate result that later expressions read more than once, kept in a stack slot of its own (a register, after LLVM).
 
         TVM's analyzer takes time exponential in the length of a chain of variables bound by `let`; a load it leaves alone.
-        Vectors of bools stay expressions.
+        Vectors of bools stay expressions. A float that meets itself again is not simplified away (`ieee`).
         """
-        value = expression(value)
+        value = keep_differences(expression(value))
         dtype, lanes = str(value.ty.dtype).partition("x")[0], lanes_of(value)
         if dtype == "bool" or isinstance(value, t.Var) or id(value) in self._values:
             return value
@@ -255,14 +256,16 @@ def expression(value: Expr) -> Expr:
 
 def equal(a: Expr, b: Expr) -> Expr:
     """a == b; bools as bytes, because TVM compares vectors of them as floats, which LLVM refuses."""
+    if is_float(a) and same(a, b):
+        a = fence(a)
     return t.EQ(_bytes(a), _bytes(b))
 
 
 def not_equal(a: Expr, b: Expr) -> Expr:
     """a != b, true for a NaN: TVM's NE is false there, and so is its Not of an EQ."""
-    if "float" in str(a.ty.dtype):
+    if is_float(a):
         lanes = lanes_of(a)
-        return t.Select(t.EQ(a, b), const(False, "bool", lanes), const(True, "bool", lanes))
+        return t.Select(equal(a, b), const(False, "bool", lanes), const(True, "bool", lanes))
     return t.NE(_bytes(a), _bytes(b))
 
 

@@ -21,8 +21,11 @@ from .tir_math import TirMath
 
 @dataclass
 class KernelBuilder:
-    """A kernel under construction. `args` are the buffers of the fusion's arguments (constants as the template packed them). next_weights: what a
-    template with `prefetches_next_weights = True` asks for while it multiplies, see `emit.next_weights`."""
+    """A kernel under construction.
+
+    args: the buffers of the fusion's arguments, constants as the template packed them. next_weights: what a template with
+    `prefetches_next_weights` prefetches while it multiplies, see `emit.next_weights`. faults: where `place` records indexes out of range.
+    """
 
     b: Builder
     fusion: Fusion
@@ -33,6 +36,7 @@ class KernelBuilder:
     out: Buffer
     scratch: Buffer | None = None
     next_weights: NextWeights | None = None
+    faults: Buffer | None = None
     math: TirMath = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,6 +45,27 @@ class KernelBuilder:
     @property
     def anchor(self) -> Any:
         return self.fusion.anchor
+
+    def place(self, table: Buffer, at: Expr, size: int, record: bool = True) -> Expr:
+        """The place (i32) that an element of a table of i64 names. One outside 0 .. size - 1 is recorded, and 0 taken instead.
+
+        record: False where `record_faults` has seen the table before.
+        """
+        b = self.b
+        if self.faults is None:
+            return b.let("index", t.Cast("int32", b.load(table, at)))
+        said = b.let("said", b.load(table, at))
+        inside = t.Cast("uint64", said) < t.const(size, "uint64")
+        if record:
+            with b.when(t.Not(inside)), b.when(t.EQ(b.load(self.faults, 0), t.const(0, "int64"))):
+                b.store(self.faults, 1, said)
+                b.store(self.faults, 0, t.const(1, "int64"))
+        return b.let("index", t.Cast("int32", t.Select(inside, said, t.const(0, "int64"))))
+
+    def record_faults(self, table: Buffer, count: int, size: int) -> None:
+        """Look at all `count` elements of a table that is read again and again."""
+        with self.b.loop("i", 0, count) as i:
+            self.place(table, i, size)
 
     def finish(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> None:
         """Run the epilogue on an accumulator and store it.

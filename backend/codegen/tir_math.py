@@ -12,7 +12,8 @@ from collections.abc import Callable
 from tvm import tirx as t
 
 from .builder import TIR_DTYPE, Expr, expression, not_equal
-from .vector_math import VectorMath, cast, convert, dtype_of, is_constant, is_float
+from .ieee import is_float
+from .vector_math import VectorMath, cast, convert, dtype_of, is_constant
 
 
 class TirMath(VectorMath):

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx as t
 
-from .builder import Builder, Expr, const, expression, lanes_of
+from .builder import Builder, Expr, const, expression, lanes_of, splat
+from .ieee import fence, is_float, is_zero, zero
 
 #: exp(r) = 1 + r + r^2 p(r), |r| <= ln2 / 2
 EXP = (0.4999999701976776, 0.1666654348373413, 0.04166720062494278, 0.008366559632122517, 0.0013882514322176576)
@@ -40,12 +41,9 @@ def dtype_of(x: Expr) -> str:
     return str(x.ty.dtype).split("x")[0]
 
 
-def is_float(x: Expr) -> bool:
-    return "float" in dtype_of(x)
-
-
 def is_constant(x: Expr) -> bool:
-    return isinstance(x.value if isinstance(x, t.Broadcast) else x, (t.IntImm, t.FloatImm))
+    x = x.value if isinstance(x, t.Broadcast) else x
+    return isinstance(x, (t.IntImm, t.FloatImm)) or is_zero(x)
 
 
 def cast(x: Expr, dtype: str) -> Expr:
@@ -72,6 +70,8 @@ class VectorMath:
 
     def const(self, x: Expr, value: float) -> Expr:
         """A scalar of x's dtype, in every lane."""
+        if value == 0 and is_float(x):
+            return splat(zero(dtype_of(x), math.copysign(1, value) < 0), lanes_of(x))
         return const(value, dtype_of(x), lanes_of(x))
 
     def max(self, a: Expr, b: Expr) -> Expr:
@@ -240,7 +240,7 @@ class VectorMath:
         return x if is_constant(x) else self.b.value(x)
 
     def _fence(self, x: Expr) -> Expr:
-        return self._call("llvm.arithmetic.fence", x) if is_float(x) else x
+        return fence(x) if is_float(x) else x
 
     def _call(self, name: str, x: Expr) -> Expr:
         return t.call_llvm_pure_intrin(str(x.ty.dtype), name, x)

@@ -27,6 +27,7 @@ from ..codegen.threads import Call, barrier, counters_size, launch_each, launch_
 from ..kernels.template import template_named
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
+from ..runtime.faults import RECORD, Check, index_in_words
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
@@ -92,6 +93,7 @@ class Emitter:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
         ports = [t.decl_buffer((max(v.type.size, 1),), _dtype(v.type), _safe(n), data_alignment=ALIGN) for v, n in _ports(graph)]
         arena = arena_size(graph, self.target, self.threads)
+        records = arena + counters_size(self.threads)
         weights_port = t.decl_buffer((t.Var("weights_size", "int64"),), "uint8", "weights", data_alignment=ALIGN)
         arena_port = t.decl_buffer((t.Var("arena_size", "int64"),), "uint8", "arena", data_alignment=ALIGN)
         first, last, team = (t.Var(n, "int32") for n in ("first", "last", "team"))
@@ -114,6 +116,10 @@ class Emitter:
             pointers.append(where[result] if op.offset < 0 else _at(arena_port, op.offset))
             if op.scratch >= 0:
                 pointers.append(_at(arena_port, op.scratch))
+            check = _check(op, graph)
+            if check is not None:
+                pointers.append(_at(arena_port, records))
+                records += RECORD
             if op in fetched:
                 fetching[fetched[op]] = pointers
             if op in fetching:
@@ -121,16 +127,15 @@ class Emitter:
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
             calls.append(Call(function, pointers, self._phases[function]))
-            steps.append(_step(op, function.name_hint))
+            steps.append(_step(op, function.name_hint, check))
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
         body = launch_each(calls, inside, self.threads)
         if self.threads > 1 and calls and all(call.phases is not None for call in calls):
             self.functions.setdefault(self._barrier, barrier(self.target, self.threads))
             body = t.IfThenElse(team != 0, launch_once(calls, inside, self.threads, self._barrier, arena_port, arena), body)
-        arena += counters_size(self.threads)
         main = t.PrimFunc([*ports, weights_port, arena_port, first, last, team], body)
         self.functions[tir_ir.GlobalVar(name)] = main.with_attr("global_symbol", name).with_attr("s_tir", True)
-        return steps, arena
+        return steps, records
 
     def _pointer(self, v: Value, inner: Value, packed: dict[Value, int], where: dict[Value, Any], weights: Any, arena: Any) -> Any:
         if inner in packed:
@@ -158,6 +163,8 @@ class Emitter:
             scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
             scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
             k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
+            if fusion.addresses:
+                k.faults = b.param("faults", "int64", RECORD // 8)
             if dense is not None:
                 elements = self._streamed(dense)[1]
                 k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
@@ -219,11 +226,19 @@ def _safe(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
-def _step(op: Fused, kernel: str) -> Step:
+def _check(op: Fused, graph: Graph) -> Check | None:
+    """What a fusion's kernel checks while it runs."""
+    fusion = Fusion(op)
+    for v, size in fusion.addresses:
+        return Check(index_in_words(op.args[op.body.inputs.index(v)], graph.inputs), size)
+    return None
+
+
+def _step(op: Fused, kernel: str, check: Check | None) -> Step:
     anchor = op.body.ops[0]
     moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
     names = "+".join(o.name.split(".")[-1] for o in op.body.ops)
-    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen)
+    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen, check)
 
 
 def kernel_key(op: Fused) -> str:
@@ -241,6 +256,7 @@ def kernel_key(op: Fused) -> str:
         parts.append(f"{o.name}{_attrs(o)}({','.join(describe(v) for v in o.operands)})->{describe(o.out)}")
         parts.append(",".join(f.name for f in o.operand_fields if getattr(o, f.name) is not None))
     parts.append(",".join(describe(v) for v in op.body.outputs))
+    parts.extend(f"checked {describe(v)}" for v, _ in Fusion(op).addresses)
     return "|".join(parts)
 
 

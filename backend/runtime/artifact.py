@@ -27,6 +27,7 @@ import numpy as np
 from ...ir.errors import TersorError
 from ...ir.types import Tensor
 from ..target import Target
+from .faults import RECORD, Check
 
 FORMAT_VERSION = 3
 MAGIC = b"\x89TSO\r\n\x1a\n"
@@ -61,7 +62,8 @@ class Port:
 class Step:
     """One kernel call of a host function, as `profile` reports it. `bytes` counts operands and result once.
 
-    chosen: `tuned` (measured before), `model` (lowest modelled cost), `only` (nothing to choose), `stale` (`model`, against an outdated entry).
+    check: the index that it looks at, see `faults`. chosen: `tuned` (measured before), `model` (lowest modelled cost), `only` (nothing to
+    choose), `stale` (`model`, against an outdated entry).
     """
 
     op: str
@@ -73,6 +75,7 @@ class Step:
     shape: tuple[int, ...]
     loc: str
     chosen: str = ""
+    check: Check | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class Entry:
     batched: tuple[str, ...]
     arena: int
     steps: tuple[Step, ...]
+
+    @cached_property
+    def records(self) -> int:
+        """Bytes at the end of the arena in which steps record faults."""
+        return RECORD * sum(step.check is not None for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,8 @@ class Manifest:
 
 def _entry(data: dict[str, Any]) -> Entry:
     ports = {key: tuple(Port(**p | {"shape": tuple(p["shape"])}) for p in data[key]) for key in ("inputs", "outputs")}
-    steps = tuple(Step(**s | {"shape": tuple(s["shape"])}) for s in data["steps"])
+    checks = [s.get("check") for s in data["steps"]]
+    steps = tuple(Step(**s | {"shape": tuple(s["shape"]), "check": c and Check(**c)}) for s, c in zip(data["steps"], checks))
     return Entry(data["function"], data["batch"], ports["inputs"], ports["outputs"], tuple(data["batched"]), data["arena"], steps)
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Inputs = Any
 #: Seconds of multiply-adds in one measurement of the peak.
 _PEAK_SECONDS = 0.004
+#: Kernels that take little time are measured in more rounds: until they took so many seconds together, and so many rounds at most.
+_SECONDS, _ROUNDS = 0.03, 1000
+#: A time that is resolved is so many times the spread of an empty call and the step of the clock.
+_RESOLVED = 3
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Profile:
-    """Kernels in order. `peak_gflops` is that of all threads; `total` the sum of the rows and `run` a whole run, in ms."""
+    """Kernels in order. `peak_gflops` is that of all threads; `total` the sum of the rows and `run` a whole run, in ms. What took less than
+    `resolution` ms can not be told from an empty call, and its speed is not known: the table has "-" for it."""
 
     rows: tuple[Row, ...]
     peak_gflops: float
@@ -89,6 +94,7 @@ class Profile:
     batch: int | None
     threads: int
     target: str
+    resolution: float = 0.0
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Header and lines of the table."""
@@ -101,15 +107,18 @@ class Profile:
                 r.template + (f" {{{' '.join(f'{k}={brief(v)}' for k, v in r.params.items())}}}" if r.params else ""),
                 r.chosen,
                 "x".join(map(str, r.shape)),
-                f"{r.time:.4f}",
-                f"{r.share:.1%}",
-                f"{r.gflops:.1f}" if r.macs else "",
-                f"{r.peak:.0%}" if r.macs else "",
-                "" if r.macs else f"{r.gbs:.1f}",
+                *self._speed(r),
                 r.loc,
             ]
             for r in self.rows
         ]
+
+    def _speed(self, r: Row) -> tuple[str, ...]:
+        """The cells from ms to GB/s."""
+        if r.time < self.resolution:
+            return f"<{self.resolution:.4f}", "-", *(("-", "-", "") if r.macs else ("", "", "-"))
+        speed = (f"{r.gflops:.1f}", f"{r.peak:.0%}", "") if r.macs else ("", "", f"{r.gbs:.1f}")
+        return f"{r.time:.4f}", f"{r.share:.1%}", *speed
 
     def __str__(self) -> str:
         header, lines = self.cells()
@@ -167,7 +176,8 @@ def benchmark(model: CompiledModel, repeat: int, warmup: int, inputs: Inputs, ba
 
 
 def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None, cold: bool) -> Profile:
-    """Time each step inside whole runs: medians over the rounds, the cost of an empty call subtracted. cold: caches are emptied before each step."""
+    """Time each step inside whole runs: medians over the rounds (more of them where they take little time), the cost of an empty call subtracted.
+    cold: caches are emptied before each step."""
     entry, given = _inputs(model, inputs, batch)
     arrays = model.arrays(given, entry)
     outputs = [empty(p) for p in entry.outputs]
@@ -181,9 +191,14 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
                 flush()
             return _timed(lambda: run(first, last))
 
-        idle = statistics.median(timed(0, 0) for _ in range(20 if cold else 100))
+        empty_calls = [timed(0, 0) for _ in range(20 if cold else 100)]
         whole = statistics.median(timed(0, count) for _ in range(max(rounds, 1)))
-        times = [[timed(i, i + 1) for i in range(count)] for _ in range(max(rounds, 1))]
+        times: list[list[float]] = []
+        end = time.perf_counter() + _SECONDS
+        while len(times) < max(rounds, 1) or (time.perf_counter() < end and len(times) < _ROUNDS):
+            empty_calls.append(timed(0, 0))
+            times.append([timed(i, i + 1) for i in range(count)])
+    idle = statistics.median(empty_calls)
     medians, fastest = ([max(of(column) - idle, 1e-6) for column in zip(*times)] for of in (statistics.median, min))
     total, peak = sum(medians), peak_gflops(model)
     rows = []
@@ -191,7 +206,13 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
         gflops, gbs = 2 * s.macs / ms / 1e6, s.bytes / ms / 1e6
         made = (i, s.op, s.kernel, s.template, s.params, s.shape)
         rows.append(Row(*made, ms, fastest[i], ms / total, s.macs, gflops, gflops / peak, gbs, s.loc, s.chosen))
-    return Profile(tuple(rows), peak, total, max(whole - idle, 0.0), entry.batch, model.threads, model.target.name)
+    return Profile(tuple(rows), peak, total, max(whole - idle, 0.0), entry.batch, model.threads, model.target.name, _resolution(sorted(empty_calls)))
+
+
+def _resolution(times: list[float]) -> float:
+    """The shortest difference in ms that is no accident, from sorted times of the same thing: of its middle half, and the step of the clock."""
+    step = time.get_clock_info("perf_counter").resolution * 1e3
+    return _RESOLVED * (times[len(times) * 3 // 4] - times[len(times) // 4] + step)
 
 
 def peak_gflops(model: CompiledModel) -> float:

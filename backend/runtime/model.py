@@ -18,6 +18,7 @@ from ...ir.evaluate import structured, to_numpy
 from ..target import Target, host_features
 from . import artifact
 from .artifact import Entry, Manifest, Port, batches_of
+from .faults import raise_first
 from .measure import Benchmark, Inputs, Profile, Report, benchmark, empty, profile
 from .native import Arguments, Function, Library, address, aligned, runtime, versions
 
@@ -120,7 +121,9 @@ class CompiledModel:
             if entry.function not in self._programs:
                 require_host(self.manifest.target, self.manifest.name)
                 runtime().threads.expect(self.manifest.threads)
-                self._programs[entry.function] = Program(entry, self._function(entry.function), self._weights, self.manifest.threads)
+                self._programs[entry.function] = Program(
+                    self.manifest.name, entry, self._function(entry.function), self._weights, self.manifest.threads
+                )
             return self._programs[entry.function]
 
     def native(self, name: str) -> Function:
@@ -220,7 +223,8 @@ def require_host(target: Target, what: str) -> None:
 class Program:
     """A host function with its weights, and the arenas of its callers."""
 
-    def __init__(self, entry: Entry, function: Function, weights: np.ndarray, threads: int):
+    def __init__(self, name: str, entry: Entry, function: Function, weights: np.ndarray, threads: int):
+        self._name = name
         self.entry = entry
         self._function = function
         self._weights = weights
@@ -236,6 +240,8 @@ class Program:
         try:
             slot.give(arrays, results.addresses)
             self._function(slot.arguments)
+            if slot.records is not None:
+                raise_first(self._name, self.entry, slot.records)
         finally:
             self._free.append(slot)
         return results.arrays
@@ -247,6 +253,8 @@ class Program:
         try:
             slot.give(arrays, [address(y) for y in outputs])
             yield functools.partial(self._run, slot)
+            if slot.records is not None:
+                raise_first(self._name, self.entry, slot.records)
         finally:
             slot.steps(0, len(self.entry.steps))
             self._free.append(slot)
@@ -289,6 +297,9 @@ class _Slot:
         ports = (*entry.inputs, *entry.outputs)
         self.arena = aligned(max(entry.arena, ALIGN))
         blobs = ((weights.dtype, weights.size), (self.arena.dtype, self.arena.size))
+        # places of what steps record, where any does
+        records = self.arena[entry.arena - entry.records : entry.arena]
+        self.records = records.view(np.int64).data if entry.records else None
         self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 3)
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)

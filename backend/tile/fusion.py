@@ -106,6 +106,11 @@ class Fusion:
         """The result, and what the epilogue reads at the same places: they have the same layout in memory."""
         return [self.result, *(v for v in self.extra if operand_kind(v.type, self.out) == "same")]
 
+    @property
+    def addresses(self) -> list[tuple[Value, int]]:
+        """Arguments that hold places in others and are not known when the model is compiled, and how many places there are."""
+        return [(v, size) for op in self.ops for v, size in op.addresses() if self.array(v) is None]
+
     def array(self, arg: Value | None) -> np.ndarray | None:
         """The constant behind an argument of the fusion; None for a missing or computed operand."""
         if arg is None:

@@ -37,7 +37,7 @@ def strengths(coupling: Coupling, space: Space) -> F64:
 def filter_norms(layer: Layer) -> F64:
     """l1 norm of the filter of each output channel, (O,)."""
     w = np.abs(array_of(weight(layer)))
-    if isinstance(layer, ConvTranspose2d):
+    if isinstance(layer, ConvTranspose2d):  # noqa: SIM108 - too long for one line
         # (C, O/groups, kh, kw): the rows of a group make its channels
         w = w.reshape(layer.groups, -1, *w.shape[1:]).swapaxes(1, 2)
     else:

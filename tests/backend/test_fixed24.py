@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tersor
-from tersor.backend.kernels.cpu.arithmetic.fixed24 import channel_factors, pack24, words
+from tersor.backend.kernels.cpu.arithmetic.fixed24 import channel_factors, pack24, value_factors, words
 from tersor.backend.kernels.cpu.conv.winograd.plan import Plan, make_plan
 from tersor.backend.target import resolve
 from tersor.backend.tile.fusion import Fusion
@@ -25,7 +25,7 @@ SAME = (1, 1, 1, 1)
 
 def unpack(packed: np.ndarray, channels: int, outputs: int) -> np.ndarray:
     """The weights (channels, outputs) in float64, by the words of the docstring: three bytes, and the lowest of them once more below."""
-    scales = packed[:outputs].view(np.float32).astype(np.float64)
+    scales = packed[:outputs].view(np.float32).astype(np.float64) * value_factors(np.ones(1, np.float32)).astype(np.float64)
     raw = packed[outputs:].view(np.uint8).reshape(channels, outputs, 3).astype(np.int64)
     word = raw[..., 0] + (raw[..., 0] << 8) + (raw[..., 1] << 16) + (raw[..., 2] << 24)
     signed: np.ndarray = np.where(word >= 2**31, word - 2**32, word)
@@ -111,6 +111,17 @@ def test_they_add_less_error_than_the_transforms_have(monkeypatch: pytest.Monkey
     whole, want = compiled_conv(w, x), convolution(w, x)
     assert not np.array_equal(fixed, whole) or resolve("cpu").lanes != 16
     assert np.square(fixed - want).sum() < 2 * np.square(whole - want).sum()
+
+
+@pytest.mark.parametrize("size", [1e-26, 1e30, 1e35])
+def test_large_and_small_values(size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No intermediate overflows long before the result does; vectors of 8 stand in where there are none of 16."""
+    monkeypatch.setattr(Plan, "fixed", property(lambda plan: plan.tiles <= 24))
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((64, 64, 3, 3)).astype(np.float32) * np.float32(1 / 24)
+    x = (rng.standard_normal((1, 64, 14, 14)) * size).astype(np.float32)
+    got, want = compiled_conv(w, x), convolution(w, x)
+    assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
 
 
 @pytest.mark.skipif(resolve("cpu").lanes != 16, reason="this machine has no AVX-512")

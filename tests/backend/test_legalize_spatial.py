@@ -21,10 +21,17 @@ from tersor.ir.ops import (
     Relu,
 )
 
+#: What phases of stride 2 become that have two taps and one.
+OF_THREE = "conv2d conv2d conv2d conv2d channel_gather"
+
 
 def test_transposed_convolution_of_whole_blocks() -> None:
     becomes(lambda x: transposed(x, 32, (2, 2), stride=(2, 2)), "conv2d depth_to_space", (0, 5, 6, 7))
-    becomes(lambda x: transposed(x, 40, (3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1)), "conv2d depth_to_space", (0, 5, 6, 7))
+    becomes(
+        lambda x: transposed(x, 40, (3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1)),
+        "conv2d " * 4 + "channel_gather depth_to_space",
+        (0, 5, 6, 7),
+    )
 
 
 def test_transposed_convolution_to_few_channels() -> None:
@@ -43,7 +50,7 @@ def test_padding_that_reaches_past_the_kernel_crops() -> None:
 
 
 def test_transposed_convolution_in_groups() -> None:
-    becomes(lambda x: transposed(x, 8, (3, 3), stride=(2, 2), groups=2), "conv2d channel_gather reshape transpose strided", (0, 6, 4, 5))
+    becomes(lambda x: transposed(x, 8, (3, 3), stride=(2, 2), groups=2), OF_THREE + " reshape transpose strided", (0, 6, 4, 5))
     becomes(
         lambda x: transposed(x, 6, (2, 2), stride=(2, 2), groups=6), "channel_gather mul add channel_gather reshape transpose reshape", (0, 6, 4, 5)
     )
@@ -91,6 +98,22 @@ def test_any_transposed_convolution(rows: tuple[int, ...], columns: tuple[int, .
     given_, w64, b64 = (torch.from_numpy(a.astype(np.float64)) for a in (x, weight.array, bias.array))
     wanted = torch.nn.functional.conv_transpose2d(given_, w64, b64, (sh, sw), (ph, pw), (eh, ew), groups, (dh, dw))
     assert_close(reference(result, [x])[0], wanted.numpy(), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "taps"),
+    [((4, 4), (2, 2), (1, 1), ["2x2"]), ((3, 3), (2, 2), (1, 1), ["2x2", "2x1", "1x2", "1x1"]), ((5, 2), (3, 1), (1, 1), ["2x2", "1x2"]),
+     ((1, 1), (2, 2), (1, 1), ["1x1"]), ((3, 1), (2, 1), (2, 1), ["3x1"])],
+)  # fmt: skip
+def test_phases_read_no_more_pixels_than_they_have_taps_for(
+    kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], taps: list[str]
+) -> None:
+    """One convolution for neighbouring phases that read the same pixels, and no tap of zeros; results between the taps are the bias."""
+    result = legal(graph_of(lambda x: transposed(x, 32, kernel, stride=stride, dilation=dilation), (1, 5, 6, 7)), "cpu:x86-64-v3")
+    convolutions = [op for op in result.ops if isinstance(op, Conv2d)]
+    assert ["x".join(map(str, op.kernel)) for op in convolutions] == taps
+    assert all(np.any(op.w.op.array, axis=(0, 1)).all() for op in convolutions)  # type: ignore[union-attr]
+    assert names(result).count("expand") == (0 if kernel != (1, 1) and dilation == (1, 1) else 1)
 
 
 def test_pixel_shuffle_permutes_the_convolution_before_it() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ from tersor.backend.emit.module import Weights
 from tersor.backend.runtime.measure import empty, peak_gflops
 from tersor.backend.runtime.model import _Slot
 from tersor.backend.runtime.native import address, aligned, runtime
+from tersor.ir.graph import Graph
+from tersor.ir.op import Const
+from tersor.ir.ops import Linear, Softmax
+from tersor.ir.types import Tensor
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -341,6 +346,23 @@ def test_profile() -> None:
     data = json.loads(profile.to_json())
     assert [r["step"] for r in data["rows"]] == list(range(len(steps)))
     assert exe.profile(rounds=1, batch=3).batch == 3
+
+
+def test_profile_names_no_speed_below_the_resolution_of_the_clock() -> None:
+    graph = Graph()
+    x = graph.add_input(Tensor((1, 4)), "x")
+    graph.set_outputs([graph.add(Linear(graph.add(Softmax(x, 1)), Const(np.ones((2, 4), np.float32))))])
+    profile = tersor.compile(graph).profile(rounds=1)
+    assert 0 < profile.resolution < 1
+    # the same rows beside a clock that shows each of them, and one that shows none
+    fine, coarse = replace(profile, resolution=0.0), replace(profile, resolution=1e3)
+    columns = profile.cells()[0]
+    for shown, live in ((fine, True), (coarse, False)):
+        rows = [dict(zip(columns, line)) for line in shown.cells()[1]]
+        assert all((r["ms"].startswith("<") and r["share"] == "-") != live for r in rows)
+        linear = next(r for r in rows if r["ops"] == "linear")
+        assert (linear["of peak"] == linear["GFLOP/s"] == "-") != live and linear["GB/s"] == ""
+        assert (next(r for r in rows if r["ops"] == "softmax")["GB/s"] == "-") != live
 
 
 def test_peak_is_near_what_the_instructions_allow() -> None:

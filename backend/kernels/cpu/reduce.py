@@ -15,8 +15,9 @@ from tvm import tirx as t
 
 from ....ir.ops import ArgMax, ArgMin, CumSum, Mean, Prod, Reduce, ReduceMax, ReduceMin, Sum
 from ...codegen.builder import TIR_DTYPE, Expr, const, int32, ramp, splat
+from ...codegen.ieee import is_float
 from ...codegen.kernel_builder import KernelBuilder
-from ...codegen.vector_math import convert, is_float
+from ...codegen.vector_math import convert
 from ...target import Target
 from ...tile.fusion import Fusion
 from ..template import Template, kernel

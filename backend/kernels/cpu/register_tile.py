@@ -16,6 +16,8 @@ from .arithmetic.fixed24 import load24, words
 
 #: Weights that one tile uses up are a stream, asked for so many elements ahead: far enough for memory, and near enough to stay in L1.
 PREFETCH_DISTANCE = 2048
+#: Rows from whose end on the best tiles do not depend on where the rows end, and are not searched for.
+FAR = 1 << 15
 
 
 @dataclass
@@ -136,7 +138,13 @@ def max_rows(target: Target, vectors: int, spare: int = 0) -> int:
 
 def tile_cycles(target: Target, rows: int, vectors: int, depth: float) -> float:
     """Modelled cycles of `rows` times `vectors` accumulators over a reduction, in tiles of the best heights."""
-    return sum(max(m * vectors, 9) / 2 * depth + 14 for m in cover(rows, max_rows(target, vectors), vectors))
+    biggest = max_rows(target, vectors)
+    height, count = far(rows, biggest, vectors)
+
+    def tile(m: int) -> float:
+        return max(m * vectors, 9) / 2 * depth + 14
+
+    return count * tile(height) + sum(map(tile, cover(rows - count * height, biggest, vectors)))
 
 
 def vector_groups(blocks: int) -> list[tuple[int, int, int]]:
@@ -148,22 +156,51 @@ def vector_groups(blocks: int) -> list[tuple[int, int, int]]:
     return [(2, 0, (blocks - 3) // 2), (3, blocks - 3, 1)]
 
 
-@functools.cache
 def cover(n: int, biggest: int, vectors: int) -> tuple[int, ...]:
     """`n` rows as a sum of tile heights up to `biggest`, largest first, at the least modelled cost: no remainder code and no junk rows.
 
     A tile costs its FMAs, but never less than the FMA latency allows (8 independent accumulators), plus a start of half an FMA chain.
+    Of more than `FAR` rows, the first ones go in tiles of the height that costs least for each row.
     """
-    if n <= 0:
-        return ()
-    cost: list[tuple[float, int]] = [(0.0, 0)]
-    for k in range(1, n + 1):
-        cost.append(min(((cost[k - m][0] + max(m * vectors, 8.5) / vectors + 0.35 + 0.4 / vectors), m) for m in range(1, min(biggest, k) + 1)))
-    tiles = []
-    while n:
-        tiles.append(cost[n][1])
-        n -= cost[n][1]
-    return tuple(sorted(tiles, reverse=True))
+    height, count = far(n, biggest, vectors)
+    rest = n - count * height
+    return tuple(sorted((*(height,) * count, *_Cover.of(biggest, vectors).tiles(rest)), reverse=True))
+
+
+def far(n: int, biggest: int, vectors: int) -> tuple[int, int]:
+    """(height, how many) of the equal tiles that leave at most `FAR` of `n` rows: there the best tiles do not depend on where the rows end."""
+    costs = _Cover.of(biggest, vectors).costs
+    height = min(range(1, biggest + 1), key=lambda m: (costs[m - 1] / m, -m))
+    return height, max(0, -(-(n - FAR) // height))
+
+
+class _Cover:
+    """The cheapest tiles of 0, 1, 2, ... rows, by the recurrence cost[k] = min over m of cost[k - m] + cost of a tile of m rows."""
+
+    def __init__(self, biggest: int, vectors: int):
+        self.costs = [max(m * vectors, 8.5) / vectors + 0.35 + 0.4 / vectors for m in range(1, biggest + 1)]
+        self._parts = [(m, max(m * vectors, 8.5) / vectors) for m in range(1, biggest + 1)]
+        self._last = 0.4 / vectors
+        self._best, self._height = [0.0], [0]
+
+    @staticmethod
+    @functools.cache
+    def of(biggest: int, vectors: int) -> _Cover:
+        return _Cover(biggest, vectors)
+
+    def tiles(self, n: int) -> list[int]:
+        """The heights of `n` rows."""
+        best, height = self._best, self._height
+        for k in range(len(best), n + 1):
+            # one term after the other: how ties are rounded decides between them
+            cost, m = min([(best[k - m] + part + 0.35 + self._last, m) for m, part in self._parts[:k]])
+            best.append(cost)
+            height.append(m)
+        result = []
+        while n > 0:
+            result.append(height[n])
+            n -= height[n]
+        return result
 
 
 def runs(tiles: Sequence[int]) -> list[tuple[int, int, int]]:

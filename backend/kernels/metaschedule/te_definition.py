@@ -17,7 +17,8 @@ from tvm import tirx as t
 
 from ....ir.op import Value
 from ....ir.ops import Elementwise, Linear
-from ...codegen.builder import Expr, const
+from ...codegen.builder import Expr, const, expression
+from ...codegen.ieee import keep_differences
 from ...codegen.tir_math import TirMath
 from ...target import Target
 from ...tile.fusion import Fusion, operand_kind
@@ -149,5 +150,5 @@ def _epilogue(fusion: Fusion, tensors: dict[Value, Any], anchor: Any, at: tuple[
         return tensors[v](*(const(0, "int32") if size == 1 else i for size, i in zip(shape, at[len(at) - len(shape) :])))
 
     for o in fusion.epilogue:
-        values[o.out] = o.f(_PlainMath(), *(read(v) for v in o.operands))  # type: ignore[attr-defined]
+        values[o.out] = keep_differences(expression(o.f(_PlainMath(), *(read(v) for v in o.operands))))  # type: ignore[attr-defined]
     return values[fusion.result]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, groupby, product
 
 import numpy as np
 
 from ....ir.op import Const, Loc, Op, Value
-from ....ir.ops import Conv2d, ConvTranspose2d, PixelShuffle, Reshape, Slice, Transpose
+from ....ir.ops import Conv2d, ConvTranspose2d, Expand, PixelShuffle, Reshape, Slice, Transpose
 from ....ir.rewrite import Result, Rewrite, refuse, rewrite
 from ...tile.moves import DepthToSpace
 from ...tile.ops import ChannelGather
@@ -35,11 +37,15 @@ def depth_to_space(x: Op | Value, factor: tuple[int, int], channels: int, crop: 
     return result
 
 
+#: Taps of a phase: which pixel before q each reads, and its place in the kernel.
+Taps = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Phases:
     """One axis of a transposed convolution: y[p] = sum of x[q - j] * w[k] over k * dilation = r + stride * j,   p + padding = q * stride + r.
 
-    So each of the `stride` phases r is a convolution of x with `taps` taps at distance `step`; its results q = first … last are needed.
+    So each of the `stride` phases r is a convolution of x with some `taps` at distance `step`; its results q = first … last are needed.
     """
 
     kernel: int
@@ -49,13 +55,10 @@ class Phases:
     size: int
     out: int
 
-    @property
-    def step(self) -> int:
-        return self.dilation if self.stride == 1 else 1
-
-    @property
-    def taps(self) -> int:
-        return self.kernel if self.stride == 1 else (self.kernel - 1) * self.dilation // self.stride + 1
+    def taps(self, phase: int) -> Taps:
+        """(j, k) for each tap of a phase; none for one that lies between the taps."""
+        pairs = [(divmod(k * self.dilation - phase, self.stride), k) for k in range(self.kernel)]
+        return tuple((j, k) for (j, rest), k in pairs if not rest)
 
     @property
     def first(self) -> int:
@@ -70,21 +73,81 @@ class Phases:
         """PadCrop before the first of the result, once phases are pixels."""
         return self.padding - self.first * self.stride
 
-    @property
-    def pads(self) -> tuple[int, int]:
-        """Zeros before and behind x; negative where its ends are never read."""
-        return self.step * (self.taps - 1) - self.first, self.last - self.size + 1
+    def pads(self, taps: Taps) -> tuple[int, int]:
+        """Zeros before and behind x for taps j; negative where its ends are never read."""
+        return taps[-1][0] - self.first, self.last - taps[0][0] - self.size + 1
 
-    def kernels(self, w: np.ndarray, axis: int) -> np.ndarray:
-        """Kernel of each phase along an axis of w, which becomes (stride, taps); a phase's last tap reads the earliest pixel, so they are flipped."""
-        w = np.moveaxis(w, axis, -1)
-        result = np.zeros((*w.shape[:-1], self.stride, self.taps), w.dtype)
-        for r in range(self.stride):
-            for j in range(self.taps):
-                k, rest = (j, 0) if self.stride == 1 else divmod(r + self.stride * j, self.dilation)
-                if not rest and k < self.kernel:
-                    result[..., r, self.taps - 1 - j] = w[..., k]
-        return result
+    def step(self, taps: Taps) -> int:
+        """Distance of the pixels that taps read."""
+        return taps[1][0] - taps[0][0] if len(taps) > 1 else 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some phases as channels of a map, and the order in which depth-to-space wants them."""
+
+    value: Value
+    order: tuple[int, ...]
+
+
+def axis_of(op: ConvTranspose2d, i: int) -> Phases:
+    return Phases(op.w.shape[2 + i], op.stride[i], op.dilation[i], op.padding[i], op.x.shape[2 + i], op.out.shape[2 + i])
+
+
+def phase_convolutions(op: ConvTranspose2d, lanes: int) -> Iterator[Part]:
+    """The phases in order, neighbours that read the same pixels by one convolution.
+
+    Phases that read fewer would multiply the others' pixels by zeros: that costs time, and makes NaN of NaN and infinities.
+    """
+    axes = axis_of(op, 0), axis_of(op, 1)
+
+    def pixels(phase: tuple[int, int]) -> list[list[int]]:
+        along = [[j for j, _ in axis.taps(r)] for axis, r in zip(axes, phase)]
+        return along if all(along) else []
+
+    for _, among in groupby(product(range(op.stride[0]), range(op.stride[1])), pixels):
+        yield _part(op, axes, list(among), lanes)
+
+
+def _part(op: ConvTranspose2d, axes: tuple[Phases, Phases], among: list[tuple[int, int]], lanes: int) -> Part:
+    groups, per_group, count = op.groups, op.w.shape[1], len(among)
+    channels = groups * per_group
+    wide = spread(channels, lanes) if op.stride != (1, 1) and op.x.type.elem == "f32" else channels
+    given = np.zeros(channels, op.x.type.dtype) if op.b is None else op.b.op.array  # type: ignore[union-attr]
+    # (groups, phases, O/groups): each group's phases behind each other, and a phase of one group as wide as depth-to-space reads it
+    b = np.broadcast_to(given.reshape(groups, 1, per_group), (groups, count, per_group))
+    more = wide - channels if groups == 1 else 0
+    b = np.pad(b, ((0, 0), (0, 0), (0, more)))
+    taps = [axis.taps(r) for axis, r in zip(axes, among[0])]
+    if all(taps):
+        y = _convolution(op, axes, among, more, None if op.b is None else b.reshape(-1))
+    else:
+        # between the taps: nothing but the bias
+        size = [axis.last - axis.first + 1 for axis in axes]
+        y = Expand(Const(np.ascontiguousarray(b.reshape(1, -1, 1, 1)), loc=op.loc), (op.x.shape[0], b.size, *size), loc=op.loc)
+    order = [(g * count + r) * per_group + o for r in range(count) for g in range(groups) for o in range(per_group)]
+    return Part(y.out, tuple(range(b.size)) if groups == 1 else padded(order, count, channels, wide))
+
+
+def _convolution(op: ConvTranspose2d, axes: tuple[Phases, Phases], among: list[tuple[int, int]], more: int, bias: np.ndarray | None) -> Op:
+    """conv2d(x, w'[phase]) of phases that read the same pixels; `more` outputs of zeros behind each."""
+    w = op.w.op.array.reshape(op.groups, -1, *op.w.shape[1:]).swapaxes(1, 2)  # type: ignore[union-attr]
+    kernels = []
+    for phase in among:
+        # a phase's last tap reads the earliest pixel, so they are flipped
+        rows, columns = ([k for _, k in reversed(axis.taps(r))] for axis, r in zip(axes, phase))
+        kernels.append(w[..., rows, :][..., columns])
+    kernel = np.pad(np.stack(kernels, 1), ((0, 0), (0, 0), (0, more), (0, 0), (0, 0), (0, 0)))
+    weight = Const(np.ascontiguousarray(kernel.reshape(-1, *kernel.shape[3:])), loc=op.w.op.loc)  # type: ignore[union-attr]
+    x, pads = op.x, []
+    for i, axis in enumerate(axes):
+        lo, hi = axis.pads(axis.taps(among[0][i]))
+        if min(lo, hi) < 0:
+            x = Slice(x, 2 + i, max(-lo, 0), op.x.shape[2 + i] - max(-hi, 0), loc=op.loc).out
+        pads += [max(lo, 0), max(hi, 0)]
+    steps = [axis.step(axis.taps(among[0][i])) for i, axis in enumerate(axes)]
+    b = None if bias is None else Const(np.ascontiguousarray(bias), loc=op.b.op.loc)  # type: ignore[union-attr]
+    return Conv2d(x, weight, b, (1, 1), (pads[0], pads[1], pads[2], pads[3]), (steps[0], steps[1]), op.groups, loc=op.loc)
 
 
 def rules(lanes: int) -> tuple[Rewrite, ...]:
@@ -92,46 +155,26 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
 
     @rewrite
     def conv_transpose_by_phases(op: ConvTranspose2d) -> Result:
-        """conv_transpose2d(x, w, b) -> depth_to_space(conv2d(x, w', b')), cropped
+        """conv_transpose2d(x, w, b) -> depth_to_space(gather(conv2d(x, w', b'), …)), cropped
 
         y[o, i] = b[o] + sum over c, k, m with m*stride + k*dilation = i + padding of x[c, m] * w[c, o, k]. With i + padding = q*stride + r only
-        k*dilation = r + stride*j contributes, from pixel m = q - j: phase r is a convolution by
-        w'[r, o, c, J-1-j] = w[c, o, (r + stride*j) / dilation] (0 where that is no tap), J = (kernel-1)*dilation/stride + 1.
-        At stride 1 that is one convolution with the flipped kernel, dilated as before.
+        k*dilation = r + stride*j contributes, from pixel m = q - j: phase r is a convolution by the taps that it has, see `phase_convolutions`.
+        At stride 1, or where the stride divides the kernel, all phases are one convolution and nothing is gathered.
         """
         if not isinstance(op.w.op, Const) or not (op.b is None or isinstance(op.b.op, Const)):
             return refuse("the weights are computed")
-        given = op.b.op if op.b is not None else None
-        axes = [Phases(op.w.shape[2 + i], op.stride[i], op.dilation[i], op.padding[i], op.x.shape[2 + i], op.out.shape[2 + i]) for i in (0, 1)]
-        groups, per_group = op.groups, op.w.shape[1]
-        channels, phases = groups * per_group, op.stride[0] * op.stride[1]
-        wide = spread(channels, lanes) if phases > 1 and op.x.type.elem == "f32" else channels
-        w = op.w.op.array.reshape(groups, -1, per_group, *op.w.shape[2:])
-        # (groups, C/groups, O/groups, sh, jh, sw, jw) -> (groups, sh, sw, O/groups, C/groups, jh, jw)
-        w = axes[1].kernels(axes[0].kernels(w, 3), 3).transpose(0, 3, 5, 2, 1, 4, 6)
-        b = given.array if isinstance(given, Const) else np.zeros(channels, w.dtype)
-        b = np.broadcast_to(b.reshape(groups, 1, per_group), (groups, phases, per_group))
-        w = w.reshape(groups, phases, per_group, *w.shape[4:])
-        if groups == 1:
-            w, b = (np.concatenate([a, np.zeros((1, phases, wide - channels, *a.shape[3:]), a.dtype)], 2) for a in (w, b))
-        x: Op | Value = op.x
-        pads = []
-        for i, axis in enumerate(axes):
-            lo, hi = axis.pads
-            if min(lo, hi) < 0:
-                size = op.x.shape[2 + i]
-                x = Slice(x, 2 + i, max(-lo, 0), size - max(-hi, 0), loc=op.loc)
-            pads += [max(lo, 0), max(hi, 0)]
-        bias = None if given is None else Const(np.ascontiguousarray(b.reshape(-1)), loc=given.loc)
-        weight = Const(np.ascontiguousarray(w.reshape(-1, *w.shape[3:])), loc=op.w.op.loc)
-        y: Op = Conv2d(x, weight, bias, (1, 1), (pads[0], pads[1], pads[2], pads[3]), (axes[0].step, axes[1].step), groups, loc=op.loc)
+        parts = list(phase_convolutions(op, lanes))
+        phases = op.stride[0] * op.stride[1]
+        y = parts[0].value
         if phases == 1:
             return y
-        if groups > 1:
-            order = [(g * phases + r) * per_group + o for r in range(phases) for g in range(groups) for o in range(per_group)]
-            y = ChannelGather([y.out], padded(order, phases, channels, wide), loc=op.loc)
-        h, w_ = op.out.shape[2:]
-        return depth_to_space(y, op.stride, channels, (axes[0].crop, axes[1].crop), (h, w_), lanes, op.loc)
+        channels = op.out.shape[1]
+        if op.groups > 1 or len(parts) > 1:
+            order = [start + c for start, part in zip(accumulate((p.value.shape[1] for p in parts), initial=0), parts) for c in part.order]
+            y = ChannelGather([p.value for p in parts], tuple(order), loc=op.loc).out
+        crop = (axis_of(op, 0).crop, axis_of(op, 1).crop)
+        oh, ow = op.out.shape[2:]
+        return depth_to_space(y, op.stride, channels, crop, (oh, ow), lanes, op.loc)
 
     @rewrite
     def pixel_shuffle(op: PixelShuffle) -> Result:

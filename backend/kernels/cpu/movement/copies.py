@@ -68,13 +68,14 @@ def power_of_two(limit: int) -> int:
 
 @dataclass
 class Nest:
-    """One copy under construction. `axes`: the segments of every output axis; `table`: an axis whose input index is read at run time."""
+    """One copy under construction. `axes`: the segments of every output axis; `table`: an axis whose input index is read at run time, from where,
+    and below what it lies."""
 
     k: KernelBuilder
     axes: list[list[Segment]]
     sources: list[Source]
     fill: float | int | bool = 0
-    table: tuple[int, Buffer] | None = None
+    table: tuple[int, Buffer, int] | None = None
 
     def __post_init__(self) -> None:
         out = self.k.fusion.out
@@ -84,6 +85,11 @@ class Nest:
         self.shared = self.k.threads > 1 and out.size >= PARALLEL
         self._merge()
         self.writes = strides_of(tuple(sum(s.count for s in axis) for axis in self.axes))
+
+    @property
+    def again(self) -> bool:
+        """Whether the table is looked at before the loops, which read it many times. Threads would wait for the one that does."""
+        return self.table is not None and self.table[0] > 0 and self.k.faults is not None and not self.shared
 
     def _merge(self) -> None:
         """Make one axis of neighbours that every operand walks as one."""
@@ -98,9 +104,11 @@ class Nest:
             self.axes[i : i + 2] = [[Segment(self.axes[i][0].count * inner)]]
             self.sources = [replace(s, strides=(*s.strides[:i], *s.strides[i + 1 :])) for s in self.sources]
             if self.table is not None and self.table[0] > i:
-                self.table = (self.table[0] - 1, self.table[1])
+                self.table = (self.table[0] - 1, *self.table[1:])
 
     def emit(self) -> None:
+        if self.again:
+            self.k.record_faults(self.table[1], self.axes[self.table[0]][0].count, self.table[2])  # type: ignore[index]
         self._walk(0, [], 0, None if len(self.sources) > 1 else 0, False)
 
     def _walk(self, axis: int, at: list[Expr], write: Expr, source: int | None, nested: bool) -> None:
@@ -115,7 +123,7 @@ class Nest:
         if self.table is not None and self.table[0] == axis:
             (segment,) = rest[0]
             with b.loop("i", 0, segment.count, self._kind(nested, segment.count)) as i:
-                index = b.let("index", t.Cast("int32", b.load(self.table[1], i)))
+                index = self.k.place(self.table[1], i, self.table[2], not self.again)
                 self._walk(axis + 1, [*at, index], write + i * self.writes[axis], source, True)
             return
         start = 0

@@ -107,4 +107,4 @@ class Indexed(Mover):
     def emit(self, k: KernelBuilder) -> None:
         op = k.anchor
         axes = [[Segment(size)] for size in op.out.shape]
-        Nest(k, axes, [Source(k.args[op.x], strides_of(op.x.shape))], table=(op.axis, k.args[op.index])).emit()
+        Nest(k, axes, [Source(k.args[op.x], strides_of(op.x.shape))], table=(op.axis, k.args[op.index], op.x.shape[op.axis])).emit()

@@ -21,7 +21,7 @@ from .....target import Target
 from .....tile.fusion import Fusion
 from .....tile.ops import TileConv2d
 from ....template import Params, Template, kernel
-from ...arithmetic.fixed24 import channel_factors, pack24, spare
+from ...arithmetic.fixed24 import channel_factors, pack24, spare, value_factors
 from ...register_tile import max_rows
 from ..template import conv_window, padded_bias
 from .chunks import Chunks
@@ -87,7 +87,7 @@ class Winograd(Template):
         if p.fixed:
             factors = channel_factors(u.transpose(1, 0, 2).reshape(p.g.c, -1))
             u /= factors[:, None]
-            head = [np.pad(factors, (0, p.factors - p.g.c)).view(np.int32)]
+            head = [np.pad(value_factors(factors), (0, p.factors - p.g.c)).view(np.int32)]
         full = np.zeros((*u.shape[:2], p.g.out_blocks * lanes), np.float32)
         full[..., : p.g.o] = u[[row * p.a + column for row, column in p.order]]
         parts = []
