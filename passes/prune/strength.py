@@ -37,12 +37,11 @@ def strengths(coupling: Coupling, space: Space) -> F64:
 def filter_norms(layer: Layer) -> F64:
     """l1 norm of the filter of each output channel, (O,)."""
     w = np.abs(array_of(weight(layer)))
-    if isinstance(layer, ConvTranspose2d):  # noqa: SIM108 - too long for one line
-        # (C, O/groups, kh, kw): the rows of a group make its channels
-        w = w.reshape(layer.groups, -1, *w.shape[1:]).swapaxes(1, 2)
-    else:
-        w = np.moveaxis(w, outputs_of(layer)[1], 0)
-    norms: F64 = w.reshape(layer.out.shape[channel_axis(layer)], -1).sum(axis=1)
+    # of a transposed one (C, O/groups, kh, kw): the rows of a group make its channels
+    grouped = (
+        w.reshape(layer.groups, -1, *w.shape[1:]).swapaxes(1, 2) if isinstance(layer, ConvTranspose2d) else np.moveaxis(w, outputs_of(layer)[1], 0)
+    )
+    norms: F64 = grouped.reshape(layer.out.shape[channel_axis(layer)], -1).sum(axis=1)
     return norms
 
 
