@@ -51,7 +51,7 @@ class TirMath(VectorMath):
         a, b = self._named(a), self._named(b)
         zero = self.const(a, 0)
         quotient = t.Select(t.EQ(b, zero), zero, t.floordiv(a, self._divisor(b)))
-        return quotient if dtype_of(b).startswith("u") else t.Select(t.EQ(b, self.const(b, -1)), zero - a, quotient)
+        return self._named(quotient if dtype_of(b).startswith("u") else t.Select(t.EQ(b, self.const(b, -1)), zero - a, quotient))
 
     def _divisor(self, b: Expr) -> Expr:
         """b, but 1 where the processor would end the process: for 0, and for -1, by which the lowest integer has no quotient."""

@@ -257,11 +257,9 @@ class TruncDivide(Binary, name="nn.trunc_divide"):
         if self.a.type.is_float:
             q = a / b
             return m.where(q >= zero, m.floor(q), m.ceil(q))
-        if self.a.type.elem == "u8":
-            return m.floordiv(a, b)
-        same = (a < zero) == (b < zero)
-        q = m.floordiv(m.where(same, a, zero - a), b)
-        return m.where(same, q, zero - q)
+        q = m.floordiv(a, b)
+        # a negative floor is one below, unless nothing is left
+        return m.where(q < zero, m.where(q * b == a, q, q + m.const(a, 1)), q)
 
 
 class Pow(Binary, name="nn.pow"):

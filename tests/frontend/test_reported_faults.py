@@ -71,7 +71,7 @@ def test_the_interpreter_names_an_index_out_of_range(name: str, value: int) -> N
     if wraps and value == -1:
         torch.testing.assert_close(graph(torch.eye(13), given), torch.eye(13)[:, given])
         return
-    what = "an index computed from input 'places'" if name != "embedding" else "input 'places'"
+    what = "an index computed from input 'places'" if wraps else "input 'places'"
     with pytest.raises(TersorError, match=rf"main: {what} holds {value}, expected 0 to 12, for nn\.index_select \[.*\.py:\d+\]"):
         graph(torch.eye(13), given)
 
