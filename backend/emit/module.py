@@ -17,6 +17,7 @@ import tvm
 from tvm import ir as tir_ir
 from tvm import tirx as t
 
+from ...ir.addresses import index_in_words
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.types import Tensor
@@ -27,7 +28,7 @@ from ..codegen.threads import Call, barrier, counters_size, launch_each, launch_
 from ..kernels.template import template_named
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
-from ..runtime.faults import RECORD, Check, index_in_words
+from ..runtime.faults import RECORD, Check
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused

@@ -6,12 +6,10 @@ index was outside, and which. Nothing foreign is read, whatever the index; what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...ir.errors import TersorError
-from ...ir.op import Value
+from ...ir.addresses import index_error
 
 if TYPE_CHECKING:
     from .artifact import Entry
@@ -36,25 +34,4 @@ def raise_first(model: str, entry: Entry, records: memoryview) -> None:
             value, check = records[2 * number + 1], step.check
             for i in range(len(records)):
                 records[i] = 0
-            raise TersorError(f"{model}: {check.index} holds {value}, expected 0 to {check.size - 1}, for {step.op} [{step.loc}]")
-
-
-def index_in_words(index: Value, inputs: Sequence[Value]) -> str:
-    """An index by the inputs of the model that it is, or is computed from."""
-    seen: set[Value] = set()
-    stack, direct = [index], True
-    found: set[Value] = set()
-    while stack:
-        v = stack.pop()
-        if v in seen:
-            continue
-        seen.add(v)
-        if v in inputs:
-            found.add(v)
-        elif v.op is not None:
-            direct = direct and v.op.name == "nn.reshape"
-            stack.extend(v.op.operands)
-    names = ", ".join(repr(v.name) for v in inputs if v in found)
-    if not names:
-        return "an index that the model computes"
-    return f"input {names}" if direct else f"an index computed from input {names}"
+            raise index_error(model, check.index, value, check.size, step.op, step.loc)

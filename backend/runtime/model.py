@@ -299,7 +299,7 @@ class _Slot:
         blobs = ((weights.dtype, weights.size), (self.arena.dtype, self.arena.size))
         # places of what steps record, where any does
         records = self.arena[entry.arena - entry.records : entry.arena]
-        self.records = records.view(np.int64).data if entry.records else None
+        self.records: memoryview | None = records.view(np.int64).data if entry.records else None
         self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 3)
         self.arguments.point(len(ports), weights.ctypes.data)
         self.arguments.point(len(ports) + 1, self.arena.ctypes.data)

@@ -37,3 +37,32 @@ def test_a_pixel_stays_in_its_window(name: str) -> None:
             assert untouched.any() and not untouched.all()
             np.testing.assert_allclose(got[untouched], usual[untouched], rtol=0, atol=1e-5)
             np.testing.assert_array_equal(np.isfinite(got), np.isfinite(wanted))
+
+
+def test_winograd_spreads_within_a_tile_and_relative_to_its_largest_value() -> None:
+    """What docs/numerics.md says of F(4x4, 3x3): tiles that read the pixel, and 1e-7 of the value times a small factor."""
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(32, 32, 3, padding=1).eval(), torch.randn(1, 32, 16, 16)
+    exe = tersor.compile(tersor.trace(layer, (x,)), winograd=4, tuned=False)
+    assert "winograd" in {step.template for step in exe.entries[0].steps}
+    usual = np.asarray(exe(x))
+    # the tile of rows and columns 8 to 11 reads the pixel in its middle, and no other does
+    own = np.zeros((16, 16), bool)
+    own[8:12, 8:12] = True
+    for value in (np.nan, np.inf):
+        x[0, 1, 9, 9] = value
+        missing = ~np.isfinite(np.asarray(exe(x))[0]).all(0)
+        assert missing[8:11, 8:11].all() and not missing[~own].any()
+    for value in (1e5, 1e9):
+        x[0, 1, 9, 9] = value
+        error = np.abs(np.asarray(exe(x)) - usual)[0]
+        assert error[:, ~own].max() == 0
+        assert error[:, 11].max() < 1e-7 * value
+
+
+def test_upsampled_doubles_read_two_pixels_along_each_axis() -> None:
+    x = torch.ones(1, 2, 5, 6, dtype=torch.float64)
+    layer = nn.Upsample(scale_factor=2, mode="bilinear")
+    exe = tersor.compile(tersor.trace(layer, (x,)))
+    x[0, 1, 2, 3] = np.nan
+    np.testing.assert_array_equal(np.isnan(np.asarray(exe(x))), layer(x).isnan().numpy())

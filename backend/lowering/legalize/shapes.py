@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....ir.op import Const
-from ....ir.ops import Expand, IndexSelect, Matmul, PixelUnshuffle, Reshape, Slice, Transpose, Upsample
+from ....ir.op import Const, Value
+from ....ir.ops import Add, Expand, IndexSelect, Mul, PixelUnshuffle, Reshape, Slice, Transpose, Upsample
 from ....ir.rewrite import Result, rewrite
 from ...tile.moves import AsStrided
 
@@ -107,7 +107,7 @@ def pixel_unshuffle(op: PixelUnshuffle) -> Result:
 
 @rewrite
 def upsample_of_doubles(op: Upsample) -> Result:
-    """upsample(x) -> x[:, :, rows][..., columns] (nearest),   R @ x @ C (bilinear);   where x is not f32: R and C resize unit vectors"""
+    """upsample(x) -> x[:, :, rows][..., columns] (nearest),   sums of two such, each times its weights (bilinear);   where x is not f32"""
     if op.x.type.elem == "f32":
         return None
     h, w = op.x.shape[2:]
@@ -115,9 +115,24 @@ def upsample_of_doubles(op: Upsample) -> Result:
         rows, columns = (resized(op, np.arange(size), axis) for axis, size in enumerate((h, w)))
         picked = IndexSelect(op.x, Const(rows.round().astype(np.int64)), 2, loc=op.loc)
         return IndexSelect(picked, Const(columns.round().astype(np.int64)), 3, loc=op.loc)
-    dtype = op.x.type.dtype
-    rows, columns = (np.stack([resized(op, unit, axis) for unit in np.eye(size)]) for axis, size in enumerate((h, w)))
-    return Matmul(Matmul(Const(np.ascontiguousarray(rows.T, dtype)), op.x, loc=op.loc), Const(columns.astype(dtype)), loc=op.loc)
+    y = op.x
+    for axis, size in enumerate((h, w)):
+        y = _between(y, np.stack([resized(op, unit, axis) for unit in np.eye(size)], 1), axis, op)
+    return y
+
+
+def _between(x: Value, weights: np.ndarray, axis: int, op: Upsample) -> Value:
+    """weights (results, pixels) @ x along H (axis 0) or W (1), where each result lies between two pixels: it reads no others."""
+    pixels = [np.flatnonzero(row) for row in weights]
+    first, last = (np.array([p[end] for p in pixels], np.int64) for end in (0, -1))
+    each = np.arange(len(weights))
+    shares = weights[each, first], np.where(last > first, weights[each, last], 0)
+    shape = (-1, 1) if axis == 0 else (-1,)
+    parts = [
+        Mul(IndexSelect(x, Const(place), 2 + axis, loc=op.loc), Const(share.astype(x.type.dtype).reshape(shape)), loc=op.loc)
+        for place, share in zip((first, last), shares)
+    ]
+    return Add(*parts, loc=op.loc).out
 
 
 def resized(op: Upsample, line: np.ndarray, axis: int) -> np.ndarray:
