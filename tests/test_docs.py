@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_code_runs(page: Path, tmp_path: Path) -> None:
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(ROOT / "tests/page.py"), str(page)], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(ROOT / "tests/support/page.py"), str(page)], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-4000:]}"
     expected = sum(m[1] == "python" for m in BLOCK.finditer(page.read_text()))
     assert int(done.stdout.split()[-1]) >= max(expected, 1)

@@ -1,7 +1,7 @@
 """Float arithmetic that TVM's simplifier must leave alone: it takes floats for reals.
 
-Read off `tvm.sym.Analyzer.simplify` by trying every operator on equal operands, zeros and sums; tests/backend/test_ieee.py repeats that. Rules that
-hold for reals only, and can meet our expressions:
+Read off `tvm.sym.Analyzer.simplify` by trying every operator on equal operands, zeros and sums; tests/backend/codegen/test_ieee.py repeats
+that. Rules that hold for reals only, and can meet our expressions:
 
     x - x -> 0    (x + y) - y -> x    x - (x + y) -> 0 - y    select(c, x, y) - x -> select(c, 0, y - x)
     x == x -> true    x != x -> false

@@ -55,7 +55,7 @@ def problem(groups: int = 1, channels: int = 6) -> tuple[Conv2d, list[Moments], 
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("matter", [np.ones(4), np.array([0.0, 1.0, 2.0, 5.0])])
+@pytest.mark.parametrize("sensitivity", [np.ones(4), np.array([0.0, 1.0, 2.0, 5.0])])
 def test_products_of_contributions(groups: int, sensitivity: np.ndarray) -> None:
     conv, moments, z, y = problem(groups)
     zz, zy = channel_products(conv, moments, weights_of(conv, conv.w.op.array), sensitivity)  # type: ignore[union-attr]

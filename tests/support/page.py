@@ -1,4 +1,4 @@
-"""Run the code of a documentation page in order: `python tests/page.py PAGE`.
+"""Run the code of a documentation page in order: `python tests/support/page.py PAGE`.
 
 Python blocks share one namespace. Of other blocks the lines that start with `tersor ` run as commands in the same folder.
 """

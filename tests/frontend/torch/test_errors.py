@@ -109,8 +109,8 @@ def test_all_unsupported_operators_at_once_with_places_and_how_to_add_one() -> N
     message = refuses(nn.Sequential(nn.ReLU(), Unknown()), X, UnsupportedError)
     first = Unknown.forward.__code__.co_firstlineno + 1
     assert message.startswith("Sequential uses 3 operators that Tersor cannot convert: ")
-    assert f"aten.digamma.default [1 at tests/frontend/test_errors.py:{first}; 1 at tests/frontend/test_errors.py:{first + 1}]" in message
-    assert f"aten.atan2.default [1 at tests/frontend/test_errors.py:{first + 1}]" in message
+    assert f"aten.digamma.default [1 at tests/frontend/torch/test_errors.py:{first}; 1 at tests/frontend/torch/test_errors.py:{first + 1}]" in message
+    assert f"aten.atan2.default [1 at tests/frontend/torch/test_errors.py:{first + 1}]" in message
     assert "aten.sort.default" in message
     assert 'decorate a function (call, *args) -> op with @tersor.frontend.converter("aten.digamma.default")' in message
 
@@ -181,7 +181,7 @@ class Raising(nn.Module):
 def test_an_error_of_the_model_itself() -> None:
     message = refuses(nn.Sequential(Raising()), X)
     line = Raising.forward.__code__.co_firstlineno + 1
-    assert message == f"torch.export cannot trace Sequential at tests/frontend/test_errors.py:{line}: no weights for this size"
+    assert message == f"torch.export cannot trace Sequential at tests/frontend/torch/test_errors.py:{line}: no weights for this size"
 
 
 def test_shapes_that_do_not_fit_the_model() -> None:

@@ -17,7 +17,7 @@ import tersor
 from tersor.backend.runtime.model import CompiledModel
 from tersor.ir.graph import Graph
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class TwoHeads(nn.Module):

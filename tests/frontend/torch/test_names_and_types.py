@@ -52,7 +52,7 @@ def test_locations_are_the_module_path_and_the_users_line() -> None:
     assert (by_name["conv2d"].path, by_name["conv2d"].line) == ("block.conv", first + 1)
     assert (by_name["sigmoid"].path, by_name["sigmoid"].line) == ("block", first + 2)
     assert (by_name["relu"].path, by_name["relu"].line) == ("", Net.forward.__code__.co_firstlineno + 1)
-    assert by_name["conv2d"].file == "tests/frontend/test_names_and_types.py"
+    assert by_name["conv2d"].file == "tests/frontend/torch/test_names_and_types.py"
     assert by_name["block.conv.weight"].path == "block.conv.weight"
 
 
