@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import re
 import sys
 import time
@@ -33,6 +32,7 @@ from .bandwidth import copy_gbs
 from .models import SEVEN, build
 from .more_models import MORE, NOT_IMAGES
 from .others import TRAINED, TRANSFORMERS, Model
+from .results_file import write_results
 
 LIMIT = 1e-4
 BATCHES = (1, 3)
@@ -108,7 +108,7 @@ def main() -> None:
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         report = {"limit": LIMIT, "target": args.target, "threads": args.threads, "networks": [{**asdict(r), "error": r.error} for r in rows]}
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_results(args.out, report)
     console.print(table(rows))
     if any(r.slow for r in rows):
         console.print(slow_table(rows))

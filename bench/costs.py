@@ -26,6 +26,7 @@ import numpy as np
 from .costs_report import markdown
 from .engines import machine
 from .models import GMACS, build
+from .results_file import write_results
 
 RUNS = 10
 ENGINES = ("tersor", "tersor, winograd=0", "onnxruntime")
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(networks[-1]), flush=True)
     report = {"machine": machine(), "threads": args.threads, "rounds": args.rounds, "runs": RUNS, "networks": networks}
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "costs.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_results(args.out / "costs.json", report)
     (args.out / "costs.md").write_text(markdown(report))
     print(markdown(report))
 

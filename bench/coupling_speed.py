@@ -9,7 +9,6 @@ channel counts; their weights are never computed with. Writes coupling_speed.jso
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from tersor.ir.ops import Add, Conv2d, Relu
 from tersor.ir.types import Tensor
 
 from .engines import machine
+from .results_file import write_results
 
 #: Seconds that are asked for, of both steps together.
 LIMIT = 2.0
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     graphs = [measure(name, build(), args.repeat) for name, build in GRAPHS.items()]
     report = {"machine": machine(), "repeat": args.repeat, "graphs": graphs}
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "coupling_speed.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_results(args.out / "coupling_speed.json", report)
     (args.out / "coupling_speed.md").write_text(markdown(report))
     print(markdown(report))
 

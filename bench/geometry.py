@@ -13,7 +13,6 @@ Channels 1 to 300, kernels 1 to 7, strides, dilations, groups, asymmetric paddin
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ import tersor
 from tersor.backend.target import resolve
 
 from .bandwidth import copy_gbs
+from .results_file import write_results
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def main() -> None:
         print("  ", {k: round(v, 2) if isinstance(v, float) else v for k, v in r.items() if k != "error"})
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"seed": args.seed, "target": resolve("cpu").as_dict(), "rows": rows}, indent=1))
+        write_results(args.out, {"seed": args.seed, "target": resolve("cpu").as_dict(), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m tersor.bench.ir_speed [--json PATH]
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tersor.bench.results_file import write_results
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Loc, Op, Value
 from tersor.ir.ops import Add, BatchNorm, Conv2d, Relu
@@ -137,7 +137,7 @@ def main() -> None:
         limit = r["limit_ms"] or "-"
         print(f"{r['graph']:<14} {r['step']:<7} {r['ops']:>5} {r['kbytes']:>7.0f} {r['wall_ms']:>8.1f} {r['cpu_ms']:>7.1f} {limit:>9}")
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        write_results(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ a ratio within a pass does not. What a layer reached is the median of its passes
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -34,6 +33,7 @@ from .engines import Ratio, machine
 from .kernels_report import draw, markdown
 from .layers import LAYERS, Layer
 from .models import GMACS, build
+from .results_file import write_results
 
 #: Places in the source are told from here.
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def main() -> None:
     networks = measure_networks(args.networks, args.rounds)
     report = finished({"machine": machine(), "rounds": args.rounds, "layers": layers, "networks": networks})
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{args.name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_results(args.out / f"{args.name}.json", report)
     text = markdown(report)
     (args.out / f"{args.name}.md").write_text(text)
     draw(report, args.out / f"{args.name}.png")

@@ -28,6 +28,7 @@ from .latency_report import draw, markdown
 from .models import GMACS, build
 from .more_models import MORE
 from .peers import ADAPTERS, Source
+from .results_file import write_results
 
 #: One image in, one tensor out.
 OTHERS = tuple(name for name in MORE if name not in ("two_input", "detector"))
@@ -63,7 +64,7 @@ def main() -> None:
         results = [r for r in results if key(r) not in map(key, new)] + new
         # after each network: what was measured stays when a later one fails
         report = {"machine": about, "results": sorted(results, key=place)}
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        write_results(path, report)
     text = markdown(report)
     path.with_suffix(".md").write_text(text)
     draw(report, path.with_suffix(".png"))

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from .models import build
 from .others import mobilenetv2_trained
 from .photos import efficientnet_lite0, photographs
 from .precision_report import markdown, spoken
+from .results_file import write_results
 from .train import Recipe
 
 COUNT = 16
@@ -101,7 +101,7 @@ def main() -> None:
     rows = [measure(name, NETWORKS[name], args.threads) for name in args.names]
     report = {"machine": machine(), "goal_db": GOAL_DB, "threads": args.threads, "images": COUNT, "settings": SETTINGS, "networks": rows}
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "precision.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_results(args.out / "precision.json", report)
     text = markdown(report)
     (args.out / "precision.md").write_text(text)
     print(text)

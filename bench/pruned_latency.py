@@ -27,6 +27,7 @@ import numpy as np
 
 from .engines import Engine, interleaved, machine, ratio
 from .pruned_latency_report import markdown
+from .results_file import write_results
 
 if TYPE_CHECKING:
     from torch import nn
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     report = {"machine": machine(), "rounds": args.rounds, "seconds": args.seconds, "results": results}
     args.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    write_results(path, report)
     path.with_suffix(".md").write_text(markdown(report))
     print(markdown(report))
 

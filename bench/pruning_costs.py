@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from .engines import machine
+from .results_file import write_results
 
 if TYPE_CHECKING:
     import torch
@@ -181,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs.append(fresh(args.network, method, args.images, args.size, args.macs, args.threads))
         # after each method: what was measured stays when a later one fails
         report = about | {"runs": runs}
-        (args.out / "pruning_costs.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_results(args.out / "pruning_costs.json", report)
         (args.out / "pruning_costs.md").write_text(markdown(report))
     print(markdown(report))
 

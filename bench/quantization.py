@@ -9,7 +9,6 @@ names the Debian packages); no photograph is used both to calibrate and to evalu
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from .latency import RESULTS
 from .others import mobilenetv2_trained
 from .photo_crops import Crops, crops
 from .photos import efficientnet_lite0
+from .results_file import write_results
 
 HALF, IMAGENET = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -73,7 +73,7 @@ def main() -> None:
     torch.set_num_threads(1)
     given = crops(12)
     rows = [row for name in args.networks for row in measured(name, args.settings, given, args.calibration, args.images)]
-    (args.out / "quantization.json").write_text(json.dumps([asdict(r) for r in rows], indent=1))
+    write_results(args.out / "quantization.json", [asdict(r) for r in rows])
     (args.out / "quantization.md").write_text(markdown(rows))
 
 

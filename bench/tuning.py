@@ -23,6 +23,7 @@ from tersor.backend.tuning.search import compare
 from .engines import machine
 from .latency import RESULTS
 from .models import GMACS
+from .results_file import write_results
 from .tune_seven import traced
 
 #: What the defaults may lose against tuned choices.
@@ -109,7 +110,7 @@ def main() -> None:
         )
     args.out.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "allowed": ALLOWED, "rows": rows, "twice": again}
-    (args.out / f"{args.name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_results(args.out / f"{args.name}.json", report)
 
 
 if __name__ == "__main__":
