@@ -40,7 +40,7 @@ class Target:
 
     @property
     def masks(self) -> bool:
-        """Whether a store of a vector can leave out lanes at no cost to speak of."""
+        """Whether masked vector stores are cheap (AVX-512)."""
         return "avx512f" in self.features and self.lanes == 16
 
     def tvm(self, threads: int = 1) -> Any:

@@ -1,4 +1,4 @@
-"""What a copy reaches: the bandwidth that kernels are held against."""
+"""What a copy reaches: the bandwidth that kernels are compared with."""
 
 from __future__ import annotations
 

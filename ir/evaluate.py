@@ -166,7 +166,7 @@ def bind(graph: Graph, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any
             raise TersorError(f"{graph.name} got input {name!r} twice, by position and by name")
         given[name] = value
     if missing := [n for n in names if n not in given]:
-        raise TersorError(f"{graph.name} misses input {', '.join(map(repr, missing))}; inputs: {signature}")
+        raise TersorError(f"{graph.name} is missing input {', '.join(map(repr, missing))}; inputs: {signature}")
     values = [given[n] for n in names]
     for v, x in zip(graph.inputs, values):
         _check(graph, v, x)

@@ -76,7 +76,7 @@ class Graph:
 
     def add_input(self, type: Tensor, name: str, batched: bool = False) -> Value:
         if any(v.name == name for v in self.inputs):
-            raise TersorError(f"input {name!r} exists twice")
+            raise TersorError(f"duplicate input name {name!r}")
         value = Value(type, None, name)
         self.inputs.append(value)
         if batched:

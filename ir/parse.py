@@ -210,7 +210,7 @@ class _Parser(Scanner):
             op = cls(**fields, loc=loc)
         except TersorError as error:
             raise self.error(str(error), start) from None
-        except Exception as error:  # an op's own rule met values it did not foresee; to the reader of the text it is a mistake in the text
+        except Exception as error:  # an op's own rule met values it did not expect; to the reader of the text it is a mistake in the text
             raise self.error(f"{cls.name} cannot be built: {type(error).__name__}: {error}", start) from error
         for v, written in zip(op.outs, outs):
             if v.type != written:

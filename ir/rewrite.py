@@ -199,7 +199,9 @@ class _Run:
         self.total += 1
         if self.total > self.cap:
             names = " and ".join(repr(name) for name, _ in Counter([*self.recent, pattern.name]).most_common(3))
-            raise TersorError(f"pattern {names} did not come to rest in {self.cap} rewrites, the last on {op.name} [{op.loc}]: it undoes itself")
+            raise TersorError(
+                f"pattern {names} did not converge in {self.cap} rewrites, the last on {op.name} [{op.loc}]: the patterns undo each other"
+            )
         self.counts[pattern.name] += 1
         if self.why is not None:
             self.why.applied(pattern.name, op)

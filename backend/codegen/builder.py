@@ -99,7 +99,7 @@ class Builder:
     def loop(self, name: str, lo: Expr, hi: Expr, kind: str = "serial") -> Iterator[Any]:
         """`for name in range(lo, hi)`; kind: serial, parallel, vectorized, unrolled, or rolled: serial, and LLVM does not unroll it either.
 
-        Hardware that foresees reads tells streams apart by the instructions that read: a loop that reads a map from L3 is slower on a Zen 4 with five
+        The hardware prefetcher tracks a stream per load instruction: a loop that reads a map from L3 is slower on a Zen 4 with five
         copies of its body.
         """
         if kind == "parallel" and self.team > 1:

@@ -1,6 +1,6 @@
-"""A team: the threads of one call, launched once. They go through the kernels together and meet behind each phase of one.
+"""A team: the threads of one call, launched once. One parallel region runs all kernels, with a barrier after each phase.
 
-TVM's launch hands a kernel to each thread and waits until all are done; threads that meet only read one cache line of each other. A phase is a
+TVM's launch hands a kernel to each thread and waits until all are done; a barrier only reads one cache line of each other thread. A phase is a
 function of the thread's number (`Builder.function`), so the same kernels can also be launched phase by phase.
 """
 
@@ -20,7 +20,7 @@ from .phases import sequence
 
 #: Bytes between the counters of two threads: no line is shared, nor one that the hardware fetches along.
 COUNTER_STRIDE = 128
-#: How often a thread looks at another's counter, with a pause between, before it lets the system run somebody else.
+#: Spins before `sched_yield`.
 SPINS = 2048
 
 _PAUSE = {"x86_64": "pause", "aarch64": "yield"}
@@ -108,7 +108,7 @@ def launch_each(calls: Sequence[Call], inside: Sequence[Any], threads: int) -> A
 
 
 def launch_once(calls: Sequence[Call], inside: Sequence[Any], threads: int, barrier: Any, arena: Any, offset: int) -> Any:
-    """The same by one launch, the threads barrier behind each phase. All threads must be there, or those that are wait for ever.
+    """The same by one launch, with a barrier after each phase. All threads must take part, or the others wait for ever.
 
     barrier: the function `barrier`; its counters lie in the arena, a buffer of bytes, at an offset.
     """

@@ -34,8 +34,8 @@ from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
 from .next_weights import next_weights
 
-#: Passes of TVM for what our kernels have none of: blocks, threads of GPUs, their memories and matrix units, small floats, wide indices, conditions
-#: and splits that loops could do without. Each would walk through all code; the time of the third grows with the square of a kernel's stack arrays.
+#: TVM passes switched off, because CPU kernels contain nothing they lower: blocks, threads of GPUs, their memories and matrix units, small floats,
+#: wide indices, and conditions and splits of loops. Each would walk through all code; the third takes time quadratic in a kernel's stack arrays.
 DISABLED_TVM_PASSES = [
     *(f"s_tir.{name}" for name in (
         "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",

@@ -25,9 +25,9 @@ from .select_kernels import Choice, candidates, choose
 
 #: Regions of a chain at most.
 LONGEST = 3
-#: Cycles for which threads wait when a kernel begins.
+#: Cycles that threads wait when a kernel begins.
 FORK = 8000
-#: How many times the modelled cost of a chain its separate kernels must cost: closer than that the model does not tell.
+#: Use a chain only if the model says it is this much faster.
 WORTH = 1.05
 #: About the cycles of a measured millisecond, so that chains that share a fusion can be told apart by what they save.
 CYCLES = 4e6

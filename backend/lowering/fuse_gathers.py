@@ -1,10 +1,10 @@
-"""fuse-gathers: gathers of channels that have to copy are done by the kernels that read them, which need no map for it.
+"""fuse-gathers: fuse a channel gather into its consumers, so that its result is never stored.
 
     tile.fused { channel_gather; mul; add; relu } -> tile.fused { conv2d 1x1 }   =>   tile.fused { channel_gather; mul; add; relu; conv2d 1x1 }
 
-A fusion means its ops in sequence, so this is exact. A gather with several readers goes into each of them, if all can take it. Which kernels can,
-templates say by `readers`: the name of the template that they are with a gather before it, whose parameters they take, and of others in whose place
-they are used too, since no template is so much faster that it is worth a copy; then the cost model chooses parameters.
+A fused op means its ops in sequence, so this is exact. A gather with several consumers goes into each of them, if all of them can take it.
+Templates state by `fuses_gather_into` which kernels can: the template that they are with a gather in front, whose parameters they take, and
+others in whose place they are used too. Then the cost model chooses parameters.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""partition-rows: where threads divide the rows of maps, each thread's rows of a map lie together, so that its memory stays its own.
+"""partition-rows: where threads divide the rows of feature maps, each thread's rows of a map lie together.
 
     [block][row][column][lane]   =>   [partition][block][row of the partition][column][lane], a partition for each thread
 
-In the usual order a thread's rows are a piece of every channel block: the hardware fetches over the border of each piece, and what one map
-leaves in a core's cache the next map, of another shape, gives to the other core. The planner puts a partition where all maps have that partition.
-Only the order in memory changes: the type says nothing of it, and a map is in partitions where its producer and all its readers find it so.
+In the usual order a thread's rows are a piece of every channel block. The hardware prefetches over the border of each piece, and what one map
+leaves in a core's cache, the next map, of another shape, gives to the other core. The planner puts a partition where all maps have that
+partition. Only the order in memory changes and types do not show it. Used only where the producer and every consumer support it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..tile.ops import Fused
 
 
 def partition_rows(graph: Graph, target: Target, threads: int) -> Graph:
-    """Write `partitions` on every fusion, in place."""
+    """Write `partitions` on every fused op, in place."""
     outputs = {root(v) for v in graph.outputs}
     fusions = [op for op in graph.ops if isinstance(op, Fused)]
     chosen = {op.out for op in fusions if threads > 1 and _may(op, threads, outputs)}
@@ -38,7 +38,7 @@ def _may(op: Fused, threads: int, outputs: set[Value]) -> bool:
 
 
 def _groups(op: Fused, target: Target, threads: int) -> list[set[Value]]:
-    """What the kernel can find in partitions, operands and result: of each set all or none."""
+    """Sets of operands and result that the kernel finds partitioned: all of a set or none."""
     if op.alias:
         _, blocks, height, *_ = op.out.shape
         aligned = height % threads == 0 and op.out.type.nbytes // (blocks * threads) % ALIGN == 0
@@ -49,7 +49,7 @@ def _groups(op: Fused, target: Target, threads: int) -> list[set[Value]]:
 
 
 def _against(op: Fused, groups: list[set[Value]], chosen: set[Value]) -> set[Value]:
-    """Of the values chosen those that this kernel does not find in partitions."""
+    """Chosen values that this kernel does not find partitioned."""
     whole = {v for group in groups if group <= chosen for v in group}
     # one operand may be read in two ways
     broken = {v for group in groups if not group <= chosen for v in group}

@@ -227,7 +227,7 @@ def parts(path: str | Path, mapped: memoryview) -> tuple[Manifest, memoryview, n
     """Manifest, library and weights of a `.tso` file in memory, as views of it; `path` names it in errors."""
     size = len(mapped)
     if mapped[:8] != MAGIC:
-        raise TersorError(f"{path} is no compiled model: a .tso file starts with {MAGIC!r}, this one with {bytes(mapped[:8])!r}")
+        raise TersorError(f"{path} is not a compiled model: a .tso file starts with {MAGIC!r}, this one with {bytes(mapped[:8])!r}")
     header, length = _header(path, mapped)
     library_size, library_crc = header["library"]
     library_at, weights_at = _offsets(length, library_size)

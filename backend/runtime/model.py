@@ -81,7 +81,7 @@ class CompiledModel:
                 raise TersorError(f"{name} got input {key!r} twice, by position and by name")
             given[key] = value
         if missing := [n for n in names if n not in given]:
-            raise TersorError(f"{name} misses input {', '.join(map(repr, missing))}; inputs: {signature}")
+            raise TersorError(f"{name} is missing input {', '.join(map(repr, missing))}; inputs: {signature}")
         return [given[n] for n in names]
 
     def entry_for(self, values: Sequence[Any]) -> Entry:

@@ -6,7 +6,7 @@
 An entry may have a kernel of MetaSchedule beside them, which then is what `compile` takes: {"template": …, "found": {"trace": …, "ms": …,
 "template_ms": …, …}, "candidates": […]}.
 
-It is written whole or not at all. Every candidate's time is kept, the winner's first, so that a cost model can be held against it.
+It is written whole or not at all. Every candidate's time is kept, the winner's first, so that a cost model can be compared with it.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ class Database:
         except OSError as error:
             raise TersorError(f"cannot read {path}: {error.strerror or error}") from None
         except ValueError as error:
-            raise TersorError(f"{path} is no tuning database, or truncated: expected JSON, {error}") from None
+            raise TersorError(f"{path} is not a tuning database, or truncated: expected JSON, {error}") from None
         if not isinstance(data, dict) or "format" not in data:
-            raise TersorError(f'{path} is no tuning database: expected {{"format": {FORMAT}, "targets": …}}')
+            raise TersorError(f'{path} is not a tuning database: expected {{"format": {FORMAT}, "targets": …}}')
         if data["format"] != FORMAT:
             raise TersorError(f"{path} has format {data['format']!r}; this Tersor reads format {FORMAT}: tune again")
         try:

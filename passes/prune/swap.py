@@ -99,7 +99,7 @@ def exchanged(
     lost: Mask,
     ridge: float,
 ) -> list[Index]:
-    """The orders of several spaces, of each of which the first `keep` sets stay, with better ones in front; other arguments as of
+    """The orders of several spaces with better sets in front; the first `keep` of each stay; other arguments as of
     `elimination_order`."""
     going = np.concatenate([order[keep:] for order, keep in orders])
     state = [Selected.of(n, going) for n in normals(scoring_layer, moments, sensitivity, labels, lost, ridge)]

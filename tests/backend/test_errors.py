@@ -125,8 +125,8 @@ def test_input(given: Any, message: str) -> None:
 def test_inputs() -> None:
     exe, (left, right) = compiled(Sum), inputs_of(Sum)
     says("main takes 2 inputs (left: f32[batch, 8, 9, 11], right: f32[batch, 8, 9, 11]), got 3", lambda: exe(left, right, left))
-    says("main misses input 'right'; inputs: left: f32[batch", lambda: exe(left))
-    says("main misses input 'left', 'right'", lambda: exe())
+    says("main is missing input 'right'; inputs: left: f32[batch", lambda: exe(left))
+    says("main is missing input 'left', 'right'", lambda: exe())
     says("main has no input 'middle'; inputs: left: ", lambda: exe(left, right, middle=left))
     says("main got input 'left' twice, by position and by name", lambda: exe(left, left=left))
     says("input 'right' of main must be f32[3, 8, 9, 11] (float32), got float32[1, 8, 9, 11]", lambda: exe(inputs_of(Sum, 3)[0], right))
@@ -135,7 +135,7 @@ def test_inputs() -> None:
 def test_measuring() -> None:
     says("main was not compiled for batch 2; compiled batches: 1, 3", lambda: compiled().benchmark(batch=2))
     says("main was not compiled for batch 2", lambda: compiled().profile(batch=2))
-    says("main misses input 'right'", lambda: compiled(Sum).benchmark(inputs=inputs_of(Sum)[:1]))
+    says("main is missing input 'right'", lambda: compiled(Sum).benchmark(inputs=inputs_of(Sum)[:1]))
 
 
 def test_public_names() -> None:

@@ -23,7 +23,7 @@ def test_opencl_is_known_and_refuses_everything() -> None:
 
 
 def test_an_unknown_target_names_the_known_ones() -> None:
-    with pytest.raises(tersor.TersorError, match="unknown target 'vulkan'; valid: cpu .*arm64:.*opencl"):
+    with pytest.raises(tersor.TersorError, match=r"unknown target 'vulkan'; valid: cpu .*arm64:.*opencl"):
         resolve("vulkan")
 
 

@@ -448,8 +448,11 @@ def test_tune_writes_a_database_that_compile_reads(cli: Cli, module: nn.Module, 
 def test_tune_mistakes_are_one_line(cli: Cli, module: nn.Module) -> None:
     Path("tuned.json").write_text("{}")
     for arguments, message in (
-        (("tune", "model.tersor"), 'error: tuned.json is no tuning database: expected {"format": 1, "targets": …}'),
-        (("compile", "model.tersor", "-o", "m.tso", "--tuned", "none.json"), "error: there is no tuning database none.json: tersor tune MODEL --db"),
+        (("tune", "model.tersor"), 'error: tuned.json is not a tuning database: expected {"format": 1, "targets": …}'),
+        (
+            ("compile", "model.tersor", "-o", "m.tso", "--tuned", "none.json"),
+            "error: there is no tuning database none.json: tersor tune MODEL --db",
+        ),
         (("tune", "model.tersor", "--compare", "--again"), "error: --compare measures nothing: leave --seconds, --again and --search out"),
     ):
         done = cli(*arguments)

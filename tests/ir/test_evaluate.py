@@ -264,7 +264,7 @@ def test_bfloat16_arrays() -> None:
 @pytest.mark.parametrize(
     ("inputs", "named", "message"),
     [
-        ((), {}, r"small misses input 'image'; inputs: image: f32\[batch, 3, 6, 6\]"),
+        ((), {}, r"small is missing input 'image'; inputs: image: f32\[batch, 3, 6, 6\]"),
         ((np.zeros((1, 3, 6, 6), np.float32),) * 2, {}, r"small takes 1 inputs \(image: f32\[batch, 3, 6, 6\]\), got 2"),
         ((), {"img": 0}, r"small has no input 'img'; inputs: image"),
         ((np.zeros((1, 3, 6, 6), np.float32),), {"image": 0}, r"small got input 'image' twice, by position and by name"),

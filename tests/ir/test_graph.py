@@ -54,7 +54,7 @@ def test_operands_come_in_order_and_an_op_counts_as_its_result() -> None:
     ("args", "kwargs", "message"),
     [
         ((1, 2, 3, 4, 5), {}, "takes at most 4 arguments"),
-        ((), {"a": c(1), "b": None}, "misses 'xs'; fields: a, b, xs, size"),
+        ((), {"a": c(1), "b": None}, "is missing 'xs'; fields: a, b, xs, size"),
         ((c(1),), {"a": c(1)}, "a second value for 'a'"),
         ((c(1),), {"z": 1}, "an unknown field 'z'; fields: a, b, xs, size"),
     ],
@@ -153,7 +153,7 @@ def test_find_takes_classes_bases_and_names() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g: g.add_input(Tensor((1,)), "x"), "input 'x' exists twice"),
+        (lambda g: g.add_input(Tensor((1,)), "x"), "duplicate input name 'x'"),
         (lambda g: g.set_outputs(g.outputs, ["a"]), "2 outputs need as many names, got 1"),
         (lambda g: g.at(0), "batch must be at least 1, got 0"),
     ],

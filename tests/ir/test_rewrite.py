@@ -296,7 +296,7 @@ def test_a_looping_pattern_is_named() -> None:
 
     graph = chain(nn.Neg)
     graph.ops[0].loc = Loc("head", "net.py", 4)
-    with pytest.raises(TersorError, match=r"^pattern 'grow' did not come to rest in 30 rewrites, the last on nn.neg \[head at net.py:4\]"):
+    with pytest.raises(TersorError, match=r"^pattern 'grow' did not converge in 30 rewrites, the last on nn.neg \[head at net.py:4\]"):
         greedy(graph, double_negation, grow, max_rewrites=30)
 
 
@@ -309,7 +309,7 @@ def test_two_patterns_that_undo_each_other_are_named() -> None:
     def back(op: nn.Ceil) -> Result:
         return nn.Floor(op.x)
 
-    with pytest.raises(TersorError, match=r"pattern '(there|back)' and '(there|back)' did not come to rest in 1010 rewrites"):
+    with pytest.raises(TersorError, match=r"pattern '(there|back)' and '(there|back)' did not converge in 1010 rewrites"):
         greedy(chain(nn.Floor), there, back)
 
 

@@ -101,7 +101,7 @@ class Tile:
         """`step` over all taps and channels of consecutive pixels: row i reads x[at + plane * step + i * lanes + lane], plane = block * taps + tap.
 
         turn: (number, tiles), this tile's number of all that read the same weights; between them they fetch those behind (`shared_prefetch`).
-        neighbours: whether the pixels behind these are fetched, which the next tile reads: too few in a row for the hardware to foresee.
+        neighbours: whether the pixels behind these are fetched, which the next tile reads: too few in a row for the hardware prefetcher.
         on_block: called with the number of a block and tap and with how many there are, to prefetch what comes later. Issue few prefetches at a
         time, so that line-fill buffers stay free.
         """

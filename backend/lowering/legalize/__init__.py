@@ -21,7 +21,7 @@ LOWERINGS: list[Rewrite] = []
 
 
 def lowering(pattern: Rewrite) -> Rewrite:
-    """Register a `@rewrite` that expresses an operator of one's own by others; it is applied before the built-in rules."""
+    """Register a `@rewrite` that expresses an operator of yours by others; it is applied before the built-in rules."""
     if not isinstance(pattern, Rewrite):
         raise TersorError(f"lowering takes a @rewrite function, got {pattern!r}: put @tersor.lowering above @tersor.rewrite")
     LOWERINGS.append(pattern)

@@ -44,6 +44,6 @@ def test_a_rolled_loop_of_nothing_is_nothing() -> None:
 
 @pytest.mark.parametrize("target, names", [("cpu:znver4", ("prefetcht0", "prefetcht1")), ("arm64:cortex-a72", ("pldl1keep", "pldl2keep"))])
 def test_what_is_read_later_is_asked_for_into_the_second_level_cache(target: str, names: tuple[str, str]) -> None:
-    for later, name in enumerate(names):
-        text = assembly(lambda b, x, later=bool(later): b.prefetch(x, 16, later=later), target)
+    for locality, name in zip(("L1", "L2"), names):
+        text = assembly(lambda b, x, locality=locality: b.prefetch(x, 16, locality=locality), target)
         assert [n in text for n in names] == [n == name for n in names]

@@ -68,10 +68,10 @@ def test_others_do_not(module: nn.Module, shape: tuple[int, ...]) -> None:
     assert pairs(module, *shape) == []
 
 
-def mark(b: Builder, buffer: Buffer, index: Expr, write: bool = False, later: bool = False) -> None:
+def mark(b: Builder, buffer: Buffer, index: Expr, write: bool = False, locality: str = "L1") -> None:
     """Write where a kernel would ask for a line of another's weights."""
-    if buffer.raw.name == "following":
-        assert later
+    if buffer.raw.name == "next_weights":
+        assert locality == "L2"
         b.store(buffer, index, const(123.0))
 
 

@@ -173,7 +173,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 def test_wrong_magic(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "wrong.tso"
     path.write_bytes(content)
-    refused(path, "is no compiled model", repr(content[:8]))
+    refused(path, "is not a compiled model", repr(content[:8]))
 
 
 @pytest.mark.parametrize("keep", [10, 100, 0.5, -1])

@@ -183,9 +183,9 @@ NO_WINNER = '{"format": 1, "targets": {"t": {"k": {"template": "direct", "params
     ("text", "message"),
     [
         ('{"format": 2, "targets": {}}', "db.json has format 2; this Tersor reads format 1: tune again"),
-        ('{"format": 1, "targets": {"t": {', "db.json is no tuning database, or truncated: expected JSON, "),
-        ("[]", 'db.json is no tuning database: expected {"format": 1, "targets": …}'),
-        (DAMAGED, "db.json is a damaged tuning database: an entry misses 'candidates'; each has template, params, versions and candidates"),
+        ('{"format": 1, "targets": {"t": {', "db.json is not a tuning database, or truncated: expected JSON, "),
+        ("[]", 'db.json is not a tuning database: expected {"format": 1, "targets": …}'),
+        (DAMAGED, "db.json is a damaged tuning database: an entry is missing 'candidates'; each has template, params, versions and candidates"),
         (NO_WINNER, "db.json is a damaged tuning database: an entry does not begin its candidates with the winner"),
         ('{"format": 1, "targets": 3}', "db.json is a damaged tuning database: an entry "),
         (None, "there is no tuning database db.json: tersor tune MODEL --db db.json makes one"),

@@ -170,7 +170,7 @@ def test_input_names_of_another_count() -> None:
 
 
 def test_input_names_twice() -> None:
-    assert refuses(Calls(lambda x, y: x + y), (X, X), input_names=["a", "a"]) == "input 'a' exists twice"
+    assert refuses(Calls(lambda x, y: x + y), (X, X), input_names=["a", "a"]) == "duplicate input name 'a'"
 
 
 class Raising(nn.Module):

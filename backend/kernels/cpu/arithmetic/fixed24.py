@@ -17,7 +17,7 @@ from ....codegen.builder import Buffer, Builder, Expr
 MOST = 2**31 - 1
 #: Exponent of what the values that meet words are divided by.
 SHIFT = 31
-#: Exponents of the powers of two for channels stay this small, lest a value times one overflow.
+#: Exponents of the powers of two for channels stay this small, so that a value times one does not overflow.
 EXPONENT = 48
 
 

@@ -114,8 +114,11 @@ class Phases(ABC):
         return result
 
     def _claim(self, count: int, start: Expr, stop: Expr) -> None:
-        """Write zeros to these blocks of V where threads share it, in the order of memory: the hardware foresees that, unlike the order in which
-        tiles write, and takes the lines out of the other cores' caches sooner. Not worth it for a V that is no small part of such a cache."""
+        """Write zeros to these blocks of V where threads share it, in the order of memory.
+
+        The hardware prefetcher follows that, unlike the order in which tiles write, and takes the lines out of the other cores' caches sooner.
+        Not worth it where V fills much of such a cache.
+        """
         p, b, lanes = self.p, self.k.b, self.p.g.lanes
         assert self.k.scratch is not None
         if not p.by_channels or 4 * p.sizes[0] > self.k.target.l2:
@@ -181,7 +184,7 @@ class Phases(ABC):
         raise NotImplementedError
 
     def _prefetch_out(self, first: Expr, count: int, vectors: int, turn: Expr, turns: int, out_block: Expr) -> None:
-        """A share of asking for the pixels to be written of `vectors` output blocks, lest stores wait for their lines."""
+        """A share of asking for the pixels to be written of `vectors` output blocks, so that stores do not wait for their lines."""
         p, g, b = self.p, self.p.g, self.k.b
         high, wide = p.grid
         image = b.let("image", t.floordiv(first, high * wide))
