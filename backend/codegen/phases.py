@@ -56,7 +56,7 @@ def split(statements: Sequence[Any], private: Mapping[Any, bool], phase: Any, wo
                 end()
             result.append(stmt if isinstance(stmt, (t.Bind, t.DeclBuffer, t.AllocBuffer)) else t.IfThenElse(phase >= count, stmt, None))
         elif True in to:
-            raise ValueError("a statement between parallel loops stores both to memory and to an array of its private: phase it")
+            raise ValueError("a statement between parallel loops writes both to memory and to a thread-private array: split the statement")
         else:
             alone.append(stmt)
     end()

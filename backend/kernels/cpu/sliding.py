@@ -1,8 +1,8 @@
 """A window that slides over a map pixel by pixel, for kernels whose time is that of reading: poolings, and depthwise convolutions with strides.
 
 Where L2 does not hold the map, each of its rows is read from one end to the other before the next one, since the hardware prefetcher follows
-one stream of reads better than several that take turns. So a row of the result takes several passes, and between them lies in the result itself. The first pass reads the
-kernel rows that lie in L1 since the row before, and the first new one; each further pass reads one more.
+one stream of reads better than several that take turns. So a row of the result takes several passes, and between them lies in the result
+itself. The first pass reads the kernel rows that lie in L1 since the row before, and the first new one; each further pass reads one more.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def run(b: Builder, x: np.ndarray, threads: int) -> None:
     where, function = [part, worker] if threads > 1 else [], b.function()
     call = t.Evaluate(tir_ir.Call(kernel, [port.data, *where], ret_ty=tir_ir.PrimType("int32")))
     loops = t.For(worker, t.IntImm("int32", 0), t.IntImm("int32", threads), t.ForKind.SERIAL, call)
-    main = t.PrimFunc([port], t.For(part, t.IntImm("int32", 0), t.IntImm("int32", b.parts or 1), t.ForKind.SERIAL, loops))
+    main = t.PrimFunc([port], t.For(part, t.IntImm("int32", 0), t.IntImm("int32", b.phases or 1), t.ForKind.SERIAL, loops))
     main = main.with_attr("global_symbol", "main").with_attr("s_tir", True)
     module = tvm.compile(tvm.IRModule({kernel: function, tir_ir.GlobalVar("main"): main}), target="llvm")
     given = tvm.runtime.tensor(x)
@@ -52,7 +52,7 @@ def test_a_parallel_loop_is_done_once(count: int) -> None:
         b.store(x, i, b.load(x, i) + const(1.0))
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
-    assert b.parts == 1
+    assert b.phases == 1
     np.testing.assert_array_equal(given, np.arange(64) < count)
 
 
@@ -68,7 +68,7 @@ def test_what_stands_between_parallel_loops_is_the_first_threads() -> None:
         b.store(x, k, b.load(x, k) * const(3.0))
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
-    assert b.parts == 3
+    assert b.phases == 3
     wanted = np.zeros(64, np.float32)
     wanted[:8], wanted[8:12] = 3, 6
     np.testing.assert_array_equal(given, wanted)
@@ -90,7 +90,7 @@ def test_arrays_of_a_threads_own_are_filled_by_every_thread() -> None:
         b.store(x, k + 8, b.load(total, 0) + last)
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
-    assert b.parts == 4
+    assert b.phases == 4
     np.testing.assert_array_equal(given[8:16], np.full(8, 1 + 2 + 3 + 5))
     assert given[61] == 6
 
@@ -116,7 +116,7 @@ def test_one_with_parallel_loops_may_not() -> None:
     with b.loop("j", 0, 4) as j:
         b.store(x, j, const(2.0))
         b.store(total, 0, b.load(x, j))
-    with pytest.raises(ValueError, match="stores both to memory and to an array of its own"):
+    with pytest.raises(ValueError, match="writes both to memory and to a thread-private array"):
         b.function()
 
 
@@ -127,7 +127,7 @@ def test_a_kernel_without_parallel_loops_is_one_part() -> None:
         b.store(x, i, b.load(x, i) + const(1.0))
     given = np.zeros(64, np.float32)
     run(b, given, THREADS)
-    assert b.parts == 1
+    assert b.phases == 1
     np.testing.assert_array_equal(given, np.arange(64) < 3)
 
 

@@ -253,7 +253,7 @@ def test_bands_and_views() -> None:
 
 
 def test_a_stage_can_be_resumed() -> None:
-    assert "view = true" in str(resumes(graph_of(split, SHAPE), "alias-concats", threads=2)["alias-concats"])
+    assert "alias = true" in str(resumes(graph_of(split, SHAPE), "alias-concats", threads=2)["alias-concats"])
 
 
 def test_a_view_that_is_none_is_said() -> None:

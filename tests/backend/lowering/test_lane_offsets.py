@@ -282,7 +282,7 @@ def test_random_networks(seed: int) -> None:
 
 
 def test_a_stage_can_be_resumed() -> None:
-    assert "lane = 8" in str(resumes(graph_of(many, SHAPE), "alias-concats", threads=2)["alias-concats"])
+    assert "lane_offset = 8" in str(resumes(graph_of(many, SHAPE), "alias-concats", threads=2)["alias-concats"])
 
 
 def test_a_kernel_that_would_write_over_others_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

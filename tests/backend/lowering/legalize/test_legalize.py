@@ -184,7 +184,7 @@ def test_shared_gathers_stay_for_their_other_readers() -> None:
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
 def test_pads_of_maps(mode: str) -> None:
-    result = becomes(lambda x: Pad(conv(x, 5), (0, 0, 0, 0, 2, 1, -1, 2), mode), "conv2d pixels", (0, 4, 4, 5))
+    result = becomes(lambda x: Pad(conv(x, 5), (0, 0, 0, 0, 2, 1, -1, 2), mode), "conv2d pad_crop", (0, 4, 4, 5))
     corner = {"constant": -1, "reflect": 2, "replicate": 0, "circular": 2}[mode]
     assert result.ops[-1].attrs["rows"][0] == corner and result.ops[-1].attrs["columns"][0] == 1
     stays(lambda x: Pad(x, (0, 0, 0, 0, 2, 1, -1, 2), mode), (3, 4, 4, 5))
@@ -192,7 +192,7 @@ def test_pads_of_maps(mode: str) -> None:
 
 
 def test_crops_of_maps_are_one() -> None:
-    result = becomes(lambda x: Slice(Slice(conv(x, 5), 3, 1, 5, 2), 2, 0, 3), "conv2d pixels", (0, 4, 4, 5))
+    result = becomes(lambda x: Slice(Slice(conv(x, 5), 3, 1, 5, 2), 2, 0, 3), "conv2d pad_crop", (0, 4, 4, 5))
     assert result.ops[-1].attrs == {"rows": (0, 1, 2), "columns": (1, 3), "value": 0.0}
 
 
@@ -201,9 +201,9 @@ def test_pads_of_pads() -> None:
         sides = (0, 0, 0, 0, 1, 1, 1, 1)
         return lambda x: Pad(Pad(conv(x, 5), sides, value=first), sides, value=second)
 
-    becomes(pads(2, 2), "conv2d pixels", (0, 4, 4, 5))
-    becomes(pads(2, 1), "conv2d pixels pixels", (0, 4, 4, 5))
-    result = becomes(lambda x: Pad(Slice(conv(x, 5), 2, 1, 3), (0, 0, 0, 0, 1, 0, 0, 0), value=3), "conv2d pixels", (0, 4, 4, 5))
+    becomes(pads(2, 2), "conv2d pad_crop", (0, 4, 4, 5))
+    becomes(pads(2, 1), "conv2d pad_crop pad_crop", (0, 4, 4, 5))
+    result = becomes(lambda x: Pad(Slice(conv(x, 5), 2, 1, 3), (0, 0, 0, 0, 1, 0, 0, 0), value=3), "conv2d pad_crop", (0, 4, 4, 5))
     assert result.ops[-1].attrs["rows"] == (-1, 1, 2) and result.ops[-1].attrs["value"] == 3
 
 
@@ -253,8 +253,8 @@ def tokens(x: Value) -> Op:
 
 
 def test_transposes_between_maps_and_rows() -> None:
-    becomes(convnext, "conv2d to_rows linear relu linear from_rows mul add conv2d", (0, 20, 5, 7))
-    becomes(tokens, "conv2d to_rows reshape linear reshape from_rows conv2d", (0, 4, 5, 7))
+    becomes(convnext, "conv2d to_nhwc linear relu linear from_nhwc mul add conv2d", (0, 20, 5, 7))
+    becomes(tokens, "conv2d to_nhwc reshape linear reshape from_nhwc conv2d", (0, 4, 5, 7))
 
 
 def test_transposes_of_other_values_stay() -> None:
@@ -293,17 +293,17 @@ def keys(x: Value) -> Op:
 
 
 def test_moves_of_moves_are_one_copy() -> None:
-    becomes(lambda x: Slice(Slice(x, 1, 1, 3), 2, 0, 5, 2), "strided", (0, 4, 5))
-    becomes(lambda x: Slice(Transpose(x, (0, 2, 1)), 1, 2, 4), "strided", (0, 4, 5))
-    becomes(lambda x: Transpose(Expand(x, (-1, 4, 5)), (0, 2, 1)), "strided", Tensor((3, 1, 5)))
-    becomes(keys, "strided reshape", (0, 6, 24))
-    result = becomes(lambda x: Transpose(Slice(Slice(x, 1, 1, 3), 2, 0, 5, 2), (0, 2, 1)), "strided", (0, 4, 5))
+    becomes(lambda x: Slice(Slice(x, 1, 1, 3), 2, 0, 5, 2), "as_strided", (0, 4, 5))
+    becomes(lambda x: Slice(Transpose(x, (0, 2, 1)), 1, 2, 4), "as_strided", (0, 4, 5))
+    becomes(lambda x: Transpose(Expand(x, (-1, 4, 5)), (0, 2, 1)), "as_strided", Tensor((3, 1, 5)))
+    becomes(keys, "as_strided reshape", (0, 6, 24))
+    result = becomes(lambda x: Transpose(Slice(Slice(x, 1, 1, 3), 2, 0, 5, 2), (0, 2, 1)), "as_strided", (0, 4, 5))
     assert result.ops[-1].attrs == {"shape": (3, 3, 2), "strides": (20, 2, 5), "offset": 5}
 
 
 def test_a_reshape_without_fixed_steps_ends_a_copy() -> None:
     becomes(lambda x: Slice(Reshape(Transpose(x, (0, 2, 1)), (x.shape[0], 20)), 1, 3, 9), "transpose reshape slice", Tensor((3, 4, 5)))
-    becomes(lambda x: Transpose(Slice(Reshape(Transpose(x, (0, 2, 1)), (3, 4, 5)), 1, 1, 3), (0, 2, 1)), "transpose strided", Tensor((3, 4, 5)))
+    becomes(lambda x: Transpose(Slice(Reshape(Transpose(x, (0, 2, 1)), (3, 4, 5)), 1, 1, 3), (0, 2, 1)), "transpose as_strided", Tensor((3, 4, 5)))
 
 
 @settings(max_examples=150, deadline=None)

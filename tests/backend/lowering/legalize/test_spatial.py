@@ -36,7 +36,7 @@ def test_transposed_convolution_of_whole_blocks() -> None:
 
 def test_transposed_convolution_to_few_channels() -> None:
     becomes(lambda x: transposed(x, 3, (2, 2), stride=(2, 2)), "conv2d reshape transpose reshape", (0, 5, 6, 7))
-    becomes(lambda x: transposed(x, 3, (4, 4), stride=(2, 2), padding=(1, 1)), "conv2d reshape transpose strided", (0, 5, 6, 7))
+    becomes(lambda x: transposed(x, 3, (4, 4), stride=(2, 2), padding=(1, 1)), "conv2d reshape transpose as_strided", (0, 5, 6, 7))
 
 
 def test_transposed_convolution_of_stride_1_is_a_convolution() -> None:
@@ -46,11 +46,11 @@ def test_transposed_convolution_of_stride_1_is_a_convolution() -> None:
 
 
 def test_padding_that_reaches_past_the_kernel_crops() -> None:
-    becomes(lambda x: transposed(x, 6, (1, 1), padding=(2, 2)), "strided conv2d", (0, 5, 6, 7))
+    becomes(lambda x: transposed(x, 6, (1, 1), padding=(2, 2)), "as_strided conv2d", (0, 5, 6, 7))
 
 
 def test_transposed_convolution_in_groups() -> None:
-    becomes(lambda x: transposed(x, 8, (3, 3), stride=(2, 2), groups=2), OF_THREE + " reshape transpose strided", (0, 6, 4, 5))
+    becomes(lambda x: transposed(x, 8, (3, 3), stride=(2, 2), groups=2), OF_THREE + " reshape transpose as_strided", (0, 6, 4, 5))
     becomes(
         lambda x: transposed(x, 6, (2, 2), stride=(2, 2), groups=6), "channel_gather mul add channel_gather reshape transpose reshape", (0, 6, 4, 5)
     )
