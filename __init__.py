@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .ir.types import Tensor
     from .passes.core.base import Pass, register_pass
     from .passes.core.transform import transform
+    from .passes.train.module import from_torch, to_torch
 
 _WHERE = {
     "CompiledModel": "backend.runtime.model",
@@ -42,12 +43,14 @@ _WHERE = {
     "VerifyError": "ir.errors",
     "compile": "backend.compile",
     "converter": "frontend.registry",
+    "from_torch": "passes.train.module",
     "kernel": "backend.kernels.template",
     "load": "ir.save",
     "load_compiled": "backend.runtime.model",
     "lowering": "backend.lowering.legalize",
     "register_pass": "passes",
     "rewrite": "ir.rewrite",
+    "to_torch": "passes.train.module",
     "trace": "frontend.torch.trace",
     "transform": "passes",
     "tune": "backend.tuning.search",
@@ -68,12 +71,14 @@ __all__ = [
     "VerifyError",
     "compile",
     "converter",
+    "from_torch",
     "kernel",
     "load",
     "load_compiled",
     "lowering",
     "register_pass",
     "rewrite",
+    "to_torch",
     "trace",
     "transform",
     "tune",

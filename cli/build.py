@@ -12,6 +12,7 @@ import typer
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from . import show
+from .images import accuracy_on, first_process, read_images
 from .sources import COMPILED, GRAPHS, example, import_module, read_calibration, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
@@ -46,6 +47,11 @@ def opt(
     output: Annotated[str | None, typer.Option("--output", "-o", help="The graph to write; without it the text goes to standard output.")] = None,
     weights: Weights = None,
     calibration: Annotated[str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations.")] = None,
+    train: Annotated[str | None, typer.Option(help="Images to train on: a folder with a sub-folder for each class, or fashion-mnist.")] = None,
+    test: Annotated[str | None, typer.Option(help="Images to measure accuracy on before the first pass and after each inexact one.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by: 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Their standard deviation.")] = None,
+    size: Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of passes that draw random numbers.")] = 0,
     dump_after_all: Annotated[bool, typer.Option("--dump-after-all", help="Write the graph after every pass to standard error.")] = False,
     dump_to: Annotated[Path | None, typer.Option(help="Write the graph after every pass to a file in this folder.")] = None,
@@ -72,8 +78,12 @@ def opt(
     if timing:
         instruments.append(Timing(sys.stderr))
     refused = Trace() if why else None
-    batches = read_calibration(calibration, graph) if calibration is not None else None
-    small = transform(graph, pipeline, calibration=batches, seed=seed, check=check, instruments=instruments, progress=True, why=refused)
+    data: dict[str, Any] = {"calibration": read_calibration(calibration, graph) if calibration is not None else None}
+    data["train"] = read_images(train, graph, mean, std, size, "train") if train is not None else None
+    data["evaluate"] = accuracy_on(read_images(test, graph, mean, std, size, "t10k")) if test is not None else None
+    small = transform(graph, pipeline, **data, seed=seed, check=check, instruments=instruments, progress=True, why=refused)
+    if not first_process():
+        return
     if refused is not None and str(refused):
         show.note(str(refused))
     if output is not None:

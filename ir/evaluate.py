@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -59,12 +59,17 @@ def evaluate(
     dtype: torch.dtype | None = None,
     observe: Callable[[Op, torch.Tensor], None] | None = None,
     compute: Callable[..., Any] | None = None,
+    given: Mapping[Value, torch.Tensor] | None = None,
+    measured: Callable[[Op, str, torch.Tensor], None] | None = None,
 ) -> list[torch.Tensor]:
     """Values of `graph.outputs` for inputs of the graph's shapes; a value is freed after its last use.
 
     dtype: a float type in which all float values are computed instead of their own (torch.float64 for an oracle).
     observe: called with every op but constants and with each of its results. Gradients are recorded as torch is set.
     compute: called as compute(op, *operands) in the place of op.evaluate(*operands).
+    given: values that are known; the ops that give them do not run. Training puts its parameters in the place of constants.
+    measured: asks for the training form of every op (`Op.evaluate_training`), and is called with what one measured for an operand field
+    (the mean and the variance of a batch norm's batch).
     """
     if len(inputs) != len(graph.inputs):
         raise TersorError(f"{graph.name} takes {len(graph.inputs)} inputs ({', '.join(v.name for v in graph.inputs)}), got {len(inputs)}")
@@ -72,7 +77,7 @@ def evaluate(
     env: dict[Value, torch.Tensor] = {v: _as(x, dtype) for v, x in zip(graph.inputs, inputs) if v in reads}
     for op in graph.ops:
         args = [operand(getattr(op, f.name), env) for f in op.operand_fields]
-        results = run(op, args, dtype, compute)
+        results = _given(op, given, dtype) or run(op, args, dtype, compute, measured)
         for v, y in zip(op.outs, results):
             if observe is not None and not isinstance(op, Const):
                 observe(op, y)
@@ -103,14 +108,28 @@ def operand(v: Value | list[Value] | None, env: dict[Value, torch.Tensor]) -> An
     return None if v is None else env[v]
 
 
-def run(op: Op, args: list[Any], dtype: torch.dtype | None = None, compute: Callable[..., Any] | None = None) -> tuple[torch.Tensor, ...]:
-    """The results of one op; `dtype` and `compute` as of `evaluate`."""
+def _given(op: Op, given: Mapping[Value, torch.Tensor] | None, dtype: torch.dtype | None) -> tuple[torch.Tensor, ...]:
+    """The results of an op if they are known, else nothing."""
+    return tuple(_as(given[v], dtype) for v in op.outs) if given is not None and op.outs[0] in given else ()
+
+
+def run(
+    op: Op,
+    args: list[Any],
+    dtype: torch.dtype | None = None,
+    compute: Callable[..., Any] | None = None,
+    measured: Callable[[Op, str, torch.Tensor], None] | None = None,
+) -> tuple[torch.Tensor, ...]:
+    """The results of one op; `dtype`, `compute` and `measured` as of `evaluate`."""
     if dtype is not None and isinstance(op, Cast) and op.elem in FLOATS:
         # rounding to f32 on the way would spoil a float64 oracle
         return (args[0].to(dtype),)
     check_addresses(op, args)
     try:
-        result: Any = op.evaluate(*args) if compute is None else compute(op, *args)
+        if measured is not None:
+            result: Any = _trained(op, args, measured)
+        else:
+            result = op.evaluate(*args) if compute is None else compute(op, *args)
     except Exception as error:
         if "ZeroDivisionError" in str(error):
             raise TersorError(f"{op.name} [{op.loc}] divides an integer by zero") from error
@@ -118,6 +137,13 @@ def run(op: Op, args: list[Any], dtype: torch.dtype | None = None, compute: Call
         raise
     results = result if isinstance(result, tuple) else (result,)
     return tuple(_as(y, dtype) for y in results)
+
+
+def _trained(op: Op, args: list[Any], measured: Callable[[Op, str, torch.Tensor], None]) -> Any:
+    result, statistics = op.evaluate_training(*args)
+    for name, value in statistics.items():
+        measured(op, name, value)
+    return result
 
 
 def _as(x: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

@@ -190,6 +190,9 @@ class Graph:
         """A copy that shares only the (read-only) arrays."""
         return self._copy(lambda v: v.type)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        return self.clone()
+
     def at(self, batch: int) -> Graph:
         """A copy for another batch size: dimension 0 of every batched input becomes `batch`, every type is inferred anew."""
         if batch < 1:

@@ -114,6 +114,8 @@ class Op:
     fields: ClassVar[tuple[Field, ...]] = ()
     operand_fields: ClassVar[tuple[Field, ...]] = ()
     attr_fields: ClassVar[tuple[Field, ...]] = ()
+    #: operand fields that training may change where they are constants: weights, biases, slopes
+    learned: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, name: str = "", **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -171,6 +173,10 @@ class Op:
     def evaluate(self, *xs: Any) -> torch.Tensor:
         """Meaning in torch. One argument per operand field: a tensor, None for a missing optional, a list for `list[Value]`."""
         raise NotImplementedError(f"{type(self).__name__}.evaluate")
+
+    def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Meaning while training, and what it measured for the running statistics that it reads, by operand field. By default `evaluate`."""
+        return self.evaluate(*xs), {}
 
     def macs(self) -> int:
         """Multiply-accumulates; 0 for what is not a product sum."""

@@ -1,5 +1,6 @@
 """Passes: Graph -> Graph. Importing the package registers the built-in ones."""
 
+from .bits import Binarize, Dorefa, FreezeBits, Ternarize
 from .cleanup import canonicalize, simplify
 from .core.base import LayerPass, Pass, find_pass, known_passes, register_pass
 from .core.context import Context
@@ -13,11 +14,16 @@ from .folding import fold_affine, fold_bn, fold_pad, recalibrate_bn
 from .precision import Precision
 from .prune import prune_channels
 from .quantize import QuantizePass, ToInteger
+from .train import Finetune
 
 __all__ = [
     "PRESETS",
+    "Binarize",
     "Context",
+    "Dorefa",
     "DumpAfterEach",
+    "Finetune",
+    "FreezeBits",
     "Instrument",
     "LayerPass",
     "Ledger",
@@ -30,6 +36,7 @@ __all__ = [
     "Row",
     "Step",
     "StopAtFirstBad",
+    "Ternarize",
     "Timing",
     "ToDepthwiseSeparable",
     "ToFire",

@@ -186,7 +186,7 @@ MUTANTS = (
     ),
     Mutant(
         "functions are checked on whole vectors",
-        "passes/by_value.py",
+        "passes/core/by_value.py",
         "pad(p, (0, -len(p) % VECTOR), value=1)",
         "p",
         "tests/passes/core/test_check_inputs.py",

@@ -1,7 +1,7 @@
 """Break one rule at a time and see a test turn red: `make mutants`, or `python tests/mutants.py [PART OF A NAME]`.
 
-Each mutant of mutant_rules.py and mutant_rules_backend.py changes one line in a copy of the tree; the tests named beside it must fail there. One that
-survives is a rule that no test guards.
+Each mutant of mutant_rules.py, mutant_rules_backend.py and mutant_rules_train.py changes one line in a copy of the tree; the tests named beside
+it must fail there. One that survives is a rule that no test guards.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mutant_rules import MUTANTS, Mutant
 from mutant_rules_backend import BACKEND
+from mutant_rules_train import TRAINING
 
 ROOT = Path(__file__).parents[1]
 #: Copies of the tree that are tested at a time.
@@ -23,7 +24,7 @@ COPIES = 2
 
 
 def main() -> int:
-    chosen = [m for m in (*MUTANTS, *BACKEND) if all(part in f"{m.rule} {m.file}" for part in sys.argv[1:])]
+    chosen = [m for m in (*MUTANTS, *BACKEND, *TRAINING) if all(part in f"{m.rule} {m.file}" for part in sys.argv[1:])]
     with tempfile.TemporaryDirectory() as folder:
         copies = [copy_tree(Path(folder) / str(i) / "tersor") for i in range(COPIES)]
         with ThreadPoolExecutor(COPIES) as pool:

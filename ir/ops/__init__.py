@@ -1,7 +1,8 @@
-"""Every operator class of the `nn` and `quant` dialects."""
+"""Every operator class of the `nn`, `quant` and `bits` dialects."""
 
 from ..op import Const
 from .activation import Clip, Elu, Gelu, HardSigmoid, HardSwish, LeakyRelu, Prelu, Relu, Sigmoid, Silu, Softplus
+from .bits import BinarizeWeight, DorefaWeight, QuantizeActivation, QuantizeGradient, Sign, TernarizeWeight
 from .check import out_size
 from .compare import Equal, Greater, GreaterEqual, Less, LessEqual, LogicalAnd, LogicalNot, LogicalOr, NotEqual
 from .conv import Conv, Conv2d, ConvTranspose, ConvTranspose2d
@@ -37,6 +38,7 @@ from .elementwise import (
     Unary,
     Where,
 )
+from .fake import Fake
 from .linear import Dense, Linear, Matmul
 from .namespace import Math, TorchMath, torch_dtype
 from .norm import BatchNorm, GroupNorm, LayerNorm
@@ -61,6 +63,7 @@ __all__ = [
     "Asinh",
     "AvgPool2d",
     "BatchNorm",
+    "BinarizeWeight",
     "Cast",
     "Ceil",
     "ChannelShuffle",
@@ -75,6 +78,7 @@ __all__ = [
     "Dense",
     "Dequantize",
     "Div",
+    "DorefaWeight",
     "Elementwise",
     "Elu",
     "Equal",
@@ -82,6 +86,7 @@ __all__ = [
     "Exp",
     "Expand",
     "Expm1",
+    "Fake",
     "Floor",
     "FloorDivide",
     "Gelu",
@@ -130,6 +135,8 @@ __all__ = [
     "QuantSum",
     "QuantSumPool2d",
     "Quantize",
+    "QuantizeActivation",
+    "QuantizeGradient",
     "Reduce",
     "ReduceMax",
     "ReduceMin",
@@ -140,6 +147,7 @@ __all__ = [
     "Round",
     "Rsqrt",
     "Sigmoid",
+    "Sign",
     "Silu",
     "Slice",
     "Softmax",
@@ -148,6 +156,7 @@ __all__ = [
     "Sub",
     "Sum",
     "Tanh",
+    "TernarizeWeight",
     "TorchMath",
     "Transpose",
     "TruncDivide",

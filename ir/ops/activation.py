@@ -57,6 +57,8 @@ class Prelu(Unary, name="nn.prelu"):
 
     w: Value
 
+    learned = ("w",)
+
     def infer(self) -> Tensor:
         floats(self, "x", "w")
         channels = self.x.shape[1] if self.x.type.rank > 1 else 1

@@ -28,6 +28,8 @@ class Conv(Op):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
+    learned = ("w", "b")
+
     @property
     def kernel(self) -> tuple[int, int]:
         return self.w.shape[2], self.w.shape[3]
@@ -114,6 +116,8 @@ class ConvTranspose(Op):
     output_padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+
+    learned = ("w", "b")
 
     def out_shape(self) -> tuple[int, int, int, int]:
         """(N, O, oh, ow); fails when operands and attributes do not fit."""

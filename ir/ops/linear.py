@@ -26,6 +26,8 @@ class Dense(Op):
     w: Value
     b: Value | None = None
 
+    learned = ("w", "b")
+
     def out_shape(self) -> tuple[int, ...]:
         n, k = rank(self, "w", 2, "(N, K)")
         if self.x.type.rank < 1 or self.x.shape[-1] != k:
@@ -68,6 +70,8 @@ class Matmul(Op, name="nn.matmul"):
 
     a: Value
     b: Value
+
+    learned = ("a", "b")
 
     def infer(self) -> Tensor:
         elem = floats(self, "a", "b")

@@ -26,6 +26,8 @@ class BatchNorm(Op, name="nn.batch_norm"):
     var: Value
     eps: float = 1e-5
 
+    learned = ("gamma", "beta")
+
     def infer(self) -> Tensor:
         floats(self, "x", "gamma", "beta", "mean", "var")
         if self.x.type.rank < 2:
@@ -43,6 +45,18 @@ class BatchNorm(Op, name="nn.batch_norm"):
         shape = (-1, *[1] * (x.dim() - 2))
         return torch.addcmul((beta - mean * k).reshape(shape), x, k.reshape(shape))
 
+    def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """With the mean and the variance of the batch, which it measured (the variance the unbiased one, algorithm 2 of the paper)."""
+        import torch
+        import torch.nn.functional as F
+
+        x, gamma, beta, mean, var = xs
+        if x.numel() // x.shape[1] < 2:
+            raise self.fail(f"a batch of shape {list(x.shape)} holds one value per channel, which has no variance: train with more images at a time")
+        measured = {"mean": torch.zeros_like(mean), "var": torch.zeros_like(var)}
+        # with a momentum of 1 torch's running statistics become those of the batch
+        return F.batch_norm(x, measured["mean"], measured["var"], gamma, beta, True, 1.0, self.eps), measured
+
     def ties(self) -> Iterator[Tie]:
         yield from same_but(self.x, self.out)
         for v in (self.gamma, self.beta, self.mean, self.var):
@@ -59,6 +73,8 @@ class LayerNorm(Op, name="nn.layer_norm"):
     beta: Value | None = None
     axes: int = 1
     eps: float = 1e-5
+
+    learned = ("gamma", "beta")
 
     def infer(self) -> Tensor:
         floats(self, "x", "gamma", "beta")
@@ -92,6 +108,8 @@ class GroupNorm(Op, name="nn.group_norm"):
     beta: Value | None = None
     groups: int = 1
     eps: float = 1e-5
+
+    learned = ("gamma", "beta")
 
     def infer(self) -> Tensor:
         floats(self, "x", "gamma", "beta")

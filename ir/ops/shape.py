@@ -213,6 +213,8 @@ class IndexSelect(Op, name="nn.index_select"):
     index: Value
     axis: int
 
+    learned = ("x",)
+
     def infer(self) -> Tensor:
         elem = movable(self)
         exactly(self, "i64", "index")

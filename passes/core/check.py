@@ -14,8 +14,8 @@ from ...ir.evaluate import at_batch_of, evaluate, to_numpy
 from ...ir.graph import Graph
 from ...ir.op import Const
 from ...ir.types import EPSILON, FLOATS
-from ..by_value import by_value
 from .base import Pass
+from .by_value import by_value
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: One call of the graph: an array or tensor, a tuple of them for several inputs, or a dict by input name.
 Batch = Any
-#: Called as progress(what, done, total).
+#: Called as progress(what, done, total); what follows ": " in the first changes as the work goes on ("finetune: epoch 1/2, loss 0.31").
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 #: What measures latency when the caller gives nothing, by name: passes import no backend.
@@ -33,9 +33,11 @@ class Context:
     """Shared by the passes of one `transform`."""
 
     calibration: Sequence[Batch] | None = None
-    train: Iterable[Any] | None = None
+    train: Any = None
     evaluate: Callable[[Graph], float] | None = None
     teacher: Any = None
+    #: the graph before the first pass
+    original: Graph | None = None
     seed: int = 0
     latency: Callable[[Graph], float] | None = None
     progress: Progress | None = None
@@ -71,10 +73,13 @@ class Context:
             )
         return self.calibration
 
-    def need_train(self, who: Pass) -> Iterable[Any]:
-        """The training batches; an error that says how to give them when there are none."""
+    def need_train(self, who: Pass) -> Any:
+        """The training data; an error that says how to give them when there are none."""
         if self.train is None:
-            raise TersorError(f"pass {who.name!r} needs training data: transform(graph, pipeline, train=loader) where loader yields (inputs, labels)")
+            raise TersorError(
+                f"pass {who.name!r} needs training data: transform(graph, pipeline, train=data) where data is (images, labels), a torch Dataset, or "
+                "a loader that yields (inputs, labels)"
+            )
         return self.train
 
     def need_evaluate(self, who: Pass) -> Callable[[Graph], float]:
@@ -96,10 +101,11 @@ class Context:
         return measure
 
     def need_teacher(self, who: Pass) -> Any:
-        """The teacher; an error that says how to give it when there is none."""
-        if self.teacher is None:
+        """The teacher: the one that was given, else the graph before the first pass; an error that says how to give it when there is neither."""
+        teacher = self.original if self.teacher is None else self.teacher
+        if teacher is None:
             raise TersorError(f"pass {who.name!r} needs a teacher: transform(graph, pipeline, teacher=uncompressed_graph)")
-        return self.teacher
+        return teacher
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """Yield items, telling `progress` how far it is."""
@@ -138,10 +144,11 @@ def open_progress(progress: Progress | bool | None) -> Iterator[Progress | None]
         with Bar(console=Console(stderr=True), transient=True) as bar:
 
             def show(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=total)
-                bar.update(tasks[what], completed=done, total=total)
+                name = what.partition(": ")[0]
+                if name not in tasks:
+                    tasks[name] = bar.add_task(what, total=total)
+                bar.update(tasks[name], description=what, completed=done, total=total)
                 if done >= total:
-                    bar.remove_task(tasks.pop(what))
+                    bar.remove_task(tasks.pop(name))
 
             yield show

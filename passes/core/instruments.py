@@ -12,12 +12,12 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
-from ..samples import arguments, tensors
 from .base import Pass
 from .check import outputs, relative_error
 from .context import Batch, Context
 from .pipeline import format_pass
 from .report import Row
+from .samples import arguments, tensors
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
 from ...ir.rewrite import Trace
-from ..samples import arguments, samples, tensors
 from .base import LayerPass, Pass
 from .check import Finding, sqnr, verify_declaration
 from .context import Context, Progress, batches, open_progress
 from .instruments import Instrument, Step
 from .pipeline import Pipeline, PipelineLike, format_pass
 from .report import Ledger, Row, measure
+from .samples import arguments, samples, tensors
 
 
 def transform(
@@ -24,7 +24,7 @@ def transform(
     pipeline: PipelineLike,
     *,
     calibration: Any = None,
-    train: Iterable[Any] | None = None,
+    train: Any = None,
     evaluate: Callable[[Graph], float] | None = None,
     teacher: Any = None,
     seed: int = 0,
@@ -38,7 +38,9 @@ def transform(
 
     pipeline: `"fold-bn,prune{ratio=0.5}"`, a preset's name, `"@file"`, a `Path`, a `Pass`, a registered `@rewrite`, or a list of these.
     calibration: batches for passes that look at activations; a batch is what the graph is called with.
-    train, teacher: data and graph for passes that train. evaluate: accuracy of a graph, measured before the first pass and after each inexact one.
+    train: data for passes that train: (images, labels), a torch Dataset, a loader of (inputs, labels), or a function of the epoch that gives one.
+    teacher: a graph, module or function that they learn from, by default `graph`.
+    evaluate: accuracy of a graph, measured before the first pass and after each inexact one.
     latency: time of one run of a graph on the target, for passes with a budget of it; `tersor.transform` compiles for one thread of this machine
     and times that, unless another function is given.
     check: test what each pass declares (exact, numeric, lossy) on the first calibration batch or random inputs; a breach is an error.
@@ -49,7 +51,7 @@ def transform(
     passes = Pipeline.of(pipeline)
     given = batches(calibration)
     with open_progress(progress) as show:
-        ctx = Context(given, train, evaluate, teacher, seed, latency, show, why)
+        ctx = Context(given, train, evaluate, teacher, graph, seed, latency, show, why)
         run = _Run(graph, ctx, len(passes), check, tuple(instruments))
         for pass_ in passes:
             run.step(pass_)

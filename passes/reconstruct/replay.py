@@ -16,8 +16,8 @@ from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Add, BatchNorm, Conv2d, ConvTranspose2d, Linear, Matmul
 from ..core.context import Batch, Context
+from ..core.samples import arguments, tensors
 from ..coupling import Layer
-from ..samples import arguments, tensors
 
 if TYPE_CHECKING:
     import torch

@@ -20,6 +20,7 @@ from tersor.bench.fashion import FOLDER, MEAN, STD, DataMissing, Images, fashion
 from tersor.bench.fashion_networks import build, count_macs
 from tersor.bench.photo_crops import photographs_on_disk
 from tersor.bench.train import Recipe
+from tersor.ir.errors import TersorError
 from tersor.ir.ops import Conv2d
 
 
@@ -45,10 +46,10 @@ def test_idx(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(header + array.tobytes()))
     assert (read_idx(path) == array).all()
     path.write_bytes(gzip.compress(header + array.tobytes()[:-1]))
-    with pytest.raises(ValueError, match="24 bytes of data, 23 follow"):
+    with pytest.raises(TersorError, match="24 bytes of data, 23 follow"):
         read_idx(path)
     path.write_bytes(gzip.compress(b"\0\0\x0d\1"))
-    with pytest.raises(ValueError, match="begins with 00 00 0d 01"):
+    with pytest.raises(TersorError, match="begins with 00 00 0d 01"):
         read_idx(path)
 
 

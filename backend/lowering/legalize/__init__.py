@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ....ir.errors import TersorError, UnsupportedError
 from ....ir.graph import Graph
+from ....ir.ops.bits import WeightQuantizer
 from ....ir.rewrite import Rewrite, greedy
 from ....passes.cleanup.identities_shape import expand_is_broadcast, moves_nothing, reshape_of_reshape, transpose_of_transpose
 from ....passes.folding.fold_bn import bn_to_scale_shift
@@ -54,6 +55,11 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
 def legalize(graph: Graph, target: Target) -> Graph:
     """Rewrite in place, for a target. Raises `UnsupportedError` for element types that have no kernels."""
     for op in graph.ops:
+        if isinstance(op, WeightQuantizer):
+            raise UnsupportedError(
+                f"{op.name} [{op.loc}] makes the weights of a network in training, and there are no packed kernels for them yet: "
+                "run freeze-bits, after which they are constants and the network is compiled as a float simulation"
+            )
         valid = ("f32",) if op.windowed else COMPILED
         for v in (*op.operands, *op.outs):
             if v.type.elem not in valid:

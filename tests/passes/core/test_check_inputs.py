@@ -16,8 +16,8 @@ import tersor
 from tersor.ir import Const, Op, Tensor, Value
 from tersor.ir import ops as nn
 from tersor.ir.evaluate import evaluate
-from tersor.passes.by_value import DEFINED, PIECE, ValueMath, by_value
-from tersor.passes.samples import samples
+from tersor.passes.core.by_value import DEFINED, PIECE, ValueMath, by_value
+from tersor.passes.core.samples import samples
 
 LONG = Tensor((4,), "i64")
 TABLE = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -23,9 +23,8 @@ from tersor.passes import Context, Pass, register_pass, transform
     ("what", "given", "message"),
     [
         ("calibration", {"calibration": []}, r"needs calibration batches: transform\(graph, pipeline, calibration=\[batch, ...\]\)"),
-        ("train", {}, r"needs training data: transform\(graph, pipeline, train=loader\)"),
+        ("train", {}, r"needs training data: transform\(graph, pipeline, train=data\)"),
         ("evaluate", {}, r"needs an accuracy function: transform\(graph, pipeline, evaluate=f\)"),
-        ("teacher", {}, r"needs a teacher: transform\(graph, pipeline, teacher=uncompressed_graph\)"),
     ],
 )
 def test_what_is_missing_says_how_to_give_it(what: str, given: dict[str, Any], message: str) -> None:

@@ -19,7 +19,7 @@ from tersor.ir import Const, Graph, Op, Tensor, TersorError, Value
 from tersor.ir import ops as nn
 from tersor.passes import Context, DumpAfterEach, Instrument, Ledger, Pass, Step, StopAtFirstBad, Timing, register_pass, transform
 from tersor.passes.core.check import outputs, relative_error
-from tersor.passes.samples import random_inputs, samples, tensors
+from tersor.passes.core.samples import random_inputs, samples, tensors
 
 # -- the input stays ---------------------------------------------------------------------------
 

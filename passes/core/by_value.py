@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ..ir.op import Op
-from ..ir.ops.elementwise import Elementwise
-from ..ir.ops.namespace import TorchMath
+from ...ir.op import Op
+from ...ir.ops.elementwise import Elementwise
+from ...ir.ops.namespace import TorchMath
 
 if TYPE_CHECKING:
     import torch

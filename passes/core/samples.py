@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ir.errors import TersorError
-from ..ir.evaluate import at_batch_of, bind, evaluate, to_torch
-from ..ir.graph import Graph
+from ...ir.errors import TersorError
+from ...ir.evaluate import at_batch_of, bind, evaluate, to_torch
+from ...ir.graph import Graph
 
 if TYPE_CHECKING:
     import torch
 
-    from .core.context import Batch
+    from .context import Batch
 
 #: Ranges that random integers are drawn from until the graph runs: 0 and 1 are valid as any index, others as divisors too.
 RANGES = ((0, 2), (1, 10), (1, 2), (2, 10))

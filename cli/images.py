@@ -1,0 +1,80 @@
+"""Labelled images that `tersor opt` trains on and measures accuracy with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..ir.errors import TersorError
+from ..ir.graph import Graph
+
+if TYPE_CHECKING:
+    import torch
+
+#: The one data set that has a name instead of a folder.
+FASHION = "fashion-mnist"
+#: Images of a batch when accuracy is measured.
+BATCH = 200
+
+
+def read_images(source: str, graph: Graph, mean: str | None, std: str | None, size: int | None, part: str) -> Any:
+    """What `--train` and `--test` name, normalized, in the shape of the graph's input: arrays of Fashion-MNIST, else an ImageFolder.
+
+    part: of Fashion-MNIST, `train` or `t10k`.
+    """
+    from ..passes.train.images import FASHION_MEAN, FASHION_STD, ImageFolder, fashion_mnist
+
+    if len(graph.inputs) != 1 or graph.inputs[0].type.rank != 4:
+        shapes = ", ".join(f"{v.name}: {v.type}" for v in graph.inputs)
+        raise TersorError(f"images from disk need a graph with one input (N, C, H, W), got {shapes}; train it from Python")
+    _, channels, high, wide = graph.inputs[0].shape
+    if source == FASHION:
+        if (channels, high, wide) != (1, 28, 28):
+            raise TersorError(f"{FASHION} is 1x28x28, and the input {graph.inputs[0].name!r} of the graph is {channels}x{high}x{wide}")
+        return fashion_mnist(part, numbers(mean, "--mean") or [FASHION_MEAN], numbers(std, "--std") or [FASHION_STD])
+    given = numbers(mean, "--mean"), numbers(std, "--std")
+    if not all(given):
+        raise TersorError("images in folders need --mean and --std, the numbers that the network was trained with: 0.485,0.456,0.406 or 0.5")
+    return ImageFolder(source, (channels, high, wide), *given, resize=size)
+
+
+def numbers(text: str | None, option: str) -> list[float]:
+    """`"0.485,0.456,0.406"` -> three numbers; nothing where nothing is given."""
+    if text is None:
+        return []
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise TersorError(f"{option} expects numbers such as 0.485,0.456,0.406, got {text!r}") from None
+
+
+def accuracy_on(data: Any) -> Callable[[Graph], float]:
+    """The share of labels that a graph gets right, of a data set or of (images, labels)."""
+
+    def accuracy(graph: Graph) -> float:
+        right = count = 0
+        for x, y in _batches(data, BATCH if graph.batched else graph.inputs[0].shape[0]):
+            result = graph(x)
+            if not hasattr(result, "argmax"):
+                raise TersorError(f"accuracy needs one output of logits, and the graph gives {type(result).__name__}")
+            right, count = right + int((result.argmax(1) == y).sum()), count + len(y)
+        return right / max(count, 1)
+
+    return accuracy
+
+
+def _batches(data: Any, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    import torch
+
+    if isinstance(data, tuple):
+        yield from zip(data[0].split(size), data[1].split(size))
+        return
+    for start in range(0, len(data), size):
+        images, labels = zip(*(data[i] for i in range(start, min(start + size, len(data)))))
+        yield torch.stack(images), torch.tensor(labels)
+
+
+def first_process() -> bool:
+    """Whether this process writes: the only one, or number 0 of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"

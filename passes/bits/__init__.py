@@ -1,0 +1,8 @@
+"""Networks of few bits as passes: layers get weights and inputs of few levels, which training then fits."""
+
+from .binarize import Binarize
+from .dorefa import Dorefa
+from .freeze import FreezeBits
+from .ternarize import Ternarize
+
+__all__ = ["Binarize", "Dorefa", "FreezeBits", "Ternarize"]
