@@ -36,15 +36,13 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], Statistics]] = {
 SETTINGS = {
     "minmax": "quantize{range=minmax},to-integer",
     "percentile 99.99": "quantize{range=percentile},to-integer",
-    "percentile 99.9": "quantize{range=percentile percentile=99.9},to-integer",
     "mse": "quantize{range=mse},to-integer",
-    "mse, pairs": "quantize{range=mse weights=pairs},to-integer",
-    "mse, s7": "quantize{range=mse weights=s7},to-integer",
-    "mse, fixed": "quantize{range=mse},to-integer{rounding=fixed}",
-    "percentile + correct-bias": "quantize{range=percentile},correct-bias,to-integer",
-    "equalize + percentile + correct-bias": "equalize,quantize{range=percentile},correct-bias,to-integer",
-    "mse + correct-bias": "quantize{range=mse},correct-bias,to-integer",
-    "equalize + mse + correct-bias": "equalize,quantize{range=mse},correct-bias,to-integer",
+    "mse, correct-bias": "quantize,correct-bias,to-integer",
+    "int8": "equalize,quantize,correct-bias,to-integer,canonicalize",
+    "mse, adaround": "quantize,adaround,to-integer",
+    "mse, weights=pairs": "quantize{weights=pairs},to-integer",
+    "mse, weights=s7": "quantize{weights=s7},to-integer",
+    "mse, fixed": "quantize,to-integer{rounding=fixed}",
 }
 CHUNK = 16
 
@@ -98,22 +96,25 @@ def measured(name: str, settings: Sequence[str], given: Crops, calibration: int,
 
 def spread(x: np.ndarray, count: int) -> np.ndarray:
     """`count` images evenly out of all."""
-    return x[np.linspace(0, len(x) - 1, min(count, len(x))).astype(int)]
+    chosen: np.ndarray = x[np.linspace(0, len(x) - 1, min(count, len(x))).astype(int)]
+    return chosen
 
 
 def normalized(x: np.ndarray, statistics: Statistics) -> np.ndarray:
     """Images of mean and standard deviation 0.5 as the network wants them."""
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in statistics)
-    return ((x * 0.5 + 0.5 - mean) / std).astype(np.float32)
+    result: np.ndarray = ((x * 0.5 + 0.5 - mean) / std).astype(np.float32)
+    return result
 
 
 def logits(graph: tersor.Graph, x: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.asarray(graph(x[i : i + CHUNK])) for i in range(0, len(x), CHUNK)])
+    result: np.ndarray = np.concatenate([np.asarray(graph(x[i : i + CHUNK])) for i in range(0, len(x), CHUNK)])
+    return result
 
 
 def sqnr(expected: np.ndarray, got: np.ndarray) -> float:
     wide = expected.astype(np.float64)
-    return 10 * math.log10(np.square(wide).sum() / np.square(got - wide).sum())
+    return 10 * math.log10(float(np.square(wide).sum() / np.square(got - wide).sum()))
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -108,6 +108,10 @@ class Op:
     row_wise: ClassVar[bool] = False
     #: Moves or repeats elements and computes none.
     moves: ClassVar[bool] = False
+    #: Every element of the result is one element of an operand, moved, repeated or chosen: it takes any per-tensor quantized type as it is.
+    selects: ClassVar[bool] = False
+    #: A positive scale per channel of `x` passes to the result (`f(s x) = s f(x)`, a clip's bounds scaled too).
+    passes_scale: ClassVar[bool] = False
     #: Sums products of `x` and weights: convolutions and matrix products.
     contraction: ClassVar[bool] = False
 
@@ -287,3 +291,8 @@ class Const(Op, name="nn.constant"):
         from .evaluate import to_torch
 
         return to_torch(self.array)
+
+
+def having(trait: str) -> tuple[type[Op], ...]:
+    """The registered operator classes with a trait, such as `contraction`."""
+    return tuple(dict.fromkeys(cls for cls in OPS.values() if getattr(cls, trait)))

@@ -15,7 +15,7 @@ from .errors import TersorError
 from .graph import Graph
 from .op import OPS, Const, Op, Value, add_use
 from .scan import DEFINITION, MAX_DEPTH, Resource, Scanner, near, pattern
-from .types import Tensor, elem_of, storage_elem
+from .types import Elem, Tensor, elem_of, storage_elem
 
 TERMINATORS = ("func.return", "tile.yield")
 _LISTS = {"RESULTS": r"%[\w$.-]+(?::\d{1,9})?(?:~,~%[\w$.-]+(?::\d{1,9})?)*+", "OPERANDS": r"%[\w$.-]+(?:#\d{1,9})?(?:~,~%[\w$.-]+(?:#\d{1,9})?)*+"}
@@ -27,12 +27,14 @@ BLOCK = pattern(r"\^\w+~\(")
 ARGUMENT = pattern(r"(%[\w$.-]+)~:")
 
 
-def parse_graph(text: str, weights: Mapping[str, np.ndarray] | None = None) -> Graph:
+def parse_graph(text: str, weights: Mapping[str, np.ndarray] | None = None, aliases: Mapping[str, Elem] | None = None) -> Graph:
     """The graph that `text` describes; raises TersorError with line, column, what was expected and the offending line.
 
     weights: arrays by resource key (or by the true name of the constant), for each `dense_resource<key>`.
+    aliases: element types by name (`!q0`) that the text uses and does not define.
     """
     parser = _Parser(text, weights)
+    parser.aliases |= aliases or {}
     graph = parser.file()
     parser.end()
     return graph

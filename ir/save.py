@@ -1,6 +1,7 @@
 """Graphs on disk.
 
 `model.tersor` is one safetensors file: the text of the graph and the format's version are strings in its header, the constants its tensors.
+Element types with a scale per channel are tensors too, under the name that the text calls them by (`type_tables`).
 Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory.
 `model.mlir` is the text alone.
 """
@@ -25,7 +26,8 @@ from .errors import TersorError
 from .graph import Graph
 from .op import Const
 from .parse import parse_graph
-from .text import format_graph, format_with_weights
+from .text import format_apart, format_definitions, format_graph, format_with_weights
+from .type_tables import pack_types, unpack_types
 from .types import NUMPY, STORAGE
 from .verify import verify
 
@@ -45,16 +47,15 @@ def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> N
         _write_text(path, text)
         _write(Path(weights), {}, constants)
     elif path.suffix == ".tersor" and weights is None:
-        text, constants = format_with_weights(graph)
-        _write(path, _header(text), constants)
+        tensors, header = _stored(graph)
+        _replace(path, lambda part: safetensors.numpy.save_file(tensors, part, header))
     else:
         raise TersorError(f"cannot save {path}: expected model.tersor, or model.mlir with or without weights=")
 
 
 def to_bytes(graph: Graph) -> bytes:
     """What `save` writes to `model.tersor`: how a graph is pickled and copied."""
-    text, constants = format_with_weights(graph)
-    tensors, header = _stored(_header(text), constants)
+    tensors, header = _stored(graph)
     data: bytes = safetensors.numpy.save(tensors, header)
     return data
 
@@ -90,12 +91,12 @@ def _parsed(source: str, arrays: Mapping[str, np.ndarray], header: Mapping[str, 
     if version != FORMAT_VERSION:
         writer = header.get("tersor_version")
         raise TersorError(f"{source} has format version {version} (written by Tersor {writer}); this Tersor reads version {FORMAT_VERSION}")
-    return _verified(source, header["text"], arrays)
+    return _verified(source, header["text"], arrays, header.get("types"))
 
 
-def _verified(source: str, text: str, arrays: Mapping[str, np.ndarray] | None) -> Graph:
+def _verified(source: str, text: str, arrays: Mapping[str, np.ndarray] | None, types: str | None = None) -> Graph:
     try:
-        graph = parse_graph(text, arrays)
+        graph = parse_graph(text, arrays, unpack_types(types, arrays or {}) if types is not None else None)
         verify(graph, constants=False)
     except TersorError as error:
         raise type(error)(f"{source}: {error}") from None
@@ -158,19 +159,23 @@ def unpack(data: np.ndarray, storage: str, shape: tuple[int, ...]) -> np.ndarray
     return (values << (8 - bits)).view(np.int8) >> (8 - bits)
 
 
-def _header(text: str) -> dict[str, str]:
-    return {"format": "tersor", "format_version": FORMAT_VERSION, "tersor_version": _tersor_version(), "text": text}
+def _stored(graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and header of a `.tersor` file."""
+    text, constants, types = format_apart(graph)
+    table, arrays, rest = pack_types(types)
+    about = {"format": "tersor", "format_version": FORMAT_VERSION, "tersor_version": _tersor_version(), "text": format_definitions(rest) + text}
+    return _packed(about | ({"types": table} if arrays else {}), constants, arrays)
 
 
 def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:
-    tensors, header = _stored(about, constants)
+    tensors, header = _packed(about, constants, {})
     _replace(path, lambda part: safetensors.numpy.save_file(tensors, part, header))
 
 
-def _stored(about: dict[str, str], constants: Mapping[str, Const]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _packed(about: dict[str, str], constants: Mapping[str, Const], arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and header of a safetensors file; elements below 8 bits packed."""
     packed: dict[str, Any] = {}
-    tensors = {}
+    tensors = dict(arrays)
     for key, op in constants.items():
         array, elem = op.array, op.out.type.elem
         if not isinstance(elem, str) and STORAGE[elem.storage][0] < 8:

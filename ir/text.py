@@ -214,6 +214,11 @@ class Printer:
         self._count = 0
 
     def graph(self, graph: Graph) -> str:
+        body = self.function(graph)
+        return format_definitions({name: elem for elem, name in self.aliases.items()}) + body
+
+    def function(self, graph: Graph) -> str:
+        """The graph without the definitions of its aliases."""
         self.define(graph)
         body = self.block(graph, "", "func.return")
         props: dict[str, Any] = {"sym_name": graph.name, "function_type": _Raw(self.signature(graph.inputs, graph.outputs))}
@@ -223,8 +228,7 @@ class Printer:
         if graph.outputs:
             props["res_attrs"] = _Raw(f"[{', '.join(f'{{tersor.name = {format_string(n)}}}' for n in graph.output_names)}]")
         extra = self._structure(graph, "tersor.structure")
-        aliases = "".join(f"{name} = {format_elem(elem)}\n" for elem, name in self.aliases.items())
-        return f'{aliases}"func.func"() <{format_dict(props)}> ({{\n{body}}}){f" {format_dict(extra)}" if extra else ""} : () -> ()\n'
+        return f'"func.func"() <{format_dict(props)}> ({{\n{body}}}){f" {format_dict(extra)}" if extra else ""} : () -> ()\n'
 
     def define(self, graph: Graph) -> list[str]:
         """Name the values of a graph; returns the names taken."""
@@ -395,3 +399,15 @@ def format_with_weights(graph: Graph) -> tuple[str, dict[str, Const]]:
     printer = Printer()
     text = printer.graph(graph)
     return text, printer.weights
+
+
+def format_apart(graph: Graph) -> tuple[str, dict[str, Const], dict[str, Elem]]:
+    """The text without the definitions of long element types, its constants, and those types by alias."""
+    printer = Printer()
+    text = printer.function(graph)
+    return text, printer.weights, {name: elem for elem, name in printer.aliases.items()}
+
+
+def format_definitions(types: Mapping[str, Elem]) -> str:
+    """The lines that define aliases."""
+    return "".join(f"{name} = {format_elem(elem)}\n" for name, elem in types.items())

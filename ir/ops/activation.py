@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 class Relu(NumericUnary, name="nn.relu"):
     """max(x, 0)"""
 
+    passes_scale = True
+
     def f(self, m: Math, x: Any) -> Any:
         return m.max(x, m.const(x, 0))
 
 
 class Clip(NumericUnary, name="nn.clip"):
     """min(max(x, min), max), the bounds rounded to x's type; an infinite bound is no bound. relu6 = clip 0, 6."""
+
+    passes_scale = True
 
     min: float = -math.inf
     max: float = math.inf

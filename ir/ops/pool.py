@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Pool2d(Op):
     """Geometry of a pooling: x (N, C, H, W), windows kernel at steps stride; padding is (top, bottom, left, right)."""
 
+    passes_scale = True
     channelwise = True
     windowed = True
     feature_map = True
@@ -65,6 +66,8 @@ class Pool2d(Op):
 
 class MaxPool2d(Pool2d, name="nn.max_pool2d"):
     """Maximum of each window; padding never wins."""
+
+    selects = True
 
     dilation: tuple[int, int] = (1, 1)
     ceil_mode: bool = False
@@ -118,6 +121,7 @@ class AvgPool2d(Pool2d, name="nn.avg_pool2d"):
 class AdaptivePool2d(Op):
     """Geometry of a pooling to a given size: window i along H covers floor(i*H/h) to ceil((i+1)*H/h)."""
 
+    passes_scale = True
     channelwise = True
     windowed = True
     feature_map = True
@@ -150,6 +154,8 @@ class AdaptiveAvgPool2d(AdaptivePool2d, name="nn.adaptive_avg_pool2d"):
 
 class AdaptiveMaxPool2d(AdaptivePool2d, name="nn.adaptive_max_pool2d"):
     """Maximum of each window"""
+
+    selects = True
 
     def element(self) -> Elem:
         return floats(self, "x") if isinstance(self.x.type.elem, str) else movable(self)

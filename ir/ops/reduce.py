@@ -83,6 +83,8 @@ class Prod(Reduce, name="nn.prod"):
 
 
 class ReduceMax(Reduce, name="nn.max"):
+    selects = True
+
     def infer(self) -> Tensor:
         return Tensor(self.out_shape(), movable(self))
 
@@ -92,6 +94,8 @@ class ReduceMax(Reduce, name="nn.max"):
 
 
 class ReduceMin(Reduce, name="nn.min"):
+    selects = True
+
     def infer(self) -> Tensor:
         return Tensor(self.out_shape(), movable(self))
 

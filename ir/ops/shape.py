@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Reshape(Op, name="nn.reshape"):
     """x in row-major order under another shape; one -1 takes what is left (the batch)."""
 
+    selects = True
+
     x: Value
     shape: tuple[int, ...]
 
@@ -74,6 +76,7 @@ def _along(shape: tuple[int, ...], run: list[int], axis: int) -> np.ndarray:
 class Transpose(Op, name="nn.transpose"):
     """y.shape[i] = x.shape[perm[i]]"""
 
+    selects = True
     moves = True
 
     x: Value
@@ -96,6 +99,7 @@ class Transpose(Op, name="nn.transpose"):
 class Expand(Op, name="nn.expand"):
     """Repeat dimensions of size 1, and add leading ones; -1 keeps that dimension of x."""
 
+    selects = True
     moves = True
 
     x: Value
@@ -131,6 +135,7 @@ class Expand(Op, name="nn.expand"):
 class Concat(Op, name="nn.concat"):
     """Tensors behind one another along `axis`; their other dimensions agree."""
 
+    selects = True
     moves = True
 
     xs: list[Value]
@@ -168,6 +173,7 @@ class Concat(Op, name="nn.concat"):
 class Slice(Op, name="nn.slice"):
     """x[start:stop:step] along `axis`; 0 <= start < stop <= size, step >= 1."""
 
+    selects = True
     moves = True
 
     x: Value
@@ -207,6 +213,7 @@ class Slice(Op, name="nn.slice"):
 class IndexSelect(Op, name="nn.index_select"):
     """x at `index` (i64, 1-d, not negative) along `axis`; an embedding is axis 0 of its table."""
 
+    selects = True
     moves = True
 
     x: Value
@@ -256,6 +263,7 @@ class Pad(Op, name="nn.pad"):
     x is filled with the stored integer nearest to `value`: its zero point for 0.
     """
 
+    selects = True
     moves = True
 
     x: Value

@@ -63,6 +63,7 @@ class Upsample(Op, name="nn.upsample"):
 class PixelShuffle(Op, name="nn.pixel_shuffle"):
     """(N, C*f*f, H, W) -> (N, C, H*f, W*f) (1609.05158)"""
 
+    selects = True
     feature_map = True
 
     x: Value
@@ -89,6 +90,8 @@ class PixelShuffle(Op, name="nn.pixel_shuffle"):
 class PixelUnshuffle(Op, name="nn.pixel_unshuffle"):
     """(N, C, H*f, W*f) -> (N, C*f*f, H, W)"""
 
+    selects = True
+
     x: Value
     factor: int
 
@@ -112,6 +115,8 @@ class PixelUnshuffle(Op, name="nn.pixel_unshuffle"):
 
 class ChannelShuffle(Op, name="nn.channel_shuffle"):
     """Channel g*C/groups + i goes to i*groups + g (ShuffleNet, 1707.01083)."""
+
+    selects = True
 
     x: Value
     groups: int

@@ -1,8 +1,9 @@
 """Quantization: ranges and types from calibration data, repairs, and the translation to integer operators."""
 
+from .adaround import AdaRound
 from .correct_bias import CorrectBias
 from .equalize import Equalize
 from .quantize import QuantizePass
 from .to_integer import ToInteger
 
-__all__ = ["CorrectBias", "Equalize", "QuantizePass", "ToInteger"]
+__all__ = ["AdaRound", "CorrectBias", "Equalize", "QuantizePass", "ToInteger"]

@@ -1,4 +1,4 @@
-"""correct-bias: biases moved by what quantization moves the mean of each output channel by."""
+"""correct-bias: biases moved by what quantization shifts each output channel by."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ..core.context import Context
 from ..folding.affine import F64, channel_axis
 from .paired import PairedReplay
 
+#: Pixels of each image that the median is taken of, at most.
+PIXELS = 256
 #: A layer with a bias.
 Biased = Conv2d | ConvTranspose2d | Linear
 
@@ -23,13 +25,16 @@ Biased = Conv2d | ConvTranspose2d | Linear
 @register_pass
 @dataclass(frozen=True)
 class CorrectBias(Pass):
-    """Give each quantized layer the mean output per channel that it had before, layer after layer.
+    """Move the bias of each quantized layer by what quantization shifts its outputs by, layer after layer.
 
-    layer(x, w, b)  ->  layer(x, w, b + E[y - y'])        y in the network without quantize/dequantize pairs, y' in the one with them,
-                                                          in which the layers before are corrected already
+    layer(x, w, b)  ->  layer(x, w, b + m)      m: mean over images of the median over pixels of y - y', per channel
 
-    Rounding weights and clipping activations shifts means, and shifts add up over layers where noise averages out (Nagel et al., 1906.04721,
-    section 4.2; here from calibration data). It runs between quantize and to-integer. samples: images used at most.
+    y is the response in the network without quantize/dequantize pairs, y' in the one with them, whose earlier layers are corrected already.
+    Rounding weights shifts whole channels, and shifts add up over layers where noise averages out (Nagel et al., 1906.04721, section 4.2, with
+    means). The median leaves out what clipping does to a few large activations: with means, their error moved all other pixels, and a trained
+    MobileNetV2 lost 7 dB. What chance explains of m is left out, too.
+
+    It runs between quantize and to-integer. samples: images used at most.
     """
 
     name = "correct-bias"
@@ -44,7 +49,7 @@ class CorrectBias(Pass):
             raise TersorError(f"samples must be at least 1, got {self.samples}")
         replay = PairedReplay(graph, ctx.need_calibration(self), ctx, self.name, self.samples)
         for op in replay.walk((Conv2d, ConvTranspose2d, Linear)):
-            if isinstance(op.w.op, Dequantize):
+            if isinstance(op, Biased) and isinstance(op.w.op, Dequantize):
                 replay.replace_layer(op, op.rebuilt(b=corrected(op, replay)))
         for old, new in replay.put_in.items():
             graph.replace(old, new)
@@ -53,11 +58,12 @@ class CorrectBias(Pass):
 
 
 def corrected(op: Biased, replay: PairedReplay) -> Const:
-    """The bias plus the mean difference of the responses, as far as it is the same from image to image."""
+    """The bias plus the shift of the responses, as far as it is the same from image to image."""
     differences = []
     for i in range(replay.chunks):
         difference = (replay.original(op.out, i).double() - replay.current(op.out, i)).movedim(channel_axis(op), -1)
-        differences.append(difference.reshape(len(difference), -1, difference.shape[-1]).mean(1).numpy())
+        pixels = difference.reshape(len(difference), -1, difference.shape[-1])
+        differences.append(pixels[:, :: -(-pixels.shape[1] // PIXELS)].quantile(0.5, dim=1).numpy())
     shift = significant(np.concatenate(differences))
     old: Op | None = None if op.b is None else op.b.op
     b = shift + old.array if isinstance(old, Const) else shift
@@ -73,4 +79,5 @@ def significant(samples: F64) -> F64:
     if len(samples) < 2:
         return mean
     chance = samples.var(0, ddof=1) / len(samples)
-    return mean * np.maximum(0, 1 - np.divide(chance, mean**2, out=np.ones_like(mean), where=mean != 0))
+    share: F64 = np.maximum(0, 1 - np.divide(chance, mean**2, out=np.ones_like(mean), where=mean != 0))
+    return mean * share

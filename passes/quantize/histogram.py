@@ -65,8 +65,7 @@ class Histogram:
     @property
     def centers(self) -> F64:
         """Middle of each bin."""
-        result: F64 = (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
-        return result
+        return np.asarray((np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit, np.float64)
 
 
 # -- ranges ------------------------------------------------------------------------------------
@@ -74,10 +73,10 @@ class Histogram:
 
 def choose_range(histogram: Histogram, method: RangeMethod, percentile: float, storage: str = "u8") -> tuple[float, float]:
     """The range of reals that a type should cover: 0 lies in it."""
-    if method == "percentile":
-        return _percentile(histogram, percentile)
-    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    return (low, high) if method == "minmax" else _least_error(histogram, low, high, storage)
+    if method == "minmax":
+        return min(histogram.low, 0.0), max(histogram.high, 0.0)
+    low, high = _percentile(histogram, percentile)
+    return (low, high) if method == "percentile" else _least_error(histogram, low, high, storage)
 
 
 def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
@@ -91,13 +90,16 @@ def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
 
 
 def _least_error(histogram: Histogram, low: float, high: float, storage: str) -> tuple[float, float]:
-    """Shrink both ends together, then each alone, to the least mean squared error of the histogram."""
+    """Shrink both ends together, then each alone, to the least mean squared error of the histogram.
+
+    Values beyond the range given count as its ends: a few of them, squared, would outweigh all others.
+    """
     shares = np.linspace(0.2, 1, 81)
     filled = histogram.counts > 0
     centers, counts = np.clip(histogram.centers[filled], low, high), histogram.counts[filled].astype(np.float64)
 
     def best(candidate: Callable[[float], tuple[float, float]]) -> tuple[float, float]:
-        return min((candidate(s) for s in shares), key=lambda r: squared_error(centers, counts, activation_type(*r, storage)))
+        return min((candidate(s) for s in shares), key=lambda r: squared_error(centers, counts, activation_type(r[0], r[1], storage)))
 
     low, high = best(lambda s: (low * s, high * s))
     if low < 0 < high:

@@ -30,10 +30,10 @@ class PairedReplay(Replay):
     def alone(self, op: Op, i: int) -> torch.Tensor:
         """The result of a quantized layer on the inputs of the network without pairs, each rounded to its own type."""
         data = data_operands(op)
-        args = []
+        args: list[Any] = []
         for v in op.operands:
             elem = grid(v) if v in data else None
-            given = self.then(v, i) if v in data else self.now(v, i)
+            given = self.original(v, i) if v in data else self.current(v, i)
             args.append(given if elem is None else fake(given, Quantize(v, elem)))
         args += [None] * (len(op.operand_fields) - len(args))
         y: torch.Tensor = op.evaluate(*args)

@@ -50,7 +50,7 @@ from ...ir.ops import (
 from ...ir.ops.quant import Rounding
 from ...ir.rewrite import Refusal, Result, Rewrite, refuse, rewrite
 from ...ir.types import STORAGE, Tensor, Uniform, storage_range
-from .roles import MOVES, table_input, window_size
+from .roles import table_input, window_size
 
 
 def stored(v: Value) -> Value | None:
@@ -68,6 +68,12 @@ def one_scale(type: Tensor) -> bool:
     return isinstance(type.elem, Uniform) and type.elem.axis is None and STORAGE[type.elem.storage][0] <= 8
 
 
+def named(const: Const, name: str) -> Const:
+    """The constant under the name of what it stands for."""
+    const.out.name = name
+    return const
+
+
 # -- constants, layers, sums, moves ------------------------------------------------------------
 
 
@@ -76,7 +82,7 @@ def quantize_constant(op: Quantize) -> Result:
     """q(c) -> a constant of integers"""
     if not isinstance(op.x.op, Const):
         return None
-    return Const(to_numpy(op.evaluate(to_torch(op.x.op.array))), op.to, loc=op.loc)
+    return named(Const(to_numpy(op.evaluate(to_torch(op.x.op.array))), op.to, loc=op.loc), op.x.name)
 
 
 @rewrite
@@ -87,7 +93,7 @@ def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
         return None
     kind = {Conv2d: QuantConv2d, ConvTranspose2d: QuantConvTranspose2d, Linear: QuantLinear}[type(op)]
     geometry = {f.name: getattr(op, f.name) for f in op.attr_fields}
-    layer = kind(x, w, None, **geometry, loc=op.loc)
+    layer: Op = kind(x, w, None, **geometry, loc=op.loc)
     if op.b is not None:
         b = integer_bias(op.b, layer.out.type)
         if isinstance(b, Refusal):
@@ -105,7 +111,7 @@ def integer_bias(b: Value, acc: Tensor) -> Const | Refusal:
     if np.abs(q).max(initial=0) >= 2**31:
         return refuse(f"its bias of {float(np.abs(b.op.array).max()):g} is beyond i32 at the scale of its accumulator")
     axis = None if acc.elem.axis is None else 0
-    return Const(q.astype(np.int32), Uniform("i32", acc.elem.scales, acc.elem.zero_points, axis), loc=b.op.loc)
+    return named(Const(q.astype(np.int32), Uniform("i32", acc.elem.scales, acc.elem.zero_points, axis), loc=b.op.loc), b.name)
 
 
 @rewrite
@@ -141,6 +147,8 @@ def integer_sum(op: Mean | AvgPool2d | AdaptiveAvgPool2d) -> Result:
 
 def integer_move(op: Op) -> Result:
     """move(dq(x)) -> dq(move(x))"""
+    if not (op.selects or isinstance(op, Upsample)):
+        return None
     if isinstance(op, Concat):
         xs = [small(v) for v in op.xs]
         if not all(q is not None and xs[0] is not None and q.type.elem == xs[0].type.elem for q in xs):
@@ -152,7 +160,7 @@ def integer_move(op: Op) -> Result:
     return None if x is None else Dequantize(op.rebuilt(x=x), loc=op.loc)
 
 
-MOVE = Rewrite("integer_move", integer_move, (*MOVES, Upsample))
+MOVE = Rewrite("integer_move", integer_move, (Op,))
 
 
 # -- what rounds -------------------------------------------------------------------------------
@@ -235,7 +243,8 @@ def tabulated(f: Elementwise, v: Value, x: Any, to: Uniform) -> np.ndarray | Ref
     if np.isnan(y).any():
         return refuse("it gives NaN for some integer")
     first, last = to.range
-    return np.clip(np.rint(y / to.scales[0]) + to.zero_points[0], first, last).astype(Tensor((), to).dtype)
+    table: np.ndarray = np.clip(np.rint(y / to.scales[0]) + to.zero_points[0], first, last).astype(Tensor((), to).dtype)
+    return table
 
 
 def patterns(rounding: Rounding) -> Sequence[Rewrite]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
-from ...ir.op import Loc, Op, Value
+from ...ir.op import Loc, Op, Value, having
 from ...ir.ops import BatchNorm, Conv2d, ConvTranspose2d, Dequantize, Linear, Quantize
 from ...ir.types import Uniform
 from ..core.base import LayerPass, register_pass
@@ -18,7 +18,7 @@ from .observe import observe
 from .paired import Noise, PairedReplay
 from .placement import Placement, place
 from .report import QuantizedLayer, QuantizedLayers
-from .roles import LAYERS, grid
+from .roles import grid
 from .scale_shift import scale_shift_to_conv
 from .weights import WeightFormat, weight_type
 
@@ -39,7 +39,7 @@ class QuantizePass(LayerPass):
     f32 constants behind their pair, so that later passes and training still see them (Jacob et al., 1712.05877, section 2; Nagel et al., 2106.08295).
 
     range: how far a type reaches. minmax: all values seen. percentile: all but a share beyond each end. mse: least squared rounding and
-    clipping error. samples: images used at most. skip: patterns of module paths that stay float.
+    clipping error within that. samples: images used at most. skip: patterns of module paths that stay float.
     granularity: a scale of weights for each output channel, or one for the tensor.
     weights: s8, or what AVX2's saturating multiply needs to be exact: s7, or pairs (see docs/quantization.md).
     """
@@ -120,14 +120,14 @@ def measured(graph: Graph, placement: Placement, ctx: Context, what: str) -> Qua
     """A row for each layer: its noise on the first images, alone and in the network."""
     found: dict[Op, tuple[Noise, Noise]] = {}
     replay = PairedReplay(graph, ctx.calibration or (), ctx, what, MEASURED)
-    for op in replay.walk(LAYERS):
+    for op in replay.walk(having("contraction")):
         if op in placement.integer:
             alone, so_far = found.setdefault(op, (Noise(), Noise()))
             for i in range(replay.chunks):
                 y = replay.original(op.out, i)
                 alone.add(y, replay.alone(op, i))
                 so_far.add(y, replay.current(op.out, i))
-    layers = [op for op in graph.ops if isinstance(op, LAYERS)]
+    layers = [op for op in graph.ops if op.contraction]
     rows = [(op, found.get(op)) for op in layers]
     return QuantizedLayers(
         QuantizedLayer.of(op, "int8", noise[0].sqnr, noise[1].sqnr) if noise else QuantizedLayer.of(op, "float", reason=placement.reasons.get(op, ""))

@@ -2,60 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from ...ir.op import Const, Op, Value
 from ...ir.ops import (
     AdaptiveAvgPool2d,
-    AdaptiveMaxPool2d,
     Add,
     AvgPool2d,
-    ChannelShuffle,
     Clip,
-    Concat,
     Conv2d,
     ConvTranspose2d,
     Elementwise,
-    Expand,
     IndexSelect,
     Linear,
     Matmul,
-    MaxPool2d,
     Mean,
     Mul,
     Pad,
-    PixelShuffle,
-    PixelUnshuffle,
-    ReduceMax,
-    ReduceMin,
     Relu,
-    Reshape,
-    Slice,
-    Transpose,
     Upsample,
 )
 from ...ir.types import Uniform
 
 #: `layer` and `sum` make accumulators; `clamp` and `move` keep types; `arithmetic` and `table` round to a type.
 Role = Literal["layer", "sum", "move", "clamp", "arithmetic", "table", "float"]
-LAYERS = (Conv2d, ConvTranspose2d, Linear, Matmul)
-MOVES = (
-    Reshape,
-    Transpose,
-    Expand,
-    Concat,
-    Slice,
-    IndexSelect,
-    Pad,
-    MaxPool2d,
-    AdaptiveMaxPool2d,
-    PixelShuffle,
-    PixelUnshuffle,
-    ChannelShuffle,
-    ReduceMax,
-    ReduceMin,
-)
 
 
 def role(op: Op) -> Role:
@@ -88,13 +58,15 @@ def why_float(op: Op) -> str | None:
         case AdaptiveAvgPool2d():
             even = all(size % n == 0 for size, n in zip(op.x.shape[2:], op.size))
             return None if even else f"its windows differ in size: {list(op.x.shape[2:])} to {list(op.size)}"
-        case Pad() if op.mode == "constant" and not math.isfinite(op.value):
-            return f"it pads with {op.value}"
+        case Pad() if op.mode == "constant" and op.value != 0:
+            return f"it pads with {op.value:g}, which the type of what it pads may not reach"
+        case Mean() if 0 in op.axes:
+            return "it averages over the batch, whose size is free"
         case Upsample():
             return None if op.mode == "nearest" else "bilinear resizing has no integer form"
         case Matmul() | Add() | Mul() | Relu() | Clip() | Mean():
             return None
-    if isinstance(op, MOVES) or table_input(op) is not None:
+    if op.selects or table_input(op) is not None:
         return None
     return "it has no integer form"
 
@@ -135,7 +107,7 @@ def grid(value: Value) -> Uniform | None:
     """The type on whose numbers a float value lies: it is a dequantized tensor, moved or not."""
     from ...ir.ops import Dequantize
 
-    while value.op is not None and isinstance(value.op, (*MOVES, Upsample)):
+    while value.op is not None and (value.op.selects or isinstance(value.op, Upsample)):
         value = data_operands(value.op)[0]
     if isinstance(value.op, Dequantize) and isinstance(value.op.x.type.elem, Uniform):
         return value.op.x.type.elem

@@ -2,7 +2,7 @@
 
     y = conv(x, w1, b1);  z = conv'(relu(y + v), w2)        y, v, y + v and relu(y + v) are one space: producers divide by s, readers multiply
 
-Sums, relu and pooling commute with a positive scale per channel; a clip at 0 and b does where no channel reaches b.
+Sums, relu and pooling commute with a positive scale per channel. A clip at 0 and b does not, but may have a relu take its place.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 
 from ...ir.graph import Graph
 from ...ir.op import Op, Value
-from ...ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, AvgPool2d, Clip, Conv2d, MaxPool2d, Relu
+from ...ir.ops import Add, Clip, Conv2d
 from ..folding.affine import constant
 from .domains import Domains
-
-#: Operators of one operand through which a scale per channel passes.
-PASSING = (Relu, Clip, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, AdaptiveMaxPool2d)
 
 
 @dataclass(eq=False)
@@ -55,7 +52,7 @@ def passes(op: Op) -> bool:
         return False
     if isinstance(op, Add):
         return op.a.shape == op.b.shape == op.out.shape and op.out.type.rank == 4
-    return isinstance(op, PASSING) and op.out.type.rank == 4
+    return op.passes_scale and op.out.type.rank == 4
 
 
 def _fill(space: Space, v: Value, graph: Graph) -> bool:

@@ -64,10 +64,10 @@ def _bias(layer: Layer, count: int, axis: int) -> F64:
     if layer.b is None:
         return np.zeros(count)
     assert isinstance(layer.b.op, Const)
-    b = np.abs(np.asarray(layer.b.op.array, np.float64))
+    b: F64 = np.abs(np.asarray(layer.b.op.array, np.float64))
     if isinstance(layer, ConvTranspose2d):
         # output channel = group * (O/groups) + index; a depthwise one has a scale for each group
-        return b.reshape(layer.groups, -1).max(axis=0 if axis == 1 else 1)
+        b = b.reshape(layer.groups, -1).max(axis=0 if axis == 1 else 1)
     return b
 
 

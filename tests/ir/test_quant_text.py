@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from quant_cases import Given, per_tensor, stored
 
-from tersor.ir import Const, Graph, Op, Tensor, Value, VerifyError
+from tersor.ir import Const, Graph, Op, Tensor, TersorError, Value, VerifyError
 from tersor.ir import ops as nn
 from tersor.ir.evaluate import evaluate, to_torch
-from tersor.ir.save import load
+from tersor.ir.save import load, read_arrays
 from tersor.ir.types import BitsAffine, Uniform
 
 U8 = per_tensor("u8", 0.05, 17)
@@ -143,3 +144,23 @@ def test_quantized_operators_are_barriers_for_pruning() -> None:
 def test_macs() -> None:
     graph = network()
     assert graph.macs() == 4 * 9 * 27 + 4 * 9 * 9 + 4 * 9 * 8 + 18 * 5 + 5 * 7
+
+
+def test_scales_are_arrays_of_the_file(tmp_path: Path) -> None:
+    """As text they would be most of it; equal ones are there once, and every bit comes back."""
+    graph = network()
+    graph.save(tmp_path / "net.tersor")
+    arrays, header = read_arrays(tmp_path / "net.tersor")
+    assert "0.01318359375" in str(graph) and "0.01318359375" not in header["text"]
+    elems = {op.out.type.elem for op in graph if isinstance(op.out.type.elem, Uniform) and op.out.type.elem.axis is not None}
+    assert len([key for key in arrays if key.startswith("!")]) == len({e.scales for e in elems}) < len(elems)
+    assert {op.out.type.elem for op in load(tmp_path / "net.tersor")} == {op.out.type.elem for op in graph}
+
+
+@pytest.mark.parametrize("table", ["[]", '{"!q0": {}}', '{"!q0": {"scales": "!77"}}', "{", '{"!q0": {"scales": "!0", "colour": 1}}'])
+def test_a_damaged_table_of_types(tmp_path: Path, table: str) -> None:
+    network().save(tmp_path / "net.tersor")
+    arrays, header = read_arrays(tmp_path / "net.tersor")
+    safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "bad.tersor", header | {"types": table})
+    with pytest.raises(TersorError, match=r"bad.tersor: (its table of element types is damaged|.*!q0 is not defined)"):
+        load(tmp_path / "bad.tersor")

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -240,8 +241,17 @@ def test_edited_text(saved: Path) -> None:
 
 
 def test_edited_scale_breaks_a_rule(saved: Path) -> None:
-    edited(saved, lambda h: h["__metadata__"].update(text=str(features()).replace("{0.1, ", "{-0.1, ")))
+    def define_in_text(header: Any) -> None:
+        del header["__metadata__"]["types"]
+        header["__metadata__"]["text"] = str(features()).replace("{0.1, ", "{-0.1, ")
+
+    edited(saved, define_in_text)
     refused(saved, "the scale -0.1; scales are positive and finite")
+
+
+def test_edited_table_breaks_a_rule(saved: Path) -> None:
+    edited(saved, lambda h: h["__metadata__"].update(types=h["__metadata__"]["types"].replace('"qmax": 127', '"qmax": 300')))
+    refused(saved, "the storage range -127:300, which does not fit i8")
 
 
 def test_lost_array(saved: Path) -> None:

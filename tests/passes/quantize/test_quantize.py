@@ -131,21 +131,53 @@ def test_averages_whose_windows_differ_stay_float() -> None:
     assert [r.op for r in Precision.of(small).islands] == ["nn.avg_pool2d"]
 
 
+@pytest.mark.parametrize(
+    ("middle", "name"),
+    [(lambda y: y.mean(0, keepdim=True).expand(y.shape), "nn.mean"), (lambda y: F.pad(y, (1, 1, 1, 1), value=9.0), "nn.pad")],
+)
+def test_what_a_type_or_a_batch_could_spoil_stays_float(middle: Any, name: str) -> None:
+    """A mean over the batch divides by a size that is free; a border of 9 may lie beyond every value seen."""
+    net = Net(lambda s, x: s.b(middle(s.a(x))), a=conv(4, 4), b=conv(4, 2))
+    small = quantized(net, "int8", [images(1)])
+    assert name in [r.op for r in Precision.of(small).islands]
+    x = images(1, 3)
+    assert sqnr(traced(net)(x), small(x)) > 25
+
+
+def test_clamps_behind_one_another() -> None:
+    """relu, clip and clip at other bounds are one clamp of stored integers."""
+    bounds = Net(lambda s, x: s.b(F.hardtanh(F.relu(F.hardtanh(s.a(x), -0.2, 0.4)), -1.0, 0.3)), a=conv(4, 4), b=conv(4, 2))
+    pairs = tersor.transform(traced(bounds), "quantize{range=minmax}", calibration=[images()])
+    assert len(pairs.find(o.Clip)) == 2 and len(pairs.find(o.Relu)) == 1
+    small = tersor.transform(pairs, "to-integer")
+    (clamp,) = small.find(o.Requantize)
+    assert isinstance(clamp, o.Requantize)
+    assert clamp.clamp == (clamp.to.zero_points[0], 255)
+    x = images(4, 3)
+    assert sqnr(traced(bounds)(x), small(x)) > 30
+
+
+def test_names_of_weights_stay() -> None:
+    small = quantized(NETWORKS["chain"], "int8")
+    assert {"0.weight", "0.bias", "2.weight", "2.bias", "4.weight"} <= {op.out.name for op in small if isinstance(op, Const)}
+
+
 # -- ranges ------------------------------------------------------------------------------------
 
 
 def test_range_methods() -> None:
-    """One outlier in 6,400: minmax covers it, a percentile does not."""
+    """One outlier in 6,400: minmax covers it, the others do not."""
     x = torch.rand(100, 4, 4, 4)
     x[0, 0, 0, 0] = 100.0
     net = nn.Sequential(conv(4, 2, 1, bias=False), conv(2, 2, 1))
     graph = tersor.trace(net.eval(), (x[:1],))
     scale = {}
-    for method in ("minmax", "percentile"):
+    for method in ("minmax", "percentile", "mse"):
         small = tersor.transform(graph, f"default,quantize{{range={method} percentile=99.9}}", calibration=list(x.split(25)))
         scale[method] = types_of(small)[0].scales[0]
     assert scale["minmax"] == pytest.approx(100 / 255, rel=1e-3)
     assert scale["percentile"] == pytest.approx(1 / 255, rel=0.1)
+    assert scale["mse"] == pytest.approx(1 / 255, rel=0.1)
 
 
 @pytest.mark.parametrize("draw", ["laplace", "normal", "exponential", "uniform"])
@@ -157,8 +189,8 @@ def test_mse_has_the_least_error_of_the_samples(draw: str) -> None:
         histogram.add(torch.from_numpy(part.copy()))
     assert histogram.counts.sum() == len(x) and (histogram.low, histogram.high) == (x.min(), x.max())
     error = {}
-    for method in ("mse", "minmax", "percentile"):
-        elem = activation_type(*choose_range(histogram, method, 99.9))
+    for method, percentile in (("mse", 100.0), ("minmax", 100.0), ("percentile", 99.9)):
+        elem = activation_type(*choose_range(histogram, method, percentile))
         error[method] = squared_error(x.astype(np.float64), np.ones(len(x)), elem)
     assert error["mse"] <= 1.01 * min(error.values())
 
