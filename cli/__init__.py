@@ -1,4 +1,4 @@
-"""The `tersor` command: trace, opt, compile, tune, run, bench, profile, passes, diff."""
+"""The `tersor` command: trace, opt, compile, export, tune, run, bench, profile, passes, diff."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .build import compile, opt, trace
 from .catalogue import passes
 from .diff import diff
 from .execute import bench, profile, run
+from .export import export
 from .tune import tune
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, opt, compile, tune, run, bench, profile, passes, diff):
+for command in (trace, opt, compile, export, tune, run, bench, profile, passes, diff):
     app.command()(command)
 
 

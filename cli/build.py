@@ -16,6 +16,7 @@ from .images import accuracy_on, first_process, read_images
 from .sources import COMPILED, GRAPHS, example, import_module, read_calibration, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
+Shapes = Annotated[list[str] | None, typer.Option("--shape", "-s", help="For an .onnx model with free sizes: x=1x3x224x224, or in order.")]
 Imports = Annotated[list[str] | None, typer.Option("--import", "-I", help="A module or file.py to import first, for its passes, ops and kernels.")]
 Tuned = Annotated[str | None, typer.Option("--tuned", help="A database of `tersor tune`, or `none`; without it the shipped one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -42,10 +43,11 @@ def trace(
 
 
 def opt(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor or .mlir graph.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor, .mlir or .onnx graph.")],
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help='Passes or presets: "fold-bn,canonicalize", "default", "@file".')] = "",
     output: Annotated[str | None, typer.Option("--output", "-o", help="The graph to write; without it the text goes to standard output.")] = None,
     weights: Weights = None,
+    shape: Shapes = None,
     calibration: Annotated[str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations.")] = None,
     train: Annotated[str | None, typer.Option(help="Images to train on: a folder with a sub-folder for each class, or fashion-mnist.")] = None,
     test: Annotated[str | None, typer.Option(help="Images to measure accuracy on before the first pass and after each inexact one.")] = None,
@@ -69,7 +71,7 @@ def opt(
     from ..ir.rewrite import Trace
     from ..passes import DumpAfterEach, Instrument, Timing
 
-    graph = read_graph(source, weights)
+    graph = read_graph(source, weights, shape)
     instruments: list[Instrument] = []
     if dump_after_all:
         instruments.append(DumpAfterEach(sys.stderr))
@@ -97,7 +99,7 @@ def opt(
 
 
 def compile(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor or .mlir graph.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor, .mlir or .onnx graph.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The .tso file to write.")],
     target: Annotated[str, typer.Option("--target", "-t", help="cpu, cpu:znver3, arm64:cortex-a72, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one call, fixed in the code.")] = 1,
@@ -108,6 +110,7 @@ def compile(
     tuned: Tuned = None,
     winograd: Annotated[int, typer.Option(help="Largest m of Winograd's F(m x m, 3x3): 0 none, 2, 4 or 6 (less precise).")] = 4,
     weights: Weights = None,
+    shape: Shapes = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
@@ -117,7 +120,7 @@ def compile(
     from .. import compile as compile_graph
     from .. import transform
 
-    graph = read_graph(source, weights)
+    graph = read_graph(source, weights, shape)
     with show.working(f"compiling {source} for {target}"):
         options: dict[str, Any] = {
             "target": target,

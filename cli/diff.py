@@ -46,10 +46,13 @@ class Row:
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="The reference: MODULE:FACTORY, a .tersor or .mlir graph, compiled:GRAPH, or a .tso.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="The reference: MODULE:FACTORY, a .tersor, .mlir or .onnx graph, compiled:GRAPH, or a .tso.")],
     b: Annotated[str, typer.Argument(metavar="B", help="What is compared with it: any of the same.")],
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy or an .npz; without it seeded random inputs.")] = None,
-    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", help="Shapes of the inputs, where neither side is a graph.")] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", "-s", help="Shapes of the inputs, where no side says them."),
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="Values part where max|b - a| / max|a| is larger.")] = 1e-4,
     target: Annotated[str, typer.Option("--target", "-t", help="For compiled:GRAPH: what to compile it for.")] = "cpu",
     imports: Imports = None,
@@ -57,7 +60,7 @@ def diff(
 ) -> None:
     """Compare two models value by value and name the first op that differs. Exit code 1 when an output does."""
     load_imports(imports)
-    sides = [open_side(s, target) for s in (a, b)]
+    sides = [open_side(s, target, shape) for s in (a, b)]
     arrays = make_inputs(sides, inputs or [], shape or [])
     values = []
     for name, side in zip((a, b), sides):
@@ -99,25 +102,30 @@ class Compiled:
     target: str
 
 
-def open_side(source: str, target: str) -> Any:
+def open_side(source: str, target: str, shapes: Sequence[str] | None = None) -> Any:
     """A torch module, a Graph, a Graph to compile, or a compiled model."""
     if source.startswith("compiled:"):
-        return Compiled(read_graph(source.removeprefix("compiled:")), target)
+        return Compiled(open_graph(source.removeprefix("compiled:"), shapes), target)
     if is_factory(source):
         return read_module(source)
     if Path(source).suffix == COMPILED:
         from .. import load_compiled
 
         return load_compiled(source)
-    return read_graph(source)
+    return open_graph(source, shapes)
+
+
+def open_graph(source: str, shapes: Sequence[str] | None) -> Graph:
+    """A graph; only an .onnx model asks for shapes."""
+    return read_graph(source, None, shapes if Path(source).suffix == ".onnx" else None)
 
 
 def make_inputs(sides: Sequence[Any], files: Sequence[str], shapes: Sequence[str]) -> list[np.ndarray]:
     """Arrays in the order of the inputs: of files, of the given shapes, or random for the first side that knows its inputs."""
-    if shapes and not files:
+    known = next((k for k in map(known_inputs, sides) if k), None)
+    if shapes and not files and known is None:
         given = example(shapes)
         return [x.numpy() for x in (given.values() if isinstance(given, dict) else given)]
-    known = next((k for k in map(known_inputs, sides) if k), None)
     if not files:
         if known is None:
             raise TersorError("torch modules do not say what to put in: give --input or --shape")

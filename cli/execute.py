@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +11,13 @@ import typer
 
 from ..ir.errors import TersorError
 from . import show
-from .build import Imports, Json, Tuned, Weights, database_of, load_imports
+from .build import Imports, Json, Shapes, Tuned, Weights, database_of, load_imports
 from .sources import COMPILED, leaves, random_array, read_graph, read_inputs
 
 if TYPE_CHECKING:
     from ..backend.runtime.model import CompiledModel
 
-Source = Annotated[str, typer.Argument(metavar="IN", help="A .tso, or a .tersor or .mlir graph.")]
+Source = Annotated[str, typer.Argument(metavar="IN", help="A .tso, or a .tersor, .mlir or .onnx graph.")]
 Target = Annotated[str, typer.Option("--target", "-t", help="For a graph: what to compile it for.")]
 Threads = Annotated[int, typer.Option(help="For a graph: threads of one call.")]
 Batch = Annotated[int | None, typer.Option(help="Batch size: one of those in a .tso, any for a graph.")]
@@ -27,6 +28,7 @@ def run(
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy, or an .npz; random without it.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="An .npy for one output, an .npz for all.")] = None,
     weights: Weights = None,
+    shape: Shapes = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +44,7 @@ def run(
         shapes = {n: (p.shape, p.type.dtype) for n, p in model.inputs.items()}
         names, structure = list(model.outputs), model.manifest.structure
     else:
-        model = read_graph(source, weights)
+        model = read_graph(source, weights, shape)
         shapes = {v.name: (v.shape, v.type.dtype) for v in model.inputs}
         names, structure = model.output_names, model.structure
     rng = np.random.default_rng(0)
@@ -67,12 +69,13 @@ def bench(
     threads: Threads = 1,
     tuned: Tuned = None,
     weights: Weights = None,
+    shape: Shapes = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
     """Time whole calls of a compiled model, or of a graph compiled here."""
     load_imports(imports)
-    model = compiled(source, batch, target, threads, tuned, weights)
+    model = compiled(source, batch, target, threads, tuned, weights, shape)
     with show.working("timing"):
         result = model.benchmark(repeat=repeat, batch=batch)
     if as_json:
@@ -90,12 +93,13 @@ def profile(
     threads: Threads = 1,
     tuned: Tuned = None,
     weights: Weights = None,
+    shape: Shapes = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
     """Time of every kernel: its template and tiles, how near it comes to the processor's peak, the source line."""
     load_imports(imports)
-    model = compiled(source, batch, target, threads, tuned, weights)
+    model = compiled(source, batch, target, threads, tuned, weights, shape)
     with show.working("profiling"):
         result = model.profile(rounds=rounds, batch=batch)
     if as_json:
@@ -111,7 +115,9 @@ def is_compiled(source: str) -> bool:
     return Path(source).suffix == COMPILED
 
 
-def compiled(source: str, batch: int | None, target: str, threads: int, tuned: str | None, weights: str | None) -> CompiledModel:
+def compiled(
+    source: str, batch: int | None, target: str, threads: int, tuned: str | None, weights: str | None, shapes: Sequence[str] | None = None
+) -> CompiledModel:
     """The model of a .tso, or of a graph compiled now."""
     if is_compiled(source):
         from .. import load_compiled
@@ -119,7 +125,7 @@ def compiled(source: str, batch: int | None, target: str, threads: int, tuned: s
         return load_compiled(source)
     from .. import compile
 
-    graph = read_graph(source, weights)
+    graph = read_graph(source, weights, shapes)
     with show.working(f"compiling {source} for {target}"):
         return compile(graph, target=target, threads=threads, batch=batch, tuned=database_of(tuned))
 

@@ -78,7 +78,7 @@ def read_module(spec: str) -> torch.nn.Module:
     return found.eval()
 
 
-SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<dims>\d+(?:x\d+)*|)(?::(?P<elem>\w+))?")
+SHAPE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<dims>\d+(?:x\d+)*|)(?::(?P<elem>\w+))?")
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...], str]:
@@ -111,11 +111,20 @@ def random_array(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> 
     return np.asarray(rng.integers(0, 2, shape) if kind in "biu" else rng.standard_normal(shape)).astype(dtype)
 
 
-def read_graph(path: str, weights: str | None = None) -> Graph:
-    """A graph from a file that `tersor.load` reads."""
+def read_graph(path: str, weights: str | None = None, shapes: Sequence[str] | None = None) -> Graph:
+    """A graph from a file that `tersor.load` reads; shapes are those of an .onnx file's inputs."""
     from .. import load
 
-    return load(path, weights)
+    return load(path, weights, shapes=given_shapes(shapes) if shapes else None)
+
+
+def given_shapes(shapes: Sequence[str]) -> dict[str, tuple[int, ...]] | list[tuple[int, ...]]:
+    """The shapes of a command line by name, or in order where they have none."""
+    parsed = [parse_shape(s) for s in shapes]
+    named = {name: dims for name, dims, _ in parsed if name}
+    if named and len(named) != len(parsed):
+        raise TersorError(f"name every shape once or none, got {', '.join(shapes)}")
+    return named or [dims for _, dims, _ in parsed]
 
 
 def read_arrays(path: str) -> np.ndarray | dict[str, np.ndarray]:

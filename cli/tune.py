@@ -9,12 +9,12 @@ import typer
 
 from ..ir.errors import TersorError
 from . import show
-from .build import Imports, Json, Weights, batches_of, load_imports
+from .build import Imports, Json, Shapes, Weights, batches_of, load_imports
 from .sources import read_graph
 
 
 def tune(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor or .mlir graph.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor, .mlir or .onnx graph.")],
     target: Annotated[str, typer.Option("--target", "-t", help="Must be this machine.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one call.")] = 1,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 1,8. Without it 1, or the graph's where that is fixed.")] = None,
@@ -31,6 +31,7 @@ def tune(
     ] = False,
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before, as for `compile`.")] = "default",
     weights: Weights = None,
+    shape: Shapes = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +42,7 @@ def tune(
     from .. import transform
     from ..backend.tuning import search
 
-    graph = transform(read_graph(source, weights), pipeline)
+    graph = transform(read_graph(source, weights, shape), pipeline)
     if compare:
         result = search.compare(graph, target, threads, batches_of(batch), db)
     else:

@@ -13,19 +13,14 @@ from ..ir.errors import TersorError, UnsupportedError
 from ..ir.op import Const, Loc, Op, Value
 from ..ir.ops import Cast, Equal, Expand, NotEqual, Reshape, Slice, Where, torch_dtype
 from ..ir.types import NUMPY
+from .errors import FormError, StaticBatchNeeded
 
 TORCH: dict[str, torch.dtype] = {elem: torch_dtype(elem) for elem in NUMPY}
+__all__ = ["TORCH", "Call", "FormError", "Number", "StaticBatchNeeded", "elem_of", "to_numpy"]
+
 _ELEM = {dtype: elem for elem, dtype in TORCH.items()}
 
 Number = bool | int | float
-
-
-class FormError(UnsupportedError):
-    """A converter does not have this form of its operator; the walk goes on and names all such calls at its end."""
-
-
-class StaticBatchNeeded(Exception):
-    """The model uses its batch size in a way that only a fixed batch can express; the trace starts again with one."""
 
 
 def elem_of(dtype: torch.dtype, what: str) -> str:

@@ -112,6 +112,8 @@ class Op:
     selects: ClassVar[bool] = False
     #: A positive scale per channel of `x` passes to the result (`f(s x) = s f(x)`, a clip's bounds scaled too).
     passes_scale: ClassVar[bool] = False
+    #: Scales or shifts one operand by the other, as a folded batch norm or a layer scale does.
+    affine: ClassVar[bool] = False
     #: Sums products of `x` and weights: convolutions and matrix products.
     contraction: ClassVar[bool] = False
 

@@ -1,7 +1,7 @@
 """Passes: Graph -> Graph. Importing the package registers the built-in ones."""
 
 from .bits import Binarize, Dorefa, FreezeBits, Ternarize
-from .cleanup import canonicalize, simplify
+from .cleanup import canonicalize, raise_ops, simplify
 from .core.base import LayerPass, Pass, find_pass, known_passes, register_pass
 from .core.context import Context
 from .core.instruments import DumpAfterEach, Instrument, Step, StopAtFirstBad, Timing
@@ -49,6 +49,7 @@ __all__ = [
     "fold_pad",
     "known_passes",
     "prune_channels",
+    "raise_ops",
     "recalibrate_bn",
     "register_pass",
     "simplify",

@@ -214,22 +214,30 @@ class Binary(Elementwise):
 
 
 class Add(Binary, name="nn.add"):
+    affine = True
+
     def f(self, m: Math, a: Any, b: Any) -> Any:
         return a + b
 
 
 class Sub(Binary, name="nn.sub"):
+    affine = True
+
     def f(self, m: Math, a: Any, b: Any) -> Any:
         return a - b
 
 
 class Mul(Binary, name="nn.mul"):
+    affine = True
+
     def f(self, m: Math, a: Any, b: Any) -> Any:
         return a * b
 
 
 class Div(Binary, name="nn.div"):
     """a / b of floats"""
+
+    affine = True
 
     def infer(self) -> Tensor:
         return broadcast_type(self, [self.a.type, self.b.type], floats(self, "a", "b"))

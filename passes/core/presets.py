@@ -15,8 +15,9 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "default": Preset(
-        "canonicalize,fold-bn,simplify,fold-affine,fold-pad,canonicalize",
+        "canonicalize,raise,fold-bn,simplify,fold-affine,fold-pad,canonicalize",
         "What compile runs before lowering. canonicalize first, since dead readers and transposes that cancel hide a layer from its norm; "
+        "raise while the arithmetic is as the exporter wrote it; "
         "fold-bn before fold-affine, since a norm that folds whole is rounded once, its scale and its shift twice; simplify between them, "
         "since it merges the constants that fold-affine then moves; fold-affine takes what fold-bn had to leave as a scale-shift; fold-pad "
         "after all folding, since a shift in front folds only into an unpadded convolution; canonicalize last, for constants now equal.",

@@ -8,10 +8,7 @@ import numpy as np
 
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
-from ...ir.ops import Add, Div, Elementwise, Mul, Sub
-
-#: Arithmetic by which a network scales and shifts what a layer gave (a folded batch norm, LayerScale).
-ARITHMETIC = (Add, Sub, Mul, Div)
+from ...ir.ops.elementwise import Binary
 
 
 def parameters_of(graph: Graph) -> set[Value]:
@@ -47,7 +44,7 @@ def _computed_from_constants(graph: Graph) -> set[Value]:
 def _learned(op: Op, behind: set[Value]) -> Iterator[Value]:
     """Operands that an op learns; of arithmetic the vectors, where the other operand is behind a layer."""
     yield from _named(op)
-    if isinstance(op, ARITHMETIC) and isinstance(op, Elementwise):
+    if isinstance(op, Binary) and op.affine:
         for v, other in ((op.a, op.b), (op.b, op.a)):
             if other in behind and v.type.size > 1:
                 yield v

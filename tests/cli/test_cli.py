@@ -360,7 +360,7 @@ MISTAKES = {
     "unknown option": (("opt", "model.tersor", "-p", "canonicalize{max_byte=3}"), "did you mean 'max_bytes'"),
     "unknown target": (("compile", "model.tersor", "-o", "m.tso", "--target", "gpu"), "unknown target 'gpu'; valid:"),
     "no file": (("opt", "nothing.tersor"), "does not exist"),
-    "no graph": (("opt", "models.py"), "expected a .tersor or .mlir file"),
+    "no graph": (("opt", "models.py"), "expected a .tersor, .mlir or .onnx file"),
     "truncated": (("opt", "half.tersor"), "damaged"),
     "no compiled model": (("run", "half.tso"), "no compiled model"),
     "weights missing": (("opt", "text.mlir"), "needs the arrays"),

@@ -5,7 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.op import Const, Op, Value
-from ....ir.ops import Add, BatchNorm, Conv2d, Div, Mul, Prelu, Reshape, Sqrt, Sub
+from ....ir.ops import (
+    Add,
+    BatchNorm,
+    Conv2d,
+    Div,
+    Equal,
+    Greater,
+    GreaterEqual,
+    LessEqual,
+    LogicalNot,
+    LogicalOr,
+    Mul,
+    NotEqual,
+    Prelu,
+    Reshape,
+    Sqrt,
+    Sub,
+)
 from ....ir.ops.elementwise import Binary
 from ....ir.rewrite import Result, rewrite
 from ...tile.moves import BroadcastPrelu
@@ -56,4 +73,14 @@ def single_tap_depthwise(conv: Conv2d) -> Result:
     return scaled if conv.b is None else Add(scaled, per_channel(conv.b, 4), loc=conv.loc)
 
 
-RULES = (single_tap_depthwise, batch_norm_of_computed, prelu_by_channel, operands_of_full_rank)
+@rewrite
+def compared_with_itself(op: NotEqual | Equal | LessEqual | GreaterEqual) -> Result:
+    """x != x -> not (x <= 0 or x > 0),   x == x -> x <= 0 or x > 0   for floats: TVM takes x == x for true, and nan is not equal to itself"""
+    if op.a is not op.b or not op.a.type.is_float:
+        return None
+    zero = Const(np.zeros((), op.a.type.dtype), loc=op.loc)
+    number = LogicalOr(LessEqual(op.a, zero, loc=op.loc), Greater(op.a, zero, loc=op.loc), loc=op.loc)
+    return LogicalNot(number, loc=op.loc) if isinstance(op, NotEqual) else number
+
+
+RULES = (compared_with_itself, single_tap_depthwise, batch_norm_of_computed, prelu_by_channel, operands_of_full_rank)

@@ -270,3 +270,9 @@ def test_pieces_cover_a_row_once() -> None:
             assert sum(w for _, w in cut) == size
             assert all(w <= lanes and w & (w - 1) == 0 for _, w in cut)
             assert [at for at, _ in cut] == [sum(w for _, w in cut[:i]) for i in range(len(cut))]
+
+
+def test_nan_is_not_equal_to_itself() -> None:
+    kinds = (NotEqual, Equal, LessEqual, GreaterEqual, Less, Greater)
+    graph = graph_of(lambda x: [kind(x, x) for kind in kinds], (6,))
+    check(graph, inputs=[np.array([1, np.nan, -2, 0, np.inf, -np.inf], np.float32)])

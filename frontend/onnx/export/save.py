@@ -1,0 +1,130 @@
+"""`save_onnx`: a Graph -> an ONNX file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from ....ir.errors import TersorError, UnsupportedError
+from ....ir.graph import Graph
+from ....ir.op import Const, Op, Value
+from . import elementwise, layers, shapes  # noqa: F401  register the exporters
+from .builder import Builder, NotExported, data_type
+from .registry import EXPORTERS, exporter_of
+
+OPSET = 21
+IR_VERSION = 10
+
+
+def save_onnx(graph: Graph, path: str | Path, *, opset: int = OPSET) -> None:
+    """Write `model.onnx`: standard operators of opset 21, the names of inputs, outputs and values kept, a free batch as `batch`.
+
+    Constants of 2 GB and more go to `model.onnx.data` beside it. Raises `UnsupportedError` that lists all ops without an ONNX form.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise TersorError(f"cannot export to {path}: expected a name that ends in .onnx")
+    model = to_model(graph, opset)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            if graph.nbytes() < 1 << 31:
+                part.write_bytes(model.SerializeToString())
+            else:
+                onnx.save(model, part, save_as_external_data=True, location=f"{path.name}.data")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise TersorError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def to_model(graph: Graph, opset: int = OPSET) -> Any:
+    """The ModelProto of a graph, checked."""
+    if not OPSET <= opset <= onnx.defs.onnx_opset_version():
+        raise TersorError(f"opset must be from {OPSET} to {onnx.defs.onnx_opset_version()}, got {opset}")
+    writer = Writer(graph)
+    proto = helper.make_graph(writer.b.nodes, graph.name or "main", writer.inputs(), writer.outputs(), writer.b.initializers)
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name="tersor")
+    if graph.nbytes() < 1 << 31:
+        onnx.checker.check_model(model)
+    return model
+
+
+class Writer:
+    """Writes the ops of a graph in order; raises one error for all that have no ONNX form."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        names = [v.name for v in graph.inputs]
+        self.b = Builder([*names, *graph.output_names])
+        self.names: dict[Value, str] = dict(zip(graph.inputs, names))
+        self.results = {v: n for v, n in reversed(list(zip(graph.outputs, graph.output_names))) if v.op is not None and n not in names}
+        refused: dict[str, list[str]] = {}
+        for op in graph.ops:
+            try:
+                self.write(op)
+            except NotExported as error:
+                refused.setdefault(op.name, []).append(f"{op.out.name or '?'} [{op.loc}]: {error}")
+                self.names |= dict.fromkeys(op.outs, "?")
+        if refused:
+            raise _refusal(refused)
+        for value, name in zip(graph.outputs, graph.output_names):
+            if self.names[value] != name:
+                if name in names:
+                    raise TersorError(f"output {name!r} has the name of an input; rename one of them")
+                self.b.node("Identity", self.names[value], output=name)
+
+    def write(self, op: Op) -> None:
+        name = self.results.get(op.outs[0]) or self.b.unique(op.outs[0].name)
+        self.b.stem, self.b.loc = name, op.loc.path
+        self.names[op.outs[0]] = name
+        if isinstance(op, Const):
+            data_type(op.out.type.elem)
+            self.b.const(op.array, str(op.out.type.elem), name)
+            return
+        function = exporter_of(type(op))
+        if function is None or len(op.outs) != 1:
+            raise NotExported("it has no ONNX exporter")
+        self.b.rename(function(self.b, op, *(self.operand(getattr(op, f.name)) for f in op.operand_fields)), name)
+
+    def operand(self, v: Value | list[Value] | None) -> Any:
+        if isinstance(v, list):
+            return [self.names[x] for x in v]
+        return None if v is None else self.names[v]
+
+    def inputs(self) -> list[Any]:
+        return [
+            _info(v.name, v, ["batch" if i == 0 and v.name in self.graph.batched else n for i, n in enumerate(v.shape)]) for v in self.graph.inputs
+        ]
+
+    def outputs(self) -> list[Any]:
+        """Sizes that depend on the batch are left open, the batch itself by its name."""
+        batch = next((v.shape[0] for v in self.graph.inputs if v.name in self.graph.batched), None)
+        other = self.graph if batch is None else self.graph.at(batch + 1)
+        result = []
+        for name, a, b in zip(self.graph.output_names, self.graph.outputs, other.outputs):
+            dims = [n if n == m else "batch" if (n, m) == (batch, (batch or 0) + 1) else None for n, m in zip(a.shape, b.shape)]
+            result.append(_info(name, a, dims))
+        return result
+
+
+def _info(name: str, value: Value, dims: Sequence[int | str | None]) -> Any:
+    return helper.make_tensor_value_info(name, data_type(value.type.elem), dims)
+
+
+def _refusal(refused: dict[str, list[str]]) -> UnsupportedError:
+    parts = []
+    for op, places in refused.items():
+        more = f"; and {len(places) - 4} more" if len(places) > 4 else ""
+        parts.append(f"{op} ({'; '.join(places[:4])}{more})")
+    known = ", ".join(sorted(k.name for k in EXPORTERS if k.name))
+    return UnsupportedError(
+        f"{len(parts)} operator{'s' if len(parts) > 1 else ''} cannot be exported to ONNX: {', '.join(parts)}; to add one, decorate a function "
+        f"(b, op, *names) -> name with @tersor.onnx_exporter(class); known: {known}"
+    )

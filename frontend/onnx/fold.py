@@ -1,0 +1,103 @@
+"""Nodes whose inputs are all known are computed when the model is loaded, by the onnx package's own evaluator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from ..errors import FormError
+
+#: Operators that must not be computed: they draw random numbers, or they are what makes a weight an integer one.
+KEPT = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+}
+#: A constant that a small file asks for may have so many elements.
+LIMIT = 1 << 27
+
+
+def may_fold(node: Any) -> bool:
+    """Whether a node may be computed now, given that its inputs are known."""
+    return not node.domain and node.op_type not in KEPT and not any(a.HasField("g") or a.graphs for a in node.attribute)
+
+
+def constant_of(node: Any) -> np.ndarray:
+    """The array of a `Constant` node."""
+    attributes = attributes_of(node)
+    if len(attributes) != 1 or "sparse_value" in attributes:
+        raise FormError(f"it has {', '.join(attributes) or 'no attribute'}; valid: one value that is not sparse")
+    ((key, value),) = attributes.items()
+    kinds: dict[str, Any] = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    return np.asarray(value, kinds.get(key))
+
+
+def fold(node: Any, arrays: Sequence[np.ndarray | None], opsets: Mapping[str, int]) -> list[np.ndarray] | None:
+    """The results of a node; None where the evaluator cannot compute it."""
+    _check_size(node, arrays)
+    inputs = [f"i{k}" if a is not None else "" for k, a in enumerate(arrays)]
+    outputs = [f"o{k}" if name else "" for k, name in enumerate(node.output)]
+    copy = type(node)()
+    copy.CopyFrom(node)
+    del copy.input[:], copy.output[:]
+    copy.input.extend(inputs)
+    copy.output.extend(outputs)
+    names = [o for o in outputs if o]
+    domains = [helper.make_opsetid(d, v) for d, v in opsets.items()]
+    function = helper.make_function("fold", "one", [i for i in inputs if i], names, [copy], domains)
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(function).run(names, {i: a for i, a in zip(inputs, arrays) if a is not None}, {})
+    except Exception:  # whatever it raises, the converter may still know the operator
+        return None
+    found = dict(zip(names, results))
+    if not all(isinstance(v, np.ndarray | np.generic) for v in found.values()):
+        return None
+    return [np.asarray(found[o]) if o else np.empty(0) for o in outputs]
+
+
+def _check_size(node: Any, arrays: Sequence[np.ndarray | None]) -> None:
+    """Refuse what would fill the memory before it is computed."""
+    known = [a for a in arrays if a is not None]
+    size = 0.0
+    if node.op_type == "ConstantOfShape":
+        size = math.prod(known[0].tolist())
+    elif node.op_type == "Expand" or node.op_type == "Tile":
+        size = known[0].size * math.prod(known[1].tolist())
+    elif node.op_type == "Range" and all(a.size == 1 for a in known[:3]) and known[2].item():
+        size = (known[1].item() - known[0].item()) / known[2].item()
+    elif node.op_type == "OneHot":
+        size = known[0].size * float(known[1].reshape(-1)[0])
+    if size > LIMIT:
+        raise FormError(f"a constant of {size:.3g} elements; at most {LIMIT} are computed when a model is loaded")
+
+
+def attributes_of(node: Any) -> dict[str, Any]:
+    """Attributes as Python values: strings decoded, lists as tuples, tensors as arrays."""
+    from .prepare import array_of
+
+    result: dict[str, Any] = {}
+    for a in node.attribute:
+        if a.type == AttributeProto.TENSOR:
+            result[a.name] = array_of(a.t, node.op_type)
+        elif a.type in (AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.FLOATS, AttributeProto.INTS):
+            value = helper.get_attribute_value(a)
+            result[a.name] = value if isinstance(value, int | float) else tuple(value)
+        elif a.type == AttributeProto.STRING:
+            result[a.name] = a.s.decode("utf-8", "replace")
+        elif a.type == AttributeProto.STRINGS:
+            result[a.name] = tuple(s.decode("utf-8", "replace") for s in a.strings)
+        else:
+            result[a.name] = helper.get_attribute_value(a)
+    return result

@@ -1,0 +1,58 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from ....ir.op import Const, Op, Value
+from ....ir.ops import Add, Linear, Matmul, Mul, Transpose
+from ..node import Node
+from ..registry import onnx_converter
+
+
+@onnx_converter("MatMul")
+def matmul(node: Node, a: Value, b: Value) -> Value | Op:
+    """A constant matrix on the right makes a linear layer. A vector is a row on the left and a column on the right."""
+    _need_floats(node, a)
+    if b.type.rank == 2 and isinstance(b.op, Const):
+        return Linear(a, _transposed(node, b))
+    if a.type.rank > 1 and b.type.rank > 1:
+        return Matmul(a, b)
+    left = node.reshape(a, (1, *node.dims(a))) if a.type.rank == 1 else a
+    right = node.reshape(b, (*node.dims(b), 1)) if b.type.rank == 1 else b
+    product = Matmul(left, right).out
+    dims = node.dims(product)
+    if a.type.rank == 1:
+        dims = (*dims[:-2], dims[-1])
+    return node.reshape(product, dims[:-1] if b.type.rank == 1 else dims)
+
+
+@onnx_converter("Gemm")
+def gemm(
+    node: Node, a: Value, b: Value, c: Value | None = None, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0
+) -> Op | Value:
+    """alpha * a @ b + beta * c"""
+    _need_floats(node, a)
+    a = Transpose(a, (1, 0)).out if transA else a
+    if isinstance(b.op, Const):
+        n = b.shape[0] if transB else b.shape[1]
+        bias = c if c is not None and alpha == beta == 1 and c.type.size == n and c.shape[-1:] == (n,) else None
+        product: Op = Linear(a, b if transB else _transposed(node, b), None if bias is None else node.reshape(bias, (n,)))
+        c = None if bias is not None else c
+    else:
+        product = Matmul(a, Transpose(b, (1, 0)) if transB else b)
+    if alpha != 1:
+        product = Mul(product, node.like(a, alpha))
+    if c is not None and beta != 0:
+        product = Add(product, c if beta == 1 else Mul(c, node.like(a, beta)))
+    return product
+
+
+def _need_floats(node: Node, a: Value) -> None:
+    if not a.type.is_float:
+        raise node.unsupported(f"a product of matrices of {a.type.elem}; valid: floats")
+
+
+def _transposed(node: Node, w: Value) -> Value:
+    assert isinstance(w.op, Const)
+    value = Const(w.op.array.T.copy(), loc=w.op.loc).out
+    value.name = ""
+    return value

@@ -1,0 +1,51 @@
+"""The onnx package's own node tests: a sample by the interpreter here, all of them, and compiled, with the slow tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_nodes
+import pytest
+
+PAGE = Path(__file__).parents[3] / "docs/onnx-operators.md"
+SAMPLE = (
+    "BatchNormalization",
+    "Clip",
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "MatMul",
+    "MaxPool",
+    "Pad",
+    "PRelu",
+    "ReduceMean",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Transpose",
+)
+PARTS = 12
+
+
+@pytest.mark.parametrize("operator", SAMPLE)
+def test_node_cases_of_an_operator(operator: str) -> None:
+    cases = onnx_nodes.cases_of(operator)
+    assert len(cases) >= 2
+    assert onnx_nodes.judge(cases, compiled=False) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_node_case_interpreted_and_compiled(part: int) -> None:
+    assert onnx_nodes.judge(onnx_nodes.all_cases()[part::PARTS], compiled=True) == []
+
+
+@pytest.mark.slow
+def test_the_table_of_operators_is_that_of_the_cases() -> None:
+    """`python tests/support/onnx_nodes.py` writes it."""
+    cases = onnx_nodes.all_cases()
+    assert set(onnx_nodes.known_failures()) <= {c.name for c in cases}
+    assert onnx_nodes.table(cases, onnx_nodes.known_failures()) in PAGE.read_text()
+    assert sum(c.name not in onnx_nodes.known_failures() for c in cases) >= 740

@@ -1,0 +1,192 @@
+"""The node tests that the onnx package generates: which are in scope, how one is run, and which are known to fail."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.backend.test.case import node as generated
+from onnx.backend.test.loader import load_model_tests
+
+import tersor
+from tersor.frontend.onnx import load_onnx
+from tersor.ir.evaluate import evaluate, to_numpy
+from tersor.ir.graph import Graph
+
+#: The element types of our operators that these tests use; the others (f16, f64, u16, complex, strings, ...) are left out.
+ELEMENTS = {
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8,
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.BOOL,
+}
+#: What a static network in inference has no use for, or cannot have.
+OUT_OF_SCOPE: dict[str, Sequence[str]] = {
+    "training": ("Adagrad", "Adam", "Momentum"),
+    "loops, and networks with a state": ("Loop", "Scan", "LSTM", "GRU", "RNN", "CausalConvWithState", "LinearAttention", "TensorScatter"),
+    "attention operators": ("Attention", "FlexAttention", "RotaryEmbedding"),
+    "sequences and optional values": ("OptionalGetElement", "OptionalHasElement", "Optional", "SequenceMap"),
+    "shapes that depend on data": ("NonMaxSuppression", "NonZero", "Unique"),
+    "signals, images and text": ("DFT", "STFT", "MelWeightMatrix", "ImageDecoder", "TfIdfVectorizer"),
+    "random numbers": ("Bernoulli",),
+    "bits of integers": ("BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
+    "quantized, not supported yet": (
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+    ),
+}
+#: Inputs that say something about the operator and are no data, beside integers: they become constants.
+SETTINGS = {"Resize", "Range", "Dropout", "OneHot", "Upsample", "ConstantOfShape", "If", "BlackmanWindow", "HammingWindow", "HannWindow"}
+KNOWN = Path(__file__).parent / "onnx_known_failures.txt"
+
+
+def all_cases() -> list[Any]:
+    """Every case in scope; generating them takes a quarter of a minute."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return list(_in_scope(load_model_tests(kind="node")))
+
+
+def cases_of(*operators: str) -> list[Any]:
+    """The cases of some operators only, which is fast."""
+    for name in operators:
+        module = name.replace("BatchN", "Batch_N").replace("InstanceN", "Instance_N").lower()
+        importlib.import_module(f"onnx.backend.test.case.node.{module}")
+    found = {c.name: c for c in _in_scope(generated._NodeTestCases)}
+    return [c for c in found.values() if operator_of(c).lower() in {o.lower() for o in operators}]
+
+
+def _in_scope(cases: Sequence[Any]) -> Iterator[Any]:
+    out = {o for group in OUT_OF_SCOPE.values() for o in group}
+    for case in cases:
+        graph = case.model.graph
+        values = [*graph.input, *graph.output]
+        if len(graph.node) != 1 or graph.node[0].domain or graph.node[0].op_type in out:
+            continue
+        if all(v.type.HasField("tensor_type") and v.type.tensor_type.elem_type in ELEMENTS for v in values):
+            yield case
+
+
+def operator_of(case: Any) -> str:
+    operator: str = case.model.graph.node[0].op_type
+    return operator
+
+
+@functools.cache
+def known_failures() -> dict[str, str]:
+    """Reason by name."""
+    lines = [line for line in KNOWN.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(re.split(r":\s+", line, maxsplit=1) for line in lines)
+
+
+def run_case(case: Any, compiled: bool) -> None:
+    """Load the case's model, run it and compare, by the interpreter and, if asked, compiled."""
+    for inputs, outputs in case.data_sets:
+        arrays = {proto.name: np.asarray(a) for proto, a in zip(case.model.graph.input, inputs)}
+        graph, names = load_case(case, arrays)
+        given = [arrays[n] for n in names]
+        _compare(_interpreted(graph, given), outputs, case)
+        if compiled:
+            _compare(_leaves(tersor.compile(graph, threads=1)(*given)), outputs, case)
+
+
+def load_case(case: Any, arrays: dict[str, np.ndarray]) -> tuple[Graph, list[str]]:
+    """The graph and the names of its inputs. Axes, sizes and pads are inputs in these tests: those that must be known become constants."""
+    operator = operator_of(case)
+    try:
+        return _bound(case, arrays, [])
+    except tersor.TersorError:
+        every = operator in SETTINGS
+        first = operator in SETTINGS - {"Resize", "Dropout", "OneHot", "Upsample"}
+        settings = [n for i, (n, a) in enumerate(arrays.items()) if (i or first) and (a.dtype.kind in "iub" or every)]
+        if not settings:
+            raise
+        return _bound(case, arrays, settings)
+
+
+def _bound(case: Any, arrays: dict[str, np.ndarray], constants: list[str]) -> tuple[Graph, list[str]]:
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    model.graph.initializer.extend(numpy_helper.from_array(arrays[n], n) for n in constants)
+    shapes = {n: a.shape for n, a in arrays.items() if n not in constants and 0 not in a.shape}
+    names = [n for n in arrays if n not in constants]
+    return load_onnx(model, {n: s for n, s in shapes.items() if s}, batch=False), names
+
+
+def _interpreted(graph: Graph, given: list[np.ndarray]) -> list[np.ndarray]:
+    if not given:
+        return [to_numpy(y) for y in evaluate(graph, [])]
+    return _leaves(graph(*given))
+
+
+def _leaves(result: Any) -> list[np.ndarray]:
+    values = list(result) if isinstance(result, tuple) else [result]
+    return [v if isinstance(v, np.ndarray) else to_numpy(v) for v in values]
+
+
+def _compare(got: Sequence[np.ndarray], wanted: Sequence[Any], case: Any) -> None:
+    """As the onnx package compares: its own tolerances, types and shapes equal."""
+    for a, b in zip(got, map(np.asarray, wanted), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_allclose(a, b, rtol=case.rtol, atol=case.atol)
+
+
+def table(cases: Sequence[Any], failures: dict[str, str]) -> str:
+    """Markdown: how many cases of each operator pass, and why others do not."""
+    counts: dict[str, list[int]] = {}
+    reasons: dict[str, dict[str, int]] = {}
+    for case in cases:
+        row = counts.setdefault(operator_of(case), [0, 0])
+        row[1] += 1
+        row[0] += case.name not in failures
+        if case.name in failures:
+            by = reasons.setdefault(operator_of(case), {})
+            by[failures[case.name]] = by.get(failures[case.name], 0) + 1
+    lines = ["| operator | cases right | the others |", "|---|---|---|"]
+    for operator, (right, total) in sorted(counts.items()):
+        lines.append(f"| {operator} | {right} of {total} | {'; '.join(f'{n}: {why}' for why, n in reasons.get(operator, {}).items())} |")
+    return "\n".join(lines)
+
+
+def judge(cases: Sequence[Any], compiled: bool) -> list[str]:
+    """What contradicts the list of known failures: cases that fail and are not in it, cases that pass and are."""
+    wrong = []
+    for case in cases:
+        try:
+            run_case(case, compiled)
+        except Exception as error:  # whatever it is, the case does not pass
+            if case.name not in known_failures():
+                wrong.append(f"{case.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        else:
+            if case.name in known_failures() and (compiled or not known_failures()[case.name].startswith("compiled")):
+                wrong.append(f"{case.name} passes: take it off {KNOWN.name}")
+    return wrong
+
+
+def main() -> None:
+    """Write the table of operators into its page."""
+    page = Path(__file__).parents[2] / "docs/onnx-operators.md"
+    text = page.read_text()
+    head = text[: text.index("| operator |")]
+    cases, failures = all_cases(), known_failures()
+    right = sum(c.name not in failures for c in cases)
+    head = re.sub(r"\d+ of \d+ cases", f"{right} of {len(cases)} cases", head)
+    page.write_text(f"{head}{table(cases, failures)}\n")
+
+
+if __name__ == "__main__":
+    main()
