@@ -122,7 +122,7 @@ def _anywhere(graph: Graph, v: Value) -> bool:
 def _check_elements(graph: Graph) -> None:
     """Refuse element types that no kernel computes in."""
     for v, where in [*((v, f"input {v.name!r}") for v in graph.inputs), *((o.out, f"{o.name} [{o.loc}]") for o in graph.ops)]:
-        if v.type.elem not in TIR_DTYPE:
+        if isinstance(v.type.elem, str) and v.type.elem not in TIR_DTYPE:
             raise UnsupportedError(f"{where} is {v.type}: no kernel computes in {v.type.elem}; valid element types: {', '.join(TIR_DTYPE)}")
 
 

@@ -36,6 +36,8 @@ class Template:
     #: Fact: it computes a gather of channels and its consumer in one kernel. The name of the template that it is with a gather in front, whose
     #: parameters it takes, and of others in whose place it is used too.
     fuses_gather_into: tuple[str, ...] = ()
+    #: What `KernelBuilder.scratch` holds.
+    scratch_dtype: str = "float32"
 
     def __init_subclass__(cls) -> None:
         if "emit" in cls.__dict__:
@@ -50,6 +52,10 @@ class Template:
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         """Parameter choices worth measuring, the cost model's favourite first; by default there is nothing to choose."""
         return [{}]
+
+    def variant(self, fusion: Fusion, target: Target) -> str:
+        """What of the values of constants decides which candidates there are: fusions of one shape are chosen for apart where it differs."""
+        return ""
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         """Modelled time in cycles of one thread, comparable between templates of one operator; by default one for each element of the result."""

@@ -3,7 +3,7 @@
     conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
 
 A fusion means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep
-the type, and their other operands are known before the anchor runs and can be read by an epilogue (scalar, per channel, same shape). A fusion
+the type (behind an i32 accumulator they may change it), and their other operands are known before the anchor runs and can be read by an epilogue (scalar, per channel, same shape). A fusion
 of elementwise ops alone may mix types and read whatever broadcasts.
 """
 
@@ -15,6 +15,7 @@ from ...ir.ops import (
     Elementwise,
     Reshape,
 )
+from ..codegen.kernel_builder import TRANSCENDENTAL
 from ..tile.ops import Copy, Fused
 
 #: Ops in a fusion at most.
@@ -51,11 +52,15 @@ def _epilogue(anchor: Op, position: dict[Op, int]) -> list[Op]:
 
 
 def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool:
+    if not isinstance(op, Elementwise):
+        return False
     others = [v for v in op.operands if v.op not in group]
-    if not isinstance(op, Elementwise) or op.out.shape != anchor.out.shape or not all(_ready(v, position[anchor], position) for v in others):
+    if op.out.shape != anchor.out.shape or not all(_ready(v, position[anchor], position) for v in others):
         return False
     if isinstance(anchor, Elementwise) and not uniform(anchor):
         return True
+    if anchor.accumulates:
+        return not isinstance(op, TRANSCENDENTAL) and all(_epilogue_reads(anchor, v) for v in others if v in op.by_element)
     return op.out.type == anchor.out.type and op.out.type.is_float and all(_epilogue_reads(anchor, v) for v in others)
 
 

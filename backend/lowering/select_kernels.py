@@ -36,13 +36,14 @@ class Choice:
 
 def select_kernels(graph: Graph, target: Target, threads: int, tuned: Database | None = None, winograd: int = WINOGRAD) -> Graph:
     """Write `template`, `params` and `chosen` on every fusion, in place. winograd: the largest m of F(m x m, 3x3) to use, 0 for none."""
-    made: dict[str, Choice] = {}
+    made: dict[tuple[str, ...], Choice] = {}
     for op in graph.ops:
         if isinstance(op, Fused):
             key = shape_key(op)
-            if key not in made:
-                made[key] = choose(Fusion(op), target, threads, tuned, key, winograd)
-            choice = made[key]
+            variant = (key, *(template.variant(Fusion(op), target) for template in templates_for(op.body.ops[0])))
+            if variant not in made:
+                made[variant] = choose(Fusion(op), target, threads, tuned, key, winograd)
+            choice = made[variant]
             op.template, op.params, op.chosen = choice.template, choice.params, choice.chosen
     return graph
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..op import Op, Value
 from ..ties import Tie
@@ -24,6 +24,15 @@ torch_math = cache(TorchMath)
 
 class Elementwise(Op):
     """Base of operators that act on each element alone; the operand fields are f's arguments after m."""
+
+    #: Operands that f reads by `m.take`, not element by element.
+    tables: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def by_element(self) -> list[Value]:
+        """The operands but for tables."""
+        whole = [getattr(self, name) for name in self.tables]
+        return [v for v in self.operands if v not in whole]
 
     def f(self, m: Math, *xs: Any) -> Any:
         """The maths, over the namespace m."""

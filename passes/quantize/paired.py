@@ -33,7 +33,7 @@ class PairedReplay(Replay):
         args = []
         for v in op.operands:
             elem = grid(v) if v in data else None
-            given = self.then(v, i) if v in data else self.now(v, i)
+            given = self.original(v, i) if v in data else self.current(v, i)
             args.append(given if elem is None else fake(given, Quantize(v, elem)))
         args += [None] * (len(op.operand_fields) - len(args))
         y: torch.Tensor = op.evaluate(*args)

@@ -12,9 +12,13 @@ from ....passes.cleanup.identities_shape import expand_is_broadcast, moves_nothi
 from ....passes.folding.fold_bn import bn_to_scale_shift
 from ...target import Target
 from . import channels, computed, elementwise, groups, matrices, nhwc, pad_crop, pooling, shapes, spatial
+from .integers import erase_types
 
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
+
+#: Those of maps under windows.
+MAPS = ("f32", "u8", "i8", "i32")
 
 #: Patterns registered by `lowering`.
 LOWERINGS: list[Rewrite] = []
@@ -52,9 +56,10 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
 
 
 def legalize(graph: Graph, target: Target) -> Graph:
-    """Rewrite in place, for a target. Raises `UnsupportedError` for element types that have no kernels."""
+    """Rewrite in place, for a target; of a quantized graph, a new one. Raises `UnsupportedError` for element types that have no kernels."""
+    graph = erase_types(graph)
     for op in graph.ops:
-        valid = ("f32",) if op.windowed else COMPILED
+        valid = MAPS if op.windowed else COMPILED
         for v in (*op.operands, *op.outs):
             if v.type.elem not in valid:
                 raise UnsupportedError(

@@ -9,8 +9,9 @@ import numpy as np
 from ....ir.op import Const, Loc, Op, Value
 from ....ir.ops import Conv2d, ConvTranspose2d, PixelShuffle, Reshape, Slice, Transpose
 from ....ir.rewrite import Result, Rewrite, refuse, rewrite
+from ...tile.integer import IntConv2d, IntConvTranspose2d
 from ...tile.moves import DepthToSpace
-from ...tile.ops import ChannelGather
+from ...tile.ops import INTEGER_BLOCK, INTEGERS, ChannelGather
 from .channels import is_map
 
 
@@ -20,10 +21,16 @@ def spread(channels: int, lanes: int) -> int:
     return wide if 2 * channels > wide else channels
 
 
+def block_of(v: Value, lanes: int) -> int:
+    """Channels in a block of a map."""
+    return INTEGER_BLOCK if v.type.elem in INTEGERS else lanes
+
+
 def depth_to_space(x: Op | Value, factor: tuple[int, int], channels: int, crop: tuple[int, int], size: tuple[int, int], lanes: int, loc: Loc) -> Op:
     """Phases of `spread(channels)` channels become pixels: blocked, or by a transpose where phases are no whole blocks."""
     value = x.out if isinstance(x, Op) else x
-    if value.type.elem == "f32" and spread(channels, lanes) % lanes == 0:
+    lanes = block_of(value, lanes)
+    if value.type.elem in ("f32", *INTEGERS) and spread(channels, lanes) % lanes == 0:
         return DepthToSpace(value, factor, channels, crop, size, loc=loc)
     n, _, h, w = value.shape
     apart = Reshape(value, (n, *factor, channels, h, w), loc=loc)
@@ -91,7 +98,7 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
     """The patterns for a vector width."""
 
     @rewrite
-    def conv_transpose_by_phases(op: ConvTranspose2d) -> Result:
+    def conv_transpose_by_phases(op: ConvTranspose2d | IntConvTranspose2d) -> Result:
         """conv_transpose2d(x, w, b) -> depth_to_space(conv2d(x, w', b')), cropped
 
         y[o, i] = b[o] + sum over c, k, m with m*stride + k*dilation = i + padding of x[c, m] * w[c, o, k]. With i + padding = q*stride + r only
@@ -105,7 +112,7 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
         axes = [Phases(op.w.shape[2 + i], op.stride[i], op.dilation[i], op.padding[i], op.x.shape[2 + i], op.out.shape[2 + i]) for i in (0, 1)]
         groups, per_group = op.groups, op.w.shape[1]
         channels, phases = groups * per_group, op.stride[0] * op.stride[1]
-        wide = spread(channels, lanes) if phases > 1 and op.x.type.elem == "f32" else channels
+        wide = spread(channels, block_of(op.x, lanes)) if phases > 1 and op.x.type.elem in ("f32", *INTEGERS) else channels
         w = op.w.op.array.reshape(groups, -1, per_group, *op.w.shape[2:])
         # (groups, C/groups, O/groups, sh, jh, sw, jw) -> (groups, sh, sw, O/groups, C/groups, jh, jw)
         w = axes[1].kernels(axes[0].kernels(w, 3), 3).transpose(0, 3, 5, 2, 1, 4, 6)
@@ -124,7 +131,9 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
             pads += [max(lo, 0), max(hi, 0)]
         bias = None if given is None else Const(np.ascontiguousarray(b.reshape(-1)), loc=given.loc)
         weight = Const(np.ascontiguousarray(w.reshape(-1, *w.shape[3:])), loc=op.w.op.loc)
-        y: Op = Conv2d(x, weight, bias, (1, 1), (pads[0], pads[1], pads[2], pads[3]), (axes[0].step, axes[1].step), groups, loc=op.loc)
+        geometry = ((1, 1), (pads[0], pads[1], pads[2], pads[3]), (axes[0].step, axes[1].step), groups)
+        integer = isinstance(op, IntConvTranspose2d)
+        y: Op = IntConv2d(x, weight, bias, *geometry, op.zero, loc=op.loc) if integer else Conv2d(x, weight, bias, *geometry, loc=op.loc)
         if phases == 1:
             return y
         if groups > 1:
@@ -141,8 +150,8 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
         """
         f, (n, c, h, w) = op.factor, op.x.shape
         channels, phases = c // (f * f), f * f
-        wide = spread(channels, lanes)
-        if not is_map(op.x) or wide % lanes:
+        wide = spread(channels, block_of(op.x, lanes))
+        if not is_map(op.x) or wide % block_of(op.x, lanes):
             apart = Reshape(op.x, (n, channels, f, f, h, w), loc=op.loc)
             return Reshape(Transpose(apart, (0, 1, 4, 2, 5, 3), loc=op.loc), op.out.shape, loc=op.loc)
         order = padded([o * phases + r for r in range(phases) for o in range(channels)], phases, channels, wide)
