@@ -156,7 +156,7 @@ class Emitter:
                 args[v] = b.param(f"a{i}", dtype, size)
             out = b.param("out", _dtype(op.out.type), fusion.size(fusion.result))
             scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
-            dtype = template.scratch_dtype
+            dtype = template.scratch_dtype(fusion)
             scratch = b.param("scratch", dtype, scratch_bytes // np.dtype(dtype).itemsize) if scratch_bytes else None
             k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
             if dense is not None:

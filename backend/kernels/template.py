@@ -36,8 +36,6 @@ class Template:
     #: Fact: it computes a gather of channels and its consumer in one kernel. The name of the template that it is with a gather in front, whose
     #: parameters it takes, and of others in whose place it is used too.
     fuses_gather_into: tuple[str, ...] = ()
-    #: What `KernelBuilder.scratch` holds.
-    scratch_dtype: str = "float32"
 
     def __init_subclass__(cls) -> None:
         if "emit" in cls.__dict__:
@@ -68,6 +66,10 @@ class Template:
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         """Bytes of scratch, planned with the activations."""
         return 0
+
+    def scratch_dtype(self, fusion: Fusion) -> str:
+        """What the scratch holds."""
+        return "float32"
 
     def unaligned_inputs(self, fusion: Fusion) -> list[Value]:
         """Fact: operands that are read element by element. Where one is an input of the model it may begin at any address, and is not copied."""

@@ -31,7 +31,9 @@ from .geometry import Groups, whole_bias
 class IntegerConv(Template):
     """What the templates of integer convolutions share: constants that they need, and arithmetics that fit the weights."""
 
-    scratch_dtype = "uint8"
+    def scratch_dtype(self, fusion: Fusion) -> str:
+        op: Any = fusion.anchor
+        return "uint8" if op.x.type.elem == "u8" else "int8"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor
