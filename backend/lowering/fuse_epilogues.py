@@ -24,6 +24,7 @@ LONGEST = 32
 
 def fuse_epilogues(graph: Graph) -> Graph:
     """Group the ops of a legalized graph into fusions, in place."""
+    sink_accumulators(graph)
     position = {op: i for i, op in enumerate(graph.ops)}
     taken: set[Op] = set()
     for anchor in list(graph.ops):
@@ -33,6 +34,30 @@ def fuse_epilogues(graph: Graph) -> Graph:
         taken.update(group)
         position[wrap(graph, group)] = position[group[-1]]
     return graph
+
+
+def sink_accumulators(graph: Graph) -> None:
+    """Put sums of stored integers directly before their first reader: what else it reads is then made before, so it can be their epilogue.
+
+    conv2d a; conv2d b; rescale a; rescaled_sum(a, b)   =>   conv2d a; rescale a; conv2d b; rescaled_sum(a, b)
+    """
+    held: set[Op] = set()
+    order: list[Op] = []
+
+    def put(op: Op) -> None:
+        for v in op.operands:
+            if v.op in held:
+                held.discard(v.op)
+                put(v.op)
+        order.append(op)
+
+    for op in graph.ops:
+        if op.accumulates and op.out.users:
+            held.add(op)
+        else:
+            put(op)
+    if len(order) == len(graph.ops) and order != graph.ops:
+        graph.ops = order
 
 
 def _epilogue(anchor: Op, position: dict[Op, int]) -> list[Op]:
