@@ -164,7 +164,9 @@ def erase_add(op: QuantAdd, to: Operands) -> Op:
         return RescaledSum(*operands, a, b, *bounds(op, "f32"), storage_elem(op.to))
     factors = (Const(np.asarray(f)) for f in op.fixed[:2])
     shift = op.fixed[2]
-    return RescaledSumFixed(*operands, *factors, Const(np.asarray(np.int64(1) << (shift - 1))), Const(np.asarray(shift)), *bounds(op, "i64"), storage_elem(op.to))
+    return RescaledSumFixed(
+        *operands, *factors, Const(np.asarray(np.int64(1) << (shift - 1))), Const(np.asarray(shift)), *bounds(op, "i64"), storage_elem(op.to)
+    )
 
 
 def erase_mul(op: QuantMul, to: Operands) -> Op:
