@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..ir.errors import TersorError, UnsupportedError
 from ..ir.graph import Graph
-from ..ir.op import Const, Op, Value
-from ..ir.ops import Reshape
-from ..ir.types import FLOATS
+from ..ir.op import Value
 from .codegen.builder import TIR_DTYPE
 from .codegen.link import link
 from .codegen.peak import peak_functions
@@ -16,6 +14,7 @@ from .emit.module import Emitter
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, lower
+from .precision import REQUIRE, check_int8, macs, precisions, require_f32, require_int8
 from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
 from .runtime.native import function_object, versions
@@ -23,8 +22,6 @@ from .target import Target, resolve
 from .tile.fusion import Fusion, root
 from .tile.ops import Fused
 from .tuned.database import Tuned, find
-
-REQUIRE = ("f32",)
 
 
 def compile(
@@ -43,7 +40,8 @@ def compile(
     threads: how many threads each call uses, fixed here.
     batch: one batch size or several, each with its own code and all with the same weights (but for those that
     Winograd transforms otherwise for another batch). None is 1 and the example's, or the traced size where the batch is static.
-    require: `"f32"` makes an operator that computes in another float type an error.
+    require: `"f32"` makes an operator that computes in another float type an error; `"int8"` one that has multiply-accumulates in floats, or that
+    computes in floats between integer operators.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
     tuned: choices of kernels measured by `tune`: a `Database` or the path of one, None for the one that ships with Tersor for this processor
     (where there is one), False for none. What a database does not know, the cost model chooses; `profile()` says which did.
@@ -64,13 +62,17 @@ def compile(
     if winograd not in WINOGRAD_TILES:
         raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, WINOGRAD_TILES[1:]))}")
     _check_elements(graph.verify())
+    if require == "int8":
+        require_int8(graph)
     database = find(tuned, target) or False
 
     def lowered() -> Iterator[tuple[int | None, Graph]]:
         for n in sizes:
             result = lower(graph if n is None else graph.at(n), target, threads, observe, database, winograd=winograd)
             if require == "f32":
-                _require_f32(result)
+                require_f32(result)
+            elif require == "int8":
+                check_int8(result)
             yield n, result
 
     return build(lowered(), target, threads)
@@ -79,18 +81,18 @@ def compile(
 def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1) -> CompiledModel:
     """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
     emitter = Emitter(target, threads)
-    entries, precision = [], {}
+    entries, precision, products = [], {}, {}
     for n, graph in lowered:
         function = "main" if n is None else f"main_b{n}"
         steps, arena = emitter.add(graph, function)
         inputs = tuple(_port(v, v.name, _anywhere(graph, v)) for v in graph.inputs)
         outputs = tuple(_port(v, name) for v, name in zip(graph.outputs, graph.output_names))
         entries.append(Entry(function, n, inputs, outputs, tuple(sorted(graph.batched)), arena, tuple(steps)))
-        name, structure, precision = graph.name, graph.structure, precisions(graph)
+        name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
     functions, peak = peak_functions(target)
     emitter.functions.update(functions)
     module = emitter.build()
-    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision)
+    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products)
     return CompiledModel(manifest, emitter.weights.blob(), lambda name: function_object(module[name]), lambda: link(module, target))
 
 
@@ -123,44 +125,5 @@ def _anywhere(graph: Graph, v: Value) -> bool:
 def _check_elements(graph: Graph) -> None:
     """Refuse element types that no kernel computes in."""
     for v, where in [*((v, f"input {v.name!r}") for v in graph.inputs), *((o.out, f"{o.name} [{o.loc}]") for o in graph.ops)]:
-        if v.type.elem not in TIR_DTYPE:
+        if isinstance(v.type.elem, str) and v.type.elem not in TIR_DTYPE:
             raise UnsupportedError(f"{where} is {v.type}: no kernel computes in {v.type.elem}; valid element types: {', '.join(TIR_DTYPE)}")
-
-
-# -- which op runs in which precision ----------------------------------------------------------
-
-_WIDEST = ("f64", "f32", "bf16", "f16", "i64", "i32", "i16", "i8", "u8", "bool")
-
-
-def precisions(graph: Graph) -> dict[str, dict[str, int]]:
-    """Element type -> op name -> how many ops of a lowered graph run in it."""
-    result: dict[str, dict[str, int]] = {}
-    for op in computing(graph):
-        ops = result.setdefault(_precision(op), {})
-        ops[op.name] = ops.get(op.name, 0) + 1
-    return result
-
-
-def computing(graph: Graph) -> Iterator[Op]:
-    """Ops that become code: those in the fusions of a lowered graph."""
-    for op in graph.ops:
-        if isinstance(op, Fused):
-            yield from computing(op.body)
-        elif not isinstance(op, (Const, Reshape)):
-            yield op
-
-
-def _precision(op: Op) -> str:
-    """The widest float among operands and results, else the widest integer."""
-    elems = {str(v.type.elem) for v in (*op.operands, *op.outs)}
-    return next((e for e in _WIDEST if e in elems), str(op.out.type.elem))
-
-
-def _require_f32(graph: Graph) -> None:
-    wrong = [op for op in computing(graph) if _precision(op) in FLOATS and _precision(op) != "f32"]
-    if wrong:
-        op = wrong[0]
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise TersorError(
-            f"require='f32': {op.name} [{op.loc}]{more} computes in {_precision(op)}, as its operands are; cast them, or trace the model in float32"
-        )

@@ -43,11 +43,22 @@ class Target:
         """Whether masked vector stores are cheap (AVX-512)."""
         return "avx512f" in self.features and self.lanes == 16
 
+    @property
+    def dot(self) -> str:
+        """The instruction that adds products of bytes to i32: `vnni` (vpdpbusd), `maddubs` (pmaddubsw), or none."""
+        if self.lanes == 16 and {"avx512_vnni", "avx512vl"} <= {*self.features}:
+            return "vnni"
+        return "maddubs" if {"avx2", "sse4_2"} & {*self.features} else ""
+
     def tvm(self, threads: int = 1) -> Any:
-        """The TVM target that generates code for it."""
+        """The TVM target that generates code for it.
+
+        `mattr` repeats the features that kernels ask for: where a machine hides some of what its processor's name promises, `mcpu` is a lesser one.
+        """
         import tvm
 
-        return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "num-cores": max(threads, 1)})
+        hidden = {"mattr": ["+avx512vnni"]} if self.dot == "vnni" and self.mcpu.startswith("x86-64-v") else {}
+        return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "num-cores": max(threads, 1)} | hidden)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

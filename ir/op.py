@@ -116,6 +116,8 @@ class Op:
     affine: ClassVar[bool] = False
     #: Sums products of `x` and weights: convolutions and matrix products.
     contraction: ClassVar[bool] = False
+    #: Sums stored integers into i32. What follows rounds them, so its epilogue may change the element type.
+    accumulates: ClassVar[bool] = False
 
     fields: ClassVar[tuple[Field, ...]] = ()
     operand_fields: ClassVar[tuple[Field, ...]] = ()

@@ -128,6 +128,8 @@ class KernelBuilder:
         for op in self.fusion.epilogue:
             xs = []
             for v in op.operands:
+                if v not in values and v not in op.by_element:  # type: ignore[attr-defined]
+                    values[v] = self.args[v]
                 if v not in values:
                     values[v] = self._read(v, operand_kind(v.type, out), offset, channel, image, lanes)
                 xs.append(values[v])

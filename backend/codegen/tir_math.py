@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tvm import tirx as t
 
-from .builder import TIR_DTYPE, Expr, expression, not_equal
+from .builder import TIR_DTYPE, Buffer, Expr, expression, not_equal
 from .ieee import is_float
 from .vector_math import VectorMath, cast, convert, dtype_of, is_constant
 
@@ -89,6 +89,9 @@ class TirMath(VectorMath):
         if is_float(x) and dtype in ("int8", "int16", "uint8"):
             x = cast(x, "int32")
         return convert(x, dtype)
+
+    def take(self, table: Buffer, index: Expr) -> Expr:
+        return t.BufferLoad(table.raw, [index])
 
     # -- roundings and roots -------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from tvm import tirx as t
 from ...ir.addresses import index_in_words
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
-from ...ir.types import Tensor
+from ...ir.types import Tensor, storage_elem
 from ..codegen.builder import TIR_DTYPE, Builder
 from ..codegen.kernel_builder import KernelBuilder
 from ..codegen.prefetch import NextWeights
@@ -162,7 +162,8 @@ class Emitter:
                 args[v] = b.param(f"a{i}", dtype, size)
             out = b.param("out", _dtype(op.out.type), fusion.size(fusion.result))
             scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
-            scratch = b.param("scratch", "float32", scratch_bytes // 4) if scratch_bytes else None
+            dtype = template.scratch_dtype(fusion)
+            scratch = b.param("scratch", dtype, scratch_bytes // np.dtype(dtype).itemsize) if scratch_bytes else None
             k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
             if fusion.addresses:
                 k.faults = b.param("faults", "int64", RECORD // 8)
@@ -215,7 +216,7 @@ def _at(buffer: Any, offset: int) -> Any:
 
 
 def _dtype(type: Tensor) -> str:
-    return TIR_DTYPE[type.elem if isinstance(type.elem, str) else "i8"]
+    return TIR_DTYPE[storage_elem(type.elem)]
 
 
 def _ports(graph: Graph) -> list[tuple[Value, str]]:

@@ -51,6 +51,10 @@ class Template:
         """Parameter choices worth measuring, the cost model's favourite first; by default there is nothing to choose."""
         return [{}]
 
+    def variant(self, fusion: Fusion, target: Target) -> str:
+        """What of the values of constants decides which candidates there are: fusions of one shape are chosen for apart where it differs."""
+        return ""
+
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         """Modelled time in cycles of one thread, comparable between templates of one operator; by default one for each element of the result."""
         return float(fusion.out.size)
@@ -62,6 +66,10 @@ class Template:
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         """Bytes of scratch, planned with the activations."""
         return 0
+
+    def scratch_dtype(self, fusion: Fusion) -> str:
+        """What the scratch holds."""
+        return "float32"
 
     def unaligned_inputs(self, fusion: Fusion) -> list[Value]:
         """Fact: operands that are read element by element. Where one is an input of the model it may begin at any address, and is not copied."""

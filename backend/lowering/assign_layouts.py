@@ -3,7 +3,8 @@
     conv2d(x plain) ; conv2d ; flatten   =>   conv2d -> blocked ; conv2d blocked -> blocked ; unpack ; flatten
 
 A value is converted at most once, and only when a reader asks for the other form, so packs never meet unpacks. The first convolution of
-a network reads few channels: it takes plain planes as they are.
+a network reads few channels: it takes plain planes as they are. Maps of integers lie in blocks of 16 channels on every target, and of 4 where a
+convolution reads no more than that. From f32 to integers and back they go in plain order.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ...ir.ops import Conv2d, Elementwise
 from ..tile import moves as tile_moves
 from ..tile import ops as tile
 from ..tile.fusion import root
+from ..tile.integer import IntConv2d
+from ..tile.ops import INTEGER_BLOCK, INTEGERS
 from .fuse_epilogues import readable, wrap
 
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
@@ -23,7 +26,7 @@ PLANES = 4
 
 
 def assign_layouts(graph: Graph, lanes: int) -> Graph:
-    """A new graph whose fusions work on blocked maps of `lanes` channels."""
+    """A new graph whose fusions work on blocked maps: of `lanes` channels in f32, of 16 in integers."""
     return _Layout(graph, lanes).run()
 
 
@@ -70,7 +73,10 @@ class _Layout:
     def _form(self, v: Value, block: int) -> Value:
         """The value as plain or blocked, converted where that form does not exist yet."""
         if (v, block) not in self.forms:
-            source = self.forms.get((v, 0)) or self.forms[v, self.lanes]
+            source = self.forms.get((v, 0)) or next(form for (u, _), form in self.forms.items() if u is v)
+            if block and source.type.layout is not None:
+                # from one block size to another
+                source = self._form(v, 0)
             if block and isinstance(source.op, Const):
                 packed = tile.pack_array(source.op.array, block)
                 form = self.new.add(Const(packed, None, tile.blocked_type(source.type, block).layout, loc=source.op.loc))
@@ -90,40 +96,51 @@ class _Layout:
         body = Graph(op.body.name)
         inner: dict[Value, Value] = {old: body.add_input(new.type, old.name) for old, new in zip(op.body.inputs, args)}
         for step in op.body.ops:
-            copy = self._blocked(step, inner) if out and type(step) in self.blocked else remapped(step, inner)
+            copy = self._blocked(step, inner, out) if out and type(step) in self.blocked else remapped(step, inner)
             body.add(copy)
             inner[step.out] = copy.out
         body.set_outputs([inner[v] for v in op.body.outputs])
         self._emit(op, tile.Fused(args, body, loc=op.loc), out)
 
-    def _blocked(self, op: Op, inner: dict[Value, Value]) -> Op:
+    def _blocked(self, op: Op, inner: dict[Value, Value], block: int) -> Op:
         fields: dict[str, Any] = dict(remapped_fields(op, inner))
-        return self.blocked[type(op)](**fields, lanes=self.lanes, loc=op.loc)
+        return self.blocked[type(op)](**fields, lanes=block, loc=op.loc)
 
     def _blocks(self, op: tile.Fused) -> int:
         """Block size of the fusion's result."""
         anchor = op.body.ops[0]
-        if type(anchor) in self.blocked and op.out.type.elem == "f32":
-            return self.lanes
+        if type(anchor) in self.blocked and anchor.out.type.elem in ("f32", *INTEGERS):
+            return self.lanes if anchor.out.type.elem == "f32" else INTEGER_BLOCK
+        if isinstance(anchor, Elementwise) and op.out.type.rank == 4 and self._among_integers(op):
+            return INTEGER_BLOCK
         if isinstance(anchor, Elementwise) and op.out.type.rank == 4 and op.out.type.is_float:
             some_blocked = any((v, self.lanes) in self.forms and v.type == op.out.type for v in op.args)
             uniform = all(v.type.is_float and readable(v, op.out) for v in op.args) and all(o.out.type == op.out.type for o in op.body.ops)
             return self.lanes if some_blocked and uniform else 0
         return 0
 
+    def _among_integers(self, op: tile.Fused) -> bool:
+        """Whether an elementwise fusion reads blocked maps of integers, and nothing that blocks could not be read with."""
+        maps = [v for v in op.args if v.shape == op.out.shape and v.type.elem in INTEGERS]
+        tables = {v for step in op.body.ops if isinstance(step, Elementwise) for v in step.operands if v not in step.by_element}
+        readers = all(readable(v, op.out) for v, inner in zip(op.args, op.body.inputs) if inner not in tables)
+        same = all(step.out.shape == op.out.shape for step in op.body.ops)
+        return same and readers and any((v, INTEGER_BLOCK) in self.forms for v in maps)
+
     def _operand_block(self, op: tile.Fused, v: Value, inner: Value, out: int) -> int:
         """In which form the fusion reads an operand."""
         anchor = op.body.ops[0]
         if isinstance(anchor, tile_moves.ToNhwc) and inner is anchor.x:
-            return self.lanes if (v, 0) not in self.forms else 0
+            return 0 if (v, 0) in self.forms else INTEGER_BLOCK if v.type.elem in INTEGERS else self.lanes
         if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile_moves.FromNhwc) and inner is anchor.x):
             return 0
-        if isinstance(anchor, Conv2d):
+        if isinstance(anchor, (Conv2d, IntConv2d)):
             if inner in (anchor.w, anchor.b):
                 return 0
             if inner is anchor.x and v.shape[1] <= PLANES and anchor.groups == 1 and (v, 0) in self.forms and len(anchor.x.uses) == 1:
-                return 0
-        return self.lanes
+                # blocks of 16 would be mostly empty
+                return PLANES if isinstance(anchor, IntConv2d) else 0
+        return out
 
 
 def remapped_fields(op: Op, to: dict[Value, Value]) -> dict[str, Any]:

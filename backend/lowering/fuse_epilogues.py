@@ -1,10 +1,10 @@
-"""fuse-epilogues: every operator becomes the anchor of one `tile.fused` fusion, and takes the elementwise ops behind it into its epilogue.
+"""fuse-epilogues: every operator becomes the anchor of one `tile.fused` op, and takes the elementwise ops that follow it into its epilogue.
 
     conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
 
-A fusion means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep
-the type, and their other operands are known before the anchor runs and can be read by an epilogue (scalar, per channel, same shape). A fusion
-of elementwise ops alone may mix types and read whatever broadcasts.
+A fused op means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep the
+type (after an i32 accumulator they may change it), and when their other operands are known before the anchor runs and can be read by an
+epilogue (scalar, per channel, same shape). A fusion of elementwise ops alone may mix types and read whatever broadcasts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ LONGEST = 32
 
 def fuse_epilogues(graph: Graph) -> Graph:
     """Group the ops of a legalized graph into fusions, in place."""
+    sink_accumulators(graph)
     position = {op: i for i, op in enumerate(graph.ops)}
     taken: set[Op] = set()
     for anchor in list(graph.ops):
@@ -32,6 +33,30 @@ def fuse_epilogues(graph: Graph) -> Graph:
         taken.update(group)
         position[wrap(graph, group)] = position[group[-1]]
     return graph
+
+
+def sink_accumulators(graph: Graph) -> None:
+    """Put sums of stored integers directly before their first reader: what else it reads is then made before, so it can be their epilogue.
+
+    conv2d a; conv2d b; rescale a; rescaled_sum(a, b)   =>   conv2d a; rescale a; conv2d b; rescaled_sum(a, b)
+    """
+    held: set[Op] = set()
+    order: list[Op] = []
+
+    def put(op: Op) -> None:
+        for v in op.operands:
+            if v.op in held:
+                held.discard(v.op)
+                put(v.op)
+        order.append(op)
+
+    for op in graph.ops:
+        if op.accumulates and op.out.users:
+            held.add(op)
+        else:
+            put(op)
+    if len(order) == len(graph.ops) and order != graph.ops:
+        graph.ops = order
 
 
 def _epilogue(anchor: Op, position: dict[Op, int]) -> list[Op]:
@@ -51,11 +76,15 @@ def _epilogue(anchor: Op, position: dict[Op, int]) -> list[Op]:
 
 
 def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool:
+    if not isinstance(op, Elementwise):
+        return False
     others = [v for v in op.operands if v.op not in group]
-    if not isinstance(op, Elementwise) or op.out.shape != anchor.out.shape or not all(_ready(v, position[anchor], position) for v in others):
+    if op.out.shape != anchor.out.shape or not all(_ready(v, position[anchor], position) for v in others):
         return False
     if isinstance(anchor, Elementwise) and not uniform(anchor):
         return True
+    if anchor.accumulates:
+        return not isinstance(op, Elementwise) and op.transcendental and all(_epilogue_reads(anchor, v) for v in others if v in op.by_element)
     return op.out.type == anchor.out.type and op.out.type.is_float and all(_epilogue_reads(anchor, v) for v in others)
 
 

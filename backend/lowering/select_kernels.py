@@ -39,12 +39,18 @@ def select_kernels(graph: Graph, target: Target, threads: int, tuned: Database |
     made: dict[str, Choice] = {}
     for op in graph.ops:
         if isinstance(op, Fused):
-            key = shape_key(op)
+            key = choice_key(op, target)
             if key not in made:
                 made[key] = choose(Fusion(op), target, threads, tuned, key, winograd)
             choice = made[key]
             op.template, op.params, op.chosen = choice.template, choice.params, choice.chosen
     return graph
+
+
+def choice_key(op: Fused, target: Target) -> str:
+    """The key of a fusion in the database: its shape, and what of its weights decides which candidates there are."""
+    variants = {v: None for template in templates_for(op.body.ops[0]) if (v := template.variant(Fusion(op), target))}
+    return " / ".join([shape_key(op), *variants])
 
 
 def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None = None, key: str = "", winograd: int = WINOGRAD) -> Choice:
@@ -62,11 +68,11 @@ def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None 
         )
     if len(options) == 1:
         return Choice(options[0][0].name, options[0][1], "only")
-    entry = tuned.section(target, threads).get(key or shape_key(fusion.op)) if tuned is not None else None
+    entry = tuned.section(target, threads).get(key or choice_key(fusion.op, target)) if tuned is not None else None
     offers = {t.name: t for t in offered(fusion)}
     if tuned is None or entry is None or (entry.template in offers and not allowed(offers[entry.template], entry.params, winograd)):
         return modelled(fusion, target, options)
-    key = key or shape_key(fusion.op)
+    key = key or choice_key(fusion.op, target)
     params = _checked(fusion, target, options, entry, f"{tuned.name}: entry {key!r}")
     if params is not None:
         return Choice(entry.template, params, "tuned")

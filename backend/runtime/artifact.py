@@ -29,7 +29,7 @@ from ...ir.types import Tensor
 from ..target import Target
 from .faults import RECORD, Check
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MAGIC = b"\x89TSO\r\n\x1a\n"
 _HEAD = struct.Struct("<8sQII")
 _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
@@ -107,7 +107,8 @@ class Peak:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of compiled code. `versions`: tersor, tvm, ffi. `precision`: ops by the element type they run in."""
+    """All that is known of compiled code. `versions`: tersor, tvm, ffi. `precision`: ops by the class they run in, `int8` or an
+    element type; `macs`: multiply-accumulates by class."""
 
     name: str
     versions: dict[str, str]
@@ -117,6 +118,7 @@ class Manifest:
     entries: tuple[Entry, ...]
     peak: Peak
     precision: dict[str, dict[str, int]]
+    macs: dict[str, int]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"structure": _structure_out(self.structure)}, separators=(",", ":"))
@@ -132,6 +134,7 @@ class Manifest:
             tuple(_entry(e) for e in data["entries"]),
             Peak(**data["peak"]),
             data["precision"],
+            data["macs"],
         )
 
 

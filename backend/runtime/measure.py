@@ -144,16 +144,23 @@ class Profile:
 
 @dataclass(frozen=True)
 class Report:
-    """precision: element type -> op -> how many run in it. Bytes of the weights, and of the arena by batch."""
+    """precision: class (`int8` or an element type) -> op -> how many run in it; macs: multiply-accumulates by class, of the last batch.
+
+    Bytes of the weights, and of the arena by batch.
+    """
 
     precision: dict[str, dict[str, int]]
+    macs: dict[str, int]
     weights: int
     arena: dict[int | None, int]
     target: str
     threads: int
 
     def __str__(self) -> str:
-        lines = [f"{e}: {sum(ops.values())} ops ({', '.join(f'{n} {k}' for k, n in sorted(ops.items()))})" for e, ops in self.precision.items()]
+        lines = [
+            f"{e}: {sum(ops.values())} ops, {self.macs.get(e, 0):,} MACs ({', '.join(f'{n} {k}' for k, n in sorted(ops.items()))})"
+            for e, ops in self.precision.items()
+        ]
         arenas = ", ".join(f"{size:,} bytes" + ("" if batch is None else f" at batch {batch}") for batch, size in self.arena.items())
         return "\n".join([*lines, f"weights {self.weights:,} bytes, arena {arenas}; {self.target}, {self.threads} thread{'s' * (self.threads > 1)}"])
 
@@ -268,12 +275,15 @@ def _inputs(model: CompiledModel, inputs: Inputs, batch: int | None) -> tuple[En
 
 
 def random_inputs(entry: Entry) -> list[np.ndarray]:
-    """Aligned inputs of the right types: normally distributed floats, and zeros, which are valid as indices too."""
+    """Aligned inputs of the right types: normally distributed floats, bytes of their whole range, and zeros, which are valid as indices too."""
     rng = np.random.default_rng(0)
     arrays = [empty(p) for p in entry.inputs]
     for port, array in zip(entry.inputs, arrays):
         if port.type.is_float:
             array[...] = rng.standard_normal(port.shape)
+        elif port.elem in ("u8", "i8"):
+            limits = np.iinfo(port.dtype)
+            array[...] = rng.integers(limits.min, limits.max, port.shape, endpoint=True)
     return arrays
 
 

@@ -154,7 +154,14 @@ class CompiledModel:
     @property
     def report(self) -> Report:
         """Which operators run in which precision, and the memory they need."""
-        return Report(self.manifest.precision, self._weights.nbytes, {e.batch: e.arena for e in self.entries}, self.target.name, self.threads)
+        return Report(
+            self.manifest.precision,
+            self.manifest.macs,
+            self._weights.nbytes,
+            {e.batch: e.arena for e in self.entries},
+            self.target.name,
+            self.threads,
+        )
 
     def benchmark(self, repeat: int = 50, warmup: int = 5, inputs: Inputs = None, batch: int | None = None) -> Benchmark:
         """Latency of whole calls; random inputs unless given."""

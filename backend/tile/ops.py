@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     import torch
 
 
+#: Element types of maps of integers.
+INTEGERS = ("u8", "i8", "i32")
+#: Channels in a block of such a map, on every target: 16 bytes of stored integers are a vector register of 128 bits.
+INTEGER_BLOCK = 16
+
+
 def block(layout: Layout | None) -> int:
     """Channels per block of an `NCHW<n>c` layout; 0 for a plain tensor."""
     match = re.fullmatch(r"NCHW(\d+)c", layout.name) if layout else None
@@ -239,6 +245,8 @@ class Copy(Op, name="tile.copy"):
 
 
 __all__ = [
+    "INTEGERS",
+    "INTEGER_BLOCK",
     "Blocked",
     "ChannelGather",
     "Copy",

@@ -221,10 +221,13 @@ def _calls(function: Function, arrays: Sequence[np.ndarray], steps: int, threads
 
 
 def _random(v: Value, rng: np.random.Generator) -> np.ndarray:
-    """Normal floats; zeros for integers and bools, which are valid as indices too."""
+    """Normal floats; stored integers of the whole range, accumulators of 21 bits; zeros, valid as indices too, for other integers and bools."""
     array = _empty(v)
     if v.type.is_float:
         array[...] = rng.standard_normal(v.shape)
+    elif v.type.elem in ("u8", "i8") or (v.type.elem == "i32" and v.type.layout is not None):
+        limits = np.iinfo(v.type.dtype)
+        array[...] = rng.integers(max(limits.min, -(2**20)), min(limits.max, 2**20), v.shape, endpoint=True)
     else:
         array.fill(0)
     return array

@@ -11,7 +11,7 @@ import numpy as np
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
 from ...passes.core.context import Progress, open_progress
-from ..lowering.select_kernels import candidates, modelled
+from ..lowering.select_kernels import candidates, choice_key, modelled
 from ..pipelines import lower
 from ..runtime.model import require_host
 from ..runtime.native import versions
@@ -19,7 +19,6 @@ from ..target import Target, resolve
 from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database, Entry, Timing, plain
-from ..tuned.key import shape_key
 from . import metaschedule
 from .build import Candidate, Group, Task, build
 from .chains import chain_tasks
@@ -181,7 +180,7 @@ def tasks_of(graphs: Sequence[Graph], target: Target, threads: int) -> list[Task
         for op in lower(graph, target, threads, until="assign-layouts").ops:
             if not isinstance(op, Fused):
                 continue
-            key = shape_key(op)
+            key = choice_key(op, target)
             if key in tasks:
                 tasks[key].count += 1
             elif key not in single:

@@ -30,6 +30,15 @@ class Elementwise(Op):
 
     transcendental: ClassVar[bool] = False
 
+    #: Operands that f reads by `m.take`, not element by element.
+    tables: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def by_element(self) -> list[Value]:
+        """The operands but for tables."""
+        whole = [getattr(self, name) for name in self.tables]
+        return [v for v in self.operands if v not in whole]
+
     def f(self, m: Math, *xs: Any) -> Any:
         """The maths, over the namespace m."""
         raise NotImplementedError(f"{type(self).__name__}.f")

@@ -61,6 +61,9 @@ class Math(Protocol):
     def const(self, x: Any, value: float) -> Any:
         """A scalar of x's element type."""
 
+    def take(self, table: Any, index: Any) -> Any:
+        """table[index] for each element of an i32 index."""
+
 
 def torch_dtype(elem: str) -> torch.dtype:
     """`"f32"` -> `torch.float32`."""
@@ -110,3 +113,8 @@ class TorchMath:
         import torch
 
         return torch.full((), value, dtype=x.dtype, device=x.device)
+
+    def take(self, table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return table[index.to(torch.int64)]

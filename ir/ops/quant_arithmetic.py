@@ -25,11 +25,15 @@ PRODUCT_BITS, SUM_BITS = 31, 30
 
 def to_int(m: Math, real: Any, zero: int, low: int, high: int) -> Any:
     """clamp(rint(real) + zero, low, high) as i32."""
-    nearest = m.rint(real)
-    least = m.const(nearest, low - zero)
-    bounded = m.min(m.where(nearest > least, nearest, least), m.const(nearest, high - zero))
-    stored = m.cast(bounded, "i32")
+    stored = nearest_within(m, real, m.const(real, low - zero), m.const(real, high - zero))
     return stored + m.const(stored, zero)
+
+
+def nearest_within(m: Math, real: Any, least: Any, most: Any) -> Any:
+    """clamp(rint(real), least, most) as i32; the bounds are values of real's type."""
+    nearest = m.rint(real)
+    above = m.where(nearest > least, nearest, least)
+    return m.cast(m.where(above < most, above, most), "i32")
 
 
 def quantized(m: Math, x: Any, inverse: Any, zero: int, low: int, high: int) -> Any:
@@ -58,10 +62,13 @@ def added_fixed(m: Math, a: Any, b: Any, factor_a: Any, factor_b: Any, half: Any
 
 
 def _shifted(m: Math, total: Any, half: Any, shift: Any, zero: int, low: int, high: int) -> Any:
-    rounded = (total + half) >> shift
-    bounded = m.min(m.max(rounded, m.const(rounded, low - zero)), m.const(rounded, high - zero))
-    stored = m.cast(bounded, "i32")
+    stored = shifted_within(m, total, half, shift, m.const(total, low - zero), m.const(total, high - zero))
     return stored + m.const(stored, zero)
+
+
+def shifted_within(m: Math, total: Any, half: Any, shift: Any, least: Any, most: Any) -> Any:
+    """clamp((total + half) >> shift, least, most) as i32; all are i64."""
+    return m.cast(m.min(m.max((total + half) >> shift, least), most), "i32")
 
 
 # -- multipliers -------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Upsample(Op, name="nn.upsample"):
     scales: tuple[float, float] | None = None
 
     def infer(self) -> Tensor:
-        elem = movable(self) if self.mode == "nearest" and not isinstance(self.x.type.elem, str) else floats(self, "x")
+        elem = movable(self, boolean=False) if self.mode == "nearest" else floats(self, "x")
         n, c, _, _ = rank(self, "x", 4, "(N, C, H, W)")
         h, w = at_least(self, "size", 2, 1)
         if self.mode not in ("nearest", "bilinear"):

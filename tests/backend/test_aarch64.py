@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from tersor import TersorError
 from tersor.backend.emit.module import Emitter
 from tersor.backend.kernels.cpu import pool
 from tersor.backend.pipelines import lower
+from tersor.backend.runtime.artifact import Step
 from tersor.backend.runtime.native import _CODES
 from tersor.backend.target import resolve
+from tersor.ir.graph import Graph
 
 TARGET = "arm64:cortex-a72"
 GCC, QEMU = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
@@ -57,6 +60,32 @@ def spec(dtype: np.dtype, count: int, mode: str) -> str:
     return f"{_CODES[dtype.kind]}.{dtype.itemsize * 8}.{max(count, 1)}.{mode}"
 
 
+def emulated(folder: Path, graph: Graph, x: np.ndarray, result: np.ndarray, threads: int) -> list[Step]:
+    """Lower a graph for aarch64, run it under qemu, and write its one output to `result`; returns the steps."""
+    target = resolve(TARGET)
+    emitter = Emitter(target, threads)
+    steps, arena = emitter.add(lower(graph, target, threads), "main_b2")
+    emitter.build().write_to_file(str(folder / "model.o"), "o")
+    include = Path(importlib.util.find_spec("tvm_ffi").submodule_search_locations[0]) / "include"  # type: ignore[union-attr,index]
+    harness = Path(__file__).parent / "harness.c"
+    flags = ["-static", "-O1", "-Wall", "-Werror", f"-I{include}", "-DENTRY=__tvm_ffi_main_b2", f"-DTHREADS={threads}"]
+    done = subprocess.run(
+        [str(GCC), *flags, str(harness), "model.o", "-o", "harness", "-lm", "-lpthread"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+    weights = emitter.weights.blob()
+    x.tofile(folder / "0.bin")
+    weights.tofile(folder / "2.bin")
+    tensors = [spec(x.dtype, x.size, "r"), spec(result.dtype, result.size, "w"), spec(weights.dtype, weights.size, "r")]
+    done = subprocess.run(
+        [str(QEMU), "./harness", str(len(steps)), *tensors, spec(weights.dtype, arena, "z")], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    result[...] = np.fromfile(folder / "1.bin", result.dtype).reshape(result.shape)
+    return steps
+
+
 @needs_gcc
 @needs_qemu
 @pytest.mark.parametrize("threads", [1, 2])
@@ -64,33 +93,30 @@ def test_a_network_runs_under_qemu(tmp_path: Path, threads: int, monkeypatch: py
     # with one thread, the pooling is as those of maps beyond L2 are
     monkeypatch.setattr(pool, "beyond_l2", lambda g, target: threads == 1)
     net, x = model()
-    graph = tersor.trace(net, (torch.from_numpy(x),))
-    target = resolve(TARGET)
-    emitter = Emitter(target, threads)
-    steps, arena = emitter.add(lower(graph, target, threads), "main_b2")
+    graph, result = tersor.trace(net, (torch.from_numpy(x),)), np.zeros((2, 10), np.float32)
+    steps = emulated(tmp_path, graph, x, result, threads)
     assert {"conv2d", "max_pool2d", "linear"} <= {part for s in steps for part in s.op.split("+")}
-    emitter.build().write_to_file(str(tmp_path / "model.o"), "o")
-    include = Path(importlib.util.find_spec("tvm_ffi").submodule_search_locations[0]) / "include"  # type: ignore[union-attr,index]
-    harness = Path(__file__).parent / "harness.c"
-    flags = ["-static", "-O1", "-Wall", "-Werror", f"-I{include}", "-DENTRY=__tvm_ffi_main_b2", f"-DTHREADS={threads}"]
-    done = subprocess.run(
-        [str(GCC), *flags, str(harness), "model.o", "-o", "harness", "-lm", "-lpthread"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-    weights = emitter.weights.blob()
-    x.tofile(tmp_path / "0.bin")
-    weights.tofile(tmp_path / "2.bin")
-    tensors = [spec(x.dtype, x.size, "r"), spec(x.dtype, 20, "w"), spec(weights.dtype, weights.size, "r"), spec(weights.dtype, arena, "z")]
-    done = subprocess.run([str(QEMU), "./harness", str(len(steps)), *tensors], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    result = np.fromfile(tmp_path / "1.bin", np.float32).reshape(2, 10)
 
     with torch.no_grad():
         oracle = net.double()(torch.from_numpy(x).double()).numpy()
     assert np.abs(result - oracle).max() <= 1e-5 * np.abs(oracle).max()
     own = tersor.compile(graph, batch=2)(x)
     assert np.abs(result - own).max() <= 1e-5 * np.abs(own).max()
+
+
+@needs_gcc
+@needs_qemu
+def test_an_integer_network_runs_under_qemu(tmp_path: Path) -> None:
+    """On two threads, to the bits of the interpreter; depthwise, pointwise, strided and grouped convolutions, tables and pools."""
+    net, x = model()
+    layers: Any = net
+    graph = tersor.trace(nn.Sequential(layers.stem, layers.pool, layers.depthwise, layers.pointwise, layers.grouped).eval(), (torch.from_numpy(x),))
+    graph = tersor.transform(graph, "int8", calibration=[x])
+    expected = graph(x)
+    result = np.zeros(expected.shape, np.float32)
+    steps = emulated(tmp_path, graph, x, result, 2)
+    assert {"integer_gemm", "integer_depthwise", "integer_pool"} <= {s.template for s in steps}
+    np.testing.assert_array_equal(result, expected)
 
 
 @foreign

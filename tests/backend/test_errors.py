@@ -72,7 +72,7 @@ def test_threads() -> None:
 
 
 def test_require() -> None:
-    says("unknown require='int4'; valid: f32", lambda: tersor.compile(traced(Sum), require="int4"))
+    says("unknown require='int4'; valid: f32, int8", lambda: tersor.compile(traced(Sum), require="int4"))
     assert "f32" in tersor.compile(traced(Sum), require="f32").report.precision
     graph = Graph()
     x = graph.add_input(Tensor((4, 4), "f64"), "x")

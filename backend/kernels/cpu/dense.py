@@ -176,7 +176,7 @@ class Dense(Template):
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         g = Geometry(fusion, target)
-        return fusion.out.elem in ("f32", "f64") and (g.constant or not g.linear)
+        return g.op.out.type.elem in ("f32", "f64", "i32") and (g.constant or not g.linear)
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         g = Geometry(fusion, target)

@@ -34,7 +34,8 @@ class ElementwiseKernel(Template):
 
     def emit(self, k: KernelBuilder) -> None:
         b, ops, out = k.b, k.fusion.epilogue, k.fusion.out
-        operands = [v for v in k.fusion.op.body.inputs if v.uses]
+        tables = {v for op in ops if isinstance(op, Elementwise) for v in op.operands if v not in op.by_element}
+        operands = [v for v in k.fusion.op.body.inputs if v.uses and v not in tables]
         sizes, steps = collapse(*walk(k, operands))
         if not sizes:
             sizes, steps = [1], [[0] for _ in steps]
@@ -48,6 +49,7 @@ class ElementwiseKernel(Template):
 
             def body(i: Expr, lanes: int) -> None:
                 values = {v: splat(row[v], lanes) if v in row else b.let("x", b.load(k.args[v], a + i, lanes)) for v, a in zip(operands, at)}
+                values |= {v: k.args[v] for v in tables}
                 b.store(k.out, base + i, compute(k, values), lanes)
 
             vectors(b, size, k.target.lanes, body, 4 if len(ops) <= CHEAP and size >= 8 * k.target.lanes else 1, chunk, chunks)

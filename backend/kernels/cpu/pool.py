@@ -32,7 +32,7 @@ class _Pool(Template):
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor
-        return bool(op.lanes) and op.x.type.layout is not None and op.x.shape[-1] == op.lanes
+        return bool(op.lanes) and op.x.type.layout is not None and op.x.shape[-1] == op.lanes and op.x.type.elem == "f32"
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         return float(fusion.anchor.operands[0].type.size)

@@ -13,9 +13,13 @@ from ....passes.cleanup.identities_shape import expand_is_broadcast, moves_nothi
 from ....passes.folding.fold_bn import bn_to_scale_shift
 from ...target import Target
 from . import channels, computed, elementwise, groups, matrices, nhwc, pad_crop, pooling, shapes, spatial
+from .integers import erase_types
 
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
+
+#: Those of maps under windows.
+MAPS = ("f32", "u8", "i8", "i32")
 
 #: Patterns registered by `lowering`.
 LOWERINGS: list[Rewrite] = []
@@ -53,14 +57,15 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
 
 
 def legalize(graph: Graph, target: Target) -> Graph:
-    """Rewrite in place, for a target. Raises `UnsupportedError` for element types that have no kernels."""
+    """Rewrite in place, for a target; of a quantized graph, a new one. Raises `UnsupportedError` for element types that have no kernels."""
+    graph = erase_types(graph)
     for op in graph.ops:
         if isinstance(op, WeightQuantizer):
             raise UnsupportedError(
                 f"{op.name} [{op.loc}] makes the weights of a network in training, and there are no packed kernels for them yet: "
                 "run freeze-bits, after which they are constants and the network is compiled as a float simulation"
             )
-        valid = ("f32",) if op.windowed else COMPILED
+        valid = MAPS if op.windowed else COMPILED
         for v in (*op.operands, *op.outs):
             if v.type.elem not in valid:
                 raise UnsupportedError(

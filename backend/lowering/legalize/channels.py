@@ -21,16 +21,22 @@ from ....ir.ops import (
     Transpose,
 )
 from ....ir.rewrite import Result, refuse, rewrite
-from ...tile.ops import ChannelGather
+from ...tile.integer import IntConv2d
+from ...tile.ops import INTEGERS, ChannelGather
+
+
+def same_kind(a: Value, b: Value) -> bool:
+    """Whether two maps are blocked alike: both of f32, or both of integers. From one to the other they go in plain order."""
+    return a.type.elem == b.type.elem or (a.type.elem in INTEGERS and b.type.elem in INTEGERS)
 
 
 def is_map(v: Value) -> bool:
-    """Whether a value will be blocked: an f32 map that a convolution, pooling, … made, possibly through elementwise ops."""
+    """Whether a value will be blocked: a map of f32 or of integers that a convolution, pooling, … made, possibly through elementwise ops."""
     seen: set[Value] = set()
     stack = [v]
     while stack:
         u = stack.pop()
-        if u in seen or u.op is None or u.type.rank != 4 or u.type.elem != "f32":
+        if u in seen or u.op is None or u.type.rank != 4 or u.type.elem not in ("f32", *INTEGERS) or not same_kind(u, v):
             continue
         seen.add(u)
         if u.op.feature_map:
@@ -129,7 +135,7 @@ def gather_of_all(op: ChannelGather) -> Result:
 
 
 @rewrite
-def order_is_free(op: Conv2d) -> Result:
+def order_is_free(op: Conv2d | IntConv2d) -> Result:
     """conv2d(gather(a, b), w) -> conv2d(gather(a, b), w'), channels once each and in the order of a and b
 
     w'[:, i] is the sum of w[:, j] over the j that read the same channel. A shuffle before a convolution is gone then: the gather takes channels that
@@ -141,8 +147,12 @@ def order_is_free(op: Conv2d) -> Result:
     channels, where = np.unique(source.channels, return_inverse=True)
     if channels.tolist() == list(source.channels):
         return None
-    w = np.zeros((op.w.shape[0], len(channels), *op.kernel), op.w.type.dtype)
+    integer = isinstance(op, IntConv2d)
+    w = np.zeros((op.w.shape[0], len(channels), *op.kernel), np.int64 if integer else op.w.type.dtype)
     np.add.at(w.swapaxes(0, 1), where, op.w.op.array.swapaxes(0, 1))
+    if integer and np.abs(w).max(initial=0) > 127:
+        return refuse("sums of the weights of a channel that is read twice are beyond i8")
+    w = w.astype(op.w.type.dtype, copy=False)
     return op.rebuilt(x=source.rebuilt(channels=tuple(channels.tolist())).out, w=Const(w, loc=op.w.op.loc))
 
 

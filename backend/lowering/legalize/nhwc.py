@@ -6,7 +6,8 @@ from ....ir.op import Value
 from ....ir.ops import Elementwise, Reshape, Transpose
 from ....ir.rewrite import Result, rewrite
 from ...tile.moves import FromNhwc, ToNhwc
-from .channels import is_map
+from ...tile.ops import INTEGERS
+from .channels import is_map, same_kind
 
 
 def feeds_map(v: Value) -> bool:
@@ -15,7 +16,7 @@ def feeds_map(v: Value) -> bool:
     stack = [v]
     while stack:
         u = stack.pop()
-        if u in seen or u.type.rank != 4 or u.type.elem != "f32":
+        if u in seen or u.type.rank != 4 or u.type.elem not in ("f32", *INTEGERS) or not same_kind(u, v):
             continue
         seen.add(u)
         for user in u.users:

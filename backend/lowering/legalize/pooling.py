@@ -13,7 +13,7 @@ from .channels import is_map
 @rewrite
 def reduce_pixels(op: Mean | Sum | ReduceMax) -> Result:
     """mean(x, [2, 3]) -> adaptive_avg_pool2d(x, 1),   sum -> H*W times that,   max -> adaptive_max_pool2d(x, 1);   of a map"""
-    if op.axes != (2, 3) or not is_map(op.x):
+    if op.axes != (2, 3) or not is_map(op.x) or (op.x.type.elem != "f32" and not isinstance(op, ReduceMax)):
         return None
     kind = AdaptiveMaxPool2d if isinstance(op, ReduceMax) else AdaptiveAvgPool2d
     pooled: Op = kind(op.x, (1, 1), loc=op.loc)

@@ -12,6 +12,7 @@ from ....ir.op import Const, Value
 from ....ir.ops import Add, Expand, IndexSelect, Mul, PixelUnshuffle, Reshape, Slice, Transpose, Upsample
 from ....ir.rewrite import Result, rewrite
 from ...tile.moves import AsStrided
+from ...tile.ops import INTEGERS
 
 
 @rewrite
@@ -107,8 +108,8 @@ def pixel_unshuffle(op: PixelUnshuffle) -> Result:
 
 @rewrite
 def upsample_of_doubles(op: Upsample) -> Result:
-    """upsample(x) -> x[:, :, rows][..., columns] (nearest),   sums of two such, each times its weights (bilinear);   where x is not f32"""
-    if op.x.type.elem == "f32":
+    """upsample(x) -> x[:, :, rows][..., columns] (nearest),   sums of two such, each times its weights (bilinear);   where x is no map"""
+    if op.x.type.elem in ("f32", *INTEGERS):
         return None
     h, w = op.x.shape[2:]
     if op.mode == "nearest":

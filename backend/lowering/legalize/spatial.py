@@ -11,8 +11,9 @@ import numpy as np
 from ....ir.op import Const, Loc, Op, Value
 from ....ir.ops import Conv2d, ConvTranspose2d, Expand, PixelShuffle, Reshape, Slice, Transpose
 from ....ir.rewrite import Result, Rewrite, refuse, rewrite
+from ...tile.integer import IntConv2d, IntConvTranspose2d
 from ...tile.moves import DepthToSpace
-from ...tile.ops import ChannelGather
+from ...tile.ops import INTEGER_BLOCK, INTEGERS, ChannelGather
 from .channels import is_map
 
 
@@ -22,10 +23,16 @@ def spread(channels: int, lanes: int) -> int:
     return wide if 2 * channels > wide else channels
 
 
+def block_of(v: Value, lanes: int) -> int:
+    """Channels in a block of a map."""
+    return INTEGER_BLOCK if v.type.elem in INTEGERS else lanes
+
+
 def depth_to_space(x: Op | Value, factor: tuple[int, int], channels: int, crop: tuple[int, int], size: tuple[int, int], lanes: int, loc: Loc) -> Op:
     """Phases of `spread(channels)` channels become pixels: blocked, or by a transpose where phases are no whole blocks."""
     value = x.out if isinstance(x, Op) else x
-    if value.type.elem == "f32" and spread(channels, lanes) % lanes == 0:
+    lanes = block_of(value, lanes)
+    if value.type.elem in ("f32", *INTEGERS) and spread(channels, lanes) % lanes == 0:
         return DepthToSpace(value, factor, channels, crop, size, loc=loc)
     n, _, h, w = value.shape
     apart = Reshape(value, (n, *factor, channels, h, w), loc=loc)
@@ -37,6 +44,7 @@ def depth_to_space(x: Op | Value, factor: tuple[int, int], channels: int, crop: 
     return result
 
 
+Transposed = ConvTranspose2d | IntConvTranspose2d
 #: Taps of a phase: which pixel before q each reads, and its place in the kernel.
 Taps = tuple[tuple[int, int], ...]
 
@@ -90,11 +98,11 @@ class Part:
     order: tuple[int, ...]
 
 
-def axis_of(op: ConvTranspose2d, i: int) -> Phases:
+def axis_of(op: Transposed, i: int) -> Phases:
     return Phases(op.w.shape[2 + i], op.stride[i], op.dilation[i], op.padding[i], op.x.shape[2 + i], op.out.shape[2 + i])
 
 
-def phase_convolutions(op: ConvTranspose2d, lanes: int) -> Iterator[Part]:
+def phase_convolutions(op: Transposed, lanes: int) -> Iterator[Part]:
     """The phases in order, neighbours that read the same pixels by one convolution.
 
     Phases that read fewer would multiply the others' pixels by zeros: that costs time, and makes NaN of NaN and infinities.
@@ -109,11 +117,11 @@ def phase_convolutions(op: ConvTranspose2d, lanes: int) -> Iterator[Part]:
         yield _part(op, axes, list(among), lanes)
 
 
-def _part(op: ConvTranspose2d, axes: tuple[Phases, Phases], among: list[tuple[int, int]], lanes: int) -> Part:
+def _part(op: Transposed, axes: tuple[Phases, Phases], among: list[tuple[int, int]], lanes: int) -> Part:
     groups, per_group, count = op.groups, op.w.shape[1], len(among)
     channels = groups * per_group
-    wide = spread(channels, lanes) if op.stride != (1, 1) and op.x.type.elem == "f32" else channels
-    given = np.zeros(channels, op.x.type.dtype) if op.b is None else op.b.op.array  # type: ignore[union-attr]
+    wide = spread(channels, block_of(op.x, lanes)) if op.stride != (1, 1) and op.x.type.elem in ("f32", *INTEGERS) else channels
+    given = np.zeros(channels, op.out.type.dtype) if op.b is None else op.b.op.array  # type: ignore[union-attr]
     # (groups, phases, O/groups): each group's phases behind each other, and a phase of one group as wide as depth-to-space reads it
     b = np.broadcast_to(given.reshape(groups, 1, per_group), (groups, count, per_group))
     more = wide - channels if groups == 1 else 0
@@ -129,7 +137,7 @@ def _part(op: ConvTranspose2d, axes: tuple[Phases, Phases], among: list[tuple[in
     return Part(y.out, tuple(range(b.size)) if groups == 1 else padded(order, count, channels, wide))
 
 
-def _convolution(op: ConvTranspose2d, axes: tuple[Phases, Phases], among: list[tuple[int, int]], more: int, bias: np.ndarray | None) -> Op:
+def _convolution(op: Transposed, axes: tuple[Phases, Phases], among: list[tuple[int, int]], more: int, bias: np.ndarray | None) -> Op:
     """conv2d(x, w'[phase]) of phases that read the same pixels; `more` outputs of zeros behind each."""
     w = op.w.op.array.reshape(op.groups, -1, *op.w.shape[1:]).swapaxes(1, 2)  # type: ignore[union-attr]
     kernels = []
@@ -147,14 +155,17 @@ def _convolution(op: ConvTranspose2d, axes: tuple[Phases, Phases], among: list[t
         pads += [max(lo, 0), max(hi, 0)]
     steps = [axis.step(axis.taps(among[0][i])) for i, axis in enumerate(axes)]
     b = None if bias is None else Const(np.ascontiguousarray(bias), loc=op.b.op.loc)  # type: ignore[union-attr]
-    return Conv2d(x, weight, b, (1, 1), (pads[0], pads[1], pads[2], pads[3]), (steps[0], steps[1]), op.groups, loc=op.loc)
+    geometry = ((1, 1), (pads[0], pads[1], pads[2], pads[3]), (steps[0], steps[1]), op.groups)
+    if isinstance(op, IntConvTranspose2d):
+        return IntConv2d(x, weight, b, *geometry, op.zero, loc=op.loc)
+    return Conv2d(x, weight, b, *geometry, loc=op.loc)
 
 
 def rules(lanes: int) -> tuple[Rewrite, ...]:
     """The patterns for a vector width."""
 
     @rewrite
-    def conv_transpose_by_phases(op: ConvTranspose2d) -> Result:
+    def conv_transpose_by_phases(op: ConvTranspose2d | IntConvTranspose2d) -> Result:
         """conv_transpose2d(x, w, b) -> depth_to_space(gather(conv2d(x, w', b'), …)), cropped
 
         y[o, i] = b[o] + sum over c, k, m with m*stride + k*dilation = i + padding of x[c, m] * w[c, o, k]. With i + padding = q*stride + r only
@@ -184,8 +195,8 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
         """
         f, (n, c, h, w) = op.factor, op.x.shape
         channels, phases = c // (f * f), f * f
-        wide = spread(channels, lanes)
-        if not is_map(op.x) or wide % lanes:
+        wide = spread(channels, block_of(op.x, lanes))
+        if not is_map(op.x) or wide % block_of(op.x, lanes):
             apart = Reshape(op.x, (n, channels, f, f, h, w), loc=op.loc)
             return Reshape(Transpose(apart, (0, 1, 4, 2, 5, 3), loc=op.loc), op.out.shape, loc=op.loc)
         order = padded([o * phases + r for r in range(phases) for o in range(channels)], phases, channels, wide)

@@ -86,7 +86,8 @@ class BlockedPadCrop(Mover):
         planes, lanes = math.prod(op.x.shape[:2]), op.lanes
         rows, columns = (segments((FILL if i < 0 else None, max(i, 0)) for i in index) for index in (op.rows, op.columns))
         axes = [[Segment(planes)], rows, columns, [Segment(lanes)]]
-        Nest(k, axes, [Source(k.args[op.x], strides_of((planes, *op.x.shape[2:])))], fill=op.value).emit()
+        fill = op.x.type.dtype.type(op.value).item()
+        Nest(k, axes, [Source(k.args[op.x], strides_of((planes, *op.x.shape[2:])))], fill=fill).emit()
 
 
 def _sides(op: Pad, size: int, lo: int, hi: int) -> list[Segment]:

@@ -1,0 +1,73 @@
+"""The micro-kernel of integers: a register tile of rows (pixels) times vectors of outputs, multiplied by an `Arithmetic`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...codegen.builder import Buffer, Builder, Expr, const
+from ...target import Target
+from .arithmetic.integers import STEP, Arithmetic
+
+
+@dataclass
+class IntegerTile:
+    """Accumulators of `rows` x `vectors` vectors of `lanes` i32."""
+
+    b: Builder
+    arithmetic: Arithmetic
+    rows: int
+    vectors: int
+    lanes: int
+
+    def __post_init__(self) -> None:
+        self.acc = [[self.b.local(self.lanes, "int32") for _ in range(self.vectors)] for _ in range(self.rows)]
+
+    @property
+    def panel(self) -> int:
+        """Elements of packed weights of a step."""
+        return self.vectors * self.lanes * self.arithmetic.each
+
+    def start(self, bias: Callable[[int], Expr] | None) -> None:
+        """Begin from the bias of each vector, or from zero."""
+        for j in range(self.vectors):
+            first = const(0, "int32", self.lanes) if bias is None else self.b.let("bias", bias(j))
+            for i in range(self.rows):
+                self.b.store(self.acc[i][j], 0, first, self.lanes)
+
+    def step(self, x: Buffer, rows: Sequence[Expr], w: Buffer, at: Expr) -> None:
+        """Four channels of each row, which begin at these elements of x, times the weights from element `at` on."""
+        b, lanes, how = self.b, self.lanes, self.arithmetic
+        weights = [how.load(b, w, at + j * lanes * how.each, lanes) for j in range(self.vectors)]
+        for accs, row in zip(self.acc, rows, strict=True):
+            operands = how.operands(b, x, row, lanes)
+            for acc, own in zip(accs, weights):
+                b.store(acc, 0, how.multiply(b, b.load(acc, 0, lanes), operands, own, lanes), lanes)
+
+    def steps(self, x: Buffer, rows: Sequence[Expr], w: Buffer, at: Expr, count: int, unroll: int = 4) -> None:
+        """`step` over `count` neighbouring dwords of each row."""
+        whole = count // unroll
+        with self.b.range("d", 0, whole) as d:
+            for i in range(unroll if whole else 0):
+                self._nth(x, rows, w, at, d * unroll + i)
+        for i in range(whole * unroll, count):
+            self._nth(x, rows, w, at, i)
+
+    def _nth(self, x: Buffer, rows: Sequence[Expr], w: Buffer, at: Expr, number: Expr) -> None:
+        self.step(x, [row + number * STEP for row in rows], w, at + number * self.panel)
+
+    def value(self, i: int, j: int) -> Expr:
+        return self.b.load(self.acc[i][j], 0, self.lanes)
+
+
+def max_rows(target: Target, vectors: int, arithmetic: Arithmetic) -> int:
+    """Rows whose accumulators fit the registers beside what a step needs."""
+    free = target.registers - vectors * arithmetic.per_vector - arithmetic.per_step
+    return max(1, min(free // vectors, 24 if target.registers == 32 else 12))
+
+
+def tile_cycles(target: Target, rows: int, vectors: int, steps: float, arithmetic: Arithmetic) -> float:
+    """Modelled cycles of `rows` times `vectors` accumulators over `steps` dwords."""
+    biggest = max_rows(target, vectors, arithmetic)
+    tiles = [biggest] * (rows // biggest) + ([rows % biggest] if rows % biggest else [])
+    return sum(max(m * vectors, 4) * arithmetic.cycles * steps + 6 * m * vectors for m in tiles)

@@ -1,0 +1,81 @@
+"""Kernels of stored integers against the loops of `integer_oracle`: every geometry, zero point, epilogue and arithmetic, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import integer_oracle as oracle
+import numpy as np
+import pytest
+from backend_run import TARGETS, Compiled
+
+from tersor.backend.tile.integer import IntConv2d, Rescale
+from tersor.ir.graph import Graph
+from tersor.ir.op import Const, Value
+from tersor.ir.types import NUMPY, Tensor
+
+Case = dict[str, Any]
+
+
+def random_case(rng: np.random.Generator) -> Case:
+    """A convolution of a random geometry; its weights are wild, or such that pmaddubsw does not saturate."""
+    groups = int(rng.choice([1, 1, 1, 2, 3, 8]))
+    depthwise = rng.random() < 0.25
+    per_in, per_out = (1, 1) if depthwise else (int(rng.integers(1, 40 // groups + 2)), int(rng.integers(1, 40 // groups + 2)))
+    groups = int(rng.integers(2, 40)) if depthwise else groups
+    kernel, stride, dilation = (tuple(int(v) for v in rng.integers(1, high, 2)) for high in (4, 3, 3))
+    padding = tuple(int(v) for v in rng.integers(0, 3, 4))
+    h, w = (int(rng.integers(max(1, dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - padding[2 * i + 1]), 12)) for i in (0, 1))
+    low, high = (-64, 64) if rng.random() < 0.5 else (-127, 127)
+    weights = rng.choice([low, 0, high, int(rng.integers(low, high))], (groups * per_out, per_in, *kernel)).astype(np.int8)
+    elem = str(rng.choice(["u8", "u8", "u8", "i8"]))
+    limits = np.iinfo(NUMPY[elem])
+    x = rng.choice([limits.min, limits.max, int(rng.integers(limits.min, limits.max))], (int(rng.integers(1, 3)), groups * per_in, h, w))
+    b = rng.integers(-(2**20), 2**20, groups * per_out) if rng.random() < 0.7 else None
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    zero = int(rng.integers(limits.min, limits.max + 1))
+    return {"x": x.astype(NUMPY[elem]), "w": weights, "b": b, "zero": zero, "geometry": geometry}
+
+
+def add_conv(graph: Graph, x: Value, case: Case) -> Value:
+    """acc of a case, whose image is x."""
+    b = None if case["b"] is None else Const(case["b"].astype(np.int32))
+    return graph.add(IntConv2d(x, Const(case["w"]), b, **case["geometry"], zero=Const(np.array(case["zero"], case["x"].dtype))))
+
+
+def accumulators(case: Case) -> oracle.I64:
+    b = np.zeros(len(case["w"]), np.int64) if case["b"] is None else case["b"]
+    g = case["geometry"]
+    wide = case["x"].astype(np.int64), case["w"].astype(np.int64)
+    return oracle.conv(wide[0], case["zero"], wide[1], b, g["stride"], g["padding"], g["dilation"], g["groups"])
+
+
+def scalar(value: float, dtype: Any) -> Const:
+    return Const(np.array(value, dtype))
+
+
+def rescale(acc: Value, multiplier: np.ndarray, zero: int, low: int, high: int) -> Rescale:
+    m = Const(multiplier.astype(np.float32).reshape(1, -1, 1, 1) if acc.type.rank == 4 else multiplier.astype(np.float32))
+    return Rescale(acc, m, scalar(zero, np.int32), scalar(low - zero, np.float32), scalar(high - zero, np.float32), "u8")
+
+
+@pytest.mark.parametrize(("target", "seed", "threads"), [(TARGETS[0], 0, 1), (TARGETS[0], 1, 2), (TARGETS[1], 2, 1), (TARGETS[2], 3, 1)])
+def test_convolutions(target: str, seed: int, threads: int) -> None:
+    """A dozen random ones in one graph: accumulators of some, others rounded in the same kernel."""
+    rng = np.random.default_rng(seed)
+    cases, graph, expected = [random_case(rng) for _ in range(12)], Graph(), []
+    values = [graph.add_input(Tensor(c["x"].shape, "u8" if c["x"].dtype == np.uint8 else "i8"), f"x{i}") for i, c in enumerate(cases)]
+    outputs = []
+    for x, case in zip(values, cases):
+        acc, wanted = add_conv(graph, x, case), accumulators(case)
+        if rng.random() < 0.7:
+            scale = rng.uniform(0.5, 1.5, len(case["w"])) * 200 / max(1, np.abs(wanted).max())
+            zero, low, high = int(rng.integers(0, 256)), int(rng.integers(0, 100)), int(rng.integers(100, 256))
+            acc = graph.add(rescale(acc, scale, zero, low, high))
+            wanted = np.stack([oracle.rescale_f32(wanted[:, c], float(np.float32(m)), zero, low, high) for c, m in enumerate(scale)], 1)
+        outputs.append(acc)
+        expected.append(wanted)
+    graph.set_outputs(outputs)
+    compiled = Compiled(graph, target, threads)
+    for got, wanted in zip(compiled(*(c["x"] for c in cases)), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
