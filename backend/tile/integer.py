@@ -168,7 +168,11 @@ class Rounding(Elementwise):
     elem = "i32"
 
     def infer(self) -> Tensor:
-        return broadcast_type(self, [v.type for v in self.by_element], getattr(self, "to", self.elem))
+        return broadcast_type(self, [v.type for v in self.by_element], self.result_elem())
+
+    def result_elem(self) -> Elem:
+        """The element type of the result."""
+        return self.elem
 
 
 class Centered(Rounding, name="tile.centered"):
@@ -215,6 +219,9 @@ class Rescale(Rounding, name="tile.rescale"):
     most: Value
     to: str
 
+    def result_elem(self) -> Elem:
+        return self.to
+
     def f(self, m: Math, x: Any, multiplier: Any, zero: Any, least: Any, most: Any) -> Any:
         return m.cast(nearest_within(m, m.mul(m.cast(x, "f32"), multiplier), least, most) + zero, self.to)
 
@@ -230,6 +237,9 @@ class RescaleFixed(Rounding, name="tile.rescale_fixed"):
     least: Value
     most: Value
     to: str
+
+    def result_elem(self) -> Elem:
+        return self.to
 
     def f(self, m: Math, x: Any, factor: Any, half: Any, shift: Any, zero: Any, least: Any, most: Any) -> Any:
         return m.cast(shifted_within(m, m.cast(x, "i64") * factor, half, shift, least, most) + zero, self.to)
@@ -248,6 +258,9 @@ class RescaledSum(Rounding, name="tile.rescaled_sum"):
     least: Value
     most: Value
     to: str
+
+    def result_elem(self) -> Elem:
+        return self.to
 
     def f(self, m: Math, *xs: Any) -> Any:
         a, b, zero_a, zero_b, multiplier_a, multiplier_b, zero, least, most = xs
@@ -271,6 +284,9 @@ class RescaledSumFixed(Rounding, name="tile.rescaled_sum_fixed"):
     least: Value
     most: Value
     to: str
+
+    def result_elem(self) -> Elem:
+        return self.to
 
     def f(self, m: Math, *xs: Any) -> Any:
         a, b, zero_a, zero_b, factor_a, factor_b, half, shift, zero, least, most = xs
