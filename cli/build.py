@@ -12,8 +12,8 @@ import typer
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from . import show
-from .images import accuracy_on, first_process, read_images
-from .sources import COMPILED, GRAPHS, example, import_module, read_calibration, read_graph, read_module
+from .images import accuracy_on, calibration_of, first_process, read_images
+from .sources import COMPILED, GRAPHS, example, import_module, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", "-s", help="For an .onnx model with free sizes: x=1x3x224x224, or in order.")]
@@ -48,7 +48,9 @@ def opt(
     output: Annotated[str | None, typer.Option("--output", "-o", help="The graph to write; without it the text goes to standard output.")] = None,
     weights: Weights = None,
     shape: Shapes = None,
-    calibration: Annotated[str | None, typer.Option(help="An .npz of samples along axis 0, for passes that look at activations.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="A folder of images, or an .npz of samples along axis 0, for passes that look at activations.")
+    ] = None,
     train: Annotated[str | None, typer.Option(help="Images to train on: a folder with a sub-folder for each class, or fashion-mnist.")] = None,
     test: Annotated[str | None, typer.Option(help="Images to measure accuracy on before the first pass and after each inexact one.")] = None,
     mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by: 0.485,0.456,0.406.")] = None,
@@ -80,7 +82,7 @@ def opt(
     if timing:
         instruments.append(Timing(sys.stderr))
     refused = Trace() if why else None
-    data: dict[str, Any] = {"calibration": read_calibration(calibration, graph) if calibration is not None else None}
+    data: dict[str, Any] = {"calibration": calibration_of(calibration, graph, mean, std, size) if calibration is not None else None}
     data["train"] = read_images(train, graph, mean, std, size, "train") if train is not None else None
     data["evaluate"] = accuracy_on(read_images(test, graph, mean, std, size, "t10k")) if test is not None else None
     small = transform(graph, pipeline, **data, seed=seed, check=check, instruments=instruments, progress=True, why=refused)

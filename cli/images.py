@@ -1,27 +1,31 @@
-"""Labelled images that `tersor opt` trains on and measures accuracy with."""
+"""Images that `tersor opt` calibrates with, trains on and measures accuracy with."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
+from .sources import read_calibration
 
 if TYPE_CHECKING:
     import torch
 
 #: The one data set that has a name instead of a folder.
 FASHION = "fashion-mnist"
+#: Images of Fashion-MNIST to calibrate with.
+CALIBRATION = 512
 #: Images of a batch when accuracy is measured.
 BATCH = 200
 
 
-def read_images(source: str, graph: Graph, mean: str | None, std: str | None, size: int | None, part: str) -> Any:
+def read_images(source: str, graph: Graph, mean: str | None, std: str | None, size: int | None, part: str, labels: bool = True) -> Any:
     """What `--train` and `--test` name, normalized, in the shape of the graph's input: arrays of Fashion-MNIST, else an ImageFolder.
 
-    part: of Fashion-MNIST, `train` or `t10k`.
+    part: of Fashion-MNIST, `train` or `t10k`. labels: whether the sub-folders of a folder are classes.
     """
     from ..passes.train.images import FASHION_MEAN, FASHION_STD, ImageFolder, fashion_mnist
 
@@ -36,7 +40,7 @@ def read_images(source: str, graph: Graph, mean: str | None, std: str | None, si
     given = numbers(mean, "--mean"), numbers(std, "--std")
     if not all(given):
         raise TersorError("images in folders need --mean and --std, the numbers that the network was trained with: 0.485,0.456,0.406 or 0.5")
-    return ImageFolder(source, (channels, high, wide), *given, resize=size)
+    return ImageFolder(source, (channels, high, wide), *given, resize=size, labels=labels)
 
 
 def numbers(text: str | None, option: str) -> list[float]:
@@ -73,6 +77,18 @@ def _batches(data: Any, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]
     for start in range(0, len(data), size):
         images, labels = zip(*(data[i] for i in range(start, min(start + size, len(data)))))
         yield torch.stack(images), torch.tensor(labels)
+
+
+def calibration_of(source: str, graph: Graph, mean: str | None, std: str | None, size: int | None) -> list[Any]:
+    """Batches of the images in a folder (or the first of Fashion-MNIST) for passes that look at activations."""
+    if source != FASHION and not Path(source).is_dir():
+        return read_calibration(source, graph)
+    data = read_images(source, graph, mean, std, size, "train", labels=False)
+    if isinstance(data, tuple):
+        data = (data[0][:CALIBRATION], data[1][:CALIBRATION])
+    count = 16 if graph.batched else graph.inputs[0].shape[0]
+    batches = [x for x, _ in _batches(data, count)]
+    return [x for x in batches if graph.batched or len(x) == count]
 
 
 def first_process() -> bool:

@@ -31,10 +31,19 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
 
     An image is (channels, height, width) in f32: grey for one channel, RGB for three; resized (bilinear, antialiased) so that its shorter
     side is `resize` (by default what the crop needs), its middle cut out, scaled to 0 .. 1, minus `mean`, by `std` (one number each, or one
-    for each channel). Needs Pillow. Nothing is drawn at random: for augmentation wrap it in a Dataset of your own.
+    for each channel). labels=False takes the images of the folder itself too, all with label 0. Needs Pillow. Nothing is drawn at random: for
+    augmentation wrap it in a Dataset of your own.
     """
 
-    def __init__(self, folder: str | Path, shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float], resize: int | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        resize: int | None = None,
+        labels: bool = True,
+    ):
         self.channels, *self.crop = shape
         if self.channels not in (1, 3):
             raise TersorError(f"images have 1 or 3 channels, and {self.channels} are wanted: give such data as arrays")
@@ -42,7 +51,7 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
             raise TersorError(f"images resized to {resize} cannot be cut to {self.crop[0]}x{self.crop[1]}: expected {max(self.crop)} at least")
         self.resize = resize
         self.mean, self.std = (per_channel(v, self.channels, name) for v, name in ((mean, "mean"), (std, "std")))
-        self.classes, self.files = _files(Path(folder))
+        self.classes, self.files = _files(Path(folder), labels)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -66,10 +75,16 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
         return np.array(image.resize(size, image_module.Resampling.BILINEAR).crop((left, top, left + wide, top + high)))
 
 
-def _files(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
+def _files(folder: Path, labels: bool) -> tuple[list[str], list[tuple[Path, int]]]:
     """Names of the classes, and every image file with the number of its class."""
     if not folder.is_dir():
-        raise TersorError(f"there is no folder {folder}; expected one with a sub-folder of images for each class, or fashion-mnist")
+        wanted = "one with a sub-folder of images for each class" if labels else "one of images"
+        raise TersorError(f"there is no folder {folder}; expected {wanted}, or fashion-mnist")
+    if not labels:
+        found = [(path, 0) for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+        if not found:
+            raise TersorError(f"{folder} holds no images: expected files with a name that ends in {', '.join(SUFFIXES)}")
+        return [], found
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     files = [(path, i) for i, name in enumerate(classes) for path in sorted((folder / name).rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not files:
