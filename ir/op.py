@@ -165,7 +165,7 @@ class Op:
                     value = [v.out if isinstance(v, Op) else v for v in value] if f.kind == "list" else tuple(value)
                 setattr(self, f.name, value)
             elif f.required:
-                raise TypeError(f"{type(self).__name__} misses {f.name!r}; fields: {', '.join(names)}")
+                raise TypeError(f"{type(self).__name__} is missing {f.name!r}; fields: {', '.join(names)}")
             else:
                 setattr(self, f.name, [] if f.kind == "list" else f.default)
         self.graph: Graph | None = None

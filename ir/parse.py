@@ -274,7 +274,7 @@ class _Parser(Scanner):
             fields[key] = value
         absent = [f.name for f in cls.attr_fields if f.required and f.name not in fields]
         if absent:
-            raise self.error(f"{cls.name} misses the attribute {absent[0]!r}", start)
+            raise self.error(f"{cls.name} is missing the attribute {absent[0]!r}", start)
         if problem := attribute_problem(cls, fields):
             raise self.error(f"{cls.name}: {problem}", start)
         return fields

@@ -140,7 +140,7 @@ class Database:
         try:
             targets = {t: {k: _entry(e) for k, e in entries.items()} for t, entries in data["targets"].items()}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            what = f"misses {error}" if isinstance(error, KeyError) else str(error)
+            what = f"is missing {error}" if isinstance(error, KeyError) else str(error)
             raise TersorError(f"{path} is a damaged tuning database: an entry {what}; each has template, params, versions and candidates") from None
         return cls(path, targets)
 

@@ -7,7 +7,7 @@ from typing import Any
 import integer_oracle as oracle
 import numpy as np
 import pytest
-from backend_run import TARGETS, Compiled
+from backend_run import ALL_TARGETS, Compiled
 
 from tersor.backend.tile.integer import IntConv2d, Rescale
 from tersor.ir.graph import Graph
@@ -59,7 +59,9 @@ def rescale(acc: Value, multiplier: np.ndarray, zero: int, low: int, high: int) 
     return Rescale(acc, m, scalar(zero, np.int32), scalar(low - zero, np.float32), scalar(high - zero, np.float32), "u8")
 
 
-@pytest.mark.parametrize(("target", "seed", "threads"), [(TARGETS[0], 0, 1), (TARGETS[0], 1, 2), (TARGETS[1], 2, 1), (TARGETS[2], 3, 1)])
+@pytest.mark.parametrize(
+    ("target", "seed", "threads"), [(ALL_TARGETS[0], 0, 1), (ALL_TARGETS[0], 1, 2), (ALL_TARGETS[1], 2, 1), (ALL_TARGETS[2], 3, 1)]
+)
 def test_convolutions(target: str, seed: int, threads: int) -> None:
     """A dozen random ones in one graph: accumulators of some, others rounded in the same kernel."""
     rng = np.random.default_rng(seed)

@@ -26,6 +26,9 @@ from tersor.backend.tuning.build import Task
 from tersor.backend.tuning.metaschedule import Searched
 from tersor.ir.ops import Linear, Matmul, Relu, Silu
 
+#: Each search runs TVM's workers in processes of their own, for many seconds.
+pytestmark = pytest.mark.slow
+
 CPU = resolve("cpu")
 RNG = np.random.default_rng(0)
 
@@ -143,7 +146,7 @@ def test_a_trace_that_does_not_fit_is_ignored_with_a_warning(trace: str) -> None
 
 def test_tune_keeps_what_is_faster_and_only_that(monkeypatch: pytest.MonkeyPatch, traces: list[str], tmp_path: Path) -> None:
     graph, path = GRAPHS["padded"], tmp_path / "db.json"
-    monkeypatch.setattr(timing, "CPU_STAGES", ((1, 100.0), (1, 1.0)))
+    monkeypatch.setattr(timing, "STAGES", ((1, 100.0), (1, 1.0)))
     calls: list[tuple[Any, ...]] = []
     lines = [{"ms": 1.0 + i, "trace": json.loads(trace)} for i, trace in enumerate(traces)]
     monkeypatch.setattr(metaschedule, "run", lambda *given: (calls.append(given[3:]), ([*lines, {"error": "no"}], ""))[1])
@@ -169,7 +172,7 @@ def test_tune_keeps_what_is_faster_and_only_that(monkeypatch: pytest.MonkeyPatch
 
 def test_a_wrong_kernel_is_not_kept(monkeypatch: pytest.MonkeyPatch, traces: list[str]) -> None:
     task = task_of(GRAPHS["padded"])
-    monkeypatch.setattr(timing, "CPU_STAGES", ((1, 1.0),))
+    monkeypatch.setattr(timing, "STAGES", ((1, 1.0),))
     monkeypatch.setattr(metaschedule, "run", lambda *_: ([{"ms": 1.0, "trace": json.loads(traces[0])}], ""))
     monkeypatch.setattr(timing, "_error", lambda *_: 1.0)
     database = with_trace(task, traces[0])

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from backend_run import TARGETS, check, conv, graph_of, lowered, resumes
+from backend_run import ALL_TARGETS, TARGETS, check, conv, graph_of, lowered, resumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
@@ -107,7 +107,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("threads, target", [(1, TARGETS[0]), (2, TARGETS[0]), (1, TARGETS[-1])])
+@pytest.mark.parametrize("threads, target", [(1, ALL_TARGETS[0]), (2, ALL_TARGETS[0]), (1, TARGETS[-1])])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_who_is_a_view(case: object, threads: int, target: str) -> None:
     compiled = check(graph_of(case, SHAPE), threads=threads, target=target)  # type: ignore[arg-type]
@@ -136,12 +136,13 @@ def gate_of(x: Value) -> Value:
 
 
 @pytest.mark.parametrize(
-    "images, threads, target", [(2, 1, TARGETS[0]), (3, 2, TARGETS[0]), (2, 2, TARGETS[1]), (2, 1, TARGETS[2]), (1, 2, TARGETS[0])]
+    "images, threads, target",
+    [(2, 1, ALL_TARGETS[0]), (3, 2, ALL_TARGETS[0]), (2, 2, ALL_TARGETS[1]), (2, 1, ALL_TARGETS[2]), (1, 2, ALL_TARGETS[0])],
 )
 def test_every_kind_of_kernel(images: int, threads: int, target: str) -> None:
     compiled = check(graph_of(everywhere, (images, *SHAPE[1:])), threads=threads, target=target)
     assert gathers(compiled.graph).count("view") >= 6
-    if target == TARGETS[0]:
+    if target == ALL_TARGETS[0]:
         execute(compiled.graph, threads)
 
 

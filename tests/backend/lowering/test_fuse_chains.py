@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from backend_run import TARGETS, check, lowered, resumes
+from backend_run import ALL_TARGETS, check, lowered, resumes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +98,7 @@ def test_kernels(name: str, threads: int) -> None:
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("target", ALL_TARGETS[1:])
 @pytest.mark.parametrize("name", ["residual", "three_images_stride2", "asymmetric", "exponentials", "pointwise_depthwise"])
 def test_narrow_vectors(name: str, target: str) -> None:
     assert len(check(CASES[name], target=target).templates) == 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backend_run import TARGETS, check, conv, graph_of, lowered, resumes
+from backend_run import ALL_TARGETS, check, conv, graph_of, lowered, resumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
@@ -150,14 +150,14 @@ ABSORBED: dict[Callable[..., Any], dict[str, int]] = {
 }  # fmt: skip
 
 
-HOW = [(1, TARGETS[0], 1), (2, TARGETS[0], 1), (3, TARGETS[0], 2), (1, TARGETS[1], 3), (2, TARGETS[2], 2)]
+HOW = [(1, ALL_TARGETS[0], 1), (2, ALL_TARGETS[0], 1), (3, ALL_TARGETS[0], 2), (1, ALL_TARGETS[1], 3), (2, ALL_TARGETS[2], 2)]
 
 
 @pytest.mark.parametrize("threads, target, images", HOW)
 @pytest.mark.parametrize("case", ABSORBED, ids=lambda case: case.__name__)
 def test_no_kernel_is_left(case: Callable[..., Any], threads: int, target: str, images: int) -> None:
     compiled = check(graph_of(case, (images, *SHAPE[1:])), threads=threads, target=target)
-    if target == TARGETS[0] and resolve(target).lanes == 16:
+    if target == ALL_TARGETS[0] and resolve(target).lanes == 16:
         assert Counter(t for t in compiled.templates if "gather" in t) == ABSORBED[case]
         execute(compiled.graph, threads)
 

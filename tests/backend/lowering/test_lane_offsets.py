@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from backend_run import TARGETS, check, conv, graph_of, lowered, resumes
+from backend_run import ALL_TARGETS, check, conv, graph_of, lowered, resumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
@@ -147,7 +147,7 @@ def test_whoever_writes_last() -> None:
     assert inside(check(graph).graph) == [9, 4, 0]
 
 
-@pytest.mark.parametrize("target", [TARGETS[1], TARGETS[2], "cpu:x86-64-v4"])
+@pytest.mark.parametrize("target", [ALL_TARGETS[1], ALL_TARGETS[2], "cpu:x86-64-v4"])
 def test_targets(target: str) -> None:
     """Without masks they are gathered as before."""
     graph = check(graph_of(every_reader, SHAPE), target=target, threads=2).graph

@@ -286,7 +286,7 @@ def test_weights_are_kept_once() -> None:
     places = [weights.add(x) for x in (a, a + 1, a.copy(), np.float32(3))]
     assert places[2] == places[0]
     blob = weights.blob()
-    assert not weights._parts
+    assert not weights._arrays
     assert blob.ctypes.data % 64 == 0
     for at, x in zip(places, (a, a + 1, a, np.float32(3))):
         assert at % 64 == 0

@@ -387,8 +387,7 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("batch, threads", [(1, 1), (3, 2)])
+@pytest.mark.parametrize("batch, threads, target", [(1, 1, TARGETS[-1]), *((3, 2, target) for target in TARGETS)])
 def test_compiled(batch: int, threads: int, target: str) -> None:
     """All in one library: building one costs more than a kernel of it."""
     graph = graph_of(lambda *xs: [build(x) for (build, _), x in zip(COMPILED.values(), xs)], *((batch, *shape) for _, shape in COMPILED.values()))

@@ -148,7 +148,7 @@ def random_geometry(draw: st.DrawFn) -> Graph:
     )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(random_geometry(), st.sampled_from(TARGETS))
 def test_any_geometry(graph: Graph, target: str) -> None:
     check(graph, target=target, legal=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backend_run import TARGETS, check, graph_of, lowered
+from backend_run import ALL_TARGETS, check, graph_of, lowered
 from conv_graphs import conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,7 +114,7 @@ def test_kernels(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert "winograd" in compiled.templates
 
 
-@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("target", ALL_TARGETS[1:])
 @pytest.mark.parametrize("name", ["one_chunk", "one_vector", "narrow_tiles", "last_chunk_short", "large_tile", "dilated"])
 def test_narrow_vectors(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, params = CASES[name]
