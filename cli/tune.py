@@ -35,7 +35,7 @@ def tune(
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
-    """Measure every template and parameter choice of each distinct region on cold data, and keep the winners for `compile --tuned`."""
+    """Measure every template and parameter choice of each distinct fusion on cold data, and keep the winners for `compile --tuned`."""
     load_imports(imports)
     if compare and (again or seconds is not None or search_by != "templates"):
         raise TersorError("--compare measures nothing: leave --seconds, --again and --search out")

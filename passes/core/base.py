@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -215,12 +215,12 @@ def pass_of(pattern: Rewrite) -> Pass:
     raise TersorError(f"pattern {pattern.name!r} is no pass yet: put @register_pass above its @rewrite")
 
 
-def find_pass(name: str) -> type[Pass]:
-    """The pass of a name; plugins are loaded only when no other pass has it."""
+def find_pass(name: str, others: Iterable[str] = ()) -> type[Pass]:
+    """The pass of a name; plugins are loaded only when no other pass has it. others: names that are valid besides, for the error."""
     if name in PASSES:
         return PASSES[name]
     failed = load_plugins()
     if name in PASSES:
         return PASSES[name]
     broken = f"; {'; '.join(failed.values())}" if failed else ""
-    raise TersorError(f"unknown pass {name!r}{nearest(name, PASSES)}; known: {', '.join(sorted(PASSES))}{broken}")
+    raise TersorError(f"unknown pass {name!r}{nearest(name, (*PASSES, *others))}; known: {', '.join(sorted(PASSES))}{broken}")

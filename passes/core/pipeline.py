@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ...ir.errors import TersorError
 from ...ir.rewrite import Rewrite
 from .base import Pass, find_pass, pass_of
-from .options import OptionError, format_options, nearest
+from .options import OptionError, format_options
 from .parse import Item, Source, parse
 from .presets import PRESETS
 
@@ -97,10 +97,9 @@ def _resolve(source: Source, folder: Path, reading: tuple[Path, ...]) -> Iterato
 
 def _build(source: Source, item: Item) -> Pass:
     try:
-        cls = find_pass(item.name)
+        cls = find_pass(item.name, PRESETS)
     except TersorError as error:
-        close = nearest(item.name, PRESETS)
-        raise source.error(item.start, f"{error}; presets: {', '.join(PRESETS)}{close}") from None
+        raise source.error(item.start, f"{error}; presets: {', '.join(PRESETS)}") from None
     try:
         return cls.with_options(item.options or {})
     except TersorError as error:

@@ -34,6 +34,7 @@ SWEEPS = 8
 class AdaRound(Pass):
     """Choose for each weight whether it is rounded up or down, layer after layer, by what the layer gives on calibration data.
 
+    dequantize(round(w / S))  ->  dequantize(q)
     min over q in {floor(w/S), ceil(w/S)}   E |w x - b - (S q) x'|^2 + ridge |S q - w|^2        and the bias that goes with it
 
     x is the layer's input in the network without pairs, x' in the network with them, whose earlier layers are rounded already. The problem is

@@ -362,7 +362,7 @@ MISTAKES = {
     "no file": (("opt", "nothing.tersor"), "does not exist"),
     "no graph": (("opt", "models.py"), "expected a .tersor, .mlir or .onnx file"),
     "truncated": (("opt", "half.tersor"), "damaged"),
-    "no compiled model": (("run", "half.tso"), "no compiled model"),
+    "no compiled model": (("run", "half.tso"), "is not a compiled model"),
     "weights missing": (("opt", "text.mlir"), "needs the arrays"),
     "wrong suffix": (("opt", "model.tersor", "-o", "out.txt"), "ends in .tersor or .mlir"),
     "no folder": (("opt", "model.tersor", "-o", "nowhere/out.tersor"), "there is no folder nowhere"),
@@ -433,7 +433,7 @@ def test_tune_writes_a_database_that_compile_reads(cli: Cli, module: nn.Module, 
     keys = ["tile.conv2d 1x16x8x8 o20 k3 s1 p1 + clip min=0.0 max=6.0", "tile.conv2d 1x3x16x16:plain o16 k3 s1 p1 + relu"]
     assert got["measured"] == 2 and got["left"] == 0 and sorted(r["key"] for r in got["rows"]) == keys
     again = cli("tune", "model.tersor", "--db", "tuned.json")
-    assert again.code == 0 and again.err == "" and "2 distinct regions with a choice, none measured now" in again.out
+    assert again.code == 0 and again.err == "" and "2 distinct fusions with a choice, none measured now" in again.out
     shown = cli("tune", "model.tersor", "--db", "tuned.json", "--compare")
     assert shown.code == 0 and all(key in shown.out for key in keys)
     assert cli("compile", "model.tersor", "-o", "model.tso", "--tuned", "tuned.json").code == 0

@@ -17,6 +17,7 @@ from tersor.ir.ops import (
     Add,
     ArgMax,
     ArgMin,
+    Asinh,
     AvgPool2d,
     BatchNorm,
     Cast,
@@ -33,7 +34,9 @@ from tersor.ir.ops import (
     Erf,
     Exp,
     Expand,
+    Expm1,
     Floor,
+    FloorDivide,
     Gelu,
     Greater,
     GreaterEqual,
@@ -47,6 +50,9 @@ from tersor.ir.ops import (
     LessEqual,
     Linear,
     Log,
+    Log1p,
+    Log2,
+    Log10,
     LogicalAnd,
     LogicalNot,
     LogicalOr,
@@ -82,6 +88,7 @@ from tersor.ir.ops import (
     Sum,
     Tanh,
     Transpose,
+    TruncDivide,
     Upsample,
     Where,
 )
@@ -99,8 +106,8 @@ def positive(*shape: int) -> Value:
 
 
 IMAGE, FLAT = Tensor((1, 4, 7, 9)), Tensor((2, 5))
-UNARY = (Abs, Ceil, Erf, Exp, Floor, Gelu, HardSigmoid, HardSwish, LeakyRelu, Neg, Relu, Round, Sigmoid, Silu, Softplus, Tanh, Elu)
-BINARY = (Add, Div, Equal, Greater, GreaterEqual, Less, LessEqual, Maximum, Minimum, Mul, NotEqual, Remainder, Sub)
+UNARY = (Abs, Ceil, Erf, Exp, Floor, Gelu, HardSigmoid, HardSwish, LeakyRelu, Neg, Relu, Round, Sigmoid, Silu, Softplus, Tanh, Elu, Expm1, Asinh)
+BINARY = (Add, Div, Equal, Greater, GreaterEqual, Less, LessEqual, Maximum, Minimum, Mul, NotEqual, Remainder, Sub, FloorDivide, TruncDivide)
 
 #: Name -> (types of the inputs, what makes the op of them). Every operator of the `nn` dialect occurs.
 CASES: dict[str, tuple[Sequence[Tensor], Build]] = {
@@ -109,6 +116,11 @@ CASES: dict[str, tuple[Sequence[Tensor], Build]] = {
     "sqrt": ((IMAGE,), lambda x: Sqrt(Abs(x))),
     "rsqrt": ((IMAGE,), lambda x: Rsqrt(Exp(x))),
     "log": ((IMAGE,), lambda x: Log(Exp(x))),
+    "log1p": ((IMAGE,), lambda x: Log1p(Abs(x))),
+    "log2": ((IMAGE,), lambda x: Log2(Exp(x))),
+    "log10": ((IMAGE,), lambda x: Log10(Exp(x))),
+    "floor of integers": ((Tensor((4,), "i32"),), lambda x: FloorDivide(x, Const(np.int32(-3)))),
+    "quotient of integers": ((Tensor((4,), "i32"),), lambda x: TruncDivide(x, Const(np.int32(-3)))),
     "pow": ((IMAGE,), lambda x: Pow(Abs(x), Const(np.float32(1.5)))),
     "gelu tanh": ((IMAGE,), lambda x: Gelu(x, "tanh")),
     "clip": ((IMAGE,), lambda x: Clip(x, -0.5, 0.25)),

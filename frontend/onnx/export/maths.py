@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .builder import Builder
@@ -76,6 +77,33 @@ class OnnxMath:
         zero = self.const(a, 0)
         differs = self._call("Xor", r < zero, b < zero)
         return self.where(self._call("And", differs, r != zero), r + b, r)
+
+    def floordiv(self, a: Term, b: Term) -> Term:
+        """The floor of the exact quotient. ONNX truncates that of integers; of floats it is (a - mod(a, b)) / b, rounded."""
+        if a.elem[0] not in "iu":
+            return self.rint((a - self.mod(a, b)) / b)
+        q = a / b
+        rest, zero = a - q * b, self.const(a, 0)
+        below = self._call("And", rest != zero, self._call("Xor", rest < zero, b < zero))
+        return self.where(below, q - self.const(a, 1), q)
+
+    def expm1(self, x: Term) -> Term:
+        """2 t / (1 - t), t = tanh(x / 2), where exp(x) - 1 would cancel."""
+        t, one = self.tanh(x * self.const(x, 0.5)), self.const(x, 1)
+        return self.where(self.abs(x) < one, (t + t) / (one - t), self.exp(x) - one)
+
+    def log1p(self, x: Term) -> Term:
+        """log(u) x / (u - 1), u = 1 + x, where the sum loses digits of x (Kahan)."""
+        one = self.const(x, 1)
+        u = one + x
+        near = self.where(u == one, x, self.log(u) * (x / (u - one)))
+        return self.where(x < one, near, self.log(u))
+
+    def log2(self, x: Term) -> Term:
+        return self.log(x) * self.const(x, 1 / math.log(2))
+
+    def log10(self, x: Term) -> Term:
+        return self.log(x) * self.const(x, 1 / math.log(10))
 
     def cast(self, x: Term, elem: str) -> Term:
         return Term(self.b, self.b.cast(x.name, elem), elem)

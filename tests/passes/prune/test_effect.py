@@ -83,12 +83,12 @@ def test_sensitivities_lie_between_small_errors_and_real_ones(monkeypatch: pytes
     _, x, graph = network()
     coupling = Coupling(graph)
     spaces = spaces_of(coupling, Choice((), False, True, 1))
-    sensitivity = curvature(graph, [x], 40, np.random.default_rng(0))
+    importance = curvature(graph, [x], 40, np.random.default_rng(0))
     settings = Settings("obs", 40, 10, True, True, "test")
 
     def found(effect: float) -> np.ndarray:
         monkeypatch.setattr(sensitivity, "effect", lambda *args: effect)
-        return np.array(sensitivity.sensitivities(coupling, spaces, (0.25, 0.5, 0.75), settings, Context([x]), [x], sensitivity))
+        return np.array(sensitivity.sensitivities(coupling, spaces, (0.25, 0.5, 0.75), settings, Context([x]), [x], importance))
 
     one, hundred = found(1.0), found(100.0)
     assert (one > 0).all()
@@ -115,12 +115,12 @@ def test_every_reader_of_a_space_is_run_to_the_outputs(monkeypatch: pytest.Monke
     graph = tersor.trace(Two().eval(), (x[:1],))
     coupling = Coupling(graph)
     spaces = spaces_of(coupling, Choice())
-    sensitivity = curvature(graph, [x], 40, np.random.default_rng(0))
+    importance = curvature(graph, [x], 40, np.random.default_rng(0))
     settings = Settings("obs", 40, 10, True, True, "test")
 
     def found(of_c: float) -> list[float]:
         monkeypatch.setattr(sensitivity, "effect", lambda replay, layer, *_: of_c if layer.loc.path == "c" else 1.0)
-        errors = sensitivity.sensitivities(coupling, spaces, (0.5,), settings, Context([x]), [x], sensitivity)
+        errors = sensitivity.sensitivities(coupling, spaces, (0.5,), settings, Context([x]), [x], importance)
         return [float(e[0]) for _, e in sorted(zip((s.producers[0].loc.path for s in spaces), errors), key=lambda t: t[0])]
 
     (a, one), (same, hundred) = found(1.0), found(100.0)

@@ -259,7 +259,7 @@ def test_the_network_is_the_one_that_was_carried_forward(options: str) -> None:
         for layer in plain(self):
             yield layer
             if layer.loc.path == "7":
-                seen.extend(self.now(layer.x, i) for i in range(self.chunks))
+                seen.extend(self.current(layer.x, i) for i in range(self.chunks))
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -110,8 +110,8 @@ def test_blocks_have_the_depth_that_is_asked() -> None:
     old = graph("residual")
     for depth, convs in ((1, [1, 2, 2, 2, 2, 0]), (2, [3, 2, 2, 2, 0]), (4, [5, 4, 0]), (100, [9])):
         blocks = list(blocks_of(g, old, itself(g, old), depth))
-        assert [sum(isinstance(op, Conv2d) for op in b.now) for b in blocks] == convs
-        assert [len(b.now) for b in blocks] == [len(b.then) for b in blocks]
+        assert [sum(isinstance(op, Conv2d) for op in b.current) for b in blocks] == convs
+        assert [len(b.current) for b in blocks] == [len(b.original) for b in blocks]
 
 
 def test_a_block_that_gets_worse_is_put_back() -> None:

@@ -110,7 +110,7 @@ def test_the_runs_are_those_of_the_graph_before_and_after() -> None:
         if op.loc.path == "b":
             rows.append(torch.cat([replay.missing(op, i) for i in range(replay.chunks)]))  # type: ignore[misc]
         if op.loc.path == "last":
-            rows += [torch.cat([run(op.x, i) for i in range(replay.chunks)]) for run in (replay.then, replay.now)]
+            rows += [torch.cat([run(op.x, i) for i in range(replay.chunks)]) for run in (replay.original, replay.current)]
     module = trained(Block(), (2, 3, 6, 6))
     with torch.no_grad():
         y, s = module.b(F.relu(module.a(x))), F.conv2d(x, module.short.weight)  # type: ignore[operator, arg-type]
