@@ -30,7 +30,7 @@ ROOMS = {
     "tile": {"target"},
     "codegen": {"target", "runtime", "tile"},
     "kernels": {"target", "tile", "codegen"},
-    "kernels/cpu/arithmetic": {"codegen"},
+    "kernels/cpu/arithmetic": {"target", "codegen"},
     "kernels/cpu": {"target", "tile", "codegen", "kernels", "kernels/cpu/arithmetic"},
     "kernels/cpu/movement": {"target", "tile", "codegen", "kernels", "kernels/cpu"},
     "kernels/cpu/conv": {"target", "tile", "codegen", "kernels", "kernels/cpu", "kernels/cpu/arithmetic", "kernels/cpu/movement"},

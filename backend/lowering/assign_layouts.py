@@ -16,9 +16,9 @@ from ...ir.op import Const, Op, Value
 from ...ir.ops import Conv2d, Elementwise
 from ..tile import moves as tile_moves
 from ..tile import ops as tile
+from ..tile.fusion import root
 from ..tile.integer import IntConv2d
 from ..tile.ops import INTEGER_BLOCK, INTEGERS
-from ..tile.fusion import root
 from .fuse_epilogues import readable, wrap
 
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.

@@ -132,8 +132,11 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
         bias = None if given is None else Const(np.ascontiguousarray(b.reshape(-1)), loc=given.loc)
         weight = Const(np.ascontiguousarray(w.reshape(-1, *w.shape[3:])), loc=op.w.op.loc)
         geometry = ((1, 1), (pads[0], pads[1], pads[2], pads[3]), (axes[0].step, axes[1].step), groups)
-        integer = isinstance(op, IntConvTranspose2d)
-        y: Op = IntConv2d(x, weight, bias, *geometry, op.zero, loc=op.loc) if integer else Conv2d(x, weight, bias, *geometry, loc=op.loc)
+        y: Op
+        if isinstance(op, IntConvTranspose2d):
+            y = IntConv2d(x, weight, bias, *geometry, op.zero, loc=op.loc)
+        else:
+            y = Conv2d(x, weight, bias, *geometry, loc=op.loc)
         if phases == 1:
             return y
         if groups > 1:
