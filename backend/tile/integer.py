@@ -163,12 +163,25 @@ def _doubles(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, zero: tor
 
 
 class Rounding(Elementwise):
-    """Base of operators on stored integers; the result is of the element type `elem`, of any shape that operands broadcast to."""
+    """Base of operators on stored integers, of any shapes that broadcast."""
 
-    elem = "i32"
+    @property
+    def elem(self) -> str:
+        """Element type of the result."""
+        return "i32"
 
     def infer(self) -> Tensor:
-        return broadcast_type(self, [v.type for v in self.by_element], getattr(self, "to", self.elem))
+        return broadcast_type(self, [v.type for v in self.by_element], self.elem)
+
+
+class Rounded(Rounding):
+    """Base of operators whose result is stored integers of the element type `to`."""
+
+    to: str
+
+    @property
+    def elem(self) -> str:
+        return self.to
 
 
 class Centered(Rounding, name="tile.centered"):
@@ -196,16 +209,18 @@ class CenteredProduct(Rounding, name="tile.centered_product"):
 class ToFloat(Rounding, name="tile.to_float"):
     """f32(x) * scale of i32 x, rounded."""
 
-    elem = "f32"
-
     x: Value
     scale: Value
+
+    @property
+    def elem(self) -> str:
+        return "f32"
 
     def f(self, m: Math, x: Any, scale: Any) -> Any:
         return m.mul(m.cast(x, "f32"), scale)
 
 
-class Rescale(Rounding, name="tile.rescale"):
+class Rescale(Rounded, name="tile.rescale"):
     """clamp(rint(f32(x) * multiplier), least, most) + zero, as `to`. x i32 or f32; multiplier, least and most f32; zero i32."""
 
     x: Value
@@ -219,7 +234,7 @@ class Rescale(Rounding, name="tile.rescale"):
         return m.cast(nearest_within(m, m.mul(m.cast(x, "f32"), multiplier), least, most) + zero, self.to)
 
 
-class RescaleFixed(Rounding, name="tile.rescale_fixed"):
+class RescaleFixed(Rounded, name="tile.rescale_fixed"):
     """clamp((x * factor + half) >> shift, least, most) + zero in i64, as `to`; x and zero i32."""
 
     x: Value
@@ -235,7 +250,7 @@ class RescaleFixed(Rounding, name="tile.rescale_fixed"):
         return m.cast(shifted_within(m, m.cast(x, "i64") * factor, half, shift, least, most) + zero, self.to)
 
 
-class RescaledSum(Rounding, name="tile.rescaled_sum"):
+class RescaledSum(Rounded, name="tile.rescaled_sum"):
     """clamp(rint(f32(a - zero_a) * multiplier_a + f32(b - zero_b) * multiplier_b), least, most) + zero, as `to`; each operation is rounded."""
 
     a: Value
@@ -256,7 +271,7 @@ class RescaledSum(Rounding, name="tile.rescaled_sum"):
         return m.cast(nearest_within(m, m.add(left, right), least, most) + zero, self.to)
 
 
-class RescaledSumFixed(Rounding, name="tile.rescaled_sum_fixed"):
+class RescaledSumFixed(Rounded, name="tile.rescaled_sum_fixed"):
     """clamp(((a - zero_a) * factor_a + (b - zero_b) * factor_b + half) >> shift, least, most) + zero in i64, as `to`."""
 
     a: Value
