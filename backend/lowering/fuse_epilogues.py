@@ -3,8 +3,9 @@
     conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
 
 A fused op means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep the
-type (after an i32 accumulator they may change it), and when their other operands are known before the anchor runs and can be read by an
-epilogue (scalar, per channel, same shape). A fusion of elementwise ops alone may mix types and read whatever broadcasts.
+type, and when their other operands are known before the anchor runs and can be read by an epilogue (scalar, per channel, same shape). After a
+sum of stored integers only what rounds it joins, and changes the type. A fusion of elementwise ops alone may mix types and read whatever
+broadcasts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ...ir.ops import (
     Elementwise,
     Reshape,
 )
+from ..tile.integer import Rounding
 from ..tile.ops import Copy, Fused
 
 #: Ops in a fusion at most.
@@ -84,7 +86,7 @@ def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool
     if isinstance(anchor, Elementwise) and not uniform(anchor):
         return True
     if anchor.accumulates:
-        return not isinstance(op, Elementwise) and op.transcendental and all(_epilogue_reads(anchor, v) for v in others if v in op.by_element)
+        return isinstance(op, Rounding) and all(_epilogue_reads(anchor, v) for v in others if v in op.by_element)
     return op.out.type == anchor.out.type and op.out.type.is_float and all(_epilogue_reads(anchor, v) for v in others)
 
 

@@ -163,16 +163,25 @@ def _doubles(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, zero: tor
 
 
 class Rounding(Elementwise):
-    """Base of operators on stored integers; the result is of the element type `elem`, of any shape that operands broadcast to."""
+    """Base of operators on stored integers, of any shapes that broadcast."""
 
-    elem = "i32"
+    @property
+    def elem(self) -> str:
+        """Element type of the result."""
+        return "i32"
 
     def infer(self) -> Tensor:
-        return broadcast_type(self, [v.type for v in self.by_element], self.result_elem())
+        return broadcast_type(self, [v.type for v in self.by_element], self.elem)
 
-    def result_elem(self) -> Elem:
-        """The element type of the result."""
-        return self.elem
+
+class Rounded(Rounding):
+    """Base of operators whose result is stored integers of the element type `to`."""
+
+    to: str
+
+    @property
+    def elem(self) -> str:
+        return self.to
 
 
 class Centered(Rounding, name="tile.centered"):
@@ -200,16 +209,18 @@ class CenteredProduct(Rounding, name="tile.centered_product"):
 class ToFloat(Rounding, name="tile.to_float"):
     """f32(x) * scale of i32 x, rounded."""
 
-    elem = "f32"
-
     x: Value
     scale: Value
+
+    @property
+    def elem(self) -> str:
+        return "f32"
 
     def f(self, m: Math, x: Any, scale: Any) -> Any:
         return m.mul(m.cast(x, "f32"), scale)
 
 
-class Rescale(Rounding, name="tile.rescale"):
+class Rescale(Rounded, name="tile.rescale"):
     """clamp(rint(f32(x) * multiplier), least, most) + zero, as `to`. x i32 or f32; multiplier, least and most f32; zero i32."""
 
     x: Value
@@ -219,14 +230,11 @@ class Rescale(Rounding, name="tile.rescale"):
     most: Value
     to: str
 
-    def result_elem(self) -> Elem:
-        return self.to
-
     def f(self, m: Math, x: Any, multiplier: Any, zero: Any, least: Any, most: Any) -> Any:
         return m.cast(nearest_within(m, m.mul(m.cast(x, "f32"), multiplier), least, most) + zero, self.to)
 
 
-class RescaleFixed(Rounding, name="tile.rescale_fixed"):
+class RescaleFixed(Rounded, name="tile.rescale_fixed"):
     """clamp((x * factor + half) >> shift, least, most) + zero in i64, as `to`; x and zero i32."""
 
     x: Value
@@ -238,14 +246,11 @@ class RescaleFixed(Rounding, name="tile.rescale_fixed"):
     most: Value
     to: str
 
-    def result_elem(self) -> Elem:
-        return self.to
-
     def f(self, m: Math, x: Any, factor: Any, half: Any, shift: Any, zero: Any, least: Any, most: Any) -> Any:
         return m.cast(shifted_within(m, m.cast(x, "i64") * factor, half, shift, least, most) + zero, self.to)
 
 
-class RescaledSum(Rounding, name="tile.rescaled_sum"):
+class RescaledSum(Rounded, name="tile.rescaled_sum"):
     """clamp(rint(f32(a - zero_a) * multiplier_a + f32(b - zero_b) * multiplier_b), least, most) + zero, as `to`; each operation is rounded."""
 
     a: Value
@@ -259,9 +264,6 @@ class RescaledSum(Rounding, name="tile.rescaled_sum"):
     most: Value
     to: str
 
-    def result_elem(self) -> Elem:
-        return self.to
-
     def f(self, m: Math, *xs: Any) -> Any:
         a, b, zero_a, zero_b, multiplier_a, multiplier_b, zero, least, most = xs
         left = m.mul(m.cast(m.cast(a, "i32") - zero_a, "f32"), multiplier_a)
@@ -269,7 +271,7 @@ class RescaledSum(Rounding, name="tile.rescaled_sum"):
         return m.cast(nearest_within(m, m.add(left, right), least, most) + zero, self.to)
 
 
-class RescaledSumFixed(Rounding, name="tile.rescaled_sum_fixed"):
+class RescaledSumFixed(Rounded, name="tile.rescaled_sum_fixed"):
     """clamp(((a - zero_a) * factor_a + (b - zero_b) * factor_b + half) >> shift, least, most) + zero in i64, as `to`."""
 
     a: Value
@@ -284,9 +286,6 @@ class RescaledSumFixed(Rounding, name="tile.rescaled_sum_fixed"):
     least: Value
     most: Value
     to: str
-
-    def result_elem(self) -> Elem:
-        return self.to
 
     def f(self, m: Math, *xs: Any) -> Any:
         a, b, zero_a, zero_b, factor_a, factor_b, half, shift, zero, least, most = xs

@@ -221,7 +221,7 @@ def _calls(function: Function, arrays: Sequence[np.ndarray], steps: int, threads
 
 
 def _random(v: Value, rng: np.random.Generator) -> np.ndarray:
-    """Normal floats; stored integers of the whole range, accumulators of 21 bits; zeros, valid as indices too, for other integers and bools."""
+    """Normal floats; stored integers of the whole range, and accumulators of 21 bits; zeros for other integers and bools, which may be indices."""
     array = _empty(v)
     if v.type.is_float:
         array[...] = rng.standard_normal(v.shape)

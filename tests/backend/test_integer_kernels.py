@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from backend_run import ALL_TARGETS, Compiled
 
-from tersor.backend.tile.integer import IntConv2d, Rescale
+from tersor.backend.kernels.cpu.arithmetic.integers import Maddubs
+from tersor.backend.tile.integer import IntConv2d, IntLinear, IntSumPool2d, Rescale
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
+from tersor.ir.ops import MaxPool2d
 from tersor.ir.types import NUMPY, Tensor
 
 Case = dict[str, Any]
@@ -63,9 +65,9 @@ def rescale(acc: Value, multiplier: np.ndarray, zero: int, low: int, high: int) 
     ("target", "seed", "threads"), [(ALL_TARGETS[0], 0, 1), (ALL_TARGETS[0], 1, 2), (ALL_TARGETS[1], 2, 1), (ALL_TARGETS[2], 3, 1)]
 )
 def test_convolutions(target: str, seed: int, threads: int) -> None:
-    """A dozen random ones in one graph: accumulators of some, others rounded in the same kernel."""
+    """Eight random ones in one graph: accumulators of some, others rounded in the same kernel."""
     rng = np.random.default_rng(seed)
-    cases, graph, expected = [random_case(rng) for _ in range(12)], Graph(), []
+    cases, graph, expected = [random_case(rng) for _ in range(8)], Graph(), []
     values = [graph.add_input(Tensor(c["x"].shape, "u8" if c["x"].dtype == np.uint8 else "i8"), f"x{i}") for i, c in enumerate(cases)]
     outputs = []
     for x, case in zip(values, cases):
@@ -81,3 +83,53 @@ def test_convolutions(target: str, seed: int, threads: int) -> None:
     compiled = Compiled(graph, target, threads)
     for got, wanted in zip(compiled(*(c["x"] for c in cases)), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def pools(x: Value, zero: Const) -> list[tuple[Any, tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]]]:
+    """Maxima and sums of windows: with and without padding, of the whole map."""
+    geometries: list[Any] = [((3, 2), (2, 1), (1, 1, 0, 1)), ((2, 3), (1, 2), (0, 0, 1, 2)), (x.shape[2:], (1, 1), (0, 0, 0, 0))]
+    return [(kind, g) for g in geometries for kind in (MaxPool2d(x, *g), IntSumPool2d(x, *g, zero=zero))]
+
+
+@pytest.mark.parametrize(("target", "elem"), [(ALL_TARGETS[0], "u8"), (ALL_TARGETS[2], "i8")])
+def test_pools_and_layers(target: str, elem: str) -> None:
+    """Poolings of maps of three blocks, and linear layers of odd sizes behind them."""
+    rng, dtype = np.random.default_rng(3), NUMPY[elem]
+    limits, graph = np.iinfo(dtype), Graph()
+    x = rng.integers(limits.min, limits.max + 1, (2, 37, 6, 7)).astype(dtype)
+    rows = rng.integers(limits.min, limits.max + 1, (5, 2, 23)).astype(dtype)
+    image, lines = graph.add_input(Tensor(x.shape, elem), "x"), graph.add_input(Tensor(rows.shape, elem), "rows")
+    zero = int(rng.integers(limits.min, limits.max))
+    made, expected = pools(image, scalar(zero, dtype)), []
+    for op, (kernel, stride, pads) in made:
+        wide = np.pad(x.astype(np.int64), ((0, 0), (0, 0), pads[:2], pads[2:]), constant_values=-(2**40))
+        oh, ow = ((wide.shape[2 + i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+        windows = [[wide[:, :, i * stride[0] :, j * stride[1] :][:, :, : kernel[0], : kernel[1]].max((2, 3)) for j in range(ow)] for i in range(oh)]
+        largest = np.stack([np.stack(row, -1) for row in windows], 2)
+        expected.append(largest if isinstance(op, MaxPool2d) else oracle.sum_pool(x.astype(np.int64), zero, kernel, stride, pads))
+    outputs = [graph.add(op) for op, _ in made]
+    for n in (1, 8, 21):
+        w, b = rng.integers(-127, 128, (n, 23)).astype(np.int8), rng.integers(-999, 999, n)
+        acc = graph.add(IntLinear(lines, Const(w), Const(b.astype(np.int32)), zero=scalar(zero, dtype)))
+        multiplier = rng.uniform(0.001, 0.01, n).astype(np.float32)
+        outputs.append(graph.add(rescale(acc, multiplier, 3, 3, 200)))
+        sums = oracle.linear(rows.astype(np.int64), zero, w.astype(np.int64), b)
+        expected.append(np.stack([oracle.rescale_f32(sums[..., c], float(m), 3, 3, 200) for c, m in enumerate(multiplier)], -1))
+    graph.set_outputs(outputs)
+    compiled = Compiled(graph, target)
+    assert {"integer_pool", "integer_dense"} <= {*compiled.templates}
+    for got, wanted in zip(compiled(x, rows), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_pairs_that_saturate_are_refused() -> None:
+    """The bound of maddubs is that of the worst activations, 0 or 255 each, whose products add up in i16."""
+    rng = np.random.default_rng(0)
+    pairs = np.concatenate(
+        [rng.integers(-128, 128, (2000, 2)), [[127, 1], [127, 2], [-128, 0], [-127, -1], [-127, -2], [64, 64], [-64, -65], [127, -127]]]
+    )
+    for pair in pairs.astype(np.int8):
+        sums = [255 * (a * int(pair[0]) + b * int(pair[1])) for a in (0, 1) for b in (0, 1)]
+        exact = all(-(2**15) <= s < 2**15 for s in sums)
+        assert Maddubs().fits("u8", np.array([*pair, 0, 0], np.int8)) == exact, pair
+    assert not Maddubs().fits("i8", np.zeros(4, np.int8))

@@ -1,4 +1,4 @@
-"""Small integer networks, compiled: equal to the interpreter bit for bit, from a file, in batches, on several threads, no float inside."""
+"""Small integer networks, compiled: equal to the interpreter bit for bit, from a file, in batches, on threads, and nothing is float inside."""
 
 from __future__ import annotations
 
@@ -85,10 +85,14 @@ def excite() -> nn.Module:
 
 def unet() -> nn.Module:
     """U-Net: down, up by a transposed convolution and by nearest neighbours, concat with what was before."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        before = s.a(x)
+        low = s.b(F.max_pool2d(before, 2))
+        return s.c(torch.cat([F.pad(s.up(low), (0, 1)), before, F.interpolate(low, (18, 15))], 1))  # type: ignore[no-any-return]
+
     return Net(
-        lambda s, x: s.c(
-            torch.cat([F.pad(s.up(s.b(F.max_pool2d(s.a(x), 2))), (0, 1)), s.a(x), F.interpolate(s.b(F.max_pool2d(s.a(x), 2)), (18, 15))], 1)
-        ),
+        forward,
         a=layer(3, 20), b=layer(20, 24), up=nn.ConvTranspose2d(24, 20, 2, 2), c=conv(64, 4, 1),
     )  # fmt: skip
 

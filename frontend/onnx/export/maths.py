@@ -81,7 +81,7 @@ class OnnxMath:
     def floordiv(self, a: Term, b: Term) -> Term:
         """The floor of the exact quotient. ONNX truncates that of integers; of floats it is (a - mod(a, b)) / b, rounded."""
         if a.elem[0] not in "iu":
-            return self.rint((a - self.mod(a, b)) / b)
+            return self._call("Round", (a - self.mod(a, b)) / b)
         q = a / b
         rest, zero = a - q * b, self.const(a, 0)
         below = self._call("And", rest != zero, self._call("Xor", rest < zero, b < zero))
@@ -100,10 +100,10 @@ class OnnxMath:
         return self.where(x < one, near, self.log(u))
 
     def log2(self, x: Term) -> Term:
-        return self.log(x) * self.const(x, 1 / math.log(2))
+        return self._call("Log", x) * self.const(x, 1 / math.log(2))
 
     def log10(self, x: Term) -> Term:
-        return self.log(x) * self.const(x, 1 / math.log(10))
+        return self._call("Log", x) * self.const(x, 1 / math.log(10))
 
     def cast(self, x: Term, elem: str) -> Term:
         return Term(self.b, self.b.cast(x.name, elem), elem)

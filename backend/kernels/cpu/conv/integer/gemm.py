@@ -180,7 +180,7 @@ class Product:
             self.at = b.let("at", self.image * self.steps[0] + self.groups.first(self.vector) * (g.kh * g.kw * self.steps[1]))
             self.w_at = b.let("panel", self.weights + group * self.panel)
             if chunks == 1 or not rest:
-                self._pixels(part * chunk, rest if rest else chunk)
+                self._pixels(part * chunk, rest or chunk)
             else:
                 with b.when(part < chunks - 1):
                     self._pixels(part * chunk, chunk)
