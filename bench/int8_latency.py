@@ -1,0 +1,95 @@
+"""Latency of seven networks in int8 beside the same networks in float32, both compiled by Tersor, interleaved.
+
+    python -m tersor.bench.int8_latency [--networks resnet18 ...] [--threads 1] [--rounds 5] [--out bench/results]
+
+The int8 networks are compiled with `require="int8"`, and each is compared with the interpreter bit for bit before it is timed. Weights are
+random (bench/models.py) and calibration images are noise: times depend on neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import tersor
+
+from .engines import Ratio, machine
+from .latency import RESULTS
+from .models import SEVEN, build
+from .results_file import write_results
+
+#: Milliseconds that each model runs in a round, at least.
+ROUND_MS = 250.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """ms: medians of the rounds. ratio: int8 / float32 of each round. bytes: weights and arena at batch 1."""
+
+    network: str
+    threads: int
+    float_ms: float
+    int8_ms: float
+    ratio: Ratio
+    float_bytes: int
+    int8_bytes: int
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(SEVEN), choices=list(SEVEN))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(argv)
+    rows = []
+    for name in args.networks:
+        rows.append(measured(name, args.threads, args.rounds))
+        print(table(rows[-1:]), flush=True)
+    write_results(args.out / "int8_latency.json", {"machine": machine(), "rounds": args.rounds, "rows": [asdict(r) for r in rows]})
+    (args.out / "int8_latency.md").write_text(f"{machine()['processor']}, {args.rounds} rounds, batch 1.\n\n{table(rows)}\n")
+
+
+def measured(name: str, threads: int, rounds: int) -> Row:
+    """Both models of one network, right and then timed."""
+    module, x = build(name), torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    graph = tersor.trace(module, (x,))
+    images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    small = tersor.transform(graph, "int8", calibration=[images])
+    models = [tersor.compile(graph, threads=threads), tersor.compile(small, threads=threads, require="int8")]
+    with torch.no_grad():
+        wanted = np.asarray(small(x))
+    if not np.array_equal(np.asarray(models[1](x)), wanted):
+        raise SystemExit(f"{name}: the compiled int8 network differs from the interpreter")
+    times: list[list[float]] = [[], []]
+    counts = [max(3, round(ROUND_MS / model.benchmark(repeat=2, warmup=1).min)) for model in models]
+    for i in range(rounds):
+        for which in ((0, 1), (1, 0))[i % 2]:
+            times[which].append(models[which].benchmark(repeat=counts[which], warmup=1).median)
+    sizes = [memory(model) for model in models]
+    each = [b / a for a, b in zip(*times)]
+    return Row(name, threads, statistics.median(times[0]), statistics.median(times[1]), Ratio.of(each), *sizes)
+
+
+def memory(model: Any) -> int:
+    """Bytes of weights and of the arena at batch 1."""
+    report = model.report
+    return int(report.weights + next(iter(report.arena.values())))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown."""
+    lines = ["| network | threads | float32 ms | int8 ms | int8 / float32 | weights and arena |", "|---|--:|--:|--:|--:|--:|"]
+    lines += [f"| {r.network} | {r.threads} | {r.float_ms:.2f} | {r.int8_ms:.2f} | {r.ratio} | {r.int8_bytes / r.float_bytes:.2f} |" for r in rows]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
