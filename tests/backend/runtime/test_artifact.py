@@ -298,7 +298,7 @@ def test_manifest_round_trips() -> None:
     step = Step("conv2d", "k0", "direct", {"rows": 6, "note": "x"}, 10, 20, (1, 2, 3), "a at b.py:1")
     entry = Entry("main_b1", 1, (Port("x", (1, 3), "f32"),), (Port("y", (), "i64"), Port("z", (2,), "bool")), ("x",), 128, (step,))
     structure = {"a": 0, "b": [1, (0, None)], "c": {}, "d": ()}
-    manifest = Manifest("net", {"tvm": "1"}, compiled().target, 2, structure, (entry,), Peak("p", 8, 16), {"f32": {"nn.add": 1}})
+    manifest = Manifest("net", {"tvm": "1"}, compiled().target, 2, structure, (entry,), Peak("p", 8, 16), {"f32": {"nn.add": 1}}, {"f32": 7})
     data = json.loads(manifest.to_json())
     assert Manifest.from_json(data) == manifest
     assert Manifest.from_json(data).structure == structure
