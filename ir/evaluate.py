@@ -15,6 +15,7 @@ from .graph import Graph
 from .op import Const, Op, Value
 from .ops.elementwise import Cast
 from .ops.namespace import torch_dtype
+from .signature import in_order
 from .types import FLOATS, NUMPY, storage_elem
 
 if TYPE_CHECKING:
@@ -180,20 +181,7 @@ def structured(structure: Any, results: Sequence[Any]) -> Any:
 
 def bind(graph: Graph, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
     """Arguments of a call in the order of `graph.inputs`, each checked for kind, dtype and shape (the batch of batched inputs is free)."""
-    names = [v.name for v in graph.inputs]
-    signature = ", ".join(f"{v.name}: {_shown(graph, v)}" for v in graph.inputs)
-    if len(inputs) > len(names):
-        raise TersorError(f"{graph.name} takes {len(names)} inputs ({signature}), got {len(inputs)}")
-    given = dict(zip(names, inputs))
-    for name, value in named.items():
-        if name not in names:
-            raise TersorError(f"{graph.name} has no input {name!r}; inputs: {signature}")
-        if name in given:
-            raise TersorError(f"{graph.name} got input {name!r} twice, by position and by name")
-        given[name] = value
-    if missing := [n for n in names if n not in given]:
-        raise TersorError(f"{graph.name} is missing input {', '.join(map(repr, missing))}; inputs: {signature}")
-    values = [given[n] for n in names]
+    values = in_order(graph.name, {v.name: _shown(graph, v) for v in graph.inputs}, inputs, named)
     for v, x in zip(graph.inputs, values):
         _check(graph, v, x)
     return values

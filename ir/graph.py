@@ -296,6 +296,11 @@ def unattached(root: Op) -> list[Op]:
 
 def remapped(op: Op, to: dict[Value, Value]) -> Op:
     """A copy of `op` that reads `to[v]` for each operand v; regions are cloned."""
+    return type(op)(**remapped_fields(op, to), loc=op.loc)
+
+
+def remapped_fields(op: Op, to: dict[Value, Value]) -> dict[str, Any]:
+    """The fields of such a copy, by name."""
     fields: dict[str, Any] = {}
     for f in op.fields:
         v = getattr(op, f.name)
@@ -306,7 +311,7 @@ def remapped(op: Op, to: dict[Value, Value]) -> Op:
         elif isinstance(v, Graph):
             v = v.clone()
         fields[f.name] = v
-    return type(op)(**fields, loc=op.loc)
+    return fields
 
 
 def unique_names(names: Iterable[str]) -> list[str]:

@@ -9,9 +9,7 @@ convolution reads no more than that. From f32 to integers and back they go in pl
 
 from __future__ import annotations
 
-from typing import Any
-
-from ...ir.graph import Graph, remapped
+from ...ir.graph import Graph, remapped, remapped_fields
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Conv2d, Elementwise
 from ..tile import moves as tile_moves
@@ -103,7 +101,7 @@ class _Layout:
         self._emit(op, tile.Fused(args, body, loc=op.loc), out)
 
     def _blocked(self, op: Op, inner: dict[Value, Value], block: int) -> Op:
-        fields: dict[str, Any] = dict(remapped_fields(op, inner))
+        fields = remapped_fields(op, inner)
         return self.blocked[type(op)](**fields, lanes=block, loc=op.loc)
 
     def _blocks(self, op: tile.Fused) -> int:
@@ -141,15 +139,3 @@ class _Layout:
                 # blocks of 16 would be mostly empty
                 return PLANES if isinstance(anchor, IntConv2d) else 0
         return out
-
-
-def remapped_fields(op: Op, to: dict[Value, Value]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for f in op.fields:
-        v = getattr(op, f.name)
-        if f.kind == "list":
-            v = [to[o] for o in v]
-        elif f.kind != "attr":
-            v = None if v is None else to[v]
-        fields[f.name] = v
-    return fields

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.evaluate import structured, to_numpy
+from ...ir.signature import in_order
 from ..target import Target, host_features
 from . import artifact
 from .artifact import Entry, Manifest, Port, batches_of
@@ -68,21 +69,8 @@ class CompiledModel:
 
     def bind(self, inputs: Sequence[Any], named: dict[str, Any]) -> list[Any]:
         """Arguments in the order of the inputs."""
-        ports = self._first.inputs
-        name, names = self.manifest.name, [p.name for p in ports]
-        signature = ", ".join(f"{p.name}: {_shown(p, self.entries[0])}" for p in ports)
-        if len(inputs) > len(ports):
-            raise TersorError(f"{name} takes {len(ports)} inputs ({signature}), got {len(inputs)}")
-        given = dict(zip(names, inputs))
-        for key, value in named.items():
-            if key not in names:
-                raise TersorError(f"{name} has no input {key!r}; inputs: {signature}")
-            if key in given:
-                raise TersorError(f"{name} got input {key!r} twice, by position and by name")
-            given[key] = value
-        if missing := [n for n in names if n not in given]:
-            raise TersorError(f"{name} is missing input {', '.join(map(repr, missing))}; inputs: {signature}")
-        return [given[n] for n in names]
+        shown = {p.name: _shown(p, self.entries[0]) for p in self._first.inputs}
+        return in_order(self.manifest.name, shown, inputs, named)
 
     def entry_for(self, values: Sequence[Any]) -> Entry:
         """The host function for the batch of these inputs."""
