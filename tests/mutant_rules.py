@@ -152,20 +152,20 @@ MUTANTS = (
     Mutant(
         "a block is fitted on what it is given now",
         "passes/reconstruct/blocks.py",
-        "now = [results(block.now, dict(zip(at, x)) | weights, block.outs) for x in now]",
+        "now = [results(block.current, dict(zip(at, x)) | weights, block.outs) for x in now]",
         "now = target",
         "tests/passes/reconstruct/test_blocks.py",
     ),
     Mutant(
         "merged constants are numbers of their type",
-        "passes/simplify.py",
+        "passes/cleanup/simplify.py",
         "if not representable(array, elem):",
         "if not elem:",
         "tests/passes/folding/test_range.py",
     ),
     Mutant(
         "folded weights keep their digits",
-        "passes/affine.py",
+        "passes/folding/affine.py",
         "np.abs(slices).reshape(len(slices), -1).max(axis=1, initial=0), hidden",
         "1.0, hidden",
         "tests/passes/folding/test_range.py",

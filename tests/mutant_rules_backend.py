@@ -148,8 +148,8 @@ BACKEND = (
     Mutant(
         "threads wait for each other behind each part",
         "backend/codegen/threads.py",
-        "sequence([_run(call, part, worker), wait])",
-        "_run(call, part, worker)",
+        "sequence([_run(call, phase, worker), wait])",
+        "_run(call, phase, worker)",
         "tests/backend/codegen/test_threads.py",
     ),
     Mutant(
@@ -169,8 +169,8 @@ BACKEND = (
     Mutant(
         "what a thread reads is what others wrote before",
         "backend/codegen/phases.py",
-        "if alone and _reads_memory(stmt, own):",
-        "if alone and not own:",
+        "if alone and _reads_memory(stmt, private):",
+        "if alone and not private:",
         "tests/backend/codegen/test_threads.py",
     ),
     Mutant(
@@ -196,7 +196,7 @@ BACKEND = (
     ),
     Mutant(
         "a gate for each image of a view is found where that image's lies",
-        "backend/tile/fusion.py",
+        "backend/codegen/kernel_builder.py",
         "image * self.fusion.map_rows(v).stride + channel",
         "image * self.fusion.map_rows(v).image + channel",
         "tests/backend/lowering/test_alias_concats.py",
@@ -225,15 +225,15 @@ BACKEND = (
     Mutant(
         "a gather is absorbed by what else computes single pixels",
         "backend/kernels/cpu/conv/gathered.py",
-        "readers = (Gemm.name, Direct.name)",
-        "readers = (Gemm.name,)",
+        "fuses_gather_into = (Gemm.name, Direct.name)",
+        "fuses_gather_into = (Gemm.name,)",
         "tests/backend/lowering/test_fuse_gathers.py",
     ),
     Mutant(
         "a step of gathered rows begins where its scratch does",
         "backend/kernels/cpu/conv/gathered_rows.py",
-        "return start + (y - top) * floats",
-        "return start + y * floats",
+        "return start + (y - top) * elements",
+        "return start + y * elements",
         "tests/backend/lowering/test_fuse_gathers.py",
     ),
     Mutant(
@@ -245,21 +245,21 @@ BACKEND = (
     ),
     Mutant(
         "a kernel beside others leaves their lanes alone",
-        "backend/tile/fusion.py",
+        "backend/codegen/kernel_builder.py",
         "live = t.min(layout.channels - channel, lanes)",
         "live = lanes",
         "tests/backend/lowering/test_lane_offsets.py",
     ),
     Mutant(
         "lanes behind the end of a block lie in the next",
-        "backend/tile/fusion.py",
+        "backend/codegen/kernel_builder.py",
         "if lane:\n            self.b.store_lanes",
         "if False:\n            self.b.store_lanes",
         "tests/backend/lowering/test_lane_offsets.py",
     ),
     Mutant(
         "what was put in two blocks is got from both",
-        "backend/tile/fusion.py",
+        "backend/codegen/kernel_builder.py",
         "[i if i < lanes - lane else lanes + i for i in range(lanes)]",
         "[i if i < lanes - lane else i for i in range(lanes)]",
         "tests/backend/lowering/test_lane_offsets.py",
@@ -274,21 +274,21 @@ BACKEND = (
     Mutant(
         "only kernels that can write to parts of blocks do",
         "backend/lowering/alias_concats.py",
-        "return all(masked_stores(template_named(op.template, Fusion(op).anchor)) for op in kernels)",
+        "return all(template_named(op.template, Fusion(op).anchor).masked_stores for op in kernels)",
         "return True",
         "tests/backend/lowering/test_lane_offsets.py",
     ),
     Mutant(
         "a chain writes to parts of blocks only if it can",
         "backend/lowering/fuse_chains.py",
-        "if ops[-1].lane_offset >= 0 and not masked_stores(template):",
+        "if ops[-1].lane_offset >= 0 and not template.masked_stores:",
         "if False:",
         "tests/backend/lowering/test_lane_offsets.py",
     ),
     Mutant(
         "a gather goes into a kernel beside others only if that leaves their lanes alone",
         "backend/lowering/fuse_gathers.py",
-        "if reader.lane_offset >= 0 and not masked_stores(template):",
+        "if reader.lane_offset >= 0 and not template.masked_stores:",
         "if False:",
         "tests/backend/lowering/test_lane_offsets.py",
     ),
@@ -344,8 +344,8 @@ BACKEND = (
     Mutant(
         "an input is read in place at any address only if no kernel loads vectors of it",
         "backend/compile.py",
-        "if any(named is None or inner not in named(fusion) or set(inner.users) != {fusion.anchor} for inner in read):",
-        "if any(named is not None and inner not in named(fusion) for inner in read):",
+        "if any(inner not in named or set(inner.users) != {fusion.anchor} for inner in read):",
+        "if any(inner not in named for inner in read):",
         "tests/backend/runtime/test_model.py",
     ),
     Mutant(
@@ -378,21 +378,21 @@ BACKEND = (
     ),
     Mutant(
         "what is asked for ends with the weights",
-        "backend/kernels/cpu/register_tile.py",
+        "backend/codegen/prefetch.py",
         "t.min(self._b.load(self._at, 0), (self._lines - lines) * LINE)",
         "self._b.load(self._at, 0)",
         "tests/backend/emit/test_next_weights.py",
     ),
     Mutant(
         "each thread asks for its part",
-        "backend/kernels/cpu/register_tile.py",
+        "backend/codegen/prefetch.py",
         "if b.team == 1 else b.worker * each",
         "",
         "tests/backend/emit/test_next_weights.py",
     ),
     Mutant(
         "only weights that serve few rows are asked for before",
-        "backend/emit/next_weights.py",
+        "backend/kernels/cpu/dense.py",
         "g.m <= ROWS and ",
         "",
         "tests/backend/emit/test_next_weights.py",
@@ -406,7 +406,7 @@ BACKEND = (
     ),
     Mutant(
         "weights are asked for before if the third-level cache has room for them",
-        "backend/emit/next_weights.py",
+        "backend/kernels/cpu/dense.py",
         " and g.right.type.nbytes <= ROOM * target.l2",
         "",
         "tests/backend/emit/test_next_weights.py",
