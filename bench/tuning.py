@@ -52,7 +52,7 @@ def measure(name: str, threads: int, db: Path | None, rounds: int) -> dict[str, 
         "loss": float(np.median(ratios)) - 1,
         "loss_quartiles": [float(np.quantile(ratios, q)) - 1 for q in (0.25, 0.75)],
         "regions_loss": fusions.loss,
-        "fusions": json.loads(fusions.to_json())["rows"],
+        "regions": json.loads(fusions.to_json())["rows"],
         "unknown": [r.key for r in fusions.rows if r.tuned_ms is None or r.model_ms is None],
     }
 
@@ -69,7 +69,7 @@ def twice(name: str, threads: int) -> dict[str, Any]:
         "network": name,
         "threads": threads,
         "seconds": [first.seconds, second.seconds],
-        "fusions": len(timed),
+        "regions": len(timed),
         "same": sum((a.template, a.params) == (b.template, b.params) for _, a, b, _ in timed),
         "cost": sum(n * other.ms for n, _, _, other in timed) / sum(n * a.ms for n, a, _, _ in timed) - 1,
     }
@@ -92,7 +92,7 @@ def main() -> None:
             row = measure(name, threads, args.db, args.rounds)
             rows.append(row)
             ms = row["median_ms"]
-            known = [r for r in row["fusions"] if r["loss"] is not None]
+            known = [r for r in row["regions"] if r["loss"] is not None]
             worst = max(known, key=lambda r: r["loss"]) if known else {"loss": 0.0, "key": "none measured"}
             print(
                 f"{name:14} {threads:7} {ms['model']:11.3f} {ms['tuned']:11.3f} {row['loss']:7.1%} {row['regions_loss']:14.1%}"
@@ -106,7 +106,7 @@ def main() -> None:
     again = [twice(name, max(args.threads)) for name in args.twice]
     for t in again:
         print(
-            f"{t['network']} twice: {t['seconds'][0]:.0f} and {t['seconds'][1]:.0f} s, {t['same']} of {t['fusions']} the same, {t['cost']:.1%} more"
+            f"{t['network']} twice: {t['seconds'][0]:.0f} and {t['seconds'][1]:.0f} s, {t['same']} of {t['regions']} the same, {t['cost']:.1%} more"
         )
     args.out.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "allowed": ALLOWED, "rows": rows, "twice": again}

@@ -25,7 +25,7 @@ def tables(report: dict[str, Any]) -> list[str]:
         lines += [
             "",
             f"{r['network']} tuned twice from nothing, {r['threads']} thread{'s' if r['threads'] > 1 else ''}: {first:.0f} and {second:.0f} s. "
-            f"{r['same']} of {r['fusions']} fusions got the same choice both times; by the first run's times, the second's choices cost "
+            f"{r['same']} of {r['regions']} fusions got the same choice both times; by the first run's times, the second's choices cost "
             f"{r['cost']:.1%} more.",
         ]
     return lines

@@ -38,7 +38,7 @@ class Graph:
         self.report: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled and copied as the bytes of its file, without its report."""
+        """Pickled as the bytes of its file, without its report."""
         from .save import from_bytes, to_bytes
 
         return from_bytes, (to_bytes(self),)
@@ -192,6 +192,7 @@ class Graph:
         return self._copy(lambda v: v.type)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        """A clone: it shares the constants' arrays, which are read-only."""
         return self.clone()
 
     def at(self, batch: int) -> Graph:

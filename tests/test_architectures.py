@@ -69,7 +69,9 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 
 #: Published networks that are compiled at batch 1 as well; the others at 3 alone, for compiling is what takes time here.
-BOTH = ("resnet18", "mobilenetv2", "shufflenetv2", "convnext_tiny", "two_input", "detector")
+BOTH = ("mobilenetv2", "two_input", "detector")
+#: Compiled by `make test-all` only: their layers occur in the others.
+LONG = ("inception_v3", "vgg16", "densenet121", "resnet50", "mobilenet_v3_large", "regnet_y_400mf", "levit", "segformer")
 
 #: Vector widths of 8 and 4 floats and two threads, for a few.
 ELSEWHERE = [
@@ -81,7 +83,7 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in zoo.ZOO])
 def test_network_of_the_zoo_agrees_with_eager_float64(name: str) -> None:
     module, inputs = zoo.built(name)
     check(module, inputs, batches=(1, 3) if name in BOTH or name not in zoo.NETWORKS else (3,), limit=5e-5)
@@ -93,7 +95,7 @@ def test_network_on_narrower_vectors_and_two_threads(name: str, target: str, thr
     check(module, inputs, batches=[3], target=target, threads=threads, limit=5e-5)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in TINY])
 def test_architecture_of_transformers_agrees_with_eager_float64(name: str) -> None:
     pytest.importorskip("transformers")
     module, inputs = tiny(name)()

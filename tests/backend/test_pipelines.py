@@ -60,7 +60,7 @@ def test_stages_come_in_order_and_leave_the_input_alone() -> None:
     assert str(traced(TwoHeads)) == before
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_every_stage_resumes_in_a_fresh_process_to_the_same_bits(tmp_path: Path, threads: int) -> None:
     (x,) = inputs_of(TwoHeads)
     target = resolve("cpu")

@@ -41,6 +41,6 @@ def test_report() -> None:
     lines = tables({"machine": machine, "rows": [row | {"regions_loss": 0.05, "unknown": ["a", "b"]}], "twice": [again]})
     assert "| net | 2 | 1.100 | 1.000 | 10.0% (8.0% to 12.0%) | 5.0% | 2 |" in lines
     assert lines[-1] == (
-        "net tuned twice from nothing, 2 threads: 100 and 98 s. 20 of 25 regions got the same choice both times; by the first run's times, the "
+        "net tuned twice from nothing, 2 threads: 100 and 98 s. 20 of 25 fusions got the same choice both times; by the first run's times, the "
         "second's choices cost 0.4% more."
     )

@@ -40,9 +40,12 @@ def test_tersor_round_trip(build: type[Graph], tmp_path: Path) -> None:
 @pytest.mark.parametrize("build", [small, features])
 def test_a_graph_pickles_and_copies_as_its_file(build: type[Graph]) -> None:
     graph = build()
-    for again in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
+    pickled, copied = pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)
+    for again in (pickled, copied):
         assert again is not graph and difference(again, graph) is None
-        assert not any(a is b for a, b in zip(constants(again), constants(graph)))
+    assert not any(a is b for a, b in zip(constants(pickled), constants(graph)))
+    # a copy shares the arrays of its constants, which nobody can write to
+    assert not any(a.flags.writeable for a in constants(copied))
 
 
 def test_a_pickled_graph_of_another_version_is_refused() -> None:

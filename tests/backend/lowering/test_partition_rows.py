@@ -70,7 +70,7 @@ def separate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain_module, "separate_cost", lambda *_: -1.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), threads=st.integers(2, 4), height=st.sampled_from(HEIGHTS), width=st.integers(1, 20))
 def test_any_network(seed: int, threads: int, height: int, width: int) -> None:
     graph = graph_of(lambda x: random_network(x, seed), (1, 3, height, width))

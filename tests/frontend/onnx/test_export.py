@@ -94,7 +94,7 @@ def test_names_of_nodes_differ_where_locations_and_values_share_names() -> None:
     assert_equal(run_ort(exported(graph), inputs_for(graph)), results_of(graph, inputs_for(graph)), 1e-6)
 
 
-class Odd(tersor.Op, name="test.odd"):
+class Odd(tersor.Op, name="test.onnx_odd"):
     x: tersor.Value
 
     def infer(self) -> Tensor:

@@ -61,7 +61,7 @@ def test_threads(name: str, threads: int) -> None:
     assert StreamedDepthwise.name in check(DEPTHWISE[name], threads=threads, legal=False).templates
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_any_window(data: st.DataObject) -> None:
     """Depthwise convolutions, and poolings of the same window, which may be smaller than the stride."""
