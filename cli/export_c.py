@@ -25,7 +25,7 @@ def export_c(
     threads: Annotated[int, typer.Option(help="Threads of one call: a C export has 1.")] = 1,
     batch: Annotated[int | None, typer.Option(help="The batch size, 1 unless given or fixed by the graph.")] = None,
     name: Annotated[str, typer.Option(help="Prefix of files and functions.")] = "model",
-    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="For the self-test: x.npy, NAME=x.npy, or an .npz; random without.")] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="Of the self-test: x.npy, NAME=x.npy or an .npz; random without.")] = None,
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before; lowering itself begins with `default`.")] = "default",
     tuned: Tuned = None,
     winograd: Annotated[int, typer.Option(help="Largest m of Winograd's F(m x m, 3x3): 0 none, 2, 4 or 6 (less precise).")] = 4,

@@ -1,8 +1,8 @@
 """export_c: a compiled model as a folder for a C project, without Python, TVM and malloc.
 
-    NAME.h, libNAME.a    the function NAME_run(weights, inputs…, outputs…, arena), with sizes and shapes as macros
-    NAME.bin             weights, to be read or mapped
-    main.c, Makefile     an example that runs the model on NAME_test.bin, compares the outputs, and times it
+NAME.h, libNAME.a    the function NAME_run(weights, inputs…, outputs…, arena), with sizes and shapes as macros
+NAME.bin             weights, to be read or mapped
+main.c, Makefile     an example that runs the model on NAME_test.bin, compares the outputs, and times it
 """
 
 from __future__ import annotations

@@ -171,9 +171,7 @@ class CompiledModel:
         """Write a `.tso` file. A model compiled in this process needs a C compiler for it, to link."""
         artifact.write(path, self.manifest, self._code(), self._weights)
 
-    def export_c(
-        self, folder: str | Path, inputs: Sequence[Any] | None = None, expected: Sequence[Any] | None = None, name: str = "model"
-    ) -> None:
+    def export_c(self, folder: str | Path, inputs: Sequence[Any] | None = None, expected: Sequence[Any] | None = None, name: str = "model") -> None:
         """Write a folder for a C project: a static library without TVM and malloc, header, weights, and an example that tests itself.
 
         inputs: what the self-test runs on, random if not given. expected: the outputs there, which are compared within 1e-4 of the largest value;

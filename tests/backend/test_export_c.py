@@ -162,7 +162,7 @@ def test_codes_of_errors(tmp_path: Path) -> None:
 @needs_qemu
 def test_another_processor(tmp_path: Path) -> None:
     exe = tersor.compile(graph("f32"), target=ARM)
-    with pytest.raises(TersorError, match=r"this machine is .*The self-test needs the outputs: export_c\(folder, inputs=\[x\], expected=\[graph\(x\)\]\)"):
+    with pytest.raises(TersorError, match=r"this machine is .*The self-test needs the outputs: export_c\(folder, inputs="):
         exe.export_c(tmp_path / "c")
     expected = np.asarray(graph("f32")(image()))
     exe.export_c(tmp_path / "c", [image()], [expected])
@@ -216,7 +216,7 @@ def test_names_that_c_does_not_take(tmp_path: Path) -> None:
     """Two inputs that are the same in capitals, one with signs; the arguments are in order."""
     g = Graph()
     a, b = g.add_input(Tensor((1, 4)), "x.1"), g.add_input(Tensor((1, 4)), "X_1")
-    g.set_outputs([g.add(Sub(a, b)).out])
+    g.set_outputs([g.add(Sub(a, b))])
     tersor.compile(g).export_c(tmp_path / "c", [np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)])
     header = (tmp_path / "c/model.h").read_text()
     assert "const float *in_x_1, const float *in_X_1_2, float *" in header
