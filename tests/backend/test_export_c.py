@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,11 +15,13 @@ import pytest
 import torch
 from backend_run import graph_of
 from torch import nn
+from typer.testing import CliRunner
 
 import tersor
 from tersor import TersorError, UnsupportedError
 from tersor.backend.export_c.library import check_symbols
 from tersor.backend.runtime.model import CompiledModel
+from tersor.cli import app
 from tersor.ir.graph import Graph
 from tersor.ir.ops import IndexSelect, Relu, Sub
 from tersor.ir.types import Tensor
@@ -222,3 +225,17 @@ def test_names_that_c_does_not_take(tmp_path: Path) -> None:
     assert "const float *in_x_1, const float *in_X_1_2, float *" in header
     assert "#define MODEL_IN_X_1_SIZE 4" in header and "#define MODEL_IN_X_1_2_SIZE 4" in header
     assert make(tmp_path / "c", "test").returncode == 0
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """Mistakes fail before the work."""
+    g = graph_of(Relu, (1, 3))
+    g.save(tmp_path / "m.tersor")
+    command = ["export-c", str(tmp_path / "m.tersor"), "-o", str(tmp_path / "c"), "--name", "tiny", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and json.loads(done.stdout)["function"] == "tiny_run"
+    assert "the same bits as recorded" in make(tmp_path / "c", "test").stdout
+    with pytest.raises(TersorError, match="a C export runs on one thread, got --threads 2"):
+        CliRunner().invoke(app, [*command, "--threads", "2"], catch_exceptions=False)
+    with pytest.raises(TersorError, match="there is no folder none"):
+        CliRunner().invoke(app, ["export-c", str(tmp_path / "m.tersor"), "-o", "none/c"], catch_exceptions=False)
