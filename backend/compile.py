@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..ir.errors import TersorError, UnsupportedError
@@ -11,6 +12,7 @@ from .codegen.builder import TIR_DTYPE
 from .codegen.link import link
 from .codegen.peak import peak_functions
 from .emit.module import Emitter
+from .export_c.export import export_c
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, lower
@@ -93,7 +95,8 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
     emitter.functions.update(functions)
     module = emitter.build()
     manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products)
-    return CompiledModel(manifest, emitter.weights.blob(), lambda name: function_object(module[name]), lambda: link(module, target))
+    weights, exporter = emitter.weights.blob(), functools.partial(export_c, module)
+    return CompiledModel(manifest, weights, lambda name: function_object(module[name]), lambda: link(module, target), exporter)
 
 
 def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:

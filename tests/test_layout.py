@@ -39,7 +39,8 @@ ROOMS = {
     "lowering/legalize": {"target", "tile", "kernels/cpu", "kernels/cpu/conv"},
     "lowering": {"target", "tile", "kernels", "kernels/metaschedule", "tuned"},
     "emit": {"target", "runtime", "tile", "codegen", "kernels", "lowering"},
-    "": {"target", "runtime", "tile", "codegen", "kernels", "tuned", "lowering", "lowering/legalize", "emit"},
+    "export_c": {"target", "runtime", "codegen"},
+    "": {"target", "runtime", "tile", "codegen", "kernels", "tuned", "lowering", "lowering/legalize", "emit", "export_c"},
     "tuning": {
         "target",
         "runtime",

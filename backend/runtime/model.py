@@ -36,11 +36,19 @@ class CompiledModel:
     Calls are safe from several threads at once: each has an arena of its own. Results belong to the caller.
     """
 
-    def __init__(self, manifest: Manifest, weights: np.ndarray, function: Callable[[str], Function], code: Callable[[], bytes | memoryview]):
+    def __init__(
+        self,
+        manifest: Manifest,
+        weights: np.ndarray,
+        function: Callable[[str], Function],
+        code: Callable[[], bytes | memoryview],
+        export_c: Callable[..., None] | None = None,
+    ):
         self.manifest = manifest
         self._weights = weights
         self._function = function
         self._code = code
+        self._export_c = export_c
         self._first = manifest.entries[0]
         self._programs: dict[str, Program] = {}
         self._lock = threading.Lock()
@@ -162,6 +170,20 @@ class CompiledModel:
     def save(self, path: str | Path) -> None:
         """Write a `.tso` file. A model compiled in this process needs a C compiler for it, to link."""
         artifact.write(path, self.manifest, self._code(), self._weights)
+
+    def export_c(self, folder: str | Path, inputs: Sequence[Any] | None = None, expected: Sequence[Any] | None = None, name: str = "model") -> None:
+        """Write a folder for a C project: a static library without TVM and malloc, header, weights, and an example that tests itself.
+
+        inputs: what the self-test runs on, random if not given. expected: the outputs there, which are compared within 1e-4 of the largest value;
+        without it the model runs here, and the self-test asks for the same bits. name: the prefix of files and functions.
+
+        Raises `TersorError` for more threads than one, more batches than one, a folder whose parent is missing, a model that was loaded from
+        a file, one for another processor without `expected`, and where there is no C compiler for the target; `UnsupportedError` where a kernel
+        needs the TVM runtime.
+        """
+        if self._export_c is None:
+            raise TersorError(f"{self.manifest.name} was loaded from a file, which holds no object to link: compile the graph again, then export_c")
+        self._export_c(self, self._weights, folder, inputs, expected, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied as the bytes of its `.tso` file, so with what `save` needs."""

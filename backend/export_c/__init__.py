@@ -1,0 +1,1 @@
+"""A compiled model becomes a folder for a C project: library, header, weights, and an example that tests itself."""
