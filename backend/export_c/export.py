@@ -22,7 +22,7 @@ from ..runtime.measure import random_inputs
 from ..runtime.model import CompiledModel, require_host
 from .example import Recording, main_text, makefile_text
 from .interface import C_TYPES, Interface, check_name
-from .library import write_library
+from .static_library import write_library
 
 
 def export_c(

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import tersor
 from tersor import TersorError, UnsupportedError
-from tersor.backend.export_c.library import check_symbols
+from tersor.backend.export_c.static_library import check_symbols
 from tersor.backend.runtime.model import CompiledModel
 from tersor.cli import app
 from tersor.ir.graph import Graph
