@@ -31,8 +31,8 @@ class CorrectBias(Pass):
 
     y is the response in the network without quantize/dequantize pairs, y' in the one with them, whose earlier layers are corrected already.
     Rounding weights shifts whole channels, and shifts add up over layers where noise averages out (Nagel et al., 1906.04721, section 4.2, with
-    means). The median leaves out what clipping does to a few large activations: with means, their error moved all other pixels, and a trained
-    MobileNetV2 lost 7 dB. What chance explains of m is left out, too.
+    means). The median leaves out what clipping does to a few large activations, whose error would move all other pixels
+    with a mean. What chance explains of m is left out, too.
 
     It runs between quantize and to-integer. samples: images used at most.
     """

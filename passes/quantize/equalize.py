@@ -43,7 +43,7 @@ class Equalize(Pass):
     under by=activations.
 
     clip(x, 0, 6) is not homogeneous: channels that go through one stay as they are. by=weights turns a clip into a relu where on calibration
-    data that changes less than `clip_share` of the energy. (Scaling channels up to a clip's bound cost MobileNetV2 2 dB: images beyond the
+    data that changes less than `clip_share` of the energy. (Scaling channels up to a clip's bound lowers the SQNR: images beyond the
     calibration reach farther.)
 
     Run it on folded weights, before quantize (cross-layer equalization: Nagel et al., 1906.04721, section 4.1). samples: images used at most.
