@@ -43,7 +43,7 @@ from .linear import Dense, Linear, Matmul
 from .namespace import Math, TorchMath, torch_dtype
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AdaptivePool2d, AvgPool2d, MaxPool2d, Pool2d
-from .quant import Dequantize, Quantize, Requantize
+from .quant import Dequantize, Quantize, Requantize, StorageCast
 from .quant_layers import QuantConv2d, QuantConvTranspose2d, QuantLinear, QuantMatmul
 from .quant_math import Lookup, QuantAdd, QuantMul
 from .quant_pool import QuantSum, QuantSumPool2d
@@ -153,6 +153,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Sqrt",
+    "StorageCast",
     "Sub",
     "Sum",
     "Tanh",
