@@ -15,7 +15,7 @@ from .emit.module import Emitter
 from .export_c.export import export_c
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
-from .pipelines import Observer, lower
+from .pipelines import Observer, integers, lower
 from .precision import REQUIRE, check_int8, macs, precisions, require_f32, require_int8
 from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
@@ -36,7 +36,7 @@ def compile(
     tuned: Tuned = None,
     winograd: int = WINOGRAD,
 ) -> CompiledModel:
-    """Native code for a graph.
+    """Native code for a graph. Quantize/dequantize pairs become integer operators first, as `to-integer` has it.
 
     target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, or a `Target`.
     threads: how many threads each call uses, fixed here.
@@ -65,7 +65,7 @@ def compile(
         raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, WINOGRAD_TILES[1:]))}")
     _check_elements(graph.verify())
     if require == "int8":
-        require_int8(graph)
+        require_int8(integers(graph))
     database = find(tuned, target) or False
 
     def lowered() -> Iterator[tuple[int | None, Graph]]:

@@ -11,8 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ...ir.op import Const, Op, Value
-from ...ir.ops import Clip, Concat, Div, Mul, Pad, Round, StorageCast, Sub, Upsample
-from ...ir.ops import Add as Plus
+from ...ir.ops import Add, Clip, Concat, Div, Mul, Pad, Round, StorageCast, Sub, Upsample
 from ...ir.types import Uniform, storage_elem, storage_range
 from .node import Node
 
@@ -83,7 +82,7 @@ def storage_numpy(elem: Uniform) -> Any:
 
 
 def weight(node: Node, w: Value, storage: str, scale: Value, zero: Value | None, axis: int) -> Value | None:
-    """A constant of zero point 0, as layers take their weights; None where it is computed, or an i8 does not hold its distances from its zero point."""
+    """A constant of zero point 0, as layers take it; None where it is computed, or i8 does not hold its distances from its zero point."""
     elem = uniform_type(node, "i8" if storage in ("u8", "i8", "u4", "i4") else storage, scale, None, axis, w.type.rank)
     if elem is None or not isinstance(w.op, Const):
         return None
@@ -133,6 +132,6 @@ def quantized(node: Node, x: Value, scale: Value, zero: Value | None, axis: int,
     y = Round(Div(node.cast(x, elem), aligned(node, scale, x, axis, block))).out
     wide = node.cast(y, "f32")
     if zero is not None:
-        wide = Plus(wide, aligned(node, node.cast(zero, "f32"), x, axis, block)).out
+        wide = Add(wide, aligned(node, node.cast(zero, "f32"), x, axis, block)).out
     low, high = storage_range(storage)
     return node.cast(Clip(wide, float(low), float(high)), HELD[storage])

@@ -3,6 +3,7 @@
 layer(dq(x), dq(w), b)            ->  dq(quant.layer(x, w, b_i32))       b_i32 = rint(b / (S_x S_w))
 sum(dq(x))                        ->  dq(quant.sum(x))
 move(dq(x))                       ->  dq(move(x))
+q(concat(dq(a), dq(b)))           ->  concat(q(dq(a)), q(dq(b)))         where types differ
 q(dq(x))                          ->  x, or requantize(x) where types differ
 q(clamp(dq(x)))                   ->  requantize(x){low, high}           q(clip(r, a, b)) = clip(q(r), q(a), q(b)): q is monotonic
 q(clamp(add(dq(a), dq(b))))       ->  quant.add(a, b){low, high}         mul likewise, of 8-bit operands
@@ -91,6 +92,8 @@ def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
     x, w = small(op.x), stored(op.w)
     if x is None or w is None or not isinstance(w.op, Const):
         return None
+    if isinstance(w.type.elem, Uniform) and any(w.type.elem.zero_points):
+        return refuse(f"its weights have the zero point {w.type.elem.zero_points[0]}; integer layers need symmetric weights, of zero point 0")
     kind = {Conv2d: QuantConv2d, ConvTranspose2d: QuantConvTranspose2d, Linear: QuantLinear}[type(op)]
     geometry = {f.name: getattr(op, f.name) for f in op.attr_fields}
     layer: Op = kind(x, w, None, **geometry, loc=op.loc)
@@ -103,15 +106,22 @@ def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
 
 
 def integer_bias(b: Value, acc: Tensor) -> Const | Refusal:
-    """rint(b / S) as i32 of the accumulator's scales."""
+    """rint(b / S) as i32 of the accumulator's scales; integers whose scales are those, up to their rounding to f32, are taken as they are."""
     assert isinstance(acc.elem, Uniform)
-    if not isinstance(b.op, Const):
+    given = stored(b) or b
+    if not isinstance(given.op, Const):
         return refuse("its bias is not constant")
-    q = np.rint(np.asarray(b.op.array, np.float64) / np.array(acc.elem.scales))
+    q, wanted = np.asarray(given.op.array, np.float64), np.array(acc.elem.scales)
+    if isinstance(given.type.elem, Uniform):
+        ratio = np.array(given.type.elem.scales) / wanted
+        q = q - np.array(given.type.elem.zero_points)
+        q = q if np.allclose(ratio, 1, rtol=1e-6, atol=0) else np.rint(q * ratio)
+    else:
+        q = np.rint(q / wanted)
     if np.abs(q).max(initial=0) >= 2**31:
-        return refuse(f"its bias of {float(np.abs(b.op.array).max()):g} is beyond i32 at the scale of its accumulator")
+        return refuse(f"its bias of {float(np.abs(q * wanted).max()):g} is beyond i32 at the scale of its accumulator")
     axis = None if acc.elem.axis is None else 0
-    return named(Const(q.astype(np.int32), Uniform("i32", acc.elem.scales, acc.elem.zero_points, axis), loc=b.op.loc), b.name)
+    return named(Const(q.astype(np.int32), Uniform("i32", acc.elem.scales, acc.elem.zero_points, axis), loc=given.op.loc), b.name)
 
 
 @rewrite
@@ -161,6 +171,15 @@ def integer_move(op: Op) -> Result:
 
 
 MOVE = Rewrite("integer_move", integer_move, (Op,))
+
+
+@rewrite
+def integer_concat(op: Quantize) -> Result:
+    """q(concat(dq(a), dq(b))) -> concat(requantize(a), requantize(b))"""
+    concat = op.x.op
+    if not isinstance(concat, Concat) or op.to.axis is not None or not all(stored(v) is not None for v in concat.xs):
+        return None
+    return concat.rebuilt(xs=[Quantize(v, op.to, loc=op.loc).out for v in concat.xs], loc=concat.loc)
 
 
 # -- what rounds -------------------------------------------------------------------------------
@@ -249,4 +268,4 @@ def tabulated(f: Elementwise, v: Value, x: Any, to: Uniform) -> np.ndarray | Ref
 
 def patterns(rounding: Rounding) -> Sequence[Rewrite]:
     """All of them."""
-    return quantize_constant, integer_layer, integer_matmul, integer_sum, MOVE, *rounding_patterns(rounding), integer_table
+    return quantize_constant, integer_layer, integer_matmul, integer_sum, MOVE, integer_concat, *rounding_patterns(rounding), integer_table

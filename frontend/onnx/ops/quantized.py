@@ -1,4 +1,4 @@
-"""Quantized operators. Where scales and zero points are known, integers get a quantized type; where they are computed, the arithmetic is written out."""
+"""Quantized operators. Scales and zero points that are known make quantized types; where they are computed, the arithmetic is written out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import numpy as np
 from ....ir.op import Const, Op, Value
 from ....ir.ops import (
     Add,
-    Cast,
     Clip,
     Conv2d,
     Dequantize,
     Div,
     Equal,
-    Matmul,
     Maximum,
     Minimum,
     Mul,
@@ -28,10 +26,9 @@ from ....ir.ops import (
     Requantize,
     Round,
     Sub,
-    Sum,
     Where,
 )
-from ....ir.types import NUMPY, Uniform, storage_range
+from ....ir.types import NUMPY, Uniform
 from ..integers import HELD, STORAGES, dequantized, plain, quantized, stored, uniform_type, weight
 from ..node import Node
 from ..registry import Ints, onnx_converter
@@ -132,7 +129,8 @@ def qlinear_conv(
     strides: Numbers = None,
 ) -> Value:
     """A convolution of integers and its rounding; in floats between roundings where weights have a zero point that i8 cannot take up."""
-    window: dict[str, Any] = dict(auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads, strides=strides)
+    window: dict[str, Any] = {"auto_pad": auto_pad, "dilations": dilations, "group": group, "kernel_shape": kernel_shape}
+    window |= {"pads": pads, "strides": strides}
     integers = weight(node, w, node.storage(3), w_scale, w_zero, 0)
     x_elem = uniform_type(node, node.storage(0), x_scale, x_zero, 1, x.type.rank)
     to = uniform_type(node, node.storage(7), y_scale, y_zero, 1, x.type.rank)
@@ -204,7 +202,7 @@ def conv_integer(
 
     sum (x - Z) w = sum x w - Z sum w
     """
-    window: dict[str, Any] = dict(dilations=dilations, group=group, kernel_shape=kernel_shape, strides=strides)
+    window: dict[str, Any] = {"dilations": dilations, "group": group, "kernel_shape": kernel_shape, "strides": strides}
     one = node.const(1.0, "f32")
     integers = weight(node, w, node.storage(1), one, w_zero, 0)
     zero = np.zeros(()) if x_zero is None else node.constant(x_zero)
