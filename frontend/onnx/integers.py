@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ...ir.op import Const, Op, Value
-from ...ir.ops import Add, Clip, Concat, Div, Mul, Pad, Round, StorageCast, Sub, Upsample
+from ...ir.ops import Add, Clip, Concat, Div, Lookup, Mul, Pad, Round, StorageCast, Sub, Upsample
 from ...ir.types import Uniform, storage_elem, storage_range
 from .node import Node
 
@@ -42,6 +42,11 @@ def uniform_type(node: Node, storage: str, scale: Value, zero: Value | None, axi
     return Uniform(storage, tuple(map(float, scales.reshape(-1))), (int(zeros.reshape(-1)[0]) if along is None else 0,) * count, along)
 
 
+def meaningless(storage: str, zero: int = 0) -> Uniform:
+    """Integers that stand for themselves."""
+    return Uniform(storage, (1.0,), (zero,))
+
+
 def stored(x: Value, elem: Uniform) -> Value:
     """A plain integer tensor as one of a quantized type. What only moves elements is done on that type, back to where it is known."""
     op = x.op
@@ -49,6 +54,9 @@ def stored(x: Value, elem: Uniform) -> Value:
         return op.x
     if isinstance(op, Const):
         return constant(op, op.array, elem)
+    if isinstance(op, StorageCast) and isinstance(op.x.op, Lookup) and isinstance(op.x.op.table.op, Const):
+        table = op.x.op.table.op
+        return op.x.op.rebuilt(table=constant(table, table.array, elem), loc=op.x.op.loc).out
     if op is not None and elem.axis is None and _moves(op):
         if isinstance(op, Concat):
             return op.rebuilt(xs=[stored(v, elem) for v in op.xs], loc=op.loc).out

@@ -29,7 +29,7 @@ from ....ir.ops import (
     Where,
 )
 from ....ir.types import NUMPY, Uniform
-from ..integers import HELD, STORAGES, dequantized, plain, quantized, stored, uniform_type, weight
+from ..integers import HELD, STORAGES, dequantized, meaningless, plain, quantized, stored, uniform_type, weight
 from ..node import Node
 from ..registry import Ints, onnx_converter
 from .convolution import Numbers, convolution
@@ -176,11 +176,6 @@ def qlinear_matmul(
 
 
 # -- sums of products of plain integers --------------------------------------------------------
-
-
-def meaningless(storage: str, zero: int = 0) -> Uniform:
-    """Integers that stand for themselves."""
-    return Uniform(storage, (1.0,), (zero,))
 
 
 @onnx_converter("ConvInteger")
