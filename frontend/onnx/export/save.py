@@ -101,7 +101,11 @@ class Writer:
     def write(self, op: Op) -> None:
         """Write an op's nodes. Constants wait until they are read."""
         out = op.outs[0]
-        if isinstance(op, Const) or self.renamed(op):
+        if isinstance(op, Const):
+            if out in self.graph.outputs:
+                self.names[out] = self.constant(op, self.results.get(out) or self.b.unique(out.name))
+            return
+        if self.renamed(op):
             return
         name = self.results.get(out) or self.b.unique(out.name)
         self.b.stem, self.b.loc = name, op.loc.path
@@ -139,6 +143,8 @@ class Writer:
 
     def constant(self, op: Const, name: str) -> str:
         elem = op.out.type.elem
+        if not isinstance(elem, Uniform):
+            data_type(elem)
         return self.b.const(op.array, stored_as(elem) if isinstance(elem, Uniform) else str(elem), name)
 
     def real(self, v: Value) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from ....ir.op import Const, Op, Value
 from ....ir.ops import (
@@ -54,9 +55,10 @@ def quantize_linear(
     precision: int = 0,
 ) -> Value:
     """The zero point's type, or output_dtype, is that of the result; u8 without either."""
-    storage = STORAGES.get(output_dtype or 0, "") if output_dtype else node.storage(2) or "u8"
+    storage = STORAGES.get(output_dtype, "") if output_dtype else node.storage(2) or "u8"
     if storage not in HELD:
-        raise node.unsupported(f"a result of type {output_dtype}; valid: {', '.join(HELD)}")
+        kind = TensorProto.DataType.Name(output_dtype) if output_dtype in TensorProto.DataType.values() else storage or output_dtype
+        raise node.unsupported(f"a result of type {kind}; valid: {', '.join(HELD)}")
     return to_integers(node, x, scale, zero, axis, block_size, storage)
 
 
