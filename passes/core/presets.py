@@ -28,6 +28,11 @@ PRESETS: dict[str, Preset] = {
         "quantize, since it changes ranges; correct-bias after it, since it measures what rounding shifts; to-integer last, since biases become "
         "integers there; canonicalize merges what became equal.",
     ),
+    "qdq": Preset(
+        "default,equalize,quantize{sums=rounded},correct-bias,to-integer,canonicalize",
+        "int8 for onnxruntime and other runtimes that read QDQ models: as int8, but a residual sum reads rounded results, since they run a "
+        "convolution on integers only where its own result is rounded. Precision is somewhat less than that of int8.",
+    ),
     "clean": Preset(
         "canonicalize",
         "Only exact rewrites: the same bits with fewer ops.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ....ir.op import Const, Op, Value
@@ -71,7 +71,7 @@ def qlinear_global_average_pool(node: Node, *given: Value, channels_last: int = 
 def qlinear_average_pool(
     node: Node,
     *given: Value,
-    kernel_shape: Numbers,
+    kernel_shape: Sequence[int],
     auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
     channels_last: int = 0,
