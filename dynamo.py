@@ -18,6 +18,9 @@ from .ir.errors import TersorError
 if TYPE_CHECKING:
     from .backend.runtime.model import CompiledModel
 
+    #: a model, and the results that are no tensors by their places
+    _Entry = tuple[CompiledModel, dict[int, Any]]
+
 #: What `options=` may hold: arguments of `tersor.compile`, and passes that run before.
 OPTIONS = ("target", "threads", "tuned", "winograd", "require", "pipeline")
 
@@ -30,9 +33,10 @@ def backend(
 
     options: arguments of `tersor.compile` by name, and `pipeline`: passes that run before.
 
-    Parameters and buffers are constants of the compiled code; where one has changed the graph is compiled again. Code that asks for gradients runs
-    eagerly, with a warning: call the model under `torch.no_grad()` or `torch.inference_mode()`. What breaks dynamo's graph runs eagerly, by torch's own
-    rule. Raises `TersorError` for operators that Tersor does not know, all of them at once, unless `torch._dynamo.config.suppress_errors` is set.
+    Parameters and buffers are constants of the compiled code; where one has changed the graph is compiled again. Code that asks for gradients
+    runs eagerly, with a warning: call the model under `torch.no_grad()` or `torch.inference_mode()`. What breaks dynamo's graph runs eagerly, by
+    torch's own rule. Raises `TersorError` for operators that Tersor does not know, all of them at once, unless
+    `torch._dynamo.config.suppress_errors` is set.
     """
     given = dict(options or {})
     if unknown := [k for k in given if k not in OPTIONS]:
@@ -49,11 +53,12 @@ def _is_static(x: Any) -> bool:
 
 
 class _Bound(nn.Module):
-    """A module with some of its arguments bound."""
+    """A module with some of its arguments bound, and tensors alone as results; the others are noted while it is traced."""
 
-    def __init__(self, module: nn.Module, bound: dict[int, Any], count: int):
+    def __init__(self, module: nn.Module, bound: dict[int, Any], count: int, note: Callable[[Sequence[Any]], None]):
         super().__init__()
         self.module = module
+        self.note = note
         self.count = count
         self.numbers = {i: x for i, x in bound.items() if not isinstance(x, torch.Tensor)}
         self.places = [i for i, x in bound.items() if isinstance(x, torch.Tensor)]
@@ -63,7 +68,9 @@ class _Bound(nn.Module):
     def forward(self, *given: torch.Tensor) -> Any:
         rest = iter(given)
         held = self.numbers | {i: getattr(self, f"bound_{i}") for i in self.places}
-        return self.module(*(held[i] if i in held else next(rest) for i in range(self.count)))
+        results = self.module(*(held[i] if i in held else next(rest) for i in range(self.count)))
+        self.note(results)
+        return tuple(y for y in results if isinstance(y, torch.Tensor))
 
 
 class _Compiled:
@@ -74,20 +81,25 @@ class _Compiled:
         self.options = options
         self.static: tuple[int, ...] | None = None
         self.state: tuple[Any, ...] = ()
-        self.models: dict[tuple[Any, ...], CompiledModel | None] = {}
+        self.models: dict[tuple[Any, ...], _Entry | None] = {}
         self.lock = threading.Lock()
 
     def __call__(self, *args: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in args):
             _warn_of_gradients()
             return self.module(*args)
-        model = self.prepare(args)
-        if model is None:
+        entry = self.prepare(args)
+        if entry is None:
             return self.module(*args)
         assert self.static is not None
-        return model(*(x for i, x in enumerate(args) if isinstance(x, torch.Tensor) and i not in self.static))
+        model, others = entry
+        results = model(*(x for i, x in enumerate(args) if isinstance(x, torch.Tensor) and i not in self.static))
+        if not others:
+            return results
+        tensors = iter(results)
+        return tuple(others[i] if i in others else next(tensors) for i in range(len(results) + len(others)))
 
-    def prepare(self, args: Sequence[Any]) -> CompiledModel | None:
+    def prepare(self, args: Sequence[Any]) -> _Entry | None:
         """The model for these arguments; None where nothing is left to compile, or torch is to run eagerly what Tersor cannot."""
         if self.static is None:
             self.static = tuple(i for i, x in enumerate(args) if _is_static(x))
@@ -101,7 +113,7 @@ class _Compiled:
                 self.models[key] = self._build(args)
             return self.models[key]
 
-    def _build(self, args: Sequence[Any]) -> CompiledModel | None:
+    def _build(self, args: Sequence[Any]) -> _Entry | None:
         from .backend.compile import compile
         from .frontend.torch.trace import trace
         from .passes import transform
@@ -113,16 +125,21 @@ class _Compiled:
             raise TersorError(f"torch.compile(backend='tersor') got a tensor on {foreign}; move the model and its inputs to the CPU")
         if not given:
             return None
+        others: dict[int, Any] = {}
+
+        def note(results: Sequence[Any]) -> None:
+            others.update((i, y) for i, y in enumerate(results) if not isinstance(y, torch.Tensor))
+
         try:
             with torch.no_grad():
-                graph = trace(_Bound(self.module, bound, len(args)).eval(), given, batch=False)
+                graph = trace(_Bound(self.module, bound, len(args), note).eval(), given, batch=False)
         except TersorError:
             if torch._dynamo.config.suppress_errors:
                 return None
             raise
         options = dict(self.options)
         pipeline = options.pop("pipeline", "")
-        return compile(transform(graph, pipeline) if pipeline else graph, **options)
+        return compile(transform(graph, pipeline) if pipeline else graph, **options), others
 
 
 def _identity(x: torch.Tensor) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def test_results_shapes_and_changed_weights() -> None:
 
 def test_sizes_that_dynamo_leaves_free_and_a_break() -> None:
     module = Two(breaks=True).eval()
-    fast = torch.compile(module, backend="tersor", dynamic=True)
+    fast = torch.compile(module, backend="tersor")
     with torch.inference_mode():
         for batch in (2, 3):
             x = torch.randn(batch, 3, 6, 6)
