@@ -55,7 +55,10 @@ class Walk:
     def run(self) -> Graph:
         for node in self.model.graph.node:
             self.visit(node)
-        outputs = [self.value(o.name) for o in self.model.graph.output if self.env.get(o.name) is not _MISSING]
+        for o in self.model.graph.output:
+            if o.name not in self.env:
+                raise TersorError(f"{self.file}: nothing makes the output {o.name!r}")
+        outputs = [self.value(o.name) for o in self.model.graph.output if self.env[o.name] is not _MISSING]
         if self.missing:
             raise self.missing_error()
         for value in outputs:
@@ -146,7 +149,10 @@ class Walk:
 
     def inline(self, proto: Any, taken: bool) -> Sequence[Any]:
         """The results of the branch that an `If` of known condition takes. Its names are its own."""
-        branch = next(a.g for a in proto.attribute if a.name == ("then_branch" if taken else "else_branch"))
+        name = "then_branch" if taken else "else_branch"
+        branch = next((a.g for a in proto.attribute if a.name == name), None)
+        if branch is None:
+            raise FormError(f"attribute {name!r} is missing")
         outside = dict(self.env)
         constants = dict(self.constants)
         self.env |= {t.name: array_of(t, self.file) for t in branch.initializer}
@@ -154,7 +160,7 @@ class Walk:
             self.constants.pop(t.name, None)
         for node in branch.node:
             self.visit(node)
-        results = [self.env[o.name] for o in branch.output]
+        results = [self.lookup(o.name, "If", Loc(proto.name)) for o in branch.output]
         self.env, self.constants = outside, constants
         return results
 
