@@ -157,12 +157,8 @@ def _run(path: Path) -> str:
     if any(v.type.size > LARGE for v in values) or sum(op.macs() for op in graph.ops) > LARGE * 64:
         return "loaded"
     rng = np.random.default_rng(0)
-    given = [
-        rng.integers(0, 2, v.shape).astype(v.type.dtype) if v.type.dtype.kind in "iub" else rng.standard_normal(v.shape).astype(v.type.dtype)
-        for v in graph.inputs
-    ]
-    from tersor.ir.evaluate import evaluate, to_torch
-
+    given = [np.asarray(rng.integers(0, 2, v.shape) if v.type.dtype.kind in "iub" else rng.standard_normal(v.shape)) for v in graph.inputs]
+    arrays = [a.astype(v.type.dtype) for a, v in zip(given, graph.inputs)]
     with torch.no_grad():
         results = evaluate(graph, [to_torch(a) for a in arrays])
     assert [tuple(y.shape) for y in results] == [v.shape for v in graph.outputs]
