@@ -9,8 +9,8 @@ from ..ir.errors import TersorError, UnsupportedError
 from ..ir.graph import Graph
 from ..ir.op import Value
 from .codegen.builder import TIR_DTYPE
-from .codegen.link import link
 from .codegen.peak import peak_functions
+from .emit.code import Progress
 from .emit.module import Emitter
 from .export_c.export import export_c
 from .kernels.template import template_named
@@ -19,7 +19,7 @@ from .pipelines import Observer, integers, lower
 from .precision import REQUIRE, check_int8, macs, precisions, require_f32, require_int8
 from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
-from .runtime.native import function_object, versions
+from .runtime.native import versions
 from .target import Target, resolve
 from .tile.fusion import Fusion, root
 from .tile.ops import Fused
@@ -35,6 +35,7 @@ def compile(
     observe: Observer | None = None,
     tuned: Tuned = None,
     winograd: int = WINOGRAD,
+    progress: Progress | None = None,
 ) -> CompiledModel:
     """Native code for a graph. Quantize/dequantize pairs become integer operators first, as `to-integer` has it.
 
@@ -49,6 +50,9 @@ def compile(
     (where there is one), False for none. What a database does not know, the cost model chooses; `profile()` says which did.
     winograd: the largest m for which a 3x3 convolution may use Winograd's F(m x m, 3x3): 0 none (the least memory), 2, 4 (as precise as a direct
     convolution), 6 (somewhat faster on large maps, ten times the rounding error).
+    progress: called as `progress(done, functions)` while functions are compiled.
+
+    Kernels are compiled on all cores, and their code is kept in a folder for the next compile (`TERSOR_CACHE`, see docs/compile-and-profile.md).
 
     Raises `TersorError` for an unknown target, a batch the graph cannot take, constants that hold nan or a damaged database, and
     `UnsupportedError` for what has no kernel.
@@ -77,10 +81,10 @@ def compile(
                 check_int8(result)
             yield n, result
 
-    return build(lowered(), target, threads)
+    return build(lowered(), target, threads, progress)
 
 
-def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1) -> CompiledModel:
+def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1, progress: Progress | None = None) -> CompiledModel:
     """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
     emitter = Emitter(target, threads)
     entries, precision, products = [], {}, {}
@@ -93,10 +97,9 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
         name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
     functions, peak = peak_functions(target)
     emitter.functions.update(functions)
-    module = emitter.build()
+    code = emitter.code(progress)
     manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products)
-    weights, exporter = emitter.weights.blob(), functools.partial(export_c, module)
-    return CompiledModel(manifest, weights, lambda name: function_object(module[name]), lambda: link(module, target), exporter)
+    return CompiledModel(manifest, emitter.weights.blob(), code.function, code.library, functools.partial(export_c, code))
 
 
 def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:

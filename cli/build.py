@@ -130,7 +130,7 @@ def compile(
     from .. import transform
 
     graph = read_graph(source, weights, shape)
-    with show.working(f"compiling {source} for {target}"):
+    with show.counting(f"compiling {source} for {target}") as progress:
         options: dict[str, Any] = {
             "target": target,
             "threads": threads,
@@ -138,6 +138,7 @@ def compile(
             "tuned": database_of(tuned),
             "winograd": winograd,
             "require": require,
+            "progress": progress,
         }
         prepared = transform(graph, pipeline)
         with reproducing(reproducer, "compile", prepared, options, note=show.note):

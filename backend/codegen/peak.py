@@ -6,12 +6,12 @@ from typing import Any
 
 from tvm import ir as tir_ir
 from tvm import tirx as t
-from tvm.ir import PrimType
 
 from ..runtime.artifact import Peak
 from ..target import Target
 from ..tile.fusion import ALIGN
 from .builder import Builder, ramp
+from .calls import call, callee, symbol_of
 
 FUNCTION = "peak_fma"
 UNROLL = 8
@@ -37,6 +37,6 @@ def peak_functions(target: Target) -> tuple[dict[Any, Any], Peak]:
         b.emit(t.BufferStore(out.raw, b.load(acc, 0, lanes), [ramp(i * lanes, lanes)]))
     kernel = tir_ir.GlobalVar(b.name)
     port = t.decl_buffer((size,), "float32", "values", data_alignment=ALIGN)
-    call = t.Evaluate(tir_ir.Call(kernel, [port.data, rounds], ret_ty=PrimType("int32")))
-    main = t.PrimFunc([port, rounds], call).with_attr("global_symbol", FUNCTION).with_attr("s_tir", True)
-    return {kernel: b.function(), tir_ir.GlobalVar(FUNCTION): main}, Peak(FUNCTION, 2 * UNROLL * chains * lanes, size)
+    function = callee(b.function())
+    main = t.PrimFunc([port, rounds], call(symbol_of(function), [port.data, rounds])).with_attr("global_symbol", FUNCTION).with_attr("s_tir", True)
+    return {kernel: function, tir_ir.GlobalVar(FUNCTION): main}, Peak(FUNCTION, 2 * UNROLL * chains * lanes, size)
