@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .backend.compile import compile as compile_graph
 from .ir.errors import TersorError
@@ -23,7 +23,7 @@ def compile(model: Graph | nn.Module, *args: Any, **options: Any) -> CompiledMod
     """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(model, torch.nn.Module):
-        return compile_graph(model, *args, **options)
+        return compile_graph(cast("Graph", model), *args, **options)
     from .frontend.torch.trace import trace
 
     if not args and "example_inputs" not in options:

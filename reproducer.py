@@ -55,7 +55,8 @@ class Reproducer:
             )
             for i, batch in enumerate(self.calibration):
                 data = io.BytesIO()
-                np.savez(data, **{k: np.asarray(v) for k, v in batch.items()})
+                arrays: dict[str, Any] = {k: np.asarray(v) for k, v in batch.items()}
+                np.savez(data, **arrays)
                 out.writestr(f"batch{i}.npz", data.getvalue())
 
 
