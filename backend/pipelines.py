@@ -30,8 +30,8 @@ Observer = Callable[[str, Graph], None]
 
 #: x86-64 and 64-bit ARM.
 CPU_STAGES: dict[str, Stage] = {
-    # batch norms folded, constants computed, dead code gone: the preset `default`
-    "prepare": lambda graph, target, threads: transform(graph, "default"),
+    # masked and shared weights become constants; batch norms folded, constants computed, dead code gone: the preset `default`
+    "prepare": lambda graph, target, threads: transform(graph, "freeze-sparsity,default"),
     # only operators that have kernels are left
     "legalize": lambda graph, target, threads: legalize(graph, target),
     # before layouts are assigned, since an epilogue has the layout of its anchor

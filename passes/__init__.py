@@ -14,6 +14,7 @@ from .folding import fold_affine, fold_bn, fold_pad, recalibrate_bn
 from .precision import Precision
 from .prune import prune_channels
 from .quantize import QuantizePass, ToInteger
+from .sparse import FreezeSparsity, Sparsify
 from .train import Finetune
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "DumpAfterEach",
     "Finetune",
     "FreezeBits",
+    "FreezeSparsity",
     "Instrument",
     "LayerPass",
     "Ledger",
@@ -34,6 +36,7 @@ __all__ = [
     "Preset",
     "QuantizePass",
     "Row",
+    "Sparsify",
     "Step",
     "StopAtFirstBad",
     "Ternarize",
