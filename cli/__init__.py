@@ -1,4 +1,4 @@
-"""The `tersor` command: trace, opt, compile, export, export-c, tune, run, bench, profile, passes, diff."""
+"""The `tersor` command: trace, opt, save, compile, export, export-c, tune, run, bench, profile, passes, diff."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .diff import diff
 from .execute import bench, profile, run
 from .export import export
 from .export_c import export_c
+from .save import save
 from .tune import tune
 
 app = typer.Typer(
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, opt, compile, export, export_c, tune, run, bench, profile, passes, diff):
+for command in (trace, opt, save, compile, export, export_c, tune, run, bench, profile, passes, diff):
     app.command()(command)
 
 

@@ -14,7 +14,7 @@ from .folding import fold_affine, fold_bn, fold_pad, recalibrate_bn
 from .precision import Precision
 from .prune import prune_channels
 from .quantize import QuantizePass, ToInteger
-from .sparse import FreezeSparsity, Sparsify
+from .sparse import FreezeSparsity, ShareWeights, Sparsify
 from .train import Finetune
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Preset",
     "QuantizePass",
     "Row",
+    "ShareWeights",
     "Sparsify",
     "Step",
     "StopAtFirstBad",

@@ -28,6 +28,11 @@ PRESETS: dict[str, Preset] = {
         "quantize, since it changes ranges; correct-bias after it, since it measures what rounding shifts; to-integer last, since biases become "
         "integers there; canonicalize merges what became equal.",
     ),
+    "deep-compress": Preset(
+        "sparsify{sparsity=0.9 gradual=true},finetune{epochs=4 schedule=exponential},share-weights{bits=5},finetune{epochs=1 lr=0.0001}",
+        "Deep Compression (1510.00149); it needs training data, and the result is saved with entropy=True. sparsify before share-weights, since "
+        "zeros take no value of their own; finetune after each, since it repairs what they cost: weights around the zeros, then the shared values.",
+    ),
     "clean": Preset(
         "canonicalize",
         "Only exact rewrites: the same bits with fewer ops.",

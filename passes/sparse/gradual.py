@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...ir.graph import Graph
+from ...ir.op import Const
 from ...ir.ops import Masked
+from .layers import dense_of
 from .pattern import Pattern, largest, largest_of_all
 
 if TYPE_CHECKING:
@@ -90,8 +92,12 @@ def settled(graph: Graph) -> Graph:
     """The masks as they are now are final, in place."""
     for op in graph.find(Masked):
         assert isinstance(op, Masked)
-        if op.sparsity > 0:
-            graph.replace(op, op.rebuilt(sparsity=0.0))
+        if op.sparsity > 0 and isinstance(op.w.op, Const):
+            # what is masked out for good need not be stored
+            w = Const(dense_of(op.out), loc=op.w.op.loc)
+            w.out.name = op.w.name
+            graph.replace(op, op.rebuilt(w=w, sparsity=0.0))
+    graph.remove_dead()
     return graph
 
 

@@ -151,7 +151,7 @@ class Sparsify(LayerPass):
         assert old is not None
         w, bias = (old, None) if new is None else new
         shaped = mask.reshape(old.shape)
-        masked = _masked(layer, w.astype(old.dtype), shaped)
+        masked = _masked(layer, np.where(shaped, w, 0).astype(old.dtype), shaped)
         changes = {"w": masked} if bias is None else {"w": masked, "b": _named(bias.astype(old.dtype), layer, layer.b, "bias")}
         row = SparseLayer(name_of(layer), old.shape, 1 - float(shaped.mean()), error=error, measured=error is not None)
         if error is None:
