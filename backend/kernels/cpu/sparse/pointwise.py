@@ -30,8 +30,9 @@ LEAST = 0.5
 #: Vectors of pixels in a chunk: more share the reading of a weight, fewer keep the chunk in the first caches.
 VECTORS = (4, 2, 8)
 #: Cycles of a vector multiply-add, by where the chunk of pixels is; of a weight besides; of an output besides; of a vector that is transposed.
-IN_L1, IN_L2, BEYOND = 0.75, 1.3, 3.0
-PER_WEIGHT, PER_OUTPUT, PER_TRANSPOSED = 1.5, 12.0, 6.0
+#: They stand in the measured proportion to those of `gemm`: bench/sparse_kernels.py.
+IN_L1, IN_L2, BEYOND = 0.5, 0.85, 2.0
+PER_WEIGHT, PER_OUTPUT, PER_TRANSPOSED = 1.0, 8.0, 4.0
 #: Bytes of a first-level cache that the chunk may take.
 L1 = 32 << 10
 
@@ -65,8 +66,8 @@ class SparsePointwise(Template):
         chunks = -(-pixels // vectors)
         size = g.in_blocks * g.lanes * vectors * g.lanes * 4
         add = IN_L1 if size <= L1 else IN_L2 if size <= target.l2 // 2 else BEYOND
-        # the sums of one output wait for each other: four cycles
-        adds = weights * (pixels * add + chunks * (PER_WEIGHT + max(0.0, 4 - vectors)))
+        # sums of one output wait for each other where they are few: four cycles
+        adds = weights * (pixels * add + chunks * (PER_WEIGHT + max(0.0, 4 - vectors) / 2))
         moved = pixels * g.lanes * (g.in_blocks + g.out_blocks) * PER_TRANSPOSED
         return g.n * (adds + chunks * g.out_blocks * g.lanes * PER_OUTPUT + moved)
 
