@@ -14,6 +14,7 @@ from .folding import fold_affine, fold_bn, fold_pad, recalibrate_bn
 from .precision import Precision
 from .prune import prune_channels
 from .quantize import QuantizePass, ToInteger
+from .search import Search
 from .sparse import FreezeSparsity, ShareWeights, Sparsify
 from .train import Finetune
 
@@ -36,6 +37,7 @@ __all__ = [
     "Preset",
     "QuantizePass",
     "Row",
+    "Search",
     "ShareWeights",
     "Sparsify",
     "Step",

@@ -37,7 +37,8 @@ HEAD = "dcp.head"
 
 @dataclass(frozen=True)
 class Options:
-    """stages: losses in the middle. epochs, lr, batch: of the fine-tuning of each stage. balance: lambda. eps: relative change of L that ends a choice."""
+    """stages: losses in the middle. epochs, lr, batch: of the fine-tuning of each stage. balance: lambda. eps: relative change of L that ends
+    a choice."""
 
     stages: int
     epochs: int
