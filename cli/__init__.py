@@ -1,4 +1,4 @@
-"""The `tersor` command: trace, opt, save, compile, export, export-c, tune, run, bench, profile, passes, diff."""
+"""The `tersor` command: trace, opt, save, compile, export, export-c, tune, auto, run, bench, profile, passes, diff."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from ..ir.errors import TersorError
 from . import show
+from .auto import auto
 from .build import compile, opt, trace
 from .catalogue import passes
 from .diff import diff
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, opt, save, compile, export, export_c, tune, run, bench, profile, passes, diff):
+for command in (trace, opt, save, compile, export, export_c, tune, auto, run, bench, profile, passes, diff):
     app.command()(command)
 
 
