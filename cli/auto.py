@@ -50,15 +50,8 @@ def auto(
     data["train"] = read_images(train, graph, mean, std, size, "train") if train is not None else None
     data["evaluate"] = accuracy_on(read_images(test, graph, mean, std, size, "t10k")) if test is not None else None
     chosen = None if ways is None else tuple(w.strip() for w in ways.split(","))
-    options: dict[str, Any] = {
-        "budget": budget,
-        "target": target,
-        "trials": trials,
-        "ways": chosen,
-        "epochs": epochs,
-        "storage": storage,
-        "seed": seed,
-    }
+    data["held"] = calibration_of(held, graph, mean, std, size) if held is not None else None
+    options: dict[str, Any] = {"budget": budget, "target": target, "trials": trials, "ways": chosen, "storage": storage, "seed": seed}
     front = search(graph, **data, **options, epochs=epochs, progress=True)
     front.to_json(folder / "front.json")
     front.draw(folder / "front.png")
