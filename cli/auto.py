@@ -62,7 +62,7 @@ def auto(
         return
     header, lines = front.cells()
     show.table(["point", *header], [(f"{folder}/point{i}.tersor", *line) for i, line in enumerate(lines)], left=1)
-    for pipeline, error in front.failed.items():
-        show.note(f"failed: {pipeline}: {error.splitlines()[0]}")
+    for pipeline, why in front.failed.items():
+        show.note(f"failed: {pipeline}: {why.splitlines()[0]}")
     if budget is not None:
         show.line(f"best within {budget}: {front.best.pipeline}")

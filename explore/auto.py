@@ -123,7 +123,7 @@ def agreement(graph: Graph, held: Sequence[Any]) -> tuple[Callable[[Graph], floa
 
     def agrees(small: Graph) -> float:
         got = [outputs(small, x)[0].argmax(1) for x in inputs]
-        return sum(int((a == b).sum()) for a, b in zip(wanted, got)) / sum(a.size for a in wanted)
+        return float(sum(int((a == b).sum()) for a, b in zip(wanted, got)) / sum(a.size for a in wanted))
 
     return agrees, "agreement"
 

@@ -32,7 +32,7 @@ def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.int64]:
         lengths[used] = 1
         return lengths
     while True:
-        heap = [(int(counts[s]), i, (int(s),)) for i, s in enumerate(used)]
+        heap: list[tuple[int, int, tuple[int, ...]]] = [(int(counts[s]), i, (int(s),)) for i, s in enumerate(used)]
         heapq.heapify(heap)
         lengths[:] = 0
         number = len(heap)
@@ -73,7 +73,8 @@ def encode(symbols: Symbols) -> bytes:
     padded = np.append(lengths, 0)[: len(lengths) + len(lengths) % 2]
     table = (padded[::2] | padded[1::2] << 4).astype(np.uint8)
     head = struct.pack("<II", len(symbols), count)
-    return head + table.tobytes() + block_bits.astype("<u2").tobytes() + np.packbits(bits[there].astype(np.uint8)).tobytes()
+    data: bytes = head + table.tobytes() + block_bits.astype("<u2").tobytes() + np.packbits(bits[there].astype(np.uint8)).tobytes()
+    return data
 
 
 def decode(data: bytes) -> Symbols:

@@ -160,8 +160,7 @@ class Chooser:
     the loss of the network itself."""
 
     def __init__(self, graph: Graph, coupling: Coupling, of: dict[Op, Op], options: Options, ctx: Context, stage: int, final: bool = False):
-        from ..train.data import Indexed, data_of
-        from ..train.processes import Share
+        from ..train.data import Indexed, Share, data_of
 
         self.graph, self.coupling, self.of, self.options = graph, coupling, of, options
         self.output = 0 if final else -1

@@ -35,7 +35,8 @@ def greedy(environment: Environment, evaluations: int, seed: int, progress: Call
         low, high = (low, middle) if environment.knobs.cost([middle] * environment.size) <= environment.budget else (middle, high)
     best = environment.evaluate(environment.ratios([high] * environment.size))
     progress(1)
-    stride, moves, failed = STRIDE, [], 0
+    moves: list[list[int]] = []
+    stride, failed = STRIDE, 0
     for i in range(1, evaluations):
         if not moves:
             moves = rng.permutation([(j, s) for j in range(environment.size) for s in (-1, 1)]).tolist()

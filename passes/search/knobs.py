@@ -11,9 +11,8 @@ import numpy as np
 
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
-from ...ir.op import Op
 from ...ir.ops import Conv2d
-from ..coupling import Coupling, inputs_of, source, weight
+from ..coupling import Coupling, Layer, inputs_of, source, weight
 from ..prune.spaces import Choice, Cost, spaces_of
 from ..sparse.layers import select
 
@@ -98,16 +97,15 @@ class Channels(Knobs):
         return self._cost(keep) / self.whole
 
 
-def facts(layer: Op) -> tuple[float, ...]:
+def facts(layer: Layer) -> tuple[float, ...]:
     """What AMC's state says of a layer (1802.03494, section 3.1): kind, channels, kernel, stride, size of the input."""
-    conv = isinstance(layer, Conv2d)
-    w = weight(layer)  # type: ignore[arg-type]
-    shape = source(layer)[0].shape  # type: ignore[arg-type]
-    axis = inputs_of(layer)  # type: ignore[arg-type]
-    inputs = shape[source(layer)[1]] if axis is not None else 1  # type: ignore[arg-type]
-    height, width = shape[2:] if conv else (1, 1)
-    return (float(conv), float(w.shape[0]), float(inputs), float(layer.kernel[0]) if conv else 1.0, float(layer.stride[0]) if conv else 1.0,
-            float(height), float(width))  # type: ignore[attr-defined]  # fmt: skip
+    value, axis = source(layer)
+    inputs = 1 if inputs_of(layer) is None else value.shape[axis]
+    outputs = float(weight(layer).shape[0])
+    if isinstance(layer, Conv2d):
+        _, _, height, width = value.shape
+        return 1.0, outputs, float(inputs), float(layer.kernel[0]), float(layer.stride[0]), float(height), float(width)
+    return 0.0, outputs, float(inputs), 1.0, 1.0, 1.0, 1.0
 
 
 KNOBS: dict[str, type[Knobs]] = {"prune-channels": Channels, "sparsify": Weights}

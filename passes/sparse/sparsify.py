@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -192,7 +192,7 @@ class Sparsify(LayerPass):
                 found[layer] = self._refit(layer, old, moments, masks[layer], pattern)
             mask, new, _ = found[layer]
             w, b = (old * mask.reshape(old.shape), None) if new is None else new
-            changes = {"w": Const(w.astype(old.dtype))} | ({} if b is None else {"b": Const(b.astype(old.dtype))})
+            changes: dict[str, Any] = {"w": Const(w.astype(old.dtype))} | ({} if b is None else {"b": Const(b.astype(old.dtype))})
             replay.replace_layer(layer, layer.rebuilt(**changes))
         return {layer: self._mask(graph, layer, *found[layer]) for layer in chosen}
 

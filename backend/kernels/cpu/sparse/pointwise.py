@@ -69,7 +69,7 @@ class SparsePointwise(Template):
         # sums of one output wait for each other where they are few: four cycles
         adds = weights * (pixels * add + chunks * (PER_WEIGHT + max(0.0, 4 - vectors) / 2))
         moved = pixels * g.lanes * (g.in_blocks + g.out_blocks) * PER_TRANSPOSED
-        return g.n * (adds + chunks * g.out_blocks * g.lanes * PER_OUTPUT + moved)
+        return float(g.n * (adds + chunks * g.out_blocks * g.lanes * PER_OUTPUT + moved))
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         op: Any = fusion.anchor
