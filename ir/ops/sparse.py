@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..op import Op, Value
-from ..ties import Tie, same
 from ..types import Tensor
 from .check import floats
 
@@ -46,13 +44,8 @@ class Masked(Op, name="sparse.masked"):
         return self.w.type
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
-        y: torch.Tensor = xs[0].masked_fill(~xs[1], 0)
+        y: torch.Tensor = xs[0].masked_fill(xs[1] == 0, 0)
         return y
-
-    def ties(self) -> Iterator[Tie]:
-        for axis in range(self.w.type.rank):
-            yield same(self.w, axis, self.out, axis)
-            yield same(self.mask, axis, self.out, axis)
 
 
 class Shared(Op, name="sparse.shared"):
