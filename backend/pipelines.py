@@ -37,8 +37,9 @@ def integers(graph: Graph) -> Graph:
 
 #: x86-64 and 64-bit ARM.
 CPU_STAGES: dict[str, Stage] = {
-    # quantize/dequantize pairs as integer operators; batch norms folded, constants computed, dead code gone: the preset `default`
-    "prepare": lambda graph, target, threads: transform(integers(graph), "default"),
+    # masked and shared weights become constants, quantize/dequantize pairs integer operators; batch norms folded, constants computed,
+    # dead code gone: the preset `default`
+    "prepare": lambda graph, target, threads: transform(integers(transform(graph, "freeze-sparsity")), "default"),
     # only operators that have kernels are left
     "legalize": lambda graph, target, threads: legalize(graph, target),
     # before layouts are assigned, since an epilogue has the layout of its anchor

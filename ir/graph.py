@@ -249,11 +249,11 @@ class Graph:
 
         return call(self, inputs, named)
 
-    def save(self, path: str | Path) -> None:
-        """Write `model.tersor`: one safetensors file, the graph's text in its header."""
+    def save(self, path: str | Path, *, entropy: bool = False) -> None:
+        """Write `model.tersor`: one safetensors file, the graph's text in its header. entropy: Huffman-code the weights that this makes smaller."""
         from .save import save
 
-        save(self, path)
+        save(self, path, entropy=entropy)
 
     def count_ops(self) -> int:
         """Ops without constants: what reports, the command line and benchmarks call the number of ops. `len(graph)` counts constants too."""

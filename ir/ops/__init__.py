@@ -49,6 +49,7 @@ from .quant_math import Lookup, QuantAdd, QuantMul
 from .quant_pool import QuantSum, QuantSumPool2d
 from .reduce import ArgMax, ArgMin, ArgReduce, CumSum, LogSoftmax, Mean, Prod, Reduce, ReduceMax, ReduceMin, Softmax, Sum
 from .shape import Concat, Expand, IndexSelect, Pad, Reshape, Slice, Transpose
+from .sparse import Masked, Shared
 from .spatial import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample
 
 __all__ = [
@@ -110,6 +111,7 @@ __all__ = [
     "LogicalNot",
     "LogicalOr",
     "Lookup",
+    "Masked",
     "Math",
     "Matmul",
     "MaxPool2d",
@@ -146,6 +148,7 @@ __all__ = [
     "Reshape",
     "Round",
     "Rsqrt",
+    "Shared",
     "Sigmoid",
     "Sign",
     "Silu",

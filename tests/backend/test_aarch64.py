@@ -119,6 +119,20 @@ def test_an_integer_network_runs_under_qemu(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result, expected)
 
 
+@needs_gcc
+@needs_qemu
+def test_a_sparse_kernel_runs_under_qemu(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(48, 64, 1), nn.ReLU(), nn.Conv2d(64, 30, 1), nn.SiLU()).eval()
+    x = np.random.default_rng(0).standard_normal((2, 48, 13, 11)).astype(np.float32)
+    graph = tersor.transform(tersor.trace(net, (torch.from_numpy(x),)), "sparsify{sparsity=0.96}")
+    expected = graph(x)
+    result = np.zeros(expected.shape, np.float32)
+    steps = emulated(tmp_path, graph, x, result, 1)
+    assert [s.template for s in steps if s.macs] == ["sparse_pointwise"] * 2
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
 @foreign
 def test_a_model_for_another_architecture_says_so() -> None:
     exe = tersor.compile(tersor.trace(nn.Conv2d(3, 8, 3).eval(), (torch.zeros(1, 3, 8, 8),)), target=TARGET)
