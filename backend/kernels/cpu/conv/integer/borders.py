@@ -1,4 +1,4 @@
-"""Where the border of a map is left out of a sum of x w, the bias holds what belongs to the zero point of x: one bias for each way to lie at a border.
+"""Biases of convolutions that leave the border of a map out of their sums of x w: one for each way in which an output lies at a border.
 
     sum over taps inside of (x - Z) w  =  sum over taps inside of x w  -  Z * sum over taps inside of w
 

@@ -52,7 +52,8 @@ class IntegerDirect(IntegerConv):
         g, groups = conv_window(fusion), Groups(conv_window(fusion), target.lanes)
         arithmetic = arithmetic_named(params["arithmetic"])
         pixels, taps = g.n * g.oh * g.ow, g.kh * g.kw
-        return sum(count * (tile_cycles(target, pixels, vectors, groups.dwords * taps, arithmetic) + taps * pixels) for vectors, _, count in groups.groups)
+        work = sum(count * tile_cycles(target, pixels, vectors, groups.dwords * taps, arithmetic) for vectors, _, count in groups.groups)
+        return work + taps * pixels
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """The weights by `Groups`; the biases of all borders in the place of the zero point."""
