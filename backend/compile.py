@@ -13,6 +13,7 @@ from .codegen.link import link
 from .codegen.peak import peak_functions
 from .emit.module import Emitter
 from .export_c.export import export_c
+from .kernels.cpu.integer_peak import integer_peaks
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, lower
@@ -92,9 +93,11 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
         entries.append(Entry(function, n, inputs, outputs, tuple(sorted(graph.batched)), arena, tuple(steps)))
         name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
     functions, peak = peak_functions(target)
-    emitter.functions.update(functions)
+    used = {step.params["arithmetic"] for entry in entries for step in entry.steps if "arithmetic" in step.params}
+    more, integer = integer_peaks(target, sorted(used))
+    emitter.functions.update(functions | more)
     module = emitter.build()
-    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products)
+    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products, integer)
     weights, exporter = emitter.weights.blob(), functools.partial(export_c, module)
     return CompiledModel(manifest, weights, lambda name: function_object(module[name]), lambda: link(module, target), exporter)
 

@@ -152,6 +152,11 @@ def test_fixed_rounding() -> None:
     equal(model, graph, 1)
     used = {s.params["arithmetic"] for s in model.entry().steps if "arithmetic" in s.params}
     assert used == {"maddubs"}, "weights of pairs never saturate"
+    profile = model.profile(rounds=1)
+    assert {*profile.integer_peaks} == used and profile.integer_peaks["maddubs"] > 0 and ", maddubs " in profile.summary
+    for row in profile.rows:
+        peak = profile.integer_peaks["maddubs"] if "arithmetic" in row.params else profile.peak_gflops
+        assert row.peak == pytest.approx(row.gflops / peak)
 
 
 def test_from_a_file_without_torch_and_tvm(tmp_path: Path) -> None:

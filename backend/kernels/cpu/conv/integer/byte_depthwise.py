@@ -87,7 +87,7 @@ class ByteDepthwise(IntegerConv):
         g = conv_window(fusion)
         behind = replace(g, h=g.oh, w=g.ow, kh=1, kw=1, groups=1)
         chunk = balance(g.oh, g.oh, g.n, g.in_blocks, threads, behind.small_weights)
-        return [{"chunk": chunk, "packs": packs(fusion, target)}]
+        return [{"arithmetic": "vnni", "chunk": chunk, "packs": packs(fusion, target)}]
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         g = conv_window(fusion)
