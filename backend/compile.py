@@ -13,7 +13,7 @@ from .codegen.link import link
 from .codegen.peak import peak_functions
 from .emit.module import Emitter
 from .export_c.export import export_c
-from .kernels.cpu.integer_peak import integer_peaks
+from .kernels.cpu.integer_peak import integer_peak
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, lower
@@ -94,10 +94,13 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
         name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
     functions, peak = peak_functions(target)
     used = {step.params["arithmetic"] for entry in entries for step in entry.steps if "arithmetic" in step.params}
-    more, integer = integer_peaks(target, sorted(used))
-    emitter.functions.update(functions | more)
+    peaks = {name: integer_peak(target, name) for name in sorted(used)}
+    for made in (functions, *(made for made, _ in peaks.values())):
+        emitter.functions.update(made)
     module = emitter.build()
-    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products, integer)
+    manifest = Manifest(
+        name, versions(), target, threads, structure, tuple(entries), peak, precision, products, {name: p for name, (_, p) in peaks.items()}
+    )
     weights, exporter = emitter.weights.blob(), functools.partial(export_c, module)
     return CompiledModel(manifest, weights, lambda name: function_object(module[name]), lambda: link(module, target), exporter)
 

@@ -5,31 +5,23 @@ A register tile of the widest shape over operands that stay in L1: nothing is ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from tvm import tirx as t
 
 from ...codegen.builder import Builder
-from ...codegen.peak import Peak, peak_of
+from ...codegen.peak import peak_of
 from ...target import Target
-from .arithmetic.integers import STEP, Arithmetic, arithmetic_named
+from .arithmetic.integers import STEP, arithmetic_named
 from .integer_tile import IntegerTile, max_rows
 
 #: Dwords of a round, vectors of a tile, and how many rounds read different operands, so that LLVM moves nothing out of the loop.
 STEPS, VECTORS, VARIED = 4, 2, 8
 
 
-def integer_peaks(target: Target, names: Iterable[str]) -> tuple[dict[Any, Any], dict[str, Peak]]:
-    """`peak_<arithmetic>(buffer, rounds)` for each name."""
-    functions, peaks = {}, {}
-    for name in names:
-        more, peaks[name] = _peak(target, arithmetic_named(name))
-        functions |= more
-    return functions, peaks
-
-
-def _peak(target: Target, arithmetic: Arithmetic) -> tuple[dict[Any, Any], Peak]:
+def integer_peak(target: Target, name: str) -> tuple[dict[Any, Any], Any]:
+    """`peak_<arithmetic>(buffer, rounds)`: its functions and its `Peak`."""
+    arithmetic = arithmetic_named(name)
     lanes, rows = target.lanes, max_rows(target, VECTORS, arithmetic)
     panel, line = STEPS * VECTORS * lanes * arithmetic.each, STEPS * STEP
     b = Builder(f"peak_{arithmetic.name}_kernel")

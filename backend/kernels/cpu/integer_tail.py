@@ -71,11 +71,11 @@ def _store(k: KernelBuilder, reals: list[Expr], offset: Expr) -> None:
     padded = (integers + [integers[-1]] * PACKED)[:PACKED]
     zero: Any = b.load(k.args[op.zero], 0)  # type: ignore[attr-defined]
     halves = [padded[:2], padded[2:]] if len(reals) > 2 else [padded[:2]] * 2
-    words = [_plus(_packssdw(*half, lanes), splat(t.Cast("int16", zero), 2 * lanes), lanes) for half in halves]
+    words = [_plus(_packssdw(half[0], half[1], lanes), splat(t.Cast("int16", zero), 2 * lanes), lanes) for half in halves]
     # each 128 bits of the packs hold four lanes of all four vectors
     parts = lanes // 4
     order = [i // parts + PACKED * (i % parts) for i in range(lanes)]
-    value = t.reinterpret(f"int32x{lanes}", _packuswb(*words, lanes))
+    value = t.reinterpret(f"int32x{lanes}", _packuswb(words[0], words[1], lanes))
     value = b.value(t.reinterpret(f"uint8x{4 * lanes}", shuffle([b.value(value)], order)))
     low, high = (splat(t.Cast("uint8", t.Cast("int32", b.load(k.args[v], 0)) + zero), 4 * lanes) for v in (op.least, op.most))  # type: ignore[attr-defined]
     value = b.value(t.Min(t.Max(value, low), high))
