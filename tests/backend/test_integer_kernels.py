@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import integer_oracle as oracle
@@ -170,6 +171,18 @@ def test_borders_and_tails(target: str, threads: int, geometries: list[tuple[Any
         assert all(packs == (kind in ("packed", "residual")) for packs, kind in tails)
     for got, wanted, geometry in zip(compiled(*arrays), expected, geometries, strict=True):
         np.testing.assert_array_equal(got, wanted, err_msg=str(geometry))
+
+
+@pytest.mark.skipif(resolve("cpu").dot != "vnni", reason="this machine has no AVX-512 VNNI")
+def test_a_processor_that_hides_features() -> None:
+    """A virtual machine that hides some of its processor's features gets code for a lesser one, which is asked for VNNI and VBMI by name."""
+    rng, graph = np.random.default_rng(0), Graph()
+    cases = [extreme_case(rng, geometry, 9) for geometry in (DIRECT[2], DEPTHWISE[0])]
+    graph.set_outputs([add_conv(graph, graph.add_input(Tensor(c["x"].shape, "u8"), f"x{i}"), c) for i, c in enumerate(cases)])
+    compiled = Compiled(graph, replace(resolve("cpu"), mcpu="x86-64-v4"))
+    assert {s.params["arithmetic"] for s in compiled.steps if "arithmetic" in s.params} == {"vnni"}
+    for got, case in zip(compiled(*(c["x"] for c in cases)), cases, strict=True):
+        np.testing.assert_array_equal(got, accumulators(case))
 
 
 def pools(x: Value, zero: Const) -> list[tuple[Any, tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]]]:

@@ -132,6 +132,7 @@ def test_equals_the_interpreter(name: str) -> None:
     floats = model.report.precision["f32"]
     assert floats["tile.rescale"] == floats["tile.to_float"] == 1
     if name == "residual":
+        assert model.entry(1).steps[0].template == "rounded_pack", "images are rounded and packed by one kernel"
         convs = [s.op for s in model.entry(1).steps if "int_conv2d" in s.op]
         assert len(convs) == 6 and all("resc" in op for op in convs), "rounding, residual and clamp are the convolution's epilogue"
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from tvm import tirx as t
+
 from ...codegen.builder import Buffer, Builder, Expr
 from ...target import Target
 from .arithmetic.integers import STEP, Arithmetic
+
+#: Bytes of a cache line.
+LINE_BYTES = 64
+#: Tiles that share a panel of weights at most, if they are to prefetch the next one.
+TILES = 64
 
 
 @dataclass
@@ -56,6 +64,18 @@ class IntegerTile:
 
     def _nth(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, at: Expr, number: Expr) -> None:
         self.step(x, [(i, row + number * STEP) for i, row in rows], w, at + number * self.panel)
+
+    def fetch(self, w: Buffer, at: Expr, dwords: int, number: Expr, tiles: int) -> None:
+        """Prefetch a share of the weights of `dwords` from element `at` on, which the next panel holds: that of tile `number` of all `tiles` that
+        read the present one. With many tiles there is time enough without."""
+        if tiles > TILES:
+            return
+        line = LINE_BYTES // np.dtype(self.arithmetic.dtype).itemsize
+        lines = -(-dwords * self.panel // line)
+        share = -(-lines // tiles)
+        start = self.b.let("ahead", at + t.min(number * share, lines - share) * line)
+        for i in range(share):
+            self.b.prefetch(w, start + i * line, locality="L2")
 
     def value(self, i: int, j: int) -> Expr:
         return self.b.load(self.acc[i][j], 0, self.lanes)

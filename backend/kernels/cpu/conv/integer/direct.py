@@ -80,6 +80,9 @@ class _Group:
     first: int
     count: int
     weights: int
+    #: the tile being written, of all those that share a panel of weights
+    number: Expr = 0
+    tiles: int = 1
 
     @property
     def g(self) -> Window:
@@ -103,10 +106,15 @@ class _Group:
         """Elements of the packed weights of a dword."""
         return self.vectors * self.groups.lanes * self.arithmetic.each
 
+    @property
+    def size(self) -> int:
+        """Elements of the packed weights of a group."""
+        return self.groups.dwords * self.g.kh * self.g.kw * self.panel
+
     def emit(self) -> int:
         """Returns where the weights of the next groups begin."""
         k, g, b, rows = self.k, self.g, self.k.b, self.k.params["chunk"]
-        chunks, size = -(-g.oh // rows), self.groups.dwords * g.kh * g.kw * self.panel
+        chunks, size = -(-g.oh // rows), self.size
         with b.loop("task", 0, g.n * chunks * self.count, tasks(k.threads, g.n * chunks * self.count)) as task:
             self.image = b.let("image", t.floordiv(task, chunks * self.count))
             chunk = b.let("part", t.floormod(t.floordiv(task, self.count), chunks))
@@ -121,21 +129,28 @@ class _Group:
     def _rows(self, start: Expr, stop: Expr) -> None:
         """Output rows [start, stop): of narrow maps those with all taps inside in tiles of whole rows, the others one by one."""
         g, b, axis = self.g, self.k.b, self.borders.rows
-        height = self.pixels // g.ow
+        height, rows = self.pixels // g.ow, min(self.k.params["chunk"], g.oh)
         if height < 2 or axis.stop - axis.first < height:
             with b.loop("oy", start, stop, "rolled") as oy:
-                self._row(oy)
+                self._row(oy, oy - start, rows)
             return
+        tall = min(rows, axis.stop - axis.first) // height
         begin = b.let("begin", t.max(start, axis.first))
         count = b.let("count", t.max(0, t.floordiv(t.min(stop, axis.stop) - begin, height)))
-        with b.loop("tall", 0, count, "rolled") as tall:
-            self._tile(height * g.ow, b.let("oy", begin + tall * height), 0, 0, (0, g.kh), axis.first)
+        with b.loop("tall", 0, count, "rolled") as i:
+            self.number, self.tiles = i, rows - tall * (height - 1)
+            self._tile(height * g.ow, b.let("oy", begin + i * height), 0, 0, (0, g.kh), axis.first)
         with b.loop("rest", start, stop - count * height, "rolled") as rest:
-            self._row(b.let("oy", t.Select(rest < begin, rest, rest + count * height)))
+            self._row(b.let("oy", t.Select(rest < begin, rest, rest + count * height)), rest - start + tall, rows - tall * (height - 1))
 
-    def _row(self, oy: Expr) -> None:
+    def _row(self, oy: Expr, number: Expr, rows: int) -> None:
+        """An output row, by its number the `number`th of `rows` rows or tall tiles."""
         taps, above = self.g.rows(self.k.b, oy), self.borders.rows.emit(self.k.b, oy)
-        for width, ox, static_x, _ in tiles_of(self.k.b, column_tiles(self.g, self.pixels, self.vectors)):
+        layout = column_tiles(self.g, self.pixels, self.vectors)
+        each = sum(repeat for _, _, repeat in layout)
+        self.tiles = rows * each
+        for width, ox, static_x, i in tiles_of(self.k.b, layout):
+            self.number = number * each + i
             self._tile(width, oy, ox, static_x, taps, above)
 
     def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr], above: Expr) -> None:
@@ -163,8 +178,9 @@ class _Group:
             tile.steps(x, [(i, at + start) for i, start in starts], w, panel + first * self.panel, last - first, last - first)
             return
         with b.range("s", first, last, "rolled") as s:
-            at = b.let("at", row + s * (g.dw * g.block_in))
-            tile.steps(x, [(i, at + start) for i, start in starts], w, b.let("w_at", panel + s * (depth.steps * self.panel)), depth.steps)
+            at, w_at = b.let("at", row + s * (g.dw * g.block_in)), b.let("w_at", panel + s * (depth.steps * self.panel))
+            tile.fetch(w, w_at + self.size, depth.steps, self.number, self.tiles)
+            tile.steps(x, [(i, at + start) for i, start in starts], w, w_at, depth.steps)
 
     def _runs(self, width: int, static_x: int | None) -> list[Run]:
         """Runs have loops over kernel rows of their own: in one piece of code LLVM would keep the broadcasts that two have in common, and spill."""

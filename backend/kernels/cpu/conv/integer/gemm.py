@@ -190,12 +190,15 @@ class Product:
 
     def _pixels(self, start: Expr, count: int) -> None:
         """Tiles that cover `count` pixels exactly."""
-        b = self.k.b
-        for height, first, repeat in runs(cover(count, max_rows(self.k.target, self.vectors, self.arithmetic), self.vectors)):
+        b, heights = self.k.b, cover(count, max_rows(self.k.target, self.vectors, self.arithmetic), self.vectors)
+        before = 0
+        for height, first, repeat in runs(heights):
             with b.range("tile", 0, repeat) as i:
-                self._tile(height, b.let("pixel", start + first + i * height))
+                self._tile(height, b.let("pixel", start + first + i * height), before + i, len(heights))
+            before += repeat
 
-    def _tile(self, height: int, pixel: Expr) -> None:
+    def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int) -> None:
+        """The tile `number` of `tiles` that share a panel of weights."""
         k, g, b, lanes = self.k, self.g, self.k.b, self.groups.lanes
         tile = IntegerTile(b, self.arithmetic, height, self.vectors, lanes)
         tile.start(lambda j, _: b.load(k.args[k.anchor.zero], (self.vector + j) * lanes, lanes))
@@ -205,6 +208,7 @@ class Product:
                 at = b.let("x_at", self.at + (kt + depth.first * taps) * self.steps[1] + pixel * g.block_in)
                 rows = [(i, at + i * g.block_in) for i in range(height)]
                 panel = b.let("w_at", self.w_at + (depth.before * taps + kt * depth.steps) * tile.panel)
+                tile.fetch(k.args[k.anchor.w], panel + self.panel, depth.steps, number, tiles)
                 tile.steps(self.source, rows, k.args[k.anchor.w], panel, depth.steps)
         finish_tile(k, self.groups, tile, self.vector, pixel, self.image)
 
