@@ -101,7 +101,7 @@ class Madd16(Arithmetic):
     cycles = 1.4
 
     def runs_on(self, target: Target) -> bool:
-        return x86(target) and (target.lanes < 16 or "avx512bw" in target.features)
+        return pmaddwd_on(target)
 
     def fits(self, x: str, weights: np.ndarray) -> bool:
         return x == "u8"
@@ -173,6 +173,11 @@ def pmaddwd(a: Expr, w: Expr, lanes: int) -> Any:
     """Products of neighbouring i16, added in pairs into i32."""
     name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[lanes]
     return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.{name}", a, w)
+
+
+def pmaddwd_on(target: Target) -> bool:
+    """Whether a target multiplies pairs of i16 in vectors of its width."""
+    return x86(target) and (target.lanes < 16 or "avx512bw" in target.features)
 
 
 def x86(target: Target) -> bool:

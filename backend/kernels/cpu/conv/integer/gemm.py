@@ -204,7 +204,7 @@ class Product:
         tile.start(lambda j, _: b.load(k.args[k.anchor.zero], (self.vector + j) * lanes, lanes))
         taps = g.kh * g.kw
         for depth in self.groups.depths:
-            with b.loop("kt", 0, depth.blocks * taps) as kt:
+            with b.loop("kt", 0, depth.blocks * taps, "rolled") as kt:
                 at = b.let("x_at", self.at + (kt + depth.first * taps) * self.steps[1] + pixel * g.block_in)
                 rows = [(i, at + i * g.block_in) for i in range(height)]
                 panel = b.let("w_at", self.w_at + (depth.before * taps + kt * depth.steps) * tile.panel)
