@@ -9,8 +9,8 @@ from ..ir.errors import TersorError, UnsupportedError
 from ..ir.graph import Graph
 from ..ir.op import Value
 from .codegen.builder import TIR_DTYPE
-from .codegen.link import link
 from .codegen.peak import peak_functions
+from .emit.code import Progress
 from .emit.module import Emitter
 from .export_c.export import export_c
 from .kernels.cpu.integer_peak import integer_peak
@@ -20,7 +20,7 @@ from .pipelines import Observer, lower
 from .precision import REQUIRE, check_int8, macs, precisions, require_f32, require_int8
 from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
-from .runtime.native import function_object, versions
+from .runtime.native import versions
 from .target import Target, resolve
 from .tile.fusion import Fusion, root
 from .tile.ops import Fused
@@ -36,6 +36,7 @@ def compile(
     observe: Observer | None = None,
     tuned: Tuned = None,
     winograd: int = WINOGRAD,
+    progress: Progress | None = None,
 ) -> CompiledModel:
     """Native code for a graph.
 
@@ -50,6 +51,9 @@ def compile(
     (where there is one), False for none. What a database does not know, the cost model chooses; `profile()` says which did.
     winograd: the largest m for which a 3x3 convolution may use Winograd's F(m x m, 3x3): 0 none (the least memory), 2, 4 (as precise as a direct
     convolution), 6 (somewhat faster on large maps, ten times the rounding error).
+    progress: called as `progress(done, functions)` while functions are compiled.
+
+    Kernels are compiled on all cores, and their code is kept in a folder for the next compile (`TERSOR_CACHE`, see docs/compile-and-profile.md).
 
     Raises `TersorError` for an unknown target, a batch the graph cannot take, constants that hold nan or a damaged database, and
     `UnsupportedError` for what has no kernel.
@@ -78,10 +82,10 @@ def compile(
                 check_int8(result)
             yield n, result
 
-    return build(lowered(), target, threads)
+    return build(lowered(), target, threads, progress)
 
 
-def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1) -> CompiledModel:
+def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1, progress: Progress | None = None) -> CompiledModel:
     """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
     emitter = Emitter(target, threads)
     entries, precision, products = [], {}, {}
@@ -94,15 +98,13 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
         name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
     functions, peak = peak_functions(target)
     used = {step.params["arithmetic"] for entry in entries for step in entry.steps if "arithmetic" in step.params}
-    peaks = {name: integer_peak(target, name) for name in sorted(used)}
-    for made in (functions, *(made for made, _ in peaks.values())):
+    integer = {name: integer_peak(target, name) for name in sorted(used)}
+    for made in (functions, *(made for made, _ in integer.values())):
         emitter.functions.update(made)
-    module = emitter.build()
-    manifest = Manifest(
-        name, versions(), target, threads, structure, tuple(entries), peak, precision, products, {name: p for name, (_, p) in peaks.items()}
-    )
-    weights, exporter = emitter.weights.blob(), functools.partial(export_c, module)
-    return CompiledModel(manifest, weights, lambda name: function_object(module[name]), lambda: link(module, target), exporter)
+    code = emitter.code(progress)
+    integer_peaks = {name: p for name, (_, p) in integer.items()}
+    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products, integer_peaks)
+    return CompiledModel(manifest, emitter.weights.blob(), code.function, code.library, functools.partial(export_c, code))
 
 
 def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:

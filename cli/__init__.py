@@ -1,4 +1,4 @@
-"""The `tersor` command: trace, opt, compile, export, export-c, tune, run, bench, profile, passes, diff."""
+"""The `tersor` command: trace, opt, compile, export, export-c, tune, run, bench, profile, passes, diff, cache."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import compile, opt, trace
+from .cache import cache
 from .catalogue import passes
 from .diff import diff
 from .execute import bench, profile, run
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, opt, compile, export, export_c, tune, run, bench, profile, passes, diff):
+for command in (trace, opt, compile, export, export_c, tune, run, bench, profile, passes, diff, cache):
     app.command()(command)
 
 

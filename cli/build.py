@@ -124,7 +124,7 @@ def compile(
     from .. import transform
 
     graph = read_graph(source, weights, shape)
-    with show.working(f"compiling {source} for {target}"):
+    with show.counting(f"compiling {source} for {target}") as progress:
         options: dict[str, Any] = {
             "target": target,
             "threads": threads,
@@ -132,6 +132,7 @@ def compile(
             "tuned": database_of(tuned),
             "winograd": winograd,
             "require": require,
+            "progress": progress,
         }
         model = compile_graph(transform(graph, pipeline), **options)
         model.save(output)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +23,14 @@ class RootIsNoTestPackage:
         return pytest.Dir.from_parent(parent, path=path) if path == GOLDEN.parents[1] else None
 
 
+_kernels = tempfile.TemporaryDirectory(prefix="tersor-kernels-")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RootIsNoTestPackage())
+    if not hasattr(config, "workerinput"):
+        # the processes of one run share compiled kernels, and do not find those of other runs
+        os.environ["TERSOR_CACHE"] = _kernels.name
 
 
 def _seed() -> None:

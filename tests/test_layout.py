@@ -39,7 +39,7 @@ ROOMS = {
     "lowering/legalize": {"target", "tile", "kernels/cpu", "kernels/cpu/conv"},
     "lowering": {"target", "tile", "kernels", "kernels/metaschedule", "tuned"},
     "emit": {"target", "runtime", "tile", "codegen", "kernels", "lowering"},
-    "export_c": {"target", "runtime", "codegen"},
+    "export_c": {"target", "runtime", "codegen", "emit"},
     "": {"target", "runtime", "tile", "codegen", "kernels", "kernels/cpu", "tuned", "lowering", "lowering/legalize", "emit", "export_c"},
     "tuning": {
         "target",

@@ -19,10 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import tvm
 import tvm_ffi
 
 import tersor
+from tersor.backend.emit.module import Emitter
 from tersor.bench.models import SEVEN, randomize
 from tersor.bench.more_models import MORE
 
@@ -44,20 +44,20 @@ def network(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
 
 def captured(graph: Any, target: str, threads: int, assembly: bool) -> dict[str, Any]:
     """Hashes of the module and of the weights, and how many kernels the tuning database chose."""
-    seen: list[Any] = []
-    compile_module = tvm.compile
+    seen: list[Emitter] = []
+    generate = Emitter.code
 
-    def capture(module: Any, **options: Any) -> Any:
-        seen.append(module)
-        return compile_module(module, **options) if assembly else SimpleNamespace(mod=None)
+    def capture(emitter: Emitter, progress: Any = None) -> Any:
+        seen.append(emitter)
+        return generate(emitter, progress) if assembly else SimpleNamespace(function=None, library=None)
 
-    tvm.compile = capture
+    Emitter.code = capture  # type: ignore[method-assign]
     try:
         exe = tersor.compile(graph, target, threads=threads)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
-        tvm.compile = compile_module
+        Emitter.code = generate  # type: ignore[method-assign]
     chosen = [step.chosen for entry in exe.manifest.entries for step in entry.steps]
     # hashes of functions in the order in which they were emitted: a function's own hash does not depend on names
     code = [f"{tvm_ffi.structural_hash(f.without_attr('global_symbol'), map_free_vars=True):x}" for f in seen[0].functions.values()]

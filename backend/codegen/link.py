@@ -1,4 +1,4 @@
-"""An object file becomes a shared library: the one step that needs a C compiler, and only when a model is saved."""
+"""Object files become a shared library: the one step that needs a C compiler."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ...ir.errors import TersorError
 from ..target import Target
@@ -30,16 +30,21 @@ def linker(target: Target) -> str:
         if found := shutil.which(name):
             return found
     looked = ", ".join((*names, *cross))
-    raise TersorError(f"saving a model for {target.name} takes a C compiler, and there is none ({looked}): apt-get install {package}, or set CC")
+    raise TersorError(f"linking a model for {target.name} takes a C compiler, and there is none ({looked}): apt-get install {package}, or set CC")
 
 
-def link(module: Any, target: Target) -> bytes:
-    """The shared library of a TVM module. Symbols of the TVM runtime stay open until it is loaded."""
+#: What of a library is seen from outside: host functions, and the pointers that its loader fills in.
+_VISIBLE = "{ global: __tvm*; __TVM*; local: *; };\n"
+
+
+def link(objects: Sequence[Path], target: Target) -> bytes:
+    """The shared library of object files. Symbols of the TVM runtime stay open until it is loaded."""
     compiler = linker(target)
     with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
-        source, result = Path(folder) / "model.o", Path(folder) / "model.so"
-        module.write_to_file(str(source), "o")
-        done = subprocess.run([compiler, "-shared", "-o", str(result), str(source), "-lm", "-Wl,-z,noexecstack"], capture_output=True, text=True)
+        visible, result = Path(folder) / "visible", Path(folder) / "model.so"
+        visible.write_text(_VISIBLE)
+        options = ["-shared", "-nostartfiles", f"-Wl,--version-script={visible}", "-Wl,-z,noexecstack"]
+        done = subprocess.run([compiler, *options, "-o", str(result), *map(str, objects), "-lm"], capture_output=True, text=True)
         if done.returncode:
             raise TersorError(f"{compiler} failed to link the model: {' '.join(done.stderr.split())}")
         return result.read_bytes()

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from tvm import ir as tir_ir
 from tvm import tirx as t
-from tvm.ir import PrimType
 
 from ..runtime.artifact import Peak
 from ..target import Target
 from ..tile.fusion import ALIGN
 from .builder import Buffer, Builder, ramp
+from .calls import call, callee, symbol_of
 
 FUNCTION = "peak_fma"
 UNROLL = 8
@@ -50,6 +50,6 @@ def peak_of(b: Builder, name: str, buffers: Sequence[Buffer], rounds: Any, opera
     kernel, size = tir_ir.GlobalVar(b.name), size // 4
     port = t.decl_buffer((size,), "float32", "values", data_alignment=ALIGN)
     pointers = [t.handle_add_byte_offset(port.data, place) if place else port.data for place in places]
-    call = t.Evaluate(tir_ir.Call(kernel, [*pointers, rounds], ret_ty=PrimType("int32")))
-    main = t.PrimFunc([port, rounds], call).with_attr("global_symbol", name).with_attr("s_tir", True)
-    return {kernel: b.function(), tir_ir.GlobalVar(name): main}, Peak(name, operations, size)
+    function = callee(b.function())
+    main = t.PrimFunc([port, rounds], call(symbol_of(function), [*pointers, rounds])).with_attr("global_symbol", name).with_attr("s_tir", True)
+    return {kernel: function, tir_ir.GlobalVar(name): main}, Peak(name, operations, size)

@@ -16,6 +16,7 @@ from tvm.ir import PointerType, PrimType
 
 from ..target import Target
 from .builder import const, int32
+from .calls import call as call_symbol
 from .phases import sequence
 
 #: Bytes between the counters of two threads: no line is shared, nor one that the hardware fetches along.
@@ -67,9 +68,9 @@ done:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel with its pointers. phases: how many it has; None for one that launches threads by itself."""
+    """A kernel, by its symbol, with its pointers. phases: how many it has; None for one that launches threads by itself."""
 
-    function: Any
+    symbol: str
     pointers: Sequence[Any]
     phases: int | None
 
@@ -107,10 +108,10 @@ def launch_each(calls: Sequence[Call], inside: Sequence[Any], threads: int) -> A
     return sequence(body or [t.Evaluate(0)])
 
 
-def launch_once(calls: Sequence[Call], inside: Sequence[Any], threads: int, barrier: Any, arena: Any, offset: int) -> Any:
+def launch_once(calls: Sequence[Call], inside: Sequence[Any], threads: int, barrier: str, arena: Any, offset: int) -> Any:
     """The same by one launch, with a barrier after each phase. All threads must take part, or the others wait for ever.
 
-    barrier: the function `barrier`; its counters lie in the arena, a buffer of bytes, at an offset.
+    barrier: the symbol of the function `barrier`; its counters lie in the arena, a buffer of bytes, at an offset.
     """
     worker, byte = t.Var("worker", "int32"), t.Var("byte", "int32")
     wait = _run(Call(barrier, [t.handle_add_byte_offset(arena.data, offset), worker], None))
@@ -129,4 +130,4 @@ def launch_once(calls: Sequence[Call], inside: Sequence[Any], threads: int, barr
 
 
 def _run(call: Call, *where: Any) -> Any:
-    return t.Evaluate(tir_ir.Call(call.function, [*call.pointers, *where], ret_ty=PrimType("int32")))
+    return call_symbol(call.symbol, [*call.pointers, *where])

@@ -9,11 +9,13 @@ The host function holds no state: concurrent callers bring an arena each. Runnin
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import tvm
 from tvm import ir as tir_ir
 from tvm import tirx as t
 
@@ -22,6 +24,7 @@ from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.types import Tensor, storage_elem
 from ..codegen.builder import TIR_DTYPE, Builder
+from ..codegen.calls import callee, symbol_of
 from ..codegen.kernel_builder import KernelBuilder
 from ..codegen.prefetch import NextWeights
 from ..codegen.threads import Call, barrier, counters_size, launch_each, launch_once
@@ -32,20 +35,19 @@ from ..runtime.faults import RECORD, Check
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
+from .code import Code, Progress, code_for, jit
 from .next_weights import next_weights
 
-#: TVM passes switched off, because CPU kernels contain nothing they lower: blocks, threads of GPUs, their memories and matrix units, small floats,
-#: wide indices, and conditions and splits of loops. Each would walk through all code; the third takes time quadratic in a kernel's stack arrays.
-DISABLED_TVM_PASSES = [
-    *(f"s_tir.{name}" for name in (
-        "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",
-        "LowerCrossThreadReduction", "LiftThreadBinding", "UnifyThreadBinding", "InjectVirtualThread", "ThreadSync", "LowerThreadAllreduce",
-        "ManifestSharedMemoryLocalStage", "MergeSharedMemoryAllocations", "LowerAutoCopy", "InjectSoftwarePipeline", "InjectDoubleBuffer",
-        "InjectPermutedLayout", "TransformMmaBufferLayout", "InferFragment", "VerifyVTCMLimit", "LowerVtcmAlloc", "AnnotateIrregularLoop",
-        "LoopPartition", "HoistIfThenElse", "RenormalizeSplitPattern",
-    )),
-    *(f"tirx.{kind}{step}Legalize" for kind in ("BF16", "FP8") for step in ("Compute", "Storage")), "tirx.NarrowDataType", "tirx.VerifyMemory",
-]  # fmt: skip
+_BARRIER = "barrier"
+
+
+class Constant:
+    """An array for the blob. key: equal for equal bytes."""
+
+    def __init__(self, array: np.ndarray):
+        self.size, self.dtype = array.size, str(array.dtype)
+        self.data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self.key = hashlib.blake2b(self.data.data, digest_size=16).digest()
 
 
 @dataclass
@@ -55,14 +57,13 @@ class Weights:
     size: int = 0
     _arrays: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
 
-    def add(self, array: np.ndarray) -> int:
+    def add(self, array: np.ndarray | Constant) -> int:
         """Byte offset of the array in the blob."""
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        key = hashlib.blake2b(data.data, digest_size=16).digest()
-        if key not in self._arrays:
-            self._arrays[key] = (self.size, data)
-            self.size += -(-(data.nbytes + ALIGN) // ALIGN) * ALIGN
-        return self._arrays[key][0]
+        constant = array if isinstance(array, Constant) else Constant(array)
+        if constant.key not in self._arrays:
+            self._arrays[constant.key] = (self.size, constant.data)
+            self.size += -(-(constant.data.nbytes + ALIGN) // ALIGN) * ALIGN
+        return self._arrays[constant.key][0]
 
     def blob(self) -> np.ndarray:
         """All bytes; one cache line more than needed behind each array, so that prefetches and straddling loads stay inside.
@@ -88,7 +89,6 @@ class Emitter:
     functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)
     _phases: dict[Any, int | None] = field(default_factory=dict)
-    _barrier: Any = field(default_factory=lambda: tir_ir.GlobalVar("barrier"))
 
     def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
@@ -105,13 +105,16 @@ class Emitter:
         fetching: dict[Fused, list[Any]] = {}
         steps: list[Step] = []
         calls: list[Call] = []
+        packing = self._packing(graph)
         for op in graph.ops:
             if not isinstance(op, Fused):
                 continue
             if op.alias:
                 where[op.out] = _at(arena_port, op.offset)
                 continue
-            function, packed = self._kernel(op, fetched.get(op))
+            constants = packing[op].result()
+            function = self._kernel(op, fetched.get(op), constants)
+            packed = {v: self.weights.add(c) for v, c in constants.items()}
             pointers = [self._pointer(v, inner, packed, where, weights_port, arena_port) for v, inner in zip(op.args, op.body.inputs)]
             result = root(op.out)
             pointers.append(where[result] if op.offset < 0 else _at(arena_port, op.offset))
@@ -127,13 +130,14 @@ class Emitter:
                 fetching[op].append(_at(weights_port, packed[self._streamed(op)[0]]))
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
-            calls.append(Call(function, pointers, self._phases[function]))
+            calls.append(Call(symbol_of(self.functions[function]), pointers, self._phases[function]))
             steps.append(_step(op, function.name_hint, check))
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
         body = launch_each(calls, inside, self.threads)
         if self.threads > 1 and calls and all(call.phases is not None for call in calls):
-            self.functions.setdefault(self._barrier, barrier(self.target, self.threads))
-            body = t.IfThenElse(team != 0, launch_once(calls, inside, self.threads, self._barrier, arena_port, arena), body)
+            waiting = self._add(_BARRIER, barrier(self.target, self.threads))
+            once = launch_once(calls, inside, self.threads, symbol_of(self.functions[waiting]), arena_port, arena)
+            body = t.IfThenElse(team != 0, once, body)
         main = t.PrimFunc([*ports, weights_port, arena_port, first, last, team], body)
         self.functions[tir_ir.GlobalVar(name)] = main.with_attr("global_symbol", name).with_attr("s_tir", True)
         return steps, records
@@ -146,19 +150,32 @@ class Emitter:
             return _at(weights, self.weights.add(source.op.array))
         return where[source]
 
-    def _kernel(self, op: Fused, dense: Fused | None) -> tuple[Any, dict[Value, int]]:
-        """The function of a fusion (shared by fusions of the same code), and where its packed constants lie. dense: whose weights it fetches."""
+    def _packing(self, graph: Graph) -> dict[Fused, Future[dict[Value, Constant]]]:
+        """The constants of each fusion as its kernel reads them: arrays are packed on all cores while kernels are emitted on one."""
+
+        def pack(op: Fused) -> dict[Value, Constant]:
+            fusion = Fusion(op)
+            packed = template_named(op.template, fusion.anchor).pack(fusion, self.target, op.params)
+            return {v: Constant(array) for v, array in packed.items()}
+
+        # the threads end with the last array
+        pool = ThreadPoolExecutor(os.cpu_count(), "tersor-pack")
+        result = {op: pool.submit(pack, op) for op in graph.ops if isinstance(op, Fused) and not op.alias}
+        pool.shutdown(wait=False)
+        return result
+
+    def _kernel(self, op: Fused, dense: Fused | None, packed: Mapping[Value, Constant]) -> Any:
+        """The function of a fusion (shared by fusions of the same code). dense: whose weights it fetches; packed: its constants."""
         fusion = Fusion(op)
         template = template_named(op.template, fusion.anchor)
-        packed = template.pack(fusion, self.target, op.params)
         key = _key(op, dense)
         if key not in self._kernels:
             name = f"{_safe(fusion.anchor.name)}_{len(self._kernels)}"
             b = Builder(name, team=self.threads)
             args = {}
             for i, v in enumerate(op.body.inputs):
-                array = packed.get(v)
-                size, dtype = (fusion.size(v), _dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                constant = packed.get(v)
+                size, dtype = (fusion.size(v), _dtype(v.type)) if constant is None else (constant.size, constant.dtype)
                 args[v] = b.param(f"a{i}", dtype, size)
             out = b.param("out", _dtype(op.out.type), fusion.size(fusion.result))
             scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
@@ -171,11 +188,19 @@ class Emitter:
                 elements = self._streamed(dense)[1]
                 k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
             template.emit(k)
-            var = tir_ir.GlobalVar(name)
-            self._kernels[key] = var
-            self.functions[var] = b.function()
-            self._phases[var] = b.phases
-        return self._kernels[key], {v: self.weights.add(a) for v, a in packed.items()}
+            self._kernels[key] = self._add(name, b.function())
+            self._phases[self._kernels[key]] = b.phases
+        return self._kernels[key]
+
+    def _add(self, name: str, function: Any) -> Any:
+        """The variable of a function that others call: a new one, or that of an equal function."""
+        function = callee(function)
+        for var, other in self.functions.items():
+            if symbol_of(other) == symbol_of(function):
+                return var
+        var = tir_ir.GlobalVar(name)
+        self.functions[var] = function
+        return var
 
     def _streamed(self, op: Fused) -> tuple[Value, int]:
         """The weights of a kernel that an earlier one prefetches, and how many elements they have."""
@@ -188,7 +213,7 @@ class Emitter:
         """The kernels of an emitted graph, in the order of its fusions, and then its host function `name`."""
         fetched = next_weights(graph, self.target)
         used = [self._kernels[_key(op, fetched.get(op))] for op in graph.ops if isinstance(op, Fused) and not op.alias]
-        main = [var for var in self.functions if var.name_hint == name or var.same_as(self._barrier)]
+        main = [var for var in self.functions if var.name_hint in (name, _BARRIER)]
         return {var: self.functions[var] for var in (*used, *main)}
 
     def mark(self) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -200,10 +225,12 @@ class Emitter:
         self.functions, self._kernels = mark
 
     def build(self) -> Any:
-        """The TVM module, compiled for the target."""
-        module = tvm.IRModule(self.functions)
-        with tvm.transform.PassContext(opt_level=3, disabled_pass=DISABLED_TVM_PASSES):
-            return tvm.compile(module, target=self.target.tvm(self.threads)).mod
+        """The TVM module, compiled for the target in memory."""
+        return jit(self.functions, self.target, self.threads)
+
+    def code(self, progress: Progress | None = None) -> Code:
+        """Machine code for the target, with the help of the kernel cache. progress: called with the functions done, and their number."""
+        return code_for(self.functions, self.target, self.threads, progress)
 
 
 def _key(op: Fused, dense: Fused | None) -> str:

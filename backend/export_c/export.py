@@ -17,6 +17,7 @@ import numpy as np
 
 from ...ir.errors import TersorError, UnsupportedError
 from ..codegen.link import linker
+from ..emit.code import Code
 from ..runtime.artifact import Entry, Port, batches_of
 from ..runtime.measure import random_inputs
 from ..runtime.model import CompiledModel, require_host
@@ -26,7 +27,7 @@ from .static_library import write_library
 
 
 def export_c(
-    module: Any,
+    code: Code,
     model: CompiledModel,
     weights: np.ndarray,
     folder: str | Path,
@@ -34,7 +35,7 @@ def export_c(
     expected: Sequence[Any] | None = None,
     name: str = "model",
 ) -> None:
-    """Write the folder, which is made if its parent exists. module: the TVM module of the model; the rest as `CompiledModel.export_c` says."""
+    """Write the folder, which is made if its parent exists. code: of the model; the rest as `CompiledModel.export_c` says."""
     check_name(name)
     folder = Path(folder)
     _check(model, folder)
@@ -43,7 +44,7 @@ def export_c(
     with tempfile.TemporaryDirectory(prefix="tersor-") as made:
         part = Path(made)
         (part / f"{name}.h").write_text(interface.header())
-        undefined = write_library(module, interface, part)
+        undefined = write_library(code, interface, part)
         (part / f"{name}.bin").write_bytes(weights.data)
         (part / f"{name}_test.bin").write_bytes(recording.data())
         (part / "main.c").write_text(main_text(interface, recording))

@@ -8,10 +8,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ...ir.errors import TersorError, UnsupportedError
 from ..codegen.link import linker
+from ..emit.code import Code
 from ..runtime.native import _CODES
 from ..target import Target
 from .interface import Argument, Interface
@@ -140,13 +140,13 @@ def size_of(argument: Argument) -> int:
     return max(argument.port.type.size, 1)
 
 
-def write_library(module: Any, interface: Interface, folder: Path) -> list[str]:
+def write_library(code: Code, interface: Interface, folder: Path) -> list[str]:
     """Write `libNAME.a` beside `NAME.h`; returns what it leaves to the C library, at most functions of libm."""
     target, name = interface.manifest.target, interface.name
     compiler = linker(target)
     work = folder / "work"
     work.mkdir()
-    module.write_to_file(str(work / "kernels.o"), "o")
+    code.write_object(work / "kernels.o")
     (work / "run.c").write_text(source(interface))
     _run(compiler, *WARNINGS, *_FREESTANDING, f"-I{folder}", "-c", str(work / "run.c"), "-o", str(work / "run.o"))
     whole = work / f"{name}.o"

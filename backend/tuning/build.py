@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from tvm import ir as tir_ir
 from tvm import tirx as t
-from tvm.ir import PrimType
 from tvm_ffi import structural_equal
 
 from ...ir.graph import Graph
 from ...ir.op import Const, Value
 from ..codegen.builder import Builder, const
+from ..codegen.calls import call, callee, symbol_of
 from ..emit.module import Emitter
 from ..kernels.cpu.window import tasks
 from ..kernels.template import Params, Template
@@ -260,9 +260,13 @@ def _flush_functions(target: Target, threads: int) -> dict[Any, Any]:
     kernel = tir_ir.GlobalVar(b.name)
     ports = [t.decl_buffer((t.Var("size", "int64"),), "float32", "x", data_alignment=ALIGN)]
     ports.append(t.decl_buffer((threads * _CHAINS * lanes,), "float32", "out", data_alignment=ALIGN))
-    call = t.Evaluate(tir_ir.Call(kernel, [*(p.data for p in ports), count], ret_ty=PrimType("int32")))
-    main = t.PrimFunc([*ports, count], call).with_attr("global_symbol", FLUSH).with_attr("s_tir", True)
-    return {kernel: b.function(), tir_ir.GlobalVar(FLUSH): main}
+    function = callee(b.function())
+    main = (
+        t.PrimFunc([*ports, count], call(symbol_of(function), [*(p.data for p in ports), count]))
+        .with_attr("global_symbol", FLUSH)
+        .with_attr("s_tir", True)
+    )
+    return {kernel: function, tir_ir.GlobalVar(FLUSH): main}
 
 
 def _flush(function: Function, threads: int, lanes: int) -> Callable[[np.ndarray], np.ndarray]:

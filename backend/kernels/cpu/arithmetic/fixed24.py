@@ -32,8 +32,8 @@ def spare(lanes: int) -> int:
 
 
 def channel_factors(w: np.ndarray) -> np.ndarray:
-    """Weights (channels, outputs) -> the power of two, f32, that each channel's root mean square is nearest to (1 for no weights)."""
-    size = np.sqrt(np.square(w, dtype=np.float64).mean(1))
+    """Weights (points, channels, outputs) -> the power of two, f32, that each channel's root mean square is nearest to (1 for no weights)."""
+    size = np.sqrt(np.square(w, dtype=np.float64).mean((0, 2)))
     exponent = np.rint(np.log2(np.where(size > 0, size, 1.0)))
     result: np.ndarray = np.exp2(exponent.clip(-EXPONENT, EXPONENT)).astype(np.float32)
     return result
@@ -50,25 +50,21 @@ def pack24(w: np.ndarray) -> np.ndarray:
     bits of the f32 scales of sums of `value_factors`, then each channel."""
     scale = (np.abs(w).max(-2, keepdims=True).astype(np.float64) / MOST).astype(np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
-    upper = _nearest(w / scale.astype(np.float64)).astype("<i4")
+    upper = _nearest(w / scale.astype(np.float64)).astype("<i4", copy=False)
     packed = np.ascontiguousarray(upper[..., None].view(np.uint8)[..., :3]).reshape(*w.shape[:-2], -1).view(np.int32)
     return np.concatenate([np.ldexp(scale, SHIFT).view(np.int32).reshape(*w.shape[:-2], -1), packed], -1)
 
 
-def _nearest(words: np.ndarray) -> np.ndarray:
-    """The upper three bytes, a signed integer, of the words nearest to these numbers."""
-    guess = np.floor(words / 256).clip(-(2**23), 2**23 - 1).astype(np.int64)
-    upper = guess
-    for other in (guess - 1, guess + 1):
-        inside = (other >= -(2**23)) & (other < 2**23)
-        upper = np.where(inside & (np.abs(_word(other) - words) < np.abs(_word(upper) - words)), other, upper)
-    return upper
-
-
-def _word(upper: np.ndarray) -> np.ndarray:
-    """The word whose upper three bytes are an integer."""
-    result: np.ndarray = upper * 256 + (upper & 255)
-    return result
+def _nearest(numbers: np.ndarray) -> np.ndarray:
+    """The upper three bytes, a signed integer, of the words nearest to these numbers. A word of upper bytes 256 h + l is 65,536 h + 257 l."""
+    word: np.ndarray = np.rint(numbers.clip(-MOST, MOST)).astype(np.int32)
+    low = word & 0xFFFF
+    low += 128
+    low //= 257
+    word >>= 16
+    word <<= 8
+    word += low
+    return word
 
 
 def load24(b: Builder, buffer: Buffer, index: Expr, lanes: int) -> Expr:

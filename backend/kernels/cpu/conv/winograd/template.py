@@ -85,7 +85,7 @@ class Winograd(Template):
         lanes, u = p.g.lanes, transform_weights(w, p.m)
         head: list[np.ndarray] = []
         if p.fixed:
-            factors = channel_factors(u.transpose(1, 0, 2).reshape(p.g.c, -1))
+            factors = channel_factors(u)
             u /= factors[:, None]
             head = [np.pad(value_factors(factors), (0, p.factors - p.g.c)).view(np.int32)]
         full = np.zeros((*u.shape[:2], p.g.out_blocks * lanes), np.float32)

@@ -56,7 +56,8 @@ def transform_weights(w: np.ndarray, m: int) -> np.ndarray:
     """(O, C, 3, 3) -> (a * a, C, O): G g G^T in float64, rounded once."""
     g = matrices(m)[1]
     o, c = w.shape[:2]
-    result: np.ndarray = np.einsum("xr,ocrs,ys->xyco", g, w.astype(np.float64), g, optimize=True).reshape((m + 2) ** 2, c, o).astype(np.float32)
+    taps = w.transpose(2, 3, 1, 0).reshape(9, c * o).astype(np.float64)
+    result: np.ndarray = (np.kron(g, g) @ taps).astype(np.float32).reshape(-1, c, o)
     return result
 
 

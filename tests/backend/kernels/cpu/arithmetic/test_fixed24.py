@@ -61,7 +61,7 @@ def test_every_byte_that_is_copied() -> None:
 
 def test_factors_are_powers_of_two() -> None:
     sizes = np.array([0, 1e-30, 0.7, 1, 3, 1e30])[:, None]
-    factors = channel_factors((sizes * np.array([1, -1, 1])).astype(np.float32))
+    factors = channel_factors((sizes * np.array([1, -1, 1])).astype(np.float32)[None])
     assert factors.tolist() == [1, 2**-48, 0.5, 1, 4, 2**48]
 
 

@@ -1,0 +1,35 @@
+"""Functions of TensorIR that call each other by symbol, so that each can be compiled alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import tirx as t
+from tvm_ffi import structural_hash
+
+#: What the symbols of callees begin with; a host function of a model has another name.
+CALLEE = "tersor_"
+
+
+def callee(function: Any) -> Any:
+    """A function as others call it: its arguments as they are, under a symbol made of its code.
+
+    Equal functions have equal symbols, in every model.
+    """
+    return function.with_attr("global_symbol", f"{CALLEE}{code_hash(function)}").with_attr("calling_conv", 1)
+
+
+def symbol_of(function: Any) -> str:
+    """The name of a `callee` or host function in compiled code."""
+    return str(function.attrs["global_symbol"])
+
+
+def call(symbol: str, arguments: Sequence[Any]) -> Any:
+    """The call of a callee, which returns an int32."""
+    return t.Evaluate(t.call_extern("int32", symbol, *arguments))
+
+
+def code_hash(function: Any) -> str:
+    """64 bits of what a function computes and how; names of variables do not count."""
+    return f"{structural_hash(function) & (1 << 64) - 1:016x}"
