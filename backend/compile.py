@@ -13,6 +13,7 @@ from .codegen.peak import peak_functions
 from .emit.code import Progress
 from .emit.module import Emitter
 from .export_c.export import export_c
+from .kernels.cpu.integer_peak import integer_peak
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, integers, lower
@@ -96,9 +97,13 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
         entries.append(Entry(function, n, inputs, outputs, tuple(sorted(graph.batched)), arena, tuple(steps)))
         name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
     functions, peak = peak_functions(target)
-    emitter.functions.update(functions)
+    used = {step.params["arithmetic"] for entry in entries for step in entry.steps if "arithmetic" in step.params}
+    integer = {name: integer_peak(target, name) for name in sorted(used)}
+    for made in (functions, *(made for made, _ in integer.values())):
+        emitter.functions.update(made)
     code = emitter.code(progress)
-    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products)
+    integer_peaks = {name: p for name, (_, p) in integer.items()}
+    manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products, integer_peaks)
     return CompiledModel(manifest, emitter.weights.blob(), code.function, code.library, functools.partial(export_c, code))
 
 

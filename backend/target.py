@@ -57,7 +57,8 @@ class Target:
         """
         import tvm
 
-        hidden = {"mattr": ["+avx512vnni"]} if self.dot == "vnni" and self.mcpu.startswith("x86-64-v") else {}
+        asked = [f"+{llvm}" for llvm in ("avx512vnni", "avx512vbmi") if X86_FEATURES[llvm] in self.features and self.lanes == 16]
+        hidden = {"mattr": asked} if asked and self.mcpu.startswith("x86-64-v") else {}
         return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "num-cores": max(threads, 1)} | hidden)
 
     def as_dict(self) -> dict[str, Any]:

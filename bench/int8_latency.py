@@ -1,9 +1,10 @@
 """Latency of seven networks in int8 beside the same networks in float32, both compiled by Tersor, interleaved.
 
-    python -m tersor.bench.int8_latency [--networks resnet18 ...] [--threads 1] [--rounds 5] [--out bench/results]
+    python -m tersor.bench.int8_latency [--networks resnet18 ...] [--threads 1] [--rounds 5] [--graphs FOLDER] [--out bench/results]
 
 The int8 networks are compiled with `require="int8"`, and each is compared with the interpreter bit for bit before it is timed. Weights are
-random (bench/models.py) and calibration images are noise: times depend on neither.
+random (bench/models.py) and calibration images are noise: times depend on neither. A folder for graphs keeps them from one run to the next, since
+quantizing takes longer than measuring.
 """
 
 from __future__ import annotations
@@ -47,22 +48,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="+", default=list(SEVEN), choices=list(SEVEN))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--graphs", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
     rows = []
     for name in args.networks:
-        rows.append(measured(name, args.threads, args.rounds))
+        rows.append(measured(name, args.threads, args.rounds, args.graphs))
         print(table(rows[-1:]), flush=True)
     write_results(args.out / "int8_latency.json", {"machine": machine(), "rounds": args.rounds, "rows": [asdict(r) for r in rows]})
     (args.out / "int8_latency.md").write_text(f"{machine()['processor']}, {args.rounds} rounds, batch 1.\n\n{table(rows)}\n")
 
 
-def measured(name: str, threads: int, rounds: int) -> Row:
-    """Both models of one network, right and then timed."""
-    module, x = build(name), torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    graph = tersor.trace(module, (x,))
+def graphs(name: str, x: torch.Tensor, folder: Path | None) -> tuple[tersor.Graph, tersor.Graph]:
+    """A network in floats and in integers; from files in the folder, where there are any."""
+    paths = None if folder is None else [folder / f"{name}.{kind}.tersor" for kind in ("f32", "int8")]
+    if paths is not None and all(p.exists() for p in paths):
+        return tersor.load(paths[0]), tersor.load(paths[1])
+    graph = tersor.trace(build(name), (x,))
     images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     small = tersor.transform(graph, "int8", calibration=[images])
+    for g, path in zip((graph, small), paths or ()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        g.save(path)
+    return graph, small
+
+
+def measured(name: str, threads: int, rounds: int, folder: Path | None = None) -> Row:
+    """Both models of one network, right and then timed."""
+    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    graph, small = graphs(name, x, folder)
     models = [tersor.compile(graph, threads=threads), tersor.compile(small, threads=threads, require="int8")]
     with torch.no_grad():
         wanted = np.asarray(small(x))

@@ -42,7 +42,7 @@ ROOMS = {
     "lowering": {"target", "tile", "kernels", "kernels/metaschedule", "tuned"},
     "emit": {"target", "runtime", "tile", "codegen", "kernels", "lowering"},
     "export_c": {"target", "runtime", "codegen", "emit"},
-    "": {"target", "runtime", "tile", "codegen", "kernels", "tuned", "lowering", "lowering/legalize", "emit", "export_c"},
+    "": {"target", "runtime", "tile", "codegen", "kernels", "kernels/cpu", "tuned", "lowering", "lowering/legalize", "emit", "export_c"},
     "tuning": {
         "target",
         "runtime",

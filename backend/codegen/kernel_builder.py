@@ -123,8 +123,15 @@ class KernelBuilder:
 
     def apply(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
         """The epilogue alone: the final value of these lanes."""
+        return self._run(acc, offset, channel, image, lanes, rounds=True)
+
+    def unrounded(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
+        """The epilogue up to the f32 that its last op, one with `real`, rounds."""
+        return self._run(acc, offset, channel, image, lanes, rounds=False)
+
+    def _run(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int, rounds: bool) -> Expr:
         values: dict[Value, Expr] = {self.anchor.out: acc}
-        out = self.fusion.out
+        out, result = self.fusion.out, self.fusion.result
         for op in self.fusion.epilogue:
             xs = []
             for v in op.operands:
@@ -133,8 +140,9 @@ class KernelBuilder:
                 if v not in values:
                     values[v] = self._read(v, operand_kind(v.type, out), offset, channel, image, lanes)
                 xs.append(values[v])
-            values[op.out] = self.b.value(op.f(self.math, *xs))  # type: ignore[attr-defined]
-        return values[self.fusion.result]
+            function = op.f if rounds or op.out is not result else op.real  # type: ignore[attr-defined]
+            values[op.out] = self.b.value(function(self.math, *xs))
+        return values[result]
 
     def _read(self, v: Value, kind: str, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
         buffer = self.args[v]

@@ -1,16 +1,18 @@
-"""A kernel that does nothing but multiply-adds in registers: what `profile` holds other kernels against."""
+"""A kernel that does nothing but multiply-adds in registers: what `profile` holds other kernels against. Others are made into such by `peak_of`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from tvm import ir as tir_ir
 from tvm import tirx as t
 
 from ..runtime.artifact import Peak
 from ..target import Target
 from ..tile.fusion import ALIGN
-from .builder import Builder, ramp
+from .builder import Buffer, Builder, ramp
 from .calls import call, callee, symbol_of
 
 FUNCTION = "peak_fma"
@@ -35,8 +37,19 @@ def peak_functions(target: Target) -> tuple[dict[Any, Any], Peak]:
                 b.store(acc, 0, b.load(acc, 0, lanes) * x + y, lanes)
     for i, acc in enumerate(accumulators):
         b.emit(t.BufferStore(out.raw, b.load(acc, 0, lanes), [ramp(i * lanes, lanes)]))
-    kernel = tir_ir.GlobalVar(b.name)
+    return peak_of(b, FUNCTION, [out], rounds, 2 * UNROLL * chains * lanes)
+
+
+def peak_of(b: Builder, name: str, buffers: Sequence[Buffer], rounds: Any, operations: int) -> tuple[dict[Any, Any], Peak]:
+    """A kernel of buffers and `rounds` as the function `name` of one buffer, which they share, and rounds. operations: of each round."""
+    places, size = [], 0
+    for buffer in buffers:
+        places.append(size)
+        nbytes = int(buffer.raw.shape[0]) * np.dtype(buffer.dtype).itemsize
+        size += -(-nbytes // ALIGN) * ALIGN
+    kernel, size = tir_ir.GlobalVar(b.name), size // 4
     port = t.decl_buffer((size,), "float32", "values", data_alignment=ALIGN)
+    pointers = [t.handle_add_byte_offset(port.data, place) if place else port.data for place in places]
     function = callee(b.function())
-    main = t.PrimFunc([port, rounds], call(symbol_of(function), [port.data, rounds])).with_attr("global_symbol", FUNCTION).with_attr("s_tir", True)
-    return {kernel: function, tir_ir.GlobalVar(FUNCTION): main}, Peak(FUNCTION, 2 * UNROLL * chains * lanes, size)
+    main = t.PrimFunc([port, rounds], call(symbol_of(function), [*pointers, rounds])).with_attr("global_symbol", name).with_attr("s_tir", True)
+    return {kernel: function, tir_ir.GlobalVar(name): main}, Peak(name, operations, size)

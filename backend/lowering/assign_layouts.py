@@ -4,10 +4,12 @@
 
 A value is converted at most once, and only when a reader asks for the other form, so packs never meet unpacks. The first convolution of
 a network reads few channels: it takes plain planes as they are. Maps of integers lie in blocks of 16 channels on every target, and of 4 where a
-convolution reads no more than that. From f32 to integers and back they go in plain order.
+convolution reads no more than that. From f32 to integers and back they go in plain order, but for the image that a network begins with.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from ...ir.graph import Graph, remapped, remapped_fields
 from ...ir.op import Const, Op, Value
@@ -78,6 +80,8 @@ class _Layout:
             if block and isinstance(source.op, Const):
                 packed = tile.pack_array(source.op.array, block)
                 form = self.new.add(Const(packed, None, tile.blocked_type(source.type, block).layout, loc=source.op.loc))
+            elif block == PLANES and (rounded := self._packed_first(v, source)) is not None:
+                form = self.new.add(rounded)
             else:
                 op: Op = tile.Pack(source, block) if block else tile.Unpack(source)
                 op.loc = v.op.loc if v.op else op.loc
@@ -86,6 +90,25 @@ class _Layout:
             form.name = f"{v.name}_{'blocked' if block else 'plain'}" if v.name else ""
             self.forms[v, block] = form
         return self.forms[v, block]
+
+    def _packed_first(self, v: Value, source: Value) -> tile.Fused | None:
+        """Where nothing else reads a map of integers that is made from floats by numbers alone: the same, packed in the same kernel.
+
+        rescale(x) ; pack   =>   pack(x) ; rescale
+        """
+        fused = source.op
+        if not isinstance(fused, tile.Fused) or len(v.uses) != 1 or not all(isinstance(op, Elementwise) for op in fused.body.ops):
+            return None
+        maps = [i for i in fused.body.inputs if i.type.size > 1]
+        if source.type.elem not in INTEGERS or len(maps) != 1 or maps[0].type != replace(source.type, elem="f32"):
+            return None
+        body = Graph(fused.body.name)
+        inner: dict[Value, Value] = {old: body.add_input(old.type, old.name) for old in fused.body.inputs}
+        inner[maps[0]] = body.add(tile.Pack(inner[maps[0]], PLANES, loc=fused.loc))
+        for step in fused.body.ops:
+            inner[step.out] = body.add(remapped(step, inner))
+        body.set_outputs([inner[o] for o in fused.body.outputs])
+        return tile.Fused(fused.args, body, loc=fused.loc)
 
     def _region(self, op: tile.Fused) -> None:
         out = self._blocks(op)

@@ -17,7 +17,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -109,7 +109,7 @@ class Peak:
 @dataclass(frozen=True)
 class Manifest:
     """All that is known of compiled code. `versions`: tersor, tvm, ffi. `precision`: ops by the class they run in, `int8` or an
-    element type; `macs`: multiply-accumulates by class."""
+    element type; `macs`: multiply-accumulates by class. integer_peaks: by the arithmetics that kernels have as parameter."""
 
     name: str
     versions: dict[str, str]
@@ -120,6 +120,7 @@ class Manifest:
     peak: Peak
     precision: dict[str, dict[str, int]]
     macs: dict[str, int]
+    integer_peaks: dict[str, Peak] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"structure": _structure_out(self.structure)}, separators=(",", ":"))
@@ -136,6 +137,7 @@ class Manifest:
             Peak(**data["peak"]),
             data["precision"],
             data["macs"],
+            {name: Peak(**peak) for name, peak in data.get("integer_peaks", {}).items()},
         )
 
 

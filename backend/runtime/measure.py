@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..target import cache_size
-from .artifact import Entry, Port
+from .artifact import Entry, Peak, Port
 from .native import Arguments, aligned
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Benchmark:
 class Row:
     """One kernel call.
 
-    time: median in ms, fastest: the shortest; share: of all kernels; gflops, peak: GFLOP/s and their part of the FMA peak;
+    time: median in ms, fastest: the shortest; share: of all kernels; gflops, peak: GFLOP/s and their part of the peak of what
+    multiplies: FMA, or the arithmetic that an integer kernel has as parameter;
     gbs: GB/s of operands and result. chosen: what chose template and params (see `Step`).
     """
 
@@ -84,8 +85,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Profile:
-    """Kernels in order. `peak_gflops` is that of all threads; `total` the sum of the rows and `run` a whole run, in ms. What took less than
-    `resolution` ms can not be told from an empty call, and its speed is not known: the table has "-" for it."""
+    """Kernels in order. `peak_gflops` is the FMA peak of all threads, `integer_peaks` those of integer arithmetics; `total` the sum of the rows and
+    `run` a whole run, in ms. What took less than `resolution` ms can not be told from an empty call, and its speed is not known: the table has "-"
+    for it."""
 
     rows: tuple[Row, ...]
     peak_gflops: float
@@ -95,6 +97,7 @@ class Profile:
     threads: int
     target: str
     resolution: float = 0.0
+    integer_peaks: dict[str, float] = field(default_factory=dict)
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Header and lines of the table."""
@@ -132,9 +135,10 @@ class Profile:
     def summary(self) -> str:
         macs = sum(r.macs for r in self.rows)
         gflops = 2 * macs / self.total / 1e6 if self.total else 0.0
+        peaks = "".join(f", {name} {peak:.0f}" for name, peak in self.integer_peaks.items())
         return (
             f"{len(self.rows)} kernels {self.total:.3f} ms, a whole run {self.run:.3f} ms; {gflops:.1f} GFLOP/s of an FMA peak of "
-            f"{self.peak_gflops:.0f} ({self.threads} thread{'s' * (self.threads > 1)}, {self.target})"
+            f"{self.peak_gflops:.0f}{peaks} ({self.threads} thread{'s' * (self.threads > 1)}, {self.target})"
         )
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -209,13 +213,16 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
             times.append([timed(i, i + 1) for i in range(count)])
     idle = statistics.median(empty_calls)
     medians, fastest = ([max(of(column) - idle, 1e-6) for column in zip(*times)] for of in (statistics.median, min))
-    total, peak = sum(medians), peak_gflops(model)
+    total, fma = sum(medians), peak_gflops(model)
+    peaks = {name: peak_gflops(model, peak) for name, peak in model.manifest.integer_peaks.items()}
     rows = []
     for i, (s, ms) in enumerate(zip(entry.steps, medians)):
         gflops, gbs = 2 * s.macs / ms / 1e6, s.bytes / ms / 1e6
         made = (i, s.op, s.kernel, s.template, s.params, s.shape)
+        peak = peaks.get(str(s.params.get("arithmetic")), fma)
         rows.append(Row(*made, ms, fastest[i], ms / total, s.macs, gflops, gflops / peak, gbs, s.loc, s.chosen))
-    return Profile(tuple(rows), peak, total, max(whole - idle, 0.0), entry.batch, model.threads, model.target.name, _resolution(sorted(empty_calls)))
+    about = (entry.batch, model.threads, model.target.name)
+    return Profile(tuple(rows), fma, total, max(whole - idle, 0.0), *about, _resolution(sorted(empty_calls)), peaks)
 
 
 def _resolution(times: list[float]) -> float:
@@ -224,9 +231,12 @@ def _resolution(times: list[float]) -> float:
     return _RESOLVED * (times[len(times) * 3 // 4] - times[len(times) // 4] + step)
 
 
-def peak_gflops(model: CompiledModel) -> float:
-    """GFLOP/s of multiply-adds in registers on as many threads as the model uses, all at once: the best of several short runs."""
-    peak = model.manifest.peak
+def peak_gflops(model: CompiledModel, peak: Peak | None = None) -> float:
+    """GFLOP/s of multiply-adds in registers on as many threads as the model uses, all at once: the best of several short runs.
+
+    peak: that of an integer arithmetic, instead of FMA's.
+    """
+    peak = peak or model.manifest.peak
     function = model.native(peak.function)
     start = threading.Barrier(model.threads)
 

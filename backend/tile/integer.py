@@ -175,7 +175,10 @@ class Rounding(Elementwise):
 
 
 class Rounded(Rounding):
-    """Base of operators whose result is stored integers of the element type `to`."""
+    """Base of operators whose result is stored integers of the element type `to`.
+
+    Those with `terms` are clamp(rint(real), least, most) + zero: `real` gives the f32 that is rounded.
+    """
 
     to: str
 
@@ -231,7 +234,16 @@ class Rescale(Rounded, name="tile.rescale"):
     to: str
 
     def f(self, m: Math, x: Any, multiplier: Any, zero: Any, least: Any, most: Any) -> Any:
-        return m.cast(nearest_within(m, m.mul(m.cast(x, "f32"), multiplier), least, most) + zero, self.to)
+        return m.cast(nearest_within(m, self.real(m, x, multiplier), least, most) + zero, self.to)
+
+    def real(self, m: Math, x: Any, multiplier: Any, *rest: Any) -> Any:
+        """What is rounded."""
+        return m.mul(m.cast(x, "f32"), multiplier)
+
+    @property
+    def terms(self) -> list[tuple[Value, Value]]:
+        """The integers that `real` adds up, and their multipliers."""
+        return [(self.x, self.multiplier)]
 
 
 class RescaleFixed(Rounded, name="tile.rescale_fixed"):
@@ -265,10 +277,19 @@ class RescaledSum(Rounded, name="tile.rescaled_sum"):
     to: str
 
     def f(self, m: Math, *xs: Any) -> Any:
-        a, b, zero_a, zero_b, multiplier_a, multiplier_b, zero, least, most = xs
+        *_, zero, least, most = xs
+        return m.cast(nearest_within(m, self.real(m, *xs), least, most) + zero, self.to)
+
+    def real(self, m: Math, a: Any, b: Any, zero_a: Any, zero_b: Any, multiplier_a: Any, multiplier_b: Any, *rest: Any) -> Any:
+        """What is rounded."""
         left = m.mul(m.cast(m.cast(a, "i32") - zero_a, "f32"), multiplier_a)
         right = m.mul(m.cast(m.cast(b, "i32") - zero_b, "f32"), multiplier_b)
-        return m.cast(nearest_within(m, m.add(left, right), least, most) + zero, self.to)
+        return m.add(left, right)
+
+    @property
+    def terms(self) -> list[tuple[Value, Value]]:
+        """The integers that `real` adds up, and their multipliers."""
+        return [(self.a, self.multiplier_a), (self.b, self.multiplier_b)]
 
 
 class RescaledSumFixed(Rounded, name="tile.rescaled_sum_fixed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import integer_oracle as oracle
@@ -10,7 +11,8 @@ import pytest
 from backend_run import ALL_TARGETS, Compiled
 
 from tersor.backend.kernels.cpu.arithmetic.integers import Maddubs
-from tersor.backend.tile.integer import IntConv2d, IntLinear, IntSumPool2d, Rescale
+from tersor.backend.target import resolve
+from tersor.backend.tile.integer import IntConv2d, IntLinear, IntSumPool2d, Rescale, RescaledSum, RescaleFixed
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
 from tersor.ir.ops import MaxPool2d
@@ -83,6 +85,103 @@ def test_convolutions(target: str, seed: int, threads: int) -> None:
     compiled = Compiled(graph, target, threads)
     for got, wanted in zip(compiled(*(c["x"] for c in cases)), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+#: (channels, outputs, groups, kernel, stride, padding, dilation, height, width): what each template treats apart. Narrow maps whose tiles are whole
+#: rows, groups of three vectors, a last block of few dwords; a first layer; strides; windows that reach over both sides; groups within a block.
+DIRECT = [
+    (24, 48, 1, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 7, 7),
+    (3, 16, 1, (7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 13, 34),
+    (17, 20, 1, (1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 5, 6),
+    (16, 5, 1, (3, 4), (2, 1), (2, 0, 1, 3), (2, 2), 6, 17),
+    (24, 36, 3, (2, 3), (1, 1), (1, 1, 1, 1), (1, 1), 3, 5),
+    (36, 16, 1, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2), 3, 3),
+]
+DEPTHWISE = [
+    (20, 20, 20, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 5, 19),
+    (16, 16, 16, (3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 6, 34),
+    (33, 33, 33, (2, 4), (1, 3), (0, 1, 2, 3), (2, 1), 5, 7),
+    (5, 5, 5, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1, 2),
+    (18, 18, 18, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 3, 4),
+]
+
+
+#: How the cases end.
+KINDS = ("packed", "residual", "packed", "large", "fixed", "raw")
+
+
+def extreme_case(rng: np.random.Generator, geometry: tuple[Any, ...], zero: int) -> Case:
+    """Weights and activations are mostly the lowest and the highest; the border of the map counts as `zero`."""
+    c, o, groups, kernel, stride, padding, dilation, h, w = geometry
+    x = np.where(rng.random((2, c, h, w)) < 0.5, rng.choice([0, 255], (2, c, h, w)), rng.integers(0, 256, (2, c, h, w))).astype(np.uint8)
+    weights = rng.choice([-128, -1, 0, 127, 127], (o, c // groups, *kernel)).astype(np.int8)
+    conv = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return {"x": x, "w": weights, "b": rng.integers(-(2**16), 2**16, o), "zero": zero, "geometry": conv}
+
+
+def residual(acc: Value, other: Value, a: np.ndarray, b: float, zeros: tuple[int, int], low: int, high: int) -> RescaledSum:
+    multipliers = Const(a.astype(np.float32).reshape(1, -1, 1, 1)), scalar(b, np.float32)
+    of_b, zero = zeros
+    bounds = scalar(zero, np.int32), scalar(low - zero, np.float32), scalar(high - zero, np.float32)
+    return RescaledSum(acc, other, scalar(0, np.int32), scalar(of_b, np.int32), *multipliers, *bounds, "u8")
+
+
+@pytest.mark.parametrize(
+    ("target", "threads", "geometries"),
+    [(ALL_TARGETS[0], 1, DIRECT), (ALL_TARGETS[0], 2, DEPTHWISE), (ALL_TARGETS[1], 1, DIRECT[:2] + DEPTHWISE[:2])],
+)
+def test_borders_and_tails(target: str, threads: int, geometries: list[tuple[Any, ...]]) -> None:
+    """Every zero point at every border, and every way to round: packed, a residual, fixed, multipliers that packs do not allow, no rounding."""
+    rng = np.random.default_rng(7)
+    graph, outputs, expected, arrays = Graph(), [], [], []
+    for i, geometry in enumerate(geometries):
+        case = extreme_case(rng, geometry, (0, 255, 113, 255, 7, 1)[i])
+        wanted, arrays = accumulators(case), [*arrays, case["x"]]
+        acc = add_conv(graph, graph.add_input(Tensor(case["x"].shape, "u8"), f"x{i}"), case)
+        # some channels leave 0 .. 255 by far on both sides
+        scale = (rng.choice([1, 1, 200, 40000], len(case["w"])) * 150 / max(1, np.abs(wanted).max())).clip(max=0.2).astype(np.float32)
+        zero, low, high = int(rng.integers(0, 256)), int(rng.integers(0, 60)), int(rng.integers(190, 256))
+        kind = KINDS[i]
+        if kind == "residual":
+            other = rng.integers(0, 256, wanted.shape).astype(np.uint8)
+            arrays.append(other)
+            acc = graph.add(residual(acc, graph.add_input(Tensor(other.shape, "u8"), "other"), scale, 0.7, (11, zero), low, high))
+            each = [oracle.add_f32(wanted[:, c], other[:, c].astype(np.int64) - 11, float(m), 0.7, zero, low, high) for c, m in enumerate(scale)]
+            wanted = np.stack(each, 1)
+        elif kind == "fixed":
+            (factors, shifts) = zip(*(oracle.split(float(m), 31) for m in scale))
+            shift = np.array(shifts, np.int64).reshape(1, -1, 1, 1) + 31
+            given = (Const(np.array(factors, np.int64).reshape(1, -1, 1, 1)), Const(np.int64(1) << (shift - 1)), Const(shift))
+            bounds = scalar(zero, np.int32), scalar(low - zero, np.int64), scalar(high - zero, np.int64)
+            acc = graph.add(RescaleFixed(acc, *given, *bounds, "u8"))
+            wanted = np.stack([oracle.rescale_fixed(wanted[:, c], float(m), zero, low, high) for c, m in enumerate(scale)], 1)
+        elif kind != "raw":
+            scale = scale if kind == "packed" else scale * np.float32(1e5)
+            acc = graph.add(rescale(acc, scale, zero, low, high))
+            wanted = np.stack([oracle.rescale_f32(wanted[:, c], float(m), zero, low, high) for c, m in enumerate(scale)], 1)
+        outputs.append(acc)
+        expected.append(wanted)
+    graph.set_outputs(outputs)
+    compiled = Compiled(graph, target, threads)
+    facts, steps = resolve(target), [s for s in compiled.steps if s.op.startswith("int_conv2d")]
+    depthwise = "byte_depthwise" if facts.dot == "vnni" and "avx512vbmi" in facts.features else "integer_depthwise"
+    assert [s.template for s in steps] == ["integer_direct" if g in DIRECT else depthwise for g in geometries]
+    if facts.lanes > 4:
+        assert [s.params["packs"] for s in steps] == [kind in ("packed", "residual") for kind in KINDS[: len(steps)]]
+    for got, wanted, geometry in zip(compiled(*arrays), expected, geometries, strict=True):
+        np.testing.assert_array_equal(got, wanted, err_msg=str(geometry))
+
+
+@pytest.mark.skipif(resolve("cpu").dot != "vnni", reason="this machine has no AVX-512 VNNI")
+def test_a_processor_that_hides_features() -> None:
+    """A virtual machine that hides some of its processor's features gets code for a lesser one, which is asked for VNNI and VBMI by name."""
+    rng, graph = np.random.default_rng(0), Graph()
+    cases = [extreme_case(rng, geometry, 9) for geometry in (DIRECT[2], DEPTHWISE[0])]
+    graph.set_outputs([add_conv(graph, graph.add_input(Tensor(c["x"].shape, "u8"), f"x{i}"), c) for i, c in enumerate(cases)])
+    compiled = Compiled(graph, replace(resolve("cpu"), mcpu="x86-64-v4"))
+    assert {s.params["arithmetic"] for s in compiled.steps if "arithmetic" in s.params} == {"vnni"}
+    for got, case in zip(compiled(*(c["x"] for c in cases)), cases, strict=True):
+        np.testing.assert_array_equal(got, accumulators(case))
 
 
 def pools(x: Value, zero: Const) -> list[tuple[Any, tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]]]:

@@ -132,6 +132,7 @@ def test_equals_the_interpreter(name: str) -> None:
     floats = model.report.precision["f32"]
     assert floats["tile.rescale"] == floats["tile.to_float"] == 1
     if name == "residual":
+        assert model.entry(1).steps[0].template == "rounded_pack", "images are rounded and packed by one kernel"
         convs = [s.op for s in model.entry(1).steps if "int_conv2d" in s.op]
         assert len(convs) == 6 and all("resc" in op for op in convs), "rounding, residual and clamp are the convolution's epilogue"
 
@@ -152,6 +153,11 @@ def test_fixed_rounding() -> None:
     equal(model, graph, 1)
     used = {s.params["arithmetic"] for s in model.entry().steps if "arithmetic" in s.params}
     assert used == {"maddubs"}, "weights of pairs never saturate"
+    profile = model.profile(rounds=1)
+    assert {*profile.integer_peaks} == used and profile.integer_peaks["maddubs"] > 0 and ", maddubs " in profile.summary
+    for row in profile.rows:
+        peak = profile.integer_peaks["maddubs"] if "arithmetic" in row.params else profile.peak_gflops
+        assert row.peak == pytest.approx(row.gflops / peak)
 
 
 def test_from_a_file_without_torch_and_tvm(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tersor.backend.lowering.select_kernels import select_kernels
 from tersor.backend.pipelines import CPU_STAGES, lower, resume
 from tersor.backend.runtime.artifact import Step
 from tersor.backend.runtime.native import runtime
-from tersor.backend.target import resolve
+from tersor.backend.target import Target, resolve
 from tersor.ir.evaluate import evaluate, to_numpy, to_torch
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Op, Value
@@ -63,7 +63,7 @@ def arrays_for(graph: Graph, seed: int = 0) -> list[np.ndarray]:
     ]
 
 
-def lowered(graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = True) -> Graph:
+def lowered(graph: Graph, target: str | Target = "cpu", threads: int = 1, legal: bool = True) -> Graph:
     """The graph after every stage up to `plan`. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
     facts, graph = resolve(target), graph.clone()
     for name, stage in (CPU_STAGES | {"select-kernels": select_kernels}).items():
@@ -95,7 +95,7 @@ def _caller(threads: int) -> ThreadPoolExecutor:
 class Compiled:
     """A lowered graph, built and loaded."""
 
-    def __init__(self, graph: Graph, target: str = "cpu", threads: int = 1, legal: bool = True):
+    def __init__(self, graph: Graph, target: str | Target = "cpu", threads: int = 1, legal: bool = True):
         self.graph = lowered(graph, target, threads, legal)
         self.threads = threads
         emitter = Emitter(resolve(target), threads)

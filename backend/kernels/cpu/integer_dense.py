@@ -143,8 +143,8 @@ def _rows(k: KernelBuilder, s: Shape, arithmetic: Arithmetic, vectors: int, live
         with b.range("tile", 0, repeat) as i:
             row = b.let("row", start + first + i * height)
             tile = IntegerTile(b, arithmetic, height, vectors, s.lanes)
-            tile.start(lambda j: b.load(k.args[op.zero], (vector + j) * s.lanes, s.lanes))
-            tile.steps(k.args[op.x], [b.let("x_at", (row + r) * s.k) for r in range(height)], k.args[op.w], w_at, s.steps)
+            tile.start(lambda j, _: b.load(k.args[op.zero], (vector + j) * s.lanes, s.lanes))
+            tile.steps(k.args[op.x], [(r, b.let("x_at", (row + r) * s.k)) for r in range(height)], k.args[op.w], w_at, s.steps)
             for j in range(vectors):
                 lanes = live if j == vectors - 1 else s.lanes
                 for r in range(height):

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...codegen.builder import Buffer, Builder, Expr, const
+import numpy as np
+from tvm import tirx as t
+
+from ...codegen.builder import Buffer, Builder, Expr
 from ...target import Target
 from .arithmetic.integers import STEP, Arithmetic
+
+#: Bytes of a cache line.
+LINE_BYTES = 64
+#: Tiles that share a panel of weights at most, if they are to prefetch the next one.
+TILES = 64
 
 
 @dataclass
@@ -28,23 +36,24 @@ class IntegerTile:
         """Elements of packed weights of a step."""
         return self.vectors * self.lanes * self.arithmetic.each
 
-    def start(self, bias: Callable[[int], Expr] | None) -> None:
-        """Begin from the bias of each vector, or from zero."""
+    def start(self, bias: Callable[[int, int], Expr], kinds: Sequence[int] | None = None) -> None:
+        """Begin from `bias(j, kind)` of each vector j. kinds: one for each row; all 0 unless given."""
+        kinds = kinds or [0] * self.rows
         for j in range(self.vectors):
-            first = const(0, "int32", self.lanes) if bias is None else self.b.let("bias", bias(j))
-            for i in range(self.rows):
-                self.b.store(self.acc[i][j], 0, first, self.lanes)
+            biases = {kind: self.b.let("bias", bias(j, kind)) for kind in dict.fromkeys(kinds)}
+            for i, kind in enumerate(kinds):
+                self.b.store(self.acc[i][j], 0, biases[kind], self.lanes)
 
-    def step(self, x: Buffer, rows: Sequence[Expr], w: Buffer, at: Expr) -> None:
-        """Four channels of each row, which begin at these elements of x, times the weights from element `at` on."""
+    def step(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, at: Expr) -> None:
+        """Four channels of each (row, element of x at which they begin), times the weights from element `at` on."""
         b, lanes, how = self.b, self.lanes, self.arithmetic
         weights = [how.load(b, w, at + j * lanes * how.each, lanes) for j in range(self.vectors)]
-        for accs, row in zip(self.acc, rows, strict=True):
-            operands = how.operands(b, x, row, lanes)
-            for acc, own in zip(accs, weights):
+        for i, address in rows:
+            operands = how.operands(b, x, address, lanes)
+            for acc, own in zip(self.acc[i], weights):
                 b.store(acc, 0, how.multiply(b, b.load(acc, 0, lanes), operands, own, lanes), lanes)
 
-    def steps(self, x: Buffer, rows: Sequence[Expr], w: Buffer, at: Expr, count: int, unroll: int = 4) -> None:
+    def steps(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, at: Expr, count: int, unroll: int = 4) -> None:
         """`step` over `count` neighbouring dwords of each row."""
         whole = count // unroll
         with self.b.range("d", 0, whole) as d:
@@ -53,8 +62,20 @@ class IntegerTile:
         for i in range(whole * unroll, count):
             self._nth(x, rows, w, at, i)
 
-    def _nth(self, x: Buffer, rows: Sequence[Expr], w: Buffer, at: Expr, number: Expr) -> None:
-        self.step(x, [row + number * STEP for row in rows], w, at + number * self.panel)
+    def _nth(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, at: Expr, number: Expr) -> None:
+        self.step(x, [(i, row + number * STEP) for i, row in rows], w, at + number * self.panel)
+
+    def fetch(self, w: Buffer, at: Expr, dwords: int, number: Expr, tiles: int) -> None:
+        """Prefetch a share of the weights of `dwords` from element `at` on, which the next panel holds: that of tile `number` of all `tiles` that
+        read the present one. With many tiles there is time enough without."""
+        if tiles > TILES:
+            return
+        line = LINE_BYTES // np.dtype(self.arithmetic.dtype).itemsize
+        lines = -(-dwords * self.panel // line)
+        share = -(-lines // tiles)
+        start = self.b.let("ahead", at + t.min(number * share, lines - share) * line)
+        for i in range(share):
+            self.b.prefetch(w, start + i * line, locality="L2")
 
     def value(self, i: int, j: int) -> Expr:
         return self.b.load(self.acc[i][j], 0, self.lanes)

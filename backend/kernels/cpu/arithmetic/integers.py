@@ -101,7 +101,7 @@ class Madd16(Arithmetic):
     cycles = 1.4
 
     def runs_on(self, target: Target) -> bool:
-        return _x86(target) and (target.lanes < 16 or "avx512bw" in target.features)
+        return pmaddwd_on(target)
 
     def fits(self, x: str, weights: np.ndarray) -> bool:
         return x == "u8"
@@ -175,7 +175,13 @@ def pmaddwd(a: Expr, w: Expr, lanes: int) -> Any:
     return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.{name}", a, w)
 
 
-def _x86(target: Target) -> bool:
+def pmaddwd_on(target: Target) -> bool:
+    """Whether a target multiplies pairs of i16 in vectors of its width."""
+    return x86(target) and (target.lanes < 16 or "avx512bw" in target.features)
+
+
+def x86(target: Target) -> bool:
+    """Whether a target has the vector instructions of x86."""
     return target.triple.startswith("x86_64")
 
 

@@ -1,15 +1,20 @@
-"""Packs between plain (N, C, H, W) and blocked (N, C/lanes, H, W, lanes), and plain copies."""
+"""Packs between plain (N, C, H, W) and blocked (N, C/lanes, H, W, lanes), also with rounding in between, and plain copies."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tvm import tirx as t
 
+from ....codegen.builder import Expr, const
 from ....codegen.kernel_builder import KernelBuilder
 from ....codegen.shuffles import transposed
+from ....target import Target
+from ....tile.fusion import Fusion
 from ....tile.ops import Copy, Pack, Unpack, block, logical_type
 from ...template import Template, kernel
+from ..nest import PARALLEL, chunks_for, tasks, vectors
 
 
 @kernel(Pack, Unpack)
@@ -49,6 +54,37 @@ class Repack(Template):
                         rows = [b.let("row", b.load(source, first + i * read, lanes)) for i in range(lanes)]
                         for i, row in enumerate(transposed(rows)):
                             b.store(target, to + i * write, row, lanes)
+
+
+@kernel(Pack)
+class RoundedPack(Template):
+    """Planes of floats that become up to four channels of bytes: the bytes of a pixel are put together in an i32."""
+
+    name = "rounded_pack"
+
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        scalars = all(v.type.size == 1 for v in fusion.extra)
+        return isinstance(op, Pack) and op.lanes == 4 and bool(fusion.epilogue) and scalars and fusion.out.elem in ("u8", "i8")
+
+    def emit(self, k: KernelBuilder) -> None:
+        b, x = k.b, k.anchor.x
+        n, c, h, w = x.shape
+        pixels = h * w
+        threads = k.threads if x.type.size >= PARALLEL else 1
+        chunks = chunks_for(n, pixels, threads, 1024)
+        with tasks(b, [n], chunks, threads) as ([image], chunk):
+
+            def body(i: Expr, lanes: int) -> None:
+                word: Any = None
+                for channel in range(c):
+                    value = k.apply(b.load(k.args[x], (image * c + channel) * pixels + i, lanes), 0, channel, image, lanes)
+                    byte = t.bitwise_and(t.Cast(f"int32x{lanes}" if lanes > 1 else "int32", value), const(255, "int32", lanes))
+                    byte = t.shift_left(byte, const(8 * channel, "int32", lanes))
+                    word = b.value(byte if word is None else t.bitwise_or(word, byte))
+                b.store(k.out, (image * pixels + i) * 4, t.reinterpret(f"{k.out.dtype}x{4 * lanes}", word), 4 * lanes)
+
+            vectors(b, pixels, k.target.lanes, body, 2 if pixels >= 2 * k.target.lanes else 1, chunk, chunks)
 
 
 @kernel(Copy)

@@ -21,6 +21,7 @@ from .....tile.fusion import Fusion, RowLayout
 from .....tile.integer import TileIntConv2d
 from ....template import Params, Template, kernel
 from ...arithmetic.integers import Arithmetic, arithmetic_named, fitting
+from ...integer_tail import finish, packs
 from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...register_tile import cover, runs
 from ...window import Window, balance, share, tasks, workers
@@ -42,7 +43,7 @@ class IntegerConv(Template):
         return known and g.lanes == 16 and g.block_in in (4, 16)
 
     def variant(self, fusion: Fusion, target: Target) -> str:
-        return " ".join(self.fitting(fusion, target)) if self.accepts(fusion, target) else ""
+        return " ".join([*self.fitting(fusion, target), *["packs"] * packs(fusion, target)]) if self.accepts(fusion, target) else ""
 
     def fitting(self, fusion: Fusion, target: Target) -> list[str]:
         """Names of the arithmetics that are exact for the layer, the fastest first."""
@@ -74,11 +75,11 @@ class IntegerGemm(IntegerConv):
         count = sum(number for _, _, number in groups.groups)
         fit = max(1, min(pixels, target.l2 // 2 // depth))
         chunk = balance(pixels, fit, g.n, count, threads, g.small_weights)
-        return [{"arithmetic": name, "chunk": chunk} for name in self.fitting(fusion, target)]
+        return [{"arithmetic": name, "chunk": chunk, "packs": packs(fusion, target)} for name in self.fitting(fusion, target)]
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         g, groups = conv_window(fusion), Groups(conv_window(fusion), target.lanes)
-        arithmetic, steps = arithmetic_named(params["arithmetic"]), groups.span * groups.steps * g.kh * g.kw
+        arithmetic, steps = arithmetic_named(params["arithmetic"]), groups.dwords * g.kh * g.kw
         work = sum(count * tile_cycles(target, g.oh * g.ow, vectors, steps, arithmetic) for vectors, _, count in groups.groups)
         patches = 0 if g.pointwise else 4.0 * g.oh * g.ow * g.in_blocks * g.kh * g.kw
         return g.n * (work + patches)
@@ -153,7 +154,7 @@ class Product:
     def panel(self) -> int:
         """Elements of the packed weights of a group."""
         g = self.g
-        return self.groups.span * g.kh * g.kw * self.groups.steps * self.vectors * self.groups.lanes * self.arithmetic.each
+        return self.groups.dwords * g.kh * g.kw * self.vectors * self.groups.lanes * self.arithmetic.each
 
     @property
     def chunk(self) -> int:
@@ -189,30 +190,43 @@ class Product:
 
     def _pixels(self, start: Expr, count: int) -> None:
         """Tiles that cover `count` pixels exactly."""
-        b = self.k.b
-        for height, first, repeat in runs(cover(count, max_rows(self.k.target, self.vectors, self.arithmetic), self.vectors)):
+        b, heights = self.k.b, cover(count, max_rows(self.k.target, self.vectors, self.arithmetic), self.vectors)
+        before = 0
+        for height, first, repeat in runs(heights):
             with b.range("tile", 0, repeat) as i:
-                self._tile(height, b.let("pixel", start + first + i * height))
+                self._tile(height, b.let("pixel", start + first + i * height), before + i, len(heights))
+            before += repeat
 
-    def _tile(self, height: int, pixel: Expr) -> None:
+    def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int) -> None:
+        """The tile `number` of `tiles` that share a panel of weights."""
         k, g, b, lanes = self.k, self.g, self.k.b, self.groups.lanes
         tile = IntegerTile(b, self.arithmetic, height, self.vectors, lanes)
-        tile.start(lambda j: b.load(k.args[k.anchor.zero], (self.vector + j) * lanes, lanes))
-        steps = self.groups.steps
-        with b.loop("kt", 0, self.groups.span * g.kh * g.kw) as kt:
-            at = b.let("x_at", self.at + kt * self.steps[1] + pixel * g.block_in)
-            rows = [at + i * g.block_in for i in range(height)]
-            tile.steps(self.source, rows, k.args[k.anchor.w], b.let("w_at", self.w_at + kt * (steps * tile.panel)), steps)
+        tile.start(lambda j, _: b.load(k.args[k.anchor.zero], (self.vector + j) * lanes, lanes))
+        taps = g.kh * g.kw
+        for depth in self.groups.depths:
+            with b.loop("kt", 0, depth.blocks * taps, "rolled") as kt:
+                at = b.let("x_at", self.at + (kt + depth.first * taps) * self.steps[1] + pixel * g.block_in)
+                rows = [(i, at + i * g.block_in) for i in range(height)]
+                panel = b.let("w_at", self.w_at + (depth.before * taps + kt * depth.steps) * tile.panel)
+                tile.fetch(k.args[k.anchor.w], panel + self.panel, depth.steps, number, tiles)
+                tile.steps(self.source, rows, k.args[k.anchor.w], panel, depth.steps)
         finish_tile(k, self.groups, tile, self.vector, pixel, self.image)
 
 
 def finish_tile(k: KernelBuilder, groups: Groups, tile: IntegerTile, vector: Expr, pixel: Expr, image: Expr) -> None:
     """The epilogue on all accumulators of a tile, and their stores: rows are neighbouring pixels of the result."""
-    b, block, per_block = k.b, groups.g.lanes, groups.per_block
+    b, block, per_block, lanes = k.b, groups.g.lanes, groups.per_block, groups.lanes
     stride, plane = k.fusion.map_rows(k.fusion.result).cut(1)
+    if tile.vectors % per_block == 0:
+        for j in range(0, tile.vectors, per_block):
+            own = b.let("own", vector + j)
+            offset = b.let("offset", image * stride + t.floordiv(own, per_block) * plane + pixel * block)
+            values = [tile.value(i, j + part) for i in range(tile.rows) for part in range(per_block)]
+            finish(k, values, offset, own * lanes, image, k.params["packs"])
+        return
     for j in range(tile.vectors):
         own = b.let("own", vector + j)
-        lane = t.floormod(own, per_block) * groups.lanes
+        lane = t.floormod(own, per_block) * lanes
         offset = b.let("offset", image * stride + t.floordiv(own, per_block) * plane + pixel * block + lane)
         for i in range(tile.rows):
-            k.finish(tile.value(i, j), offset + i * block, own * groups.lanes, image, groups.lanes)
+            k.finish(tile.value(i, j), offset + i * block, own * lanes, image, lanes)

@@ -15,6 +15,16 @@ from ...window import Window
 
 
 @dataclass(frozen=True)
+class Depth:
+    """`blocks` input blocks from `first` on, of each of which `steps` dwords are read; `before`: dwords of those before."""
+
+    first: int
+    blocks: int
+    steps: int
+    before: int
+
+
+@dataclass(frozen=True)
 class Groups:
     """Output vectors of `lanes` i32 in groups that share loads of x, over blocks of 16 channels.
 
@@ -68,6 +78,20 @@ class Groups:
         """Dwords of an input block."""
         return self.g.block_in // STEP
 
+    @property
+    def depths(self) -> list[Depth]:
+        """The blocks of a group: of the map's last one only the dwords that hold channels."""
+        live = -(-(self.g.c % self.g.block_in) // STEP) or self.steps
+        if self.g.groups > 1 or live == self.steps:
+            return [Depth(0, self.span, self.steps, 0)]
+        whole = self.span - 1
+        return [d for d in (Depth(0, whole, self.steps, 0), Depth(whole, 1, live, whole * self.steps)) if d.blocks]
+
+    @property
+    def dwords(self) -> int:
+        """Dwords of a pixel that a group reads."""
+        return sum(d.blocks * d.steps for d in self.depths)
+
     def panels(self, w: np.ndarray) -> list[np.ndarray]:
         """Weights (O, C/groups, kh, kw) i8 -> for each entry of `groups` (group, block, kh, kw, step, vector, lane, 4)."""
         g, block = self.g, self.g.block_in
@@ -87,7 +111,11 @@ class Groups:
 
     def pack(self, w: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
         """All weights, one forward stream for each group."""
-        return np.concatenate([arithmetic.pack(np.ascontiguousarray(p)).reshape(-1) for p in self.panels(w)])
+        streams = []
+        for panel in self.panels(w):
+            parts = [panel[:, d.first : d.first + d.blocks, :, :, : d.steps] for d in self.depths]
+            streams.append(np.concatenate([arithmetic.pack(np.ascontiguousarray(p)).reshape(len(p), -1) for p in parts], 1).reshape(-1))
+        return np.concatenate(streams)
 
 
 def whole_bias(w: np.ndarray, b: np.ndarray | None, zero: int, size: int) -> np.ndarray:
