@@ -50,6 +50,11 @@ class Target:
             return "vnni"
         return "maddubs" if {"avx2", "sse4_2"} & {*self.features} else ""
 
+    @property
+    def popcounts(self) -> bool:
+        """Whether an instruction counts the bits of each 32 of a vector (vpopcntd)."""
+        return self.lanes == 16 and "avx512_vpopcntdq" in self.features
+
     def tvm(self, threads: int = 1) -> Any:
         """The TVM target that generates code for it.
 
@@ -57,7 +62,8 @@ class Target:
         """
         import tvm
 
-        hidden = {"mattr": ["+avx512vnni"]} if self.dot == "vnni" and self.mcpu.startswith("x86-64-v") else {}
+        asked = [f"+{name}" for name, has in (("avx512vnni", self.dot == "vnni"), ("avx512vpopcntdq", self.popcounts)) if has]
+        hidden = {"mattr": asked} if asked and self.mcpu.startswith("x86-64-v") else {}
         return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "num-cores": max(threads, 1)} | hidden)
 
     def as_dict(self) -> dict[str, Any]:
