@@ -27,6 +27,9 @@ from ..window import Window, column_tiles, span, tasks, tiles_of
 from .counting import COUNTINGS, Counting, counting_named
 from .masks import joined, mask, word
 
+#: Words in a step of the innermost loop, where they divide its length.
+UNROLL = 2
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -225,7 +228,7 @@ class _Row:
                     b.store(wide, 0, b.load(wide, 0, lanes) + self.counting.widened(b, acc, lanes), lanes)
 
     def _steps(self, x_at: Expr, w_at: Expr, length: int, live: list[int], into: list[list[Buffer]]) -> None:
-        b, unroll = self.k.b, 2 if length % 2 == 0 else 3 if length % 3 == 0 else 1
+        b, unroll = self.k.b, next(u for u in (UNROLL, 3, 2, 1) if length % u == 0)
         with b.loop("q", 0, length // unroll, "rolled") if length > unroll else b.range("q", 0, 1) as q:
             for u in range(unroll):
                 self._word(x_at, w_at, q * unroll + u, live, into)
