@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ def measured(name: str, rounds: int) -> list[Row]:
 # -- graphs ------------------------------------------------------------------------------------
 
 
-def _start(name: str) -> tuple[Graph, Op, np.random.Generator, tuple[int, ...], dict[str, tuple[int, ...]]]:
+def _start(name: str) -> tuple[Graph, Op, np.random.Generator, tuple[int, ...], dict[str, Any]]:
     """A graph with an input of the shape, the shape of a weight, and the geometry."""
     c, o, size, kernel, stride = SHAPES[name]
     graph = Graph()

@@ -7,6 +7,7 @@ outputs: [kernel row][kernel column][channel][plane][word].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def unpack_words(words: np.ndarray, channels: int) -> np.ndarray:
     """Inverse of `pack_words`."""
     bytes_ = np.ascontiguousarray(words).view(np.uint8)
     planes = np.unpackbits(bytes_, axis=-1, bitorder="little")[..., :channels]
-    result: np.ndarray = sum(plane << m for m, plane in enumerate(planes))  # type: ignore[assignment]
+    result: np.ndarray = sum(plane << m for m, plane in enumerate(planes))
     return result.astype(np.uint8)
 
 
@@ -61,6 +62,11 @@ def unpacked_map(words: torch.Tensor, channels: int) -> torch.Tensor:
 
     stored = unpack_words(np.ascontiguousarray(words.numpy().swapaxes(0, 1)), channels)
     return torch.from_numpy(stored).permute(0, 3, 1, 2).double()
+
+
+def window_size(op: Any, size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int], axis: int, ceil_mode: bool = False) -> int:
+    """Windows of a convolution or pooling along rows (axis 0) or columns."""
+    return out_size(size[axis], kernel[axis], op.stride[axis], op.padding[2 * axis], op.padding[2 * axis + 1], dilation[axis], ceil_mode)
 
 
 class PackLevels(Op, name="tile.pack_levels"):
@@ -120,7 +126,7 @@ class PackedConv(Op):
             raise self.fail(f"x and w must hold words of {self.channels} channels, got {self.x.type} and {self.w.type}")
         if self.signs and planes != 1:
             raise self.fail(f"signs have one plane, got {planes}")
-        oh, ow = (out_size(size[i], kernel[i], self.stride[i], *self.padding[2 * i : 2 * i + 2], self.dilation[i]) for i in (0, 1))
+        oh, ow = (window_size(self, size, kernel, self.dilation, i) for i in (0, 1))
         return n, o, oh, ow
 
     def macs(self) -> int:
@@ -202,7 +208,7 @@ class WeightConv2d(Op, name="nn.bit_weight_conv2d"):
         n, c, *size = self.x.shape
         if self.x.type.elem != "f32" or self.w.shape[2] != c or self.w.shape[4] != words_of(self.outputs):
             raise self.fail(f"x must hold f32 and w words of {self.outputs} outputs, got {self.x.type} and {self.w.type}")
-        oh, ow = (out_size(size[i], self.kernel[i], self.stride[i], *self.padding[2 * i : 2 * i + 2], self.dilation[i]) for i in (0, 1))
+        oh, ow = (window_size(self, size, self.kernel, self.dilation, i) for i in (0, 1))
         return Tensor((n, self.outputs, oh, ow), "f32")
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
@@ -237,7 +243,7 @@ class BitMaxPool2d(Op, name="tile.bit_max_pool2d"):
     def pixels(self) -> tuple[int, int]:
         """Rows and columns of the result."""
         size = self.x.shape[2:4]
-        oh, ow = (out_size(size[i], self.kernel[i], self.stride[i], *self.padding[2 * i : 2 * i + 2], 1, self.ceil_mode) for i in (0, 1))
+        oh, ow = (window_size(self, size, self.kernel, (1, 1), i, self.ceil_mode) for i in (0, 1))
         return oh, ow
 
     def infer(self) -> Tensor:

@@ -92,7 +92,8 @@ class SignBit(Op, name="bits.sign_bit"):
         return Tensor(self.x.shape, SIGNS)
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
-        return (~(xs[0] < 0)).to(torch_dtype("u8"))
+        stored: torch.Tensor = (~(xs[0] < 0)).to(torch_dtype("u8"))
+        return stored
 
 
 class ToLevels(Op, name="bits.to_levels"):
@@ -108,7 +109,8 @@ class ToLevels(Op, name="bits.to_levels"):
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
         (x,) = xs
-        return (x.where(x > 0, 0).clamp(max=1) * ((1 << self.bits) - 1)).round().to(torch_dtype("u8"))
+        stored: torch.Tensor = (x.where(x > 0, 0).clamp(max=1) * ((1 << self.bits) - 1)).round().to(torch_dtype("u8"))
+        return stored
 
 
 class Threshold(Op, name="bits.threshold"):
@@ -134,7 +136,8 @@ class Threshold(Op, name="bits.threshold"):
     def evaluate(self, *xs: Any) -> torch.Tensor:
         x, t = xs
         t = t.reshape(1, t.shape[0], *[1] * (x.dim() - 2), t.shape[1])
-        return (x.unsqueeze(-1) >= t).sum(-1).to(torch_dtype("u8"))
+        stored: torch.Tensor = (x.unsqueeze(-1) >= t).sum(-1).to(torch_dtype("u8"))
+        return stored
 
 
 class BitsConv2d(Conv, name="bits.conv2d"):
@@ -145,8 +148,6 @@ class BitsConv2d(Conv, name="bits.conv2d"):
     contraction = True
     accumulates = True
     few_bits = True
-
-    learned = ()
 
     def infer(self) -> Tensor:
         x, w = levels_of(self, "x"), levels_of(self, "w")
@@ -175,8 +176,6 @@ class BitsWeightConv2d(Conv, name="bits.weight_conv2d"):
     feature_map = True
     contraction = True
     few_bits = True
-
-    learned = ()
 
     def infer(self) -> Tensor:
         only_f32(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -114,10 +115,13 @@ class ToBits(Pass):
             inputs = _bits(source.bits)
         name, bits = name_of(layer), int(w.elem.storage[1:])
         if why:
-            frozen = run(layer.w.op, [to_torch(layer.w.op.w.op.array)])[0]  # type: ignore[union-attr]
-            graph.replace(layer, layer.rebuilt(w=_named(Const(np.array(to_numpy(frozen)), loc=layer.loc), layer)))
+            quantizer = layer.w.op
+            if isinstance(quantizer, WeightQuantizer) and isinstance(quantizer.w.op, Const):
+                frozen = run(quantizer, [to_torch(quantizer.w.op.array)])[0]
+                graph.replace(layer, layer.rebuilt(w=_named(Const(np.array(to_numpy(frozen)), loc=layer.loc), layer)))
             return Packed(name, _bits(bits), inputs, layer.w.type.nbytes, why)
-        x, stored, geometry = layer.x, w.stored, {}
+        x, stored = layer.x, w.stored
+        geometry: dict[str, Any] = {}
         if isinstance(layer, Linear):
             stored = stored[:, :, None, None]
         else:
@@ -144,8 +148,6 @@ class ToBits(Pass):
 
 def _why_not(layer: Layer) -> str:
     """Why a layer has no packed form, or nothing."""
-    if not isinstance(layer.w.op.w.op, Const):  # type: ignore[union-attr]
-        return "its weights are not constant"
     if layer.x.type.elem != "f32":
         return f"its input is {layer.x.type.elem}, and packed layers read f32"
     if isinstance(layer, Conv2d) and layer.groups > 1:
@@ -155,7 +157,9 @@ def _why_not(layer: Layer) -> str:
 
 def weight_of(op: Op | None) -> Weight:
     """What a weight quantizer gives, as stored integers and scales."""
-    assert isinstance(op, WeightQuantizer) and isinstance(op.w.op, Const)
+    assert isinstance(op, WeightQuantizer)
+    if not isinstance(op.w.op, Const):
+        raise TersorError(f"the weight of {op.name} [{op.loc}] is not constant but of {op.w.op.name if op.w.op else 'an input'}")
     (value,) = run(op, [to_torch(op.w.op.array)])
     w = to_numpy(value)
     if isinstance(op, DorefaWeight) and op.bits > 1:

@@ -129,7 +129,7 @@ def conv(p: _Packing, op: BitsConv2d) -> None:
 def _bit_conv(p: _Packing, op: BitsConv2d, kind: type[Op], **fields: Any) -> Op:
     signs = levels_of(op, "x").step == 2
     words = np.ascontiguousarray(pack_words(_stored(op).transpose(0, 2, 3, 1), levels_of(op, "w").bits).swapaxes(0, 1))
-    window = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation}
+    window: dict[str, Any] = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation}
     return kind(x=p.forms[op.x, "words"], w=Const(words), channels=op.x.shape[1], signs=signs, **window, **fields)
 
 
@@ -161,7 +161,7 @@ def threshold(p: _Packing, op: Threshold) -> None:
 def weight_conv(p: _Packing, op: BitsWeightConv2d) -> None:
     own = levels_of(op, "w")
     words = pack_words(_stored(op).transpose(2, 3, 1, 0), own.bits)
-    window = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation}
+    window: dict[str, Any] = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation}
     w = Const(np.ascontiguousarray(np.moveaxis(words, 0, 3)))
     y: Op = WeightConv2d(p.to[op.x], w, op.w.shape[0], own.step, own.first, **window)
     p.put(op, y if own.unit == 1 else Mul(y, _f32(own.unit)))

@@ -23,7 +23,7 @@ from ....target import Target
 from ....tile.bits import WORD, BitConv2dThreshold, TileBitConv2d
 from ....tile.fusion import Fusion
 from ...template import Params, Template, kernel
-from ..window import Window, column_tiles, span, tasks, tiles_of
+from ..window import Window, column_tiles, share, span, tasks, tiles_of
 from .counting import COUNTINGS, Counting, counting_named
 from .masks import joined, mask, word
 
@@ -86,10 +86,9 @@ def shape_of(fusion: Fusion, target: Target, params: Params) -> Shape:
     n, planes, h, w, words = op.x.shape
     _, o, oh, ow = op.map_shape if isinstance(op, BitConv2dThreshold) else op.logical().map_shape
     packed = isinstance(op, BitConv2dThreshold)
-    window = Window(
-        n, op.channels, h, w, o, oh, ow, *op.kernel, *op.stride, op.padding[0], op.padding[2], *op.dilation,
-        block_in=0, lanes=target.lanes if packed else op.lanes,
-    )  # fmt: skip
+    (kh, kw), (sh, sw), (dh, dw), (top, _, left, _) = op.kernel, op.stride, op.dilation, op.padding
+    block = target.lanes if packed else op.lanes
+    window = Window(n, op.channels, h, w, o, oh, ow, kh, kw, sh, sw, top, left, dh, dw, lanes=block)
     unit = WORD // target.lanes if packed else 1
     return Shape(window, words, planes, op.w.shape[1], op.signs, target.lanes, max(params["vectors"], unit), unit)
 
@@ -157,8 +156,7 @@ class PopcountConv(Template):
                 group = b.let("group", t.floormod(task, count))
                 part, image = b.let("part", t.floormod(t.floordiv(task, count), chunks)), b.let("image", t.floordiv(task, count * chunks))
                 vector, w_at = b.let("vector", first + group * vectors), b.let("w_at", at + group * panel)
-                rows = (0, g.oh) if chunks == 1 else (t.floordiv(part * g.oh, chunks), t.floordiv((part + 1) * g.oh, chunks))
-                with b.loop("oy", *rows, "rolled") as oy:
+                with b.loop("oy", *share(part, g.oh, chunks), "rolled") as oy:
                     r0, r1 = g.rows(b, oy)
                     row = _Row(k, s, counting_named(k.params["counting"]), vectors, vector, w_at, image, oy, r0, r1)
                     for width, ox, known, _ in tiles_of(b, column_tiles(g, self._columns(s, k.params), vectors)):

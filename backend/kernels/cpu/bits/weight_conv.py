@@ -21,7 +21,7 @@ from ....target import Target
 from ....tile.bits import WORD, TileWeightConv2d
 from ....tile.fusion import Fusion
 from ...template import Params, Template, kernel
-from ..window import Window, column_tiles, tasks, tiles_of, window
+from ..window import Window, column_tiles, share, tasks, tiles_of, window
 
 
 def weight_window(fusion: Fusion) -> Window:
@@ -66,8 +66,7 @@ class WeightConv(Template):
                 group = b.let("group", t.floormod(task, count))
                 part, image = b.let("part", t.floormod(t.floordiv(task, count), chunks)), b.let("image", t.floordiv(task, count * chunks))
                 vector = b.let("vector", first + group * size)
-                rows = (0, g.oh) if chunks == 1 else (t.floordiv(part * g.oh, chunks), t.floordiv((part + 1) * g.oh, chunks))
-                with b.loop("oy", *rows, "rolled") as oy:
+                with b.loop("oy", *share(part, g.oh, chunks), "rolled") as oy:
                     for width, ox, known, _ in tiles_of(b, column_tiles(g, k.params["columns"], size)):
                         self._tile(k, g, lanes, size, vector, image, oy, width, ox, known)
 
