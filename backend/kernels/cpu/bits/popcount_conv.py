@@ -266,11 +266,8 @@ class _Row:
         k, s, b = self.k, self.s, self.k.b
         top = (1 << s.w_planes) - 1
         if s.signs:
-            return (
-                b.let("terms", t.max(self.r1 - self.r0, 0) * (top * taps * s.g.c))
-                if s.g.top or not isinstance(self.r1, int)
-                else (self.r1 - self.r0) * top * taps * s.g.c
-            )
+            rows = self.r1 - self.r0 if isinstance(self.r1, int) and isinstance(self.r0, int) else t.max(self.r1 - self.r0, 0)
+            return b.let("terms", rows * (top * taps * s.g.c))
         assert k.scratch is not None
         return b.let("window", b.load(k.scratch, self.image * (s.g.oh * s.g.ow) + pixel + i) * top)
 
