@@ -17,7 +17,7 @@ from .kernels.cpu.integer_peak import integer_peak
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, integers, lower
-from .precision import REQUIRE, check_int8, macs, precisions, require_f32, require_int8
+from .precision import REQUIRE, check_bits, check_int8, macs, precisions, require_bits, require_f32, require_int8
 from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
 from .runtime.native import versions
@@ -45,7 +45,7 @@ def compile(
     batch: one batch size or several, each with its own code and all with the same weights (but for those that
     Winograd transforms otherwise for another batch). None is 1 and the example's, or the traced size where the batch is static.
     require: `"f32"` makes an operator that computes in another float type an error; `"int8"` one that has multiply-accumulates in floats, or that
-    computes in floats between integer operators.
+    computes in floats between integer operators; `"bits"` a float layer whose weights or inputs have few bits.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
     tuned: choices of kernels measured by `tune`: a `Database` or the path of one, None for the one that ships with Tersor for this processor
     (where there is one), False for none. What a database does not know, the cost model chooses; `profile()` says which did.
@@ -71,6 +71,8 @@ def compile(
     _check_elements(graph.verify())
     if require == "int8":
         require_int8(integers(graph))
+    elif require == "bits":
+        require_bits(graph)
     database = find(tuned, target) or False
 
     def lowered() -> Iterator[tuple[int | None, Graph]]:
@@ -80,6 +82,8 @@ def compile(
                 require_f32(result)
             elif require == "int8":
                 check_int8(result)
+            elif require == "bits":
+                check_bits(result)
             yield n, result
 
     return build(lowered(), target, threads, progress)

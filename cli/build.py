@@ -116,7 +116,7 @@ def compile(
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before; lowering itself begins with `default`.")] = "default",
     tuned: Tuned = None,
     winograd: Annotated[int, typer.Option(help="Largest m of Winograd's F(m x m, 3x3): 0 none, 2, 4 or 6 (less precise).")] = 4,
-    require: Annotated[str | None, typer.Option(help="f32 or int8: an operator that computes in another precision is an error.")] = None,
+    require: Annotated[str | None, typer.Option(help="f32, int8 or bits: an operator that computes in another precision is an error.")] = None,
     weights: Weights = None,
     shape: Shapes = None,
     reproducer: Failure = None,

@@ -33,6 +33,7 @@ ROOMS = {
     "kernels": {"target", "tile", "codegen"},
     "kernels/cpu/arithmetic": {"target", "codegen"},
     "kernels/cpu": {"target", "tile", "codegen", "kernels", "kernels/cpu/arithmetic"},
+    "kernels/cpu/bits": {"target", "tile", "codegen", "kernels", "kernels/cpu"},
     "kernels/cpu/movement": {"target", "tile", "codegen", "kernels", "kernels/cpu"},
     "kernels/cpu/conv": {"target", "tile", "codegen", "kernels", "kernels/cpu", "kernels/cpu/arithmetic", "kernels/cpu/movement"},
     "kernels/cpu/sparse": {"target", "tile", "codegen", "kernels", "kernels/cpu", "kernels/cpu/conv"},

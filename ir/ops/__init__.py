@@ -3,6 +3,7 @@
 from ..op import Const
 from .activation import Clip, Elu, Gelu, HardSigmoid, HardSwish, LeakyRelu, Prelu, Relu, Sigmoid, Silu, Softplus
 from .bits import BinarizeWeight, DorefaWeight, QuantizeActivation, QuantizeGradient, Sign, TernarizeWeight
+from .bits_layers import BitsConv2d, BitsWeightConv2d, SignBit, Threshold, ToLevels
 from .check import out_size
 from .compare import Equal, Greater, GreaterEqual, Less, LessEqual, LogicalAnd, LogicalNot, LogicalOr, NotEqual
 from .conv import Conv, Conv2d, ConvTranspose, ConvTranspose2d
@@ -65,6 +66,8 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "BinarizeWeight",
+    "BitsConv2d",
+    "BitsWeightConv2d",
     "Cast",
     "Ceil",
     "ChannelShuffle",
@@ -151,6 +154,7 @@ __all__ = [
     "Shared",
     "Sigmoid",
     "Sign",
+    "SignBit",
     "Silu",
     "Slice",
     "Softmax",
@@ -161,6 +165,8 @@ __all__ = [
     "Sum",
     "Tanh",
     "TernarizeWeight",
+    "Threshold",
+    "ToLevels",
     "TorchMath",
     "Transpose",
     "TruncDivide",
