@@ -238,7 +238,7 @@ def test_other_format_version(saved: Path, tmp_path: Path) -> None:
     text = re.sub(rb'"format_version":4', b'"format_version":7', data[24 : 24 + length])
     path = tmp_path / "version.tso"
     path.write_bytes(struct.pack("<8sQII", magic, length, zlib.crc32(text), zero) + text + data[24 + length :])
-    refused(path, "format version 7", "reads version 4")
+    refused(path, "format version 7", "reads version 5")
 
 
 def test_saving(tmp_path: Path) -> None:
