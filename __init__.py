@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .backend.compile import compile
     from .backend.kernels.template import kernel
     from .backend.lowering.legalize import lowering
     from .backend.runtime.model import CompiledModel, load_compiled
     from .backend.target import Target
     from .backend.tuned.database import Database
     from .backend.tuning.search import tune
+    from .compiling import compile
+    from .explore.auto import auto
     from .frontend.load import load
     from .frontend.onnx.export.registry import onnx_exporter
     from .frontend.onnx.registry import onnx_converter
@@ -43,7 +44,8 @@ _WHERE = {
     "UnsupportedError": "ir.errors",
     "Value": "ir.op",
     "VerifyError": "ir.errors",
-    "compile": "backend.compile",
+    "auto": "explore.auto",
+    "compile": "compiling",
     "converter": "frontend.registry",
     "from_torch": "passes.train.module",
     "kernel": "backend.kernels.template",
@@ -73,6 +75,7 @@ __all__ = [
     "UnsupportedError",
     "Value",
     "VerifyError",
+    "auto",
     "compile",
     "converter",
     "from_torch",

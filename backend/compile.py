@@ -16,8 +16,8 @@ from .export_c.export import export_c
 from .kernels.cpu.integer_peak import integer_peak
 from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
-from .pipelines import Observer, lower
-from .precision import REQUIRE, check_int8, macs, precisions, require_f32, require_int8
+from .pipelines import Observer, integers, lower
+from .precision import REQUIRE, check_bits, check_int8, macs, precisions, require_bits, require_f32, require_int8
 from .runtime.artifact import Entry, Manifest, Port
 from .runtime.model import CompiledModel
 from .runtime.native import versions
@@ -38,14 +38,14 @@ def compile(
     winograd: int = WINOGRAD,
     progress: Progress | None = None,
 ) -> CompiledModel:
-    """Native code for a graph.
+    """Native code for a graph. Quantize/dequantize pairs become integer operators first, as `to-integer` has it.
 
     target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, or a `Target`.
     threads: how many threads each call uses, fixed here.
     batch: one batch size or several, each with its own code and all with the same weights (but for those that
     Winograd transforms otherwise for another batch). None is 1 and the example's, or the traced size where the batch is static.
     require: `"f32"` makes an operator that computes in another float type an error; `"int8"` one that has multiply-accumulates in floats, or that
-    computes in floats between integer operators.
+    computes in floats between integer operators; `"bits"` a float layer whose weights or inputs have few bits.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
     tuned: choices of kernels measured by `tune`: a `Database` or the path of one, None for the one that ships with Tersor for this processor
     (where there is one), False for none. What a database does not know, the cost model chooses; `profile()` says which did.
@@ -70,7 +70,9 @@ def compile(
         raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, WINOGRAD_TILES[1:]))}")
     _check_elements(graph.verify())
     if require == "int8":
-        require_int8(graph)
+        require_int8(integers(graph))
+    elif require == "bits":
+        require_bits(graph)
     database = find(tuned, target) or False
 
     def lowered() -> Iterator[tuple[int | None, Graph]]:
@@ -80,6 +82,8 @@ def compile(
                 require_f32(result)
             elif require == "int8":
                 check_int8(result)
+            elif require == "bits":
+                check_bits(result)
             yield n, result
 
     return build(lowered(), target, threads, progress)

@@ -10,6 +10,7 @@ from functools import partial
 
 from ..ir.errors import TersorError, UnsupportedError
 from ..ir.graph import Graph
+from ..ir.ops import Dequantize
 from ..ir.verify import verify
 from ..passes import transform
 from .lowering.alias_concats import alias_concats
@@ -28,10 +29,17 @@ from .tuned.database import Tuned, find
 Stage = Callable[[Graph, Target, int], Graph]
 Observer = Callable[[str, Graph], None]
 
+
+def integers(graph: Graph) -> Graph:
+    """The graph with its quantize/dequantize pairs, such as those of a quantized ONNX model, as integer operators (`to-integer`)."""
+    return transform(graph, "to-integer") if graph.find(Dequantize) else graph
+
+
 #: x86-64 and 64-bit ARM.
 CPU_STAGES: dict[str, Stage] = {
-    # batch norms folded, constants computed, dead code gone: the preset `default`
-    "prepare": lambda graph, target, threads: transform(graph, "default"),
+    # masked and shared weights become constants, quantize/dequantize pairs integer operators; batch norms folded, constants computed,
+    # dead code gone: the preset `default`
+    "prepare": lambda graph, target, threads: transform(integers(transform(graph, "freeze-sparsity")), "default"),
     # only operators that have kernels are left
     "legalize": lambda graph, target, threads: legalize(graph, target),
     # before layouts are assigned, since an epilogue has the layout of its anchor

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
-from ..ir.op import Const, Op
-from ..ir.ops import Reshape
+from ..ir.op import Const, Op, Value
+from ..ir.ops import QuantizeActivation, Reshape, Sign
+from ..ir.ops.bits import WeightQuantizer
 from ..ir.types import FLOATS
 from ..passes.precision import Precision
 from .tile.integer import Rounding
 from .tile.ops import Fused
 
 #: What `require` may ask for.
-REQUIRE = ("f32", "int8")
+REQUIRE = ("f32", "int8", "bits")
+#: A filter of at most so many values, each four times on average, was frozen by a method of few bits.
+FEW_VALUES = 16
 _WIDEST = ("f64", "f32", "bf16", "f16", "i64", "i32", "i16", "i8", "u8", "bool")
 
 
@@ -46,10 +51,13 @@ def computing(graph: Graph) -> Iterator[Op]:
 
 
 def precision(op: Op) -> str:
-    """`int8` for sums and roundings of stored integers; else the widest float among operands and results, or the widest integer.
+    """`bits` for product sums of packed operands, `int8` for sums and roundings of stored integers; else the widest float among operands and
+    results, or the widest integer.
 
     What makes integers of floats, or floats of integers, counts as float.
     """
+    if op.few_bits:
+        return "bits"
     values = (*op.operands, *op.outs)
     if isinstance(op, Rounding):
         values = (op.operands[0], op.out)
@@ -80,6 +88,60 @@ def require_int8(graph: Graph) -> None:
             f"require='int8': {row.op} [{where}]{_more(islands)} is float: {row.reason}. Quantize it, for example by "
             "tersor.transform(graph, 'int8', calibration=...), or compile without require"
         )
+
+
+def require_bits(graph: Graph) -> None:
+    """Raise `TersorError` for a float convolution or linear layer whose weights or inputs have few bits, in a graph before it is lowered.
+
+    Few bits are what the passes binarize, ternarize and dorefa give, also after freeze-bits. Layers that those left alone may be anything.
+    """
+    found = [(op, why) for op in graph.ops if op.macs() and not op.few_bits and (why := _simulates(op))]
+    if found:
+        op, why = found[0]
+        raise TersorError(
+            f"require='bits': {op.name} [{op.loc}]{_more(found)} computes in floats: {why}. Run to-bits after training, in the place of freeze-bits "
+            "and before other passes; it says why it keeps a layer. Or compile without require"
+        )
+    if not any(op.few_bits for op in graph.ops):
+        raise TersorError("require='bits': no layer has few bits: run binarize, ternarize or dorefa, then finetune and to-bits")
+
+
+def _simulates(op: Op) -> str:
+    """Why a product sum in floats stands for one of few bits, or nothing."""
+    for v in op.operands:
+        if isinstance(v.op, WeightQuantizer):
+            return f"its weights are made by {v.op.name}, which simulates few bits in floats"
+        if isinstance(_moved(v).op, Sign | QuantizeActivation):
+            return f"its input is made by {_moved(v).op.name}, which simulates few bits in floats"  # type: ignore[union-attr]
+        if isinstance(v.op, Const) and v.type.is_float and v.type.rank >= 2 and (values := _values(v.op.array)):
+            return f"its weights take at most {values} values in a filter, and are stored as {v.type.elem}"
+    return ""
+
+
+def _moved(v: Value) -> Value:
+    """What a value was before it was moved or pooled."""
+    while v.op is not None and v.op.selects and len(v.op.operands) == 1:
+        v = v.op.operands[0]
+    return v
+
+
+def _values(w: np.ndarray) -> int:
+    """Values that a filter takes at most, where they are few; else 0."""
+    filters = w.reshape(len(w), -1)
+    if filters.shape[1] < 4:
+        return 0
+    first = len(np.unique(filters[0]))
+    if first > FEW_VALUES:
+        return 0
+    most = max(len(np.unique(f)) for f in filters)
+    sizes = max(len(np.unique(np.abs(f[f != 0]))) for f in filters)
+    return most if sizes == 1 or (most <= FEW_VALUES and 4 * most <= filters.shape[1]) else 0
+
+
+def check_bits(lowered: Graph) -> None:
+    """Raise `TersorError` where lowering has left no packed product sum, or one of few bits in floats."""
+    if not any(op.few_bits or op.accumulates for op in computing(lowered)):
+        raise TersorError("require='bits': no operator of the lowered graph works on packed bits")
 
 
 def check_int8(lowered: Graph) -> None:

@@ -50,6 +50,11 @@ class Target:
             return "vnni"
         return "maddubs" if {"avx2", "sse4_2"} & {*self.features} else ""
 
+    @property
+    def popcounts(self) -> bool:
+        """Whether an instruction counts the bits of each 32 of a vector (vpopcntd)."""
+        return self.lanes == 16 and "avx512_vpopcntdq" in self.features
+
     def tvm(self, threads: int = 1) -> Any:
         """The TVM target that generates code for it.
 
@@ -57,7 +62,8 @@ class Target:
         """
         import tvm
 
-        asked = [f"+{llvm}" for llvm in ("avx512vnni", "avx512vbmi") if X86_FEATURES[llvm] in self.features and self.lanes == 16]
+        named = ("avx512vnni", "avx512vbmi", "avx512vpopcntdq")
+        asked = [f"+{llvm}" for llvm in named if X86_FEATURES[llvm] in self.features and self.lanes == 16]
         hidden = {"mattr": asked} if asked and self.mcpu.startswith("x86-64-v") else {}
         return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "num-cores": max(threads, 1)} | hidden)
 

@@ -1,4 +1,4 @@
-"""The `tersor` command: trace, opt, compile, export, export-c, tune, run, bench, profile, passes, diff, cache."""
+"""The `tersor` command: trace, opt, save, compile, export, export-c, tune, auto, run, bench, profile, passes, diff, reproduce, cache."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from ..ir.errors import TersorError
 from . import show
+from .auto import auto
 from .build import compile, opt, trace
 from .cache import cache
 from .catalogue import passes
@@ -18,6 +19,8 @@ from .diff import diff
 from .execute import bench, profile, run
 from .export import export
 from .export_c import export_c
+from .reproduce import reproduce
+from .save import save
 from .tune import tune
 
 app = typer.Typer(
@@ -27,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, opt, compile, export, export_c, tune, run, bench, profile, passes, diff, cache):
+for command in (trace, opt, save, compile, export, export_c, tune, auto, run, bench, profile, passes, diff, reproduce, cache):
     app.command()(command)
 
 

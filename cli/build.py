@@ -11,12 +11,14 @@ import typer
 
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
+from ..reproducer import reproducing
 from . import show
 from .images import accuracy_on, calibration_of, first_process, read_images
 from .sources import COMPILED, GRAPHS, example, import_module, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", "-s", help="For an .onnx model with free sizes: x=1x3x224x224, or in order.")]
+Failure = Annotated[str | None, typer.Option("--reproducer", help="Where this fails, write graph, options and inputs to this .repro file.")]
 Imports = Annotated[list[str] | None, typer.Option("--import", "-I", help="A module or file.py to import first, for its passes, ops and kernels.")]
 Tuned = Annotated[str | None, typer.Option("--tuned", help="A database of `tersor tune`, or `none`; without it the shipped one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -62,6 +64,7 @@ def opt(
     timing: Annotated[bool, typer.Option("--timing", help="Write the time of every pass to standard error.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Test what every pass declares (exact, numeric, lossy) on real inputs.")] = False,
     why: Annotated[bool, typer.Option("--why", help="Write refused matches and their reasons to standard error.")] = False,
+    reproducer: Failure = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
@@ -85,7 +88,9 @@ def opt(
     data: dict[str, Any] = {"calibration": calibration_of(calibration, graph, mean, std, size) if calibration is not None else None}
     data["train"] = read_images(train, graph, mean, std, size, "train") if train is not None else None
     data["evaluate"] = accuracy_on(read_images(test, graph, mean, std, size, "t10k")) if test is not None else None
-    small = transform(graph, pipeline, **data, seed=seed, check=check, instruments=instruments, progress=True, why=refused)
+    again = {"pipeline": pipeline, "seed": seed, "check": check}
+    with reproducing(reproducer, "transform", graph, again, data["calibration"], show.note):
+        small = transform(graph, pipeline, **data, seed=seed, check=check, instruments=instruments, progress=True, why=refused)
     if not first_process():
         return
     if refused is not None and str(refused):
@@ -111,9 +116,10 @@ def compile(
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before; lowering itself begins with `default`.")] = "default",
     tuned: Tuned = None,
     winograd: Annotated[int, typer.Option(help="Largest m of Winograd's F(m x m, 3x3): 0 none, 2, 4 or 6 (less precise).")] = 4,
-    require: Annotated[str | None, typer.Option(help="f32 or int8: an operator that computes in another precision is an error.")] = None,
+    require: Annotated[str | None, typer.Option(help="f32, int8 or bits: an operator that computes in another precision is an error.")] = None,
     weights: Weights = None,
     shape: Shapes = None,
+    reproducer: Failure = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
@@ -134,7 +140,9 @@ def compile(
             "require": require,
             "progress": progress,
         }
-        model = compile_graph(transform(graph, pipeline), **options)
+        prepared = transform(graph, pipeline)
+        with reproducing(reproducer, "compile", prepared, options, note=show.note):
+            model = compile_graph(prepared, **options)
         model.save(output)
     size = Path(output).stat().st_size
     if as_json:

@@ -1,8 +1,8 @@
 """`tersor diff A B`: the first op whose values part.
 
 Values are matched by name, since a pass gives what it puts in a value's place that value's name. A torch module gives the results of its
-submodules, under the names that `trace` gives them; `compiled:model.tersor` compiles a graph here and gives the result of every kernel; a
-.tso gives its outputs alone.
+submodules, under the names that `trace` gives them; `compiled:model.tersor` compiles a graph here and gives the result of every kernel;
+`ort:model.onnx` gives every float tensor as onnxruntime computes it, unoptimized; a .tso gives its outputs alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from . import show
 from .build import Imports, Json, load_imports
-from .sources import COMPILED, example, is_factory, leaves, random_array, read_graph, read_inputs, read_module
+from .sources import COMPILED, example, given_shapes, is_factory, leaves, random_array, read_graph, read_inputs, read_module
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,13 @@ class Row:
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="The reference: MODULE:FACTORY, a .tersor, .mlir or .onnx graph, compiled:GRAPH, or a .tso.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="The reference: MODULE:FACTORY, a .tersor, .mlir or .onnx graph, compiled:GRAPH, ort:MODEL.onnx (onnxruntime), or a .tso.",
+        ),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="What is compared with it: any of the same.")],
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy or an .npz; without it seeded random inputs.")] = None,
     shape: Annotated[
@@ -103,7 +109,11 @@ class Compiled:
 
 
 def open_side(source: str, target: str, shapes: Sequence[str] | None = None) -> Any:
-    """A torch module, a Graph, a Graph to compile, or a compiled model."""
+    """A torch module, a Graph, a Graph to compile, a model for onnxruntime, or a compiled model."""
+    if source.startswith("ort:"):
+        from ..frontend.onnx.runtime import OnnxRuntime
+
+        return OnnxRuntime(source.removeprefix("ort:"), given_shapes(shapes) if shapes else None)
     if source.startswith("compiled:"):
         return Compiled(open_graph(source.removeprefix("compiled:"), shapes), target)
     if is_factory(source):
@@ -144,6 +154,8 @@ def known_inputs(side: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
         side = side.graph
     if isinstance(side, Graph):
         return {v.name: (v.shape, v.type.dtype) for v in side.inputs}
+    if hasattr(side, "path"):
+        return dict(side.inputs)
     return {n: (p.shape, p.type.dtype) for n, p in side.inputs.items()} if hasattr(side, "manifest") else {}
 
 
@@ -153,6 +165,8 @@ def run_side(side: Any, arrays: Sequence[np.ndarray]) -> Values:
         return run_graph(side, arrays)
     if isinstance(side, Compiled):
         return run_compiled(side, arrays)
+    if hasattr(side, "path"):
+        return Values(*side.run(arrays))
     if hasattr(side, "manifest"):
         return Values(dict(zip(side.outputs, leaves(side.manifest.structure, side(*arrays)))))
     return run_module(side, arrays)

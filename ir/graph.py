@@ -249,20 +249,23 @@ class Graph:
 
         return call(self, inputs, named)
 
-    def save(self, path: str | Path) -> None:
-        """Write `model.tersor`: one safetensors file, the graph's text in its header."""
+    def save(self, path: str | Path, *, entropy: bool = False) -> None:
+        """Write `model.tersor`: one safetensors file, the graph's text in its header. entropy: Huffman-code the weights that this makes smaller."""
         from .save import save
 
-        save(self, path)
+        save(self, path, entropy=entropy)
 
     def count_ops(self) -> int:
         """Ops without constants: what reports, the command line and benchmarks call the number of ops. `len(graph)` counts constants too."""
         return sum(not isinstance(op, Const) for op in self.ops)
 
-    def to_onnx(self, path: str | Path) -> None:
-        """Write `model.onnx`: standard operators, names kept, a free batch as `batch`. Raises UnsupportedError that lists what has no ONNX form."""
+    def to_onnx(self, path: str | Path) -> Any:
+        """Write `model.onnx`: standard operators, names kept, a free batch as `batch`, integers as QDQ.
+
+        Returns which layers onnxruntime runs on integers, to be printed. Raises UnsupportedError that lists what has no ONNX form.
+        """
         # the writer is the frontend's, which knows onnx; the IR knows neither
-        importlib.import_module(f"{__package__.rpartition('.')[0]}.frontend.onnx").save_onnx(self, path)
+        return importlib.import_module(f"{__package__.rpartition('.')[0]}.frontend.onnx").save_onnx(self, path)
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)

@@ -118,6 +118,8 @@ class Op:
     contraction: ClassVar[bool] = False
     #: Sums stored integers into i32. What follows rounds them, so its epilogue may change the element type.
     accumulates: ClassVar[bool] = False
+    #: Multiplies operands of few bits, which are stored as bits.
+    few_bits: ClassVar[bool] = False
 
     fields: ClassVar[tuple[Field, ...]] = ()
     operand_fields: ClassVar[tuple[Field, ...]] = ()

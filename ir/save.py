@@ -2,12 +2,15 @@
 
 `model.tersor` is one safetensors file: the text of the graph and the format's version are strings in its header, the constants its tensors.
 Element types with a scale per channel are tensors too, under the name that the text calls them by (`type_tables`).
-Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory.
+Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory; of arrays with
+many zeros the others are stored, and where zeros are; `entropy=True` codes all arrays that it makes smaller (`entropy.py`). A file with coded arrays
+has version 2, and one saved with `entropy=True` a digest of all that it holds.
 `model.mlir` is the text alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import mmap
@@ -22,6 +25,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .entropy import Damaged, bitmap, huffman_coded, restore
 from .errors import TersorError
 from .graph import Graph
 from .op import Const
@@ -32,13 +36,21 @@ from .types import NUMPY, STORAGE
 from .verify import verify
 
 FORMAT_VERSION = "1"
+#: That of a file with coded arrays.
+CODED_VERSION = "2"
 #: safetensors writes our element names in capitals.
 _DTYPES: dict[str, np.dtype] = {elem.upper(): dtype for elem, dtype in NUMPY.items()}
+_BY_NAME: dict[str, np.dtype] = {dtype.name: dtype for dtype in NUMPY.values()}
 
 
-def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> None:
-    """Write `model.tersor`, or the text alone as `model.mlir` (and its constants to the safetensors file `weights`). Whole or not at all."""
+def save(graph: Graph, path: str | Path, weights: str | Path | None = None, entropy: bool = False) -> None:
+    """Write `model.tersor`, or the text alone as `model.mlir` (and its constants to the safetensors file `weights`). Whole or not at all.
+
+    entropy: Huffman-code what that makes smaller: weights with zeros or few values (a `.tersor` file alone).
+    """
     path = Path(path)
+    if entropy and path.suffix != ".tersor":
+        raise TersorError(f"cannot save {path}: entropy=True codes the weights of a .tersor file")
     if path.suffix == ".mlir":
         if weights is None:
             _write_text(path, format_graph(graph))
@@ -47,7 +59,7 @@ def save(graph: Graph, path: str | Path, weights: str | Path | None = None) -> N
         _write_text(path, text)
         _write(Path(weights), {}, constants)
     elif path.suffix == ".tersor" and weights is None:
-        tensors, header = _stored(graph)
+        tensors, header = _stored(graph, coded=True, entropy=entropy)
         _replace(path, lambda part: safetensors.numpy.save_file(tensors, part, header))
     else:
         raise TersorError(f"cannot save {path}: expected model.tersor, or model.mlir with or without weights=")
@@ -88,9 +100,11 @@ def _parsed(source: str, arrays: Mapping[str, np.ndarray], header: Mapping[str, 
     version = header.get("format_version")
     if header.get("format") != "tersor" or "text" not in header:
         raise TersorError(f"{source} is a safetensors file but holds no Tersor graph")
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, CODED_VERSION):
         writer = header.get("tersor_version")
-        raise TersorError(f"{source} has format version {version} (written by Tersor {writer}); this Tersor reads version {FORMAT_VERSION}")
+        raise TersorError(
+            f"{source} has format version {version} (written by Tersor {writer}); this Tersor reads versions {FORMAT_VERSION} and {CODED_VERSION}"
+        )
     return _verified(source, header["text"], arrays, header.get("types"))
 
 
@@ -128,6 +142,7 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
     header: dict[str, Any] = json.loads(data[8 : 8 + length])
     about: dict[str, str] = header.pop("__metadata__", {})
     packed: dict[str, Any] = json.loads(about.get("packed", "{}"))
+    coded: dict[str, Any] = json.loads(about.get("coded", "{}"))
     arrays = {}
     for key, info in header.items():
         if info["dtype"] not in _DTYPES:
@@ -135,8 +150,28 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
         dtype, shape = _DTYPES[info["dtype"]], tuple(info["shape"])
         count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
         array = np.frombuffer(data, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
-        arrays[key] = unpack(array, packed[key]["storage"], tuple(packed[key]["shape"])) if key in packed else array
+        arrays[key] = array
+    if "digest" in about and digest(about, arrays) != about["digest"]:
+        raise TersorError(f"{source} is damaged: it does not hold what was written (its digest differs)")
+    for key, info in packed.items():
+        arrays[key] = unpack(arrays[key], info["storage"], tuple(info["shape"]))
+    for key, info in coded.items():
+        try:
+            arrays[key] = restore(arrays[key], info, _BY_NAME[info["dtype"]])
+        except Damaged as error:
+            raise TersorError(f"{source} is damaged: tensor {key!r}: {error}") from None
     return arrays, about
+
+
+def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of header strings and arrays as they are stored."""
+    content = hashlib.sha256()
+    for name in sorted(set(about) - {"digest"}):
+        content.update(json.dumps([name, about[name]]).encode())
+    for key in sorted(arrays):
+        content.update(json.dumps([key, str(arrays[key].dtype), list(arrays[key].shape)]).encode())
+        content.update(np.ascontiguousarray(arrays[key]).tobytes())
+    return content.hexdigest()
 
 
 def pack(array: np.ndarray, storage: str) -> np.ndarray:
@@ -159,12 +194,32 @@ def unpack(data: np.ndarray, storage: str, shape: tuple[int, ...]) -> np.ndarray
     return (values << (8 - bits)).view(np.int8) >> (8 - bits)
 
 
-def _stored(graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and header of a `.tersor` file."""
+def _stored(graph: Graph, coded: bool = False, entropy: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and header of a `.tersor` file. coded: leave out zeros where they are many; entropy: code all that becomes smaller."""
     text, constants, types = format_apart(graph)
     table, arrays, rest = pack_types(types)
     about = {"format": "tersor", "format_version": FORMAT_VERSION, "tersor_version": _tersor_version(), "text": format_definitions(rest) + text}
-    return _packed(about | ({"types": table} if arrays else {}), constants, arrays)
+    tensors, header = _packed(about | ({"types": table} if arrays else {}), constants, arrays)
+    return _coded(tensors, header, constants, entropy) if coded else (tensors, header)
+
+
+def _coded(
+    tensors: dict[str, np.ndarray], header: dict[str, str], constants: Mapping[str, Const], entropy: bool
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The same with constants coded where that is smaller than how they are stored."""
+    packed: dict[str, Any] = json.loads(header.get("packed", "{}"))
+    coded: dict[str, Any] = {}
+    for key, op in constants.items():
+        options = [huffman_coded(op.array), bitmap(op.array)] if entropy else [None if key in packed else bitmap(op.array)]
+        found = min((o for o in options if o is not None), key=lambda o: o[0].nbytes, default=None)
+        if found is not None and found[0].nbytes < tensors[key].nbytes:
+            tensors[key] = found[0]
+            coded[key] = found[1] | {"dtype": op.array.dtype.name}
+            packed.pop(key, None)
+    header = {name: text for name, text in header.items() if name != "packed"} | ({"packed": json.dumps(packed)} if packed else {})
+    if coded or entropy:
+        header |= {"format_version": CODED_VERSION, "coded": json.dumps(coded)}
+    return tensors, header | ({"digest": digest(header, tensors)} if entropy else {})
 
 
 def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:

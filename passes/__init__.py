@@ -14,6 +14,8 @@ from .folding import fold_affine, fold_bn, fold_pad, recalibrate_bn
 from .precision import Precision
 from .prune import prune_channels
 from .quantize import QuantizePass, ToInteger
+from .search import Search
+from .sparse import FreezeSparsity, ShareWeights, Sparsify
 from .train import Finetune
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "DumpAfterEach",
     "Finetune",
     "FreezeBits",
+    "FreezeSparsity",
     "Instrument",
     "LayerPass",
     "Ledger",
@@ -34,6 +37,9 @@ __all__ = [
     "Preset",
     "QuantizePass",
     "Row",
+    "Search",
+    "ShareWeights",
+    "Sparsify",
     "Step",
     "StopAtFirstBad",
     "Ternarize",

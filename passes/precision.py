@@ -1,4 +1,4 @@
-"""How precisely a graph computes: operators and multiply-accumulates in integers and in floats, and why what is float is float."""
+"""How precisely a graph computes: operators and multiply-accumulates in bits, integers and floats, and why what is float is float."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Literal
 
 from ..ir.graph import Graph
 from ..ir.op import Const, Op, Value
-from ..ir.ops import Dequantize, Quantize
-from ..ir.types import Uniform
+from ..ir.ops import Dequantize, Quantize, SignBit, Threshold, ToLevels
+from ..ir.types import BitsAffine, Uniform
 
-Class = Literal["int8", "move", "float", "boundary"]
+Class = Literal["bits", "int8", "move", "float", "boundary"]
 
 
 @dataclass(frozen=True)
 class OpPrecision:
     """One operator.
 
-    kind: int8 (integers in and out), boundary (quantize or dequantize), move (integers or bools that only move), float.
+    kind: bits (an operand of few bits, stored as bits), int8 (integers in and out), boundary (from floats to integers or bits, or back), move
+    (integers or bools that only move), float.
     between: a float operator that reads what integer operators made and feeds one, so that integers become floats on the way.
     reason: why it is float, for those with MACs or between integer operators.
     """
@@ -59,7 +60,9 @@ class Precision:
         return sum(r.kind == kind for r in self.rows)
 
     def __str__(self) -> str:
-        lines = [f"{kind:8}  {self.ops(kind):4} ops  {self.macs(kind):12} MACs" for kind in ("int8", "float", "boundary", "move") if self.ops(kind)]
+        lines = [
+            f"{kind:8}  {self.ops(kind):4} ops  {self.macs(kind):12} MACs" for kind in ("bits", "int8", "float", "boundary", "move") if self.ops(kind)
+        ]
         lines += [f"  {r.op} [{r.layer}{' at ' + r.source if r.source else ''}] is float: {r.reason}" for r in self.islands]
         return "\n".join(lines)
 
@@ -73,10 +76,14 @@ def _row(op: Op, between: bool) -> OpPrecision:
 
 def kind_of(op: Op) -> Class:
     """The class of an operator, by the types it reads and gives."""
-    if isinstance(op, Quantize | Dequantize):
+    if isinstance(op, Quantize | Dequantize | SignBit | ToLevels):
         return "boundary"
+    if op.few_bits or isinstance(op, Threshold):
+        return "bits"
     if any(v.type.is_float for v in (*op.operands, *op.outs)):
         return "float"
+    if any(isinstance(v.type.elem, BitsAffine) for v in op.operands):
+        return "bits"
     return "int8" if any(isinstance(v.type.elem, Uniform) for v in op.operands) else "move"
 
 

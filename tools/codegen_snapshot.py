@@ -51,7 +51,7 @@ def captured(graph: Any, target: str, threads: int, assembly: bool) -> dict[str,
         seen.append(emitter)
         return generate(emitter, progress) if assembly else SimpleNamespace(function=None, library=None)
 
-    Emitter.code = capture  # type: ignore[method-assign]
+    Emitter.code = capture  # type: ignore[method-assign, assignment]
     try:
         exe = tersor.compile(graph, target, threads=threads)
     except Exception as error:

@@ -28,7 +28,7 @@ from ..codegen.calls import callee, symbol_of
 from ..codegen.kernel_builder import KernelBuilder
 from ..codegen.prefetch import NextWeights
 from ..codegen.threads import Call, barrier, counters_size, launch_each, launch_once
-from ..kernels.template import template_named
+from ..kernels.template import template_named, templates_for
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
 from ..runtime.faults import RECORD, Check
@@ -131,7 +131,7 @@ class Emitter:
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
             calls.append(Call(symbol_of(self.functions[function]), pointers, self._phases[function]))
-            steps.append(_step(op, function.name_hint, check))
+            steps.append(_step(op, function.name_hint, check, self.target))
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
         body = launch_each(calls, inside, self.threads)
         if self.threads > 1 and calls and all(call.phases is not None for call in calls):
@@ -263,11 +263,13 @@ def _check(op: Fused, graph: Graph) -> Check | None:
     return None
 
 
-def _step(op: Fused, kernel: str, check: Check | None) -> Step:
+def _step(op: Fused, kernel: str, check: Check | None, target: Target) -> Step:
     anchor = op.body.ops[0]
     moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
+    notes = (template.note(fusion, target, op.template) for fusion in Fusion(op).segments for template in templates_for(fusion.anchor))
+    note = "; ".join(n for n in notes if n)
     names = "+".join(o.name.split(".")[-1] for o in op.body.ops)
-    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen, check)
+    return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen, check, note)
 
 
 def kernel_key(op: Fused) -> str:

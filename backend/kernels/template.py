@@ -88,6 +88,10 @@ class Template:
         """The m of Winograd's F(m x m, 3x3) that the code computes by, for the option `winograd` of `compile`; 0 for none."""
         return 0
 
+    def note(self, fusion: Fusion, target: Target, chosen: str) -> str:
+        """What the report says of a fusion that this template may be meant for, given the name of the chosen one; nothing by default."""
+        return ""
+
     def emit(self, k: KernelBuilder) -> None:
         """Write the code."""
         raise NotImplementedError(f"template {self.name!r} defines no emit")

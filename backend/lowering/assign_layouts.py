@@ -16,6 +16,7 @@ from ...ir.op import Const, Op, Value
 from ...ir.ops import Conv2d, Elementwise
 from ..tile import moves as tile_moves
 from ..tile import ops as tile
+from ..tile.bits import BitConv2d, PackLevels
 from ..tile.fusion import root
 from ..tile.integer import IntConv2d
 from ..tile.ops import INTEGER_BLOCK, INTEGERS
@@ -131,7 +132,9 @@ class _Layout:
         """Block size of the fusion's result."""
         anchor = op.body.ops[0]
         if type(anchor) in self.blocked and anchor.out.type.elem in ("f32", *INTEGERS):
-            return self.lanes if anchor.out.type.elem == "f32" else INTEGER_BLOCK
+            # sums of few bits that become floats in the epilogue lie as other floats do
+            elem = op.out.type.elem if isinstance(anchor, BitConv2d) else anchor.out.type.elem
+            return self.lanes if elem == "f32" else INTEGER_BLOCK
         if isinstance(anchor, Elementwise) and op.out.type.rank == 4 and self._among_integers(op):
             return INTEGER_BLOCK
         if isinstance(anchor, Elementwise) and op.out.type.rank == 4 and op.out.type.is_float:
@@ -151,7 +154,7 @@ class _Layout:
     def _operand_block(self, op: tile.Fused, v: Value, inner: Value, out: int) -> int:
         """In which form the fusion reads an operand."""
         anchor = op.body.ops[0]
-        if isinstance(anchor, tile_moves.ToNhwc) and inner is anchor.x:
+        if isinstance(anchor, tile_moves.ToNhwc | PackLevels) and inner is anchor.x:
             return 0 if (v, 0) in self.forms else INTEGER_BLOCK if v.type.elem in INTEGERS else self.lanes
         if not out or v.type.rank != 4 or v.type.size == 1 or (isinstance(anchor, tile_moves.FromNhwc) and inner is anchor.x):
             return 0

@@ -4,8 +4,8 @@
 
 A fused op means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep the
 type, and when their other operands are known before the anchor runs and can be read by an epilogue (scalar, per channel, same shape). After a
-sum of stored integers only what rounds it joins, and changes the type. A fusion of elementwise ops alone may mix types and read whatever
-broadcasts.
+sum of stored integers only what rounds it joins, and changes the type; after one of few bits floats follow. A fusion of elementwise ops alone
+may mix types and read whatever broadcasts.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool
     if isinstance(anchor, Elementwise) and not uniform(anchor):
         return True
     if anchor.accumulates:
-        return isinstance(op, Rounding) and all(_epilogue_reads(anchor, v) for v in others if v in op.by_element)
+        # behind sums of few bits floats go on, once the sums are floats
+        rounds = isinstance(op, Rounding) or (anchor.few_bits and all(v.type.elem == "f32" for v in (*op.operands, op.out)))
+        return rounds and all(_epilogue_reads(anchor, v) for v in others if v in op.by_element)
     return op.out.type == anchor.out.type and op.out.type.is_float and all(_epilogue_reads(anchor, v) for v in others)
 
 

@@ -29,7 +29,7 @@ from ...ir.types import Tensor
 from ..target import Target
 from .faults import RECORD, Check
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MAGIC = b"\x89TSO\r\n\x1a\n"
 _HEAD = struct.Struct("<8sQII")
 _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
@@ -63,7 +63,7 @@ class Step:
     """One kernel call of a host function, as `profile` reports it. `bytes` counts operands and result once.
 
     check: the index that it looks at, see `faults`. chosen: `tuned` (measured before), `model` (lowest modelled cost), `only` (nothing to
-    choose), `stale` (`model`, against an outdated entry).
+    choose), `stale` (`model`, against an outdated entry). note: what the template has to say of the choice.
     """
 
     op: str
@@ -76,6 +76,7 @@ class Step:
     loc: str
     chosen: str = ""
     check: Check | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

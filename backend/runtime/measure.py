@@ -150,7 +150,7 @@ class Profile:
 class Report:
     """precision: class (`int8` or an element type) -> op -> how many run in it; macs: multiply-accumulates by class, of the last batch.
 
-    Bytes of the weights, and of the arena by batch.
+    Bytes of the weights, and of the arena by batch. notes: by layer, which kernel weights with zeros run on, and why.
     """
 
     precision: dict[str, dict[str, int]]
@@ -159,6 +159,7 @@ class Report:
     arena: dict[int | None, int]
     target: str
     threads: int
+    notes: dict[str, str]
 
     def __str__(self) -> str:
         lines = [
@@ -166,6 +167,7 @@ class Report:
             for e, ops in self.precision.items()
         ]
         arenas = ", ".join(f"{size:,} bytes" + ("" if batch is None else f" at batch {batch}") for batch, size in self.arena.items())
+        lines += [f"{layer}: {note}" for layer, note in self.notes.items()]
         return "\n".join([*lines, f"weights {self.weights:,} bytes, arena {arenas}; {self.target}, {self.threads} thread{'s' * (self.threads > 1)}"])
 
 

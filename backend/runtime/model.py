@@ -149,7 +149,7 @@ class CompiledModel:
 
     @property
     def report(self) -> Report:
-        """Which operators run in which precision, and the memory they need."""
+        """Which operators run in which precision, the memory they need, and on which kernels layers with zeros run."""
         return Report(
             self.manifest.precision,
             self.manifest.macs,
@@ -157,6 +157,7 @@ class CompiledModel:
             {e.batch: e.arena for e in self.entries},
             self.target.name,
             self.threads,
+            {s.loc: s.note for s in self.entries[-1].steps if s.note},
         )
 
     def benchmark(self, repeat: int = 50, warmup: int = 5, inputs: Inputs = None, batch: int | None = None) -> Benchmark:

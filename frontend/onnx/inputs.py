@@ -15,22 +15,30 @@ from ...ir.types import NUMPY, elem_of
 #: Sizes of inputs by name, or of all inputs in order.
 Shapes = Mapping[str, Sequence[int]] | Sequence[Sequence[int]]
 _BF16 = TensorProto.BFLOAT16
+#: Integers without an element type of their own: the name of their storage, and the wider type that holds them.
+WIDENED = {TensorProto.UINT16: ("u16", "i32"), TensorProto.UINT4: ("u4", "u8"), TensorProto.INT4: ("i4", "i8")}
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input at the sizes of the graph. batched: dimension 0 is free in the file, and is taken for the batch."""
+    """One input at the sizes of the graph. batched: dimension 0 is free in the file, and is taken for the batch.
+
+    narrow: the storage type that `elem` holds, where that is wider.
+    """
 
     name: str
     elem: str
     shape: tuple[int, ...]
     batched: bool
+    narrow: str = ""
 
 
 def elem_type(data_type: int, what: str) -> str:
     """Element name of an ONNX data type."""
     if data_type == _BF16:
         return "bf16"
+    if data_type in WIDENED:
+        return WIDENED[data_type][1]
     try:
         return elem_of(np.dtype(helper.tensor_dtype_to_np_dtype(data_type)))
     except (TersorError, KeyError, TypeError):
@@ -94,15 +102,16 @@ def _check_given(proto: Any, given: tuple[int, ...] | None, name: str, known: di
 
 def _resolved(proto: Any, given: tuple[int, ...] | None, known: dict[str, int], batch: int) -> Input | list[int]:
     """The input, or the axes whose sizes are missing."""
-    elem = elem_type(proto.type.tensor_type.elem_type, f"input {proto.name!r}")
+    data_type = proto.type.tensor_type.elem_type
+    elem, narrow = elem_type(data_type, f"input {proto.name!r}"), WIDENED.get(data_type, ("", ""))[0]
     dims = _dims(proto)
     if given is not None:
-        return Input(proto.name, elem, given, _free(proto)[:1] == [0])
+        return Input(proto.name, elem, given, _free(proto)[:1] == [0], narrow)
     if dims is None:
         return [-1]
     sizes = [d if isinstance(d, int) else batch if i == 0 else known.get(d, 0) for i, d in enumerate(dims)]
     missing = [i for i, n in enumerate(sizes) if not n]
-    return missing or Input(proto.name, elem, tuple(sizes), _free(proto)[:1] == [0])
+    return missing or Input(proto.name, elem, tuple(sizes), _free(proto)[:1] == [0], narrow)
 
 
 def _shown(dims: Sequence[int | str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def load_onnx(source: str | Path | Any, shapes: Shapes | None = None, *, batch: 
             return Walk(prepared, name, inputs, free=True).run()
         except StaticBatchNeeded as why:
             reason = str(why)
-    graph = Walk(prepared, name, [Input(i.name, i.elem, i.shape, False) for i in inputs], free=False).run()
+    graph = Walk(prepared, name, [replace(i, batched=False) for i in inputs], free=False).run()
     if batch and any(i.batched for i in inputs):
         warnings.warn(f"{name} is loaded at batch {_batch(inputs)} only: {reason}", stacklevel=2)
     return graph

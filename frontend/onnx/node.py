@@ -10,9 +10,17 @@ import numpy as np
 from ...ir.errors import TersorError
 from ...ir.op import Const, Loc, Op, Value
 from ...ir.ops import Cast, Equal, Expand, Reshape, Slice, Where
-from ...ir.types import NUMPY
+from ...ir.types import NUMPY, Elem, Tensor
 from ..errors import FormError, StaticBatchNeeded
 from .sizes import Dim, Size, same, same_shape
+
+
+def reshaped_elem(type: Tensor, shape: tuple[int, ...]) -> Elem:
+    """The element type of a constant in another shape; scales along axis 0 stay there."""
+    elem = type.elem
+    if not isinstance(elem, str) and elem.axis is not None and (elem.axis != 0 or shape[:1] != type.shape[:1]):
+        raise FormError(f"a constant of {type} in the shape {list(shape)}; its scales lie along another axis")
+    return elem
 
 
 class Node:
@@ -22,10 +30,19 @@ class Node:
     outputs: names of its outputs, empty where one is not used. types: element type of each output where the file says so.
     """
 
-    def __init__(self, operator: str, loc: Loc, outputs: Sequence[str], dims: Callable[[Value], tuple[Dim, ...]], batch_input: Value | None):
+    def __init__(
+        self,
+        operator: str,
+        loc: Loc,
+        outputs: Sequence[str],
+        dims: Callable[[Value], tuple[Dim, ...]],
+        batch_input: Value | None,
+        storages: Sequence[str] = (),
+    ):
         self.operator = operator
         self.loc = loc
         self.outputs = tuple(outputs)
+        self._storages = tuple(storages)
         self._dims = dims
         self._batch_input = batch_input
 
@@ -34,6 +51,16 @@ class Node:
     def dims(self, x: Value) -> tuple[Dim, ...]:
         """Shape of a value; a dimension that depends on the batch is a `Size`."""
         return self._dims(x)
+
+    def storage(self, index: int) -> str:
+        """Element type of an input as the model declares it; u16 and 4-bit integers are held in wider ones. Empty for one that is left out."""
+        return self._storages[index] if index < len(self._storages) else ""
+
+    def elem(self, data_type: int) -> str:
+        """Element name of an ONNX data type."""
+        from .inputs import elem_type
+
+        return elem_type(data_type, "an attribute")
 
     def static(self, x: Value, axis: int) -> int:
         """Size of an axis that must not depend on the batch."""
@@ -93,7 +120,7 @@ class Node:
         if same_shape(self.dims(x), shape):
             return x
         if isinstance(x.op, Const) and not any(isinstance(n, Size) for n in shape):
-            return Const(x.op.array.reshape(tuple(shape))).out
+            return Const(x.op.array.reshape(tuple(shape)), reshaped_elem(x.type, tuple(shape))).out
         if sum(isinstance(n, Size) for n in shape) > 1:
             raise self.needs_static("makes a shape that holds the batch twice")
         return Reshape(x, tuple(-1 if isinstance(n, Size) else int(n) for n in shape)).out

@@ -50,6 +50,7 @@ def prepare(model: Any, name: str) -> Prepared:
     """The model made ready; `model` itself is changed. Raises TersorError for one that is broken."""
     if not isinstance(model, onnx.ModelProto) or (not model.graph.node and not model.graph.output):
         raise TersorError(f"{name} holds no ONNX graph")
+    _check_names(model, name)
     _plain_domains(model)
     del model.graph.value_info[:]
     if model.graph.sparse_initializer:
@@ -74,6 +75,16 @@ def _guarded(name: str, doing: str, function: Any, *args: Any) -> Any:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _check_names(model: Any, name: str) -> None:
+    """protobuf gives bytes where a file's names are no UTF-8."""
+    graph = model.graph
+    names: list[Any] = [graph.name, *(v.name for v in (*graph.input, *graph.output, *graph.initializer))]
+    for node in all_nodes([*graph.node, *(n for f in model.functions for n in f.node)]):
+        names += [node.op_type, node.domain, node.name, *node.input, *node.output, *(a.name for a in node.attribute)]
+    if broken := [n for n in names if isinstance(n, bytes)]:
+        raise TersorError(f"{name} is damaged: the name {broken[0]!r} is not UTF-8")
 
 
 def _plain_domains(model: Any) -> None:
@@ -133,9 +144,12 @@ def _small_initializers(model: Any, large: dict[str, np.ndarray]) -> dict[str, n
 
 def array_of(tensor: Any, name: str) -> np.ndarray:
     """The tensor as an array."""
-    if tensor.data_type == TensorProto.STRING:
-        return np.array([s.decode("utf-8", "replace") for s in tensor.string_data], object).reshape(tuple(tensor.dims)).astype(np.str_)
-    return np.asarray(_guarded(name, f"reading the tensor {tensor.name!r}", numpy_helper.to_array, tensor))
+    read = _strings if tensor.data_type == TensorProto.STRING else numpy_helper.to_array
+    return np.asarray(_guarded(name, f"reading the tensor {tensor.name!r}", read, tensor))
+
+
+def _strings(tensor: Any) -> np.ndarray:
+    return np.array([s.decode("utf-8", "replace") for s in tensor.string_data], object).reshape(tuple(tensor.dims)).astype(np.str_)
 
 
 def _sort(graph: Any, constants: Iterable[str], name: str) -> None:

@@ -23,6 +23,8 @@ from .sizes import array_of as array_of_dims
 
 #: Stands for the result of a node that cannot be converted, so that all such nodes are found in one walk.
 _MISSING = object()
+#: Integers without an element type of their own, and the wider ones that hold them.
+_HELD = {"uint16": np.int32, "uint4": np.uint8, "int4": np.int8}
 #: Operators that the walk itself knows.
 WITHOUT_CONVERTER = {"Constant", "Identity", "Shape", "Size"}
 
@@ -44,6 +46,8 @@ class Walk:
         #: each value at the second batch: itself where it does not depend on the batch
         self.twins: dict[Value, Value] = {}
         self.missing: dict[str, list[str]] = {}
+        #: storage type of inputs that are held in a wider type
+        self.narrow = {i.name: i.narrow for i in inputs if i.narrow}
         self.batch = next((i.shape[0] for i in inputs if i.batched), 1)
         for given in inputs:
             self.add_input(given, free)
@@ -51,7 +55,10 @@ class Walk:
     def run(self) -> Graph:
         for node in self.model.graph.node:
             self.visit(node)
-        outputs = [self.value(o.name) for o in self.model.graph.output if self.env.get(o.name) is not _MISSING]
+        for o in self.model.graph.output:
+            if o.name not in self.env:
+                raise TersorError(f"{self.file}: nothing makes the output {o.name!r}")
+        outputs = [self.value(o.name) for o in self.model.graph.output if self.env[o.name] is not _MISSING]
         if self.missing:
             raise self.missing_error()
         for value in outputs:
@@ -105,7 +112,7 @@ class Walk:
         if entry is None:
             return self.note_missing(operator, loc, "", proto)
         batch_input = next((v for v in self.graph.inputs if v.name in self.graph.batched), None)
-        node = Node(operator, loc, proto.output, self.dims, batch_input)
+        node = Node(operator, loc, proto.output, self.dims, batch_input, [self.storage(n, x) for n, x in zip(proto.input, inputs)])
         return self.attach(self.apply(entry, node, proto, inputs), node)
 
     def known_now(self, proto: Any, inputs: list[Any]) -> Sequence[Any] | None:
@@ -142,7 +149,10 @@ class Walk:
 
     def inline(self, proto: Any, taken: bool) -> Sequence[Any]:
         """The results of the branch that an `If` of known condition takes. Its names are its own."""
-        branch = next(a.g for a in proto.attribute if a.name == ("then_branch" if taken else "else_branch"))
+        name = "then_branch" if taken else "else_branch"
+        branch = next((a.g for a in proto.attribute if a.name == name), None)
+        if branch is None:
+            raise FormError(f"attribute {name!r} is missing")
         outside = dict(self.env)
         constants = dict(self.constants)
         self.env |= {t.name: array_of(t, self.file) for t in branch.initializer}
@@ -150,7 +160,7 @@ class Walk:
             self.constants.pop(t.name, None)
         for node in branch.node:
             self.visit(node)
-        results = [self.env[o.name] for o in branch.output]
+        results = [self.lookup(o.name, "If", Loc(proto.name)) for o in branch.output]
         self.env, self.constants = outside, constants
         return results
 
@@ -221,6 +231,15 @@ class Walk:
 
     # -- values --------------------------------------------------------------------------------
 
+    def storage(self, name: str, x: Any) -> str:
+        """Element type as the model declares it."""
+        if isinstance(x, Value):
+            return self.narrow.get(name, str(x.type.elem))
+        if x is None:
+            return ""
+        kind = str(x.dtype)
+        return {"uint16": "u16", "uint4": "u4", "int4": "i4"}.get(kind) or next((e for e, d in NUMPY.items() if d == x.dtype), kind)
+
     def value(self, name: str) -> Value:
         """A tensor's value, constants included."""
         known = self.env[name]
@@ -229,6 +248,7 @@ class Walk:
         if is_partial(known):
             raise StaticBatchNeeded(f"{name!r} is computed from the batch size")
         if name not in self.constants:
+            known = known.astype(_HELD[str(known.dtype)]) if str(known.dtype) in _HELD else known
             if known.dtype not in NUMPY.values():
                 raise FormError(f"the constant {name!r} holds {known.dtype}; valid element types: {', '.join(NUMPY)}")
             op = Const(known, loc=Loc(name))

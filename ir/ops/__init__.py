@@ -3,6 +3,7 @@
 from ..op import Const
 from .activation import Clip, Elu, Gelu, HardSigmoid, HardSwish, LeakyRelu, Prelu, Relu, Sigmoid, Silu, Softplus
 from .bits import BinarizeWeight, DorefaWeight, QuantizeActivation, QuantizeGradient, Sign, TernarizeWeight
+from .bits_layers import BitsConv2d, BitsWeightConv2d, SignBit, Threshold, ToLevels
 from .check import out_size
 from .compare import Equal, Greater, GreaterEqual, Less, LessEqual, LogicalAnd, LogicalNot, LogicalOr, NotEqual
 from .conv import Conv, Conv2d, ConvTranspose, ConvTranspose2d
@@ -43,12 +44,13 @@ from .linear import Dense, Linear, Matmul
 from .namespace import Math, TorchMath, torch_dtype
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AdaptivePool2d, AvgPool2d, MaxPool2d, Pool2d
-from .quant import Dequantize, Quantize, Requantize
+from .quant import Dequantize, Quantize, Requantize, StorageCast
 from .quant_layers import QuantConv2d, QuantConvTranspose2d, QuantLinear, QuantMatmul
 from .quant_math import Lookup, QuantAdd, QuantMul
 from .quant_pool import QuantSum, QuantSumPool2d
 from .reduce import ArgMax, ArgMin, ArgReduce, CumSum, LogSoftmax, Mean, Prod, Reduce, ReduceMax, ReduceMin, Softmax, Sum
 from .shape import Concat, Expand, IndexSelect, Pad, Reshape, Slice, Transpose
+from .sparse import Masked, Shared
 from .spatial import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample
 
 __all__ = [
@@ -64,6 +66,8 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "BinarizeWeight",
+    "BitsConv2d",
+    "BitsWeightConv2d",
     "Cast",
     "Ceil",
     "ChannelShuffle",
@@ -110,6 +114,7 @@ __all__ = [
     "LogicalNot",
     "LogicalOr",
     "Lookup",
+    "Masked",
     "Math",
     "Matmul",
     "MaxPool2d",
@@ -146,17 +151,22 @@ __all__ = [
     "Reshape",
     "Round",
     "Rsqrt",
+    "Shared",
     "Sigmoid",
     "Sign",
+    "SignBit",
     "Silu",
     "Slice",
     "Softmax",
     "Softplus",
     "Sqrt",
+    "StorageCast",
     "Sub",
     "Sum",
     "Tanh",
     "TernarizeWeight",
+    "Threshold",
+    "ToLevels",
     "TorchMath",
     "Transpose",
     "TruncDivide",

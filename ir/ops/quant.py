@@ -1,4 +1,4 @@
-"""Between real numbers and stored integers: quantize, dequantize, requantize."""
+"""Between real numbers and stored integers: quantize, dequantize, requantize; and integers with and without a meaning."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..op import Op, Value
-from ..types import Tensor, Uniform
+from ..types import Tensor, Uniform, storage_elem
 from .check import floats
 from .elementwise import torch_math
 from .namespace import torch_dtype
 from .quant_arithmetic import PRODUCT_BITS, fixed_point, quantized, rescaled, rescaled_fixed
-from .quant_types import F64, I64, along, centered, multiplier, result_type, scales, store, uniform, zero_point
+from .quant_types import F64, I64, along, centered, check_zero_points, multiplier, result_type, scales, store, uniform, zero_point
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,29 @@ class Dequantize(Op, name="quant.dequantize"):
         elem = self.x.type.elem
         assert isinstance(elem, Uniform)
         return centered(xs[0], elem).to(torch_dtype("f32")) * tensor(self.scale)
+
+
+class StorageCast(Op, name="quant.scast"):
+    """Stored integers under another type of the same storage: a plain element type (`to` is None), or the quantized type `to`. No bit changes.
+
+    Models that keep scales beside plain integer tensors (ONNX) become quantized types by it (MLIR: quant.scast).
+    """
+
+    x: Value
+    to: Uniform | None = None
+
+    def infer(self) -> Tensor:
+        if self.to is None:
+            uniform(self, "x")
+            return Tensor(self.x.shape, storage_elem(self.x.type.elem))
+        if self.x.type.elem != storage_elem(self.to):
+            raise self.fail(f"x must hold {storage_elem(self.to)}, as {self.to} is stored, got {self.x.type}")
+        check_zero_points(self, "to", self.to)
+        return Tensor(self.x.shape, self.to)
+
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        stored: torch.Tensor = xs[0]
+        return stored
 
 
 class Rounded(Op):

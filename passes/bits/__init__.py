@@ -4,5 +4,6 @@ from .binarize import Binarize
 from .dorefa import Dorefa
 from .freeze import FreezeBits
 from .ternarize import Ternarize
+from .to_bits import ToBits
 
-__all__ = ["Binarize", "Dorefa", "FreezeBits", "Ternarize"]
+__all__ = ["Binarize", "Dorefa", "FreezeBits", "Ternarize", "ToBits"]

@@ -35,8 +35,8 @@ class FreezeBits(Pass):
     bits.ternarize_weight(w)  ->  constant of -alpha, 0, alpha per filter
     bits.quantize_gradient(x) ->  x
 
-    The outputs keep every bit. There are no packed kernels yet: the weights are stored and multiplied as floats that take few values, which
-    the ledger calls a float simulation. The float weights behind them are gone, so it comes after training.
+    The outputs keep every bit. The weights are stored and multiplied as floats that take few values, which the ledger calls a float
+    simulation; to-bits gives packed kernels instead. The float weights behind them are gone, so it comes after training.
     """
 
     name = "freeze-bits"

@@ -12,7 +12,7 @@ from ...ir.ops import Expand
 from ...ir.rewrite import Result, Rewrite, refuse, rewrite
 
 #: Dialects whose ops say how constants are stored or trained, so that computing them away would lose what they say.
-KEPT = ("quant.", "bits.", "tile.")
+KEPT = ("quant.", "bits.", "sparse.", "tile.")
 
 
 def constant_folding(max_bytes: int) -> Rewrite:

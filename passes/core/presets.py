@@ -23,10 +23,20 @@ PRESETS: dict[str, Preset] = {
         "after all folding, since a shift in front folds only into an unpadded convolution; canonicalize last, for constants now equal.",
     ),
     "int8": Preset(
-        "default,equalize,quantize,correct-bias,to-integer,canonicalize",
-        "Post-training int8; it needs calibration images. default first, since norms must be folded before weights have scales; equalize before "
-        "quantize, since it changes ranges; correct-bias after it, since it measures what rounding shifts; to-integer last, since biases become "
-        "integers there; canonicalize merges what became equal.",
+        "freeze-sparsity,default,equalize,quantize,correct-bias,to-integer,canonicalize",
+        "Post-training int8; it needs calibration images. freeze-sparsity first, since scales are those of constants; default before them, since "
+        "norms must be folded by then; equalize before quantize, since it changes ranges; correct-bias after it, since it measures what rounding "
+        "shifts; to-integer last, since biases become integers there; canonicalize merges what became equal.",
+    ),
+    "deep-compress": Preset(
+        "sparsify{sparsity=0.9 gradual=true},finetune{epochs=4 schedule=exponential},share-weights{bits=5},finetune{epochs=1 lr=0.0001}",
+        "Deep Compression (1510.00149); it needs training data, and the result is saved with entropy=True. sparsify before share-weights, since "
+        "zeros take no value of their own; finetune after each, since it repairs what they cost: weights around the zeros, then the shared values.",
+    ),
+    "qdq": Preset(
+        "default,equalize,quantize{sums=rounded},correct-bias,to-integer,canonicalize",
+        "int8 for onnxruntime and other runtimes that read QDQ models: as int8, but a residual sum reads rounded results, since they run a "
+        "convolution on integers only where its own result is rounded. Precision is somewhat less than that of int8.",
     ),
     "clean": Preset(
         "canonicalize",

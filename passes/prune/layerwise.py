@@ -75,6 +75,8 @@ class Pruning:
     settings: Settings
     ctx: Context
     sensitivity: Mapping[Op, F64] = field(default_factory=dict)
+    #: for method=dcp, the sets of spaces in the order in which they were chosen, by the space's number
+    orders: Mapping[int, Index] = field(default_factory=dict)
     weights: dict[Op, Weights] = field(default_factory=dict)
     sampled: dict[Op, Index] = field(default_factory=dict)
 
@@ -102,7 +104,7 @@ class Pruning:
             if lost.any() or self._strayed(replay, layer):
                 self._repair(replay, layer, lost, drawn)
         for space, k in waiting:
-            self._drop(space, by_score("l1", self.coupling, space, self.rng), k)
+            self._drop(space, self._order("l1", space), k)
 
     def _strayed(self, replay: Replay, layer: Layer) -> bool:
         """Whether a layer is to be refitted though it lost nothing: it is not given what it was, and can make up for a part of that."""
@@ -113,7 +115,7 @@ class Pruning:
         """Decide by scores that look at no data, and refit nothing."""
         for space, k in zip(self.spaces, self.keep):
             if k < len(space.sets):
-                self._drop(space, by_score(self.settings.method, self.coupling, space, self.rng), int(k))
+                self._drop(space, self._order(self.settings.method, space), int(k))
         for layer in self.sampled:
             assert isinstance(layer, Conv2d)
             self.weights[layer] = Weights(array_of(layer.w))
@@ -164,7 +166,7 @@ class Pruning:
             if self.settings.method not in BY_RESPONSE or scoring_layer is None or not refittable(scoring_layer):
                 method: Method = "l1" if self.settings.method in BY_RESPONSE else self.settings.method
                 for space, k in mine:
-                    self._drop(space, by_score(method, self.coupling, space, self.rng), k)
+                    self._drop(space, self._order(method, space), k)
                 continue
             drawn = self.drawn(replay, scoring_layer)
             own = drawn if scoring_layer is layer else own
@@ -187,6 +189,11 @@ class Pruning:
             for (space, k), best in zip(mine, orders):
                 self._drop(space, best, k)
         return own
+
+    def _order(self, method: Method, space: Space) -> Index:
+        """The sets of a space by a method that looks at no response."""
+        chosen = self.orders.get(next(i for i, s in enumerate(self.spaces) if s is space))
+        return by_score("l1" if method == "dcp" else method, self.coupling, space, self.rng) if chosen is None else chosen
 
     def drawn(self, replay: Replay, layer: Fitted) -> Drawn:
         """Rows of a layer's patches now and its responses then, and their moments."""

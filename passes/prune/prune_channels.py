@@ -17,6 +17,7 @@ from ..core.context import Context
 from ..coupling import Coupling, explain
 from ..reconstruct.blocks import refit_blocks
 from ..reconstruct.moments import F64
+from . import dcp
 from .curvature import curvature
 from .layerwise import Pruning, Settings
 from .plan import BySensitivity, Plan, uniform, within
@@ -39,9 +40,10 @@ class PruneChannels(LayerPass):
     bias. One of `ratio` (share of channels removed), `macs` (share of multiply-accumulates left) or `latency` (share of the measured
     latency left) says how much.
 
-    method: which channels stay: obs (those go one by one whose loss costs least when the others are refitted), lasso (min |Y - sum_i b_i X_i
-    W_i'|^2 + lambda |b|_1, then exchanged while the refitted error falls), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random,
-    first-k.
+    method: which channels stay: dcp (those whose weights have the largest gradient of a loss in the middle of the network that tells classes
+    apart, and of the response's error; it needs training data with labels and fine-tunes the network before each of `stages`), obs (those
+    go one by one whose loss costs least when the others are refitted), lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1, then exchanged
+    while the refitted error falls), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random, first-k.
     per_layer: sensitivity (least error of the network's outputs for the time saved, as modelled: MACs, and the weights of large linear
     layers) or uniform (the same share everywhere).
     round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
@@ -52,9 +54,12 @@ class PruneChannels(LayerPass):
     repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative
     depth d (0 to 1) counts exp(-repaired_later (1 - d)) times.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
+    stages: of method=dcp, losses in the middle; stage_epochs, stage_lr, stage_batch: of the fine-tuning before each choice; balance: how much
+    the loss in the middle counts beside the response; eps: relative change of both that ends a choice, though more channels might stay.
     block_epochs: passes over the images by which each block of layers is then fitted whole to what it gave (`reconstruct.blocks`); 0 for none.
 
-    He, Zhang and Sun, 1707.06168; Hassibi and Stork, NIPS 1992; Li et al., 1608.08710; Liu et al., 1708.06519.
+    He, Zhang and Sun, 1707.06168; Hassibi and Stork, NIPS 1992; Li et al., 1608.08710; Liu et al., 1708.06519; Zhuang et al.,
+    1810.11809.
     """
 
     name = "prune-channels"
@@ -77,6 +82,12 @@ class PruneChannels(LayerPass):
     samples: int = 1024
     positions: int = 10
     block_epochs: int = 0
+    stages: int = 2
+    stage_epochs: int = 1
+    stage_lr: float = 1e-3
+    stage_batch: int = 64
+    balance: float = 1.0
+    eps: float = 0.0
 
     def run(self, graph: Graph, ctx: Context) -> Graph:
         self._check()
@@ -105,6 +116,8 @@ class PruneChannels(LayerPass):
         by_data = self.method in BY_RESPONSE or self.per_layer == "sensitivity"
         sensitivity = curvature(graph, ctx.need_calibration(self), min(self.samples, 256), ctx.rng) if by_data else {}
         plan = self._plan(ctx, coupling, spaces, settings, sensitivity)
+        if self.method == "dcp":
+            return self._by_stages(graph, ctx, coupling, spaces, choice, settings, self._counts(plan, 1.0, ctx, coupling, spaces, settings))
         tighter = 1.0
         while True:
             pruning = Pruning(coupling, spaces, self._counts(plan, tighter, ctx, coupling, spaces, settings), settings, ctx, sensitivity)
@@ -133,6 +146,52 @@ class PruneChannels(LayerPass):
             ctx.record(Counter({"blocks fitted": sum(f.after < f.before for f in fitted)}))
         return small
 
+    def _by_stages(
+        self, graph: Graph, ctx: Context, coupling: Coupling, spaces: list[Space], choice: Choice, settings: Settings, keep: Counts
+    ) -> Graph:
+        """method=dcp: stage after stage, fine-tune with the stage's loss, choose, and remove what was not chosen."""
+        ctx.need_train(self)
+        dcp.check_output(graph)
+        options = dcp.Options(self.stages, self.stage_epochs, self.stage_lr, self.stage_batch, self.balance, self.eps)
+        at = dcp.places(graph, self.stages)
+        if not at:
+            raise TersorError("method=dcp finds no feature map (N, C, H, W) that all data passes through, to put a loss on: use another method")
+        order = {op: i for i, op in enumerate(graph.ops)}
+        ends = [order[v.op] for v in at if v.op is not None]
+        of_stage = [dcp.stage_of(space, ends, order) for space in spaces]
+        names = [space.name for space in spaces]
+        # a stage behind the last loss trains with that one, and chooses by the network's own
+        numbers = [i for i, op in enumerate(graph.ops) if op in {v.op for v in at}]
+        paths = [graph.ops[i].out.name for i in numbers]
+        for stage in range(len(at) + 1):
+            mine = [i for i, s in enumerate(of_stage) if s == stage and keep[i] < len(spaces[i].sets)]
+            if not mine:
+                continue
+            head = next(v for op in graph.ops for v in op.outs if v.name == paths[min(stage, len(paths) - 1)])
+            tuned, loss = dcp.fine_tuned(dcp.with_head(graph, head, ctx.rng), options, ctx, stage)
+            graph, of = dcp.without_head(tuned)
+            coupling = Coupling(graph)
+            spaces = spaces_of(coupling, choice)
+            # a space with one set left is no space any more
+            now = {space.name: j for j, space in enumerate(spaces)}
+            if missing := [names[i] for i in mine if names[i] not in now]:
+                raise TersorError(f"method=dcp: {missing[0]} cannot be pruned any more after an early stage was: use stages=1")
+            chooser = dcp.Chooser(tuned, coupling, of, options, ctx, stage, final=stage == len(at))
+            counts = np.array([len(space.sets) for space in spaces], np.int64)
+            orders, taken = {}, []
+            for i in mine:
+                j = now[names[i]]
+                orders[j], took = chooser.order(spaces[j], int(keep[i]))
+                counts[j] = spaces[j].keep(took / len(spaces[j].sets))
+                taken.append(int(counts[j]))
+            pruning = Pruning(coupling, spaces, counts, settings, ctx, orders=orders)
+            pruning.run(ctx.need_calibration(self)) if self.reconstruct else pruning.choose_all()
+            pruning.warn()
+            graph = pruning.result()
+            ctx.record(Counter({"channel sets removed": int(pruning.gone.sum())}))
+            ctx.layers.append(dcp.Stage(stage + 1, head.name, loss, tuple(names[i] for i in mine), tuple(taken)))
+        return graph
+
     def _check(self) -> None:
         meaning = {"ratio": "the share of channels to remove", "macs": "the share of MACs to leave", "latency": "the share of latency to leave"}
         given = {name: value for name in meaning if (value := getattr(self, name)) is not None}
@@ -142,7 +201,9 @@ class PruneChannels(LayerPass):
         for name, value in given.items():
             if not 0 < value < 1:
                 raise TersorError(f"{name} is {meaning[name]}, above 0 and below 1; got {value:g}")
-        for name in ("round_to", "samples", "positions"):
+        if self.balance < 0 or self.eps < 0 or self.stage_lr <= 0:
+            raise TersorError(f"balance and eps must not be negative and stage_lr above 0, got {self.balance:g}, {self.eps:g} and {self.stage_lr:g}")
+        for name in ("round_to", "samples", "positions", "stages", "stage_epochs", "stage_batch"):
             if getattr(self, name) < 1:
                 raise TersorError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.block_epochs < 0:

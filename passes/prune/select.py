@@ -25,7 +25,7 @@ from .spaces import Space
 from .strength import strengths
 from .swap import exchanged
 
-Method = Literal["lasso", "obs", "l1", "bn-gamma", "random", "first-k"]
+Method = Literal["lasso", "obs", "dcp", "l1", "bn-gamma", "random", "first-k"]
 #: Methods that look at a reader's response.
 BY_RESPONSE = ("lasso", "obs")
 

@@ -3,6 +3,7 @@
 layer(dq(x), dq(w), b)            ->  dq(quant.layer(x, w, b_i32))       b_i32 = rint(b / (S_x S_w))
 sum(dq(x))                        ->  dq(quant.sum(x))
 move(dq(x))                       ->  dq(move(x))
+q(concat(dq(a), dq(b)))           ->  concat(q(dq(a)), q(dq(b)))         where types differ
 q(dq(x))                          ->  x, or requantize(x) where types differ
 q(clamp(dq(x)))                   ->  requantize(x){low, high}           q(clip(r, a, b)) = clip(q(r), q(a), q(b)): q is monotonic
 q(clamp(add(dq(a), dq(b))))       ->  quant.add(a, b){low, high}         mul likewise, of 8-bit operands
@@ -47,10 +48,10 @@ from ...ir.ops import (
     Requantize,
     Upsample,
 )
-from ...ir.ops.quant import Rounding
+from ...ir.ops.quant import Rounded, Rounding
 from ...ir.rewrite import Refusal, Result, Rewrite, refuse, rewrite
 from ...ir.types import STORAGE, Tensor, Uniform, storage_range
-from .roles import table_input, window_size
+from .roles import window_size
 
 
 def stored(v: Value) -> Value | None:
@@ -91,6 +92,8 @@ def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
     x, w = small(op.x), stored(op.w)
     if x is None or w is None or not isinstance(w.op, Const):
         return None
+    if isinstance(w.type.elem, Uniform) and any(w.type.elem.zero_points):
+        return refuse(f"its weights have the zero point {w.type.elem.zero_points[0]}; integer layers need symmetric weights, of zero point 0")
     kind = {Conv2d: QuantConv2d, ConvTranspose2d: QuantConvTranspose2d, Linear: QuantLinear}[type(op)]
     geometry = {f.name: getattr(op, f.name) for f in op.attr_fields}
     layer: Op = kind(x, w, None, **geometry, loc=op.loc)
@@ -103,15 +106,22 @@ def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
 
 
 def integer_bias(b: Value, acc: Tensor) -> Const | Refusal:
-    """rint(b / S) as i32 of the accumulator's scales."""
+    """rint(b / S) as i32 of the accumulator's scales; integers whose scales are those, up to their rounding to f32, are taken as they are."""
     assert isinstance(acc.elem, Uniform)
-    if not isinstance(b.op, Const):
+    given = stored(b) or b
+    if not isinstance(given.op, Const):
         return refuse("its bias is not constant")
-    q = np.rint(np.asarray(b.op.array, np.float64) / np.array(acc.elem.scales))
+    q, wanted = np.asarray(given.op.array, np.float64), np.array(acc.elem.scales)
+    if isinstance(given.type.elem, Uniform):
+        ratio = np.array(given.type.elem.scales) / wanted
+        q = q - np.array(given.type.elem.zero_points)
+        q = q if np.allclose(ratio, 1, rtol=1e-6, atol=0) else np.rint(q * ratio)
+    else:
+        q = np.rint(q / wanted)
     if np.abs(q).max(initial=0) >= 2**31:
-        return refuse(f"its bias of {float(np.abs(b.op.array).max()):g} is beyond i32 at the scale of its accumulator")
+        return refuse(f"its bias of {float(np.abs(q * wanted).max()):g} is beyond i32 at the scale of its accumulator")
     axis = None if acc.elem.axis is None else 0
-    return named(Const(q.astype(np.int32), Uniform("i32", acc.elem.scales, acc.elem.zero_points, axis), loc=b.op.loc), b.name)
+    return named(Const(q.astype(np.int32), Uniform("i32", acc.elem.scales, acc.elem.zero_points, axis), loc=given.op.loc), b.name)
 
 
 @rewrite
@@ -163,6 +173,15 @@ def integer_move(op: Op) -> Result:
 MOVE = Rewrite("integer_move", integer_move, (Op,))
 
 
+@rewrite
+def integer_concat(op: Quantize) -> Result:
+    """q(concat(dq(a), dq(b))) -> concat(requantize(a), requantize(b))"""
+    concat = op.x.op
+    if not isinstance(concat, Concat) or op.to.axis is not None or not all(stored(v) is not None for v in concat.xs):
+        return None
+    return concat.rebuilt(xs=[Quantize(v, op.to, loc=op.loc).out for v in concat.xs], loc=concat.loc)
+
+
 # -- what rounds -------------------------------------------------------------------------------
 
 
@@ -199,6 +218,11 @@ def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
             return None
         if x.type.elem == op.to and found.low is None and found.high is None:
             return x
+        if isinstance(x.op, Rounded) and x.op.rounding == rounding and x.type.elem == op.to:
+            # the same type once more: only the clamp is new
+            first, last = x.op.clamp
+            low, high = (found.low if found.low is not None else first), (found.high if found.high is not None else last)
+            return x.op.rebuilt(low=min(max(low, first), last), high=max(min(high, last), first), loc=op.loc)
         return Requantize(x, op.to, found.low, found.high, rounding, loc=op.loc)
 
     @rewrite
@@ -222,31 +246,78 @@ def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
     return integer_requantize, integer_add, integer_mul
 
 
+#: Operators of one expression that becomes a table, at most.
+EXPRESSION = 24
+
+
 @rewrite
 def integer_table(op: Quantize) -> Result:
-    """q(f(dq(x))) -> lookup(x, table)"""
-    f = op.x.op
-    if not isinstance(f, Elementwise) or (v := table_input(f)) is None or (x := small(v)) is None:
+    """q(f(dq(x))) -> lookup(x, table); f may be written out: x * sigmoid(x)"""
+    v = variable(op.x)
+    if v is None or (x := small(v)) is None:
         return None
-    table = tabulated(f, v, x.type.elem, op.to)
-    return table if isinstance(table, Refusal) else Lookup(x, Const(table, op.to, loc=f.loc), loc=f.loc)
+    table = tabulated(op.x, v, x.type.elem, op.to)
+    assert op.x.op is not None
+    return table if isinstance(table, Refusal) else Lookup(x, Const(table, op.to, loc=op.x.op.loc), loc=op.x.op.loc)
 
 
-def tabulated(f: Elementwise, v: Value, x: Any, to: Uniform) -> np.ndarray | Refusal:
+def variable(y: Value) -> Value | None:
+    """The only tensor that an expression of elementwise operators and single numbers reads, of the expression's shape."""
+    leaves: set[Value] = set()
+    seen: set[Value] = set()
+    stack = [y]
+    while stack:
+        v = stack.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if number(v) is not None:
+            continue
+        if isinstance(v.op, Elementwise) and v.type.elem == "f32" and v.shape == y.shape:
+            stack.extend(v.op.operands)
+        else:
+            leaves.add(v)
+        if len(leaves) > 1 or len(seen) > EXPRESSION:
+            return None
+    (leaf,) = leaves or {y}
+    return leaf if leaf is not y and leaf.shape == y.shape else None
+
+
+def number(v: Value) -> np.ndarray | None:
+    """A constant of one element, dequantized or not."""
+    if v.type.size != 1 or v.type.elem != "f32":
+        return None
+    if isinstance(v.op, Dequantize) and isinstance(v.op.x.op, Const):
+        return to_numpy(v.op.evaluate(to_torch(v.op.x.op.array)))
+    return v.op.array if isinstance(v.op, Const) else None
+
+
+def tabulated(y: Value, v: Value, x: Any, to: Uniform) -> np.ndarray | Refusal:
     """q(f(dq(i))) for every stored integer i, computed in float64 and rounded once."""
     import torch
 
     low, high = storage_range(x.storage)
     numbers = torch.from_numpy((np.arange(low, high + 1) - x.zero_points[0]) * np.float64(np.float32(x.scales[0])))
-    args = [numbers if o is v else to_torch(o.op.array).double().reshape(-1) if isinstance(o.op, Const) else None for o in f.operands]
-    y = to_numpy(f.evaluate(*args))
-    if np.isnan(y).any():
+    known = {v: numbers}
+
+    def value(o: Value) -> torch.Tensor:
+        if o not in known:
+            array = number(o)
+            if array is not None:
+                known[o] = to_torch(array).double().reshape(-1)
+            else:
+                assert o.op is not None
+                known[o] = o.op.evaluate(*(value(operand) for operand in o.op.operands))
+        return known[o]
+
+    result = to_numpy(value(y))
+    if np.isnan(result).any():
         return refuse("it gives NaN for some integer")
     first, last = to.range
-    table: np.ndarray = np.clip(np.rint(y / to.scales[0]) + to.zero_points[0], first, last).astype(Tensor((), to).dtype)
+    table: np.ndarray = np.clip(np.rint(result / to.scales[0]) + to.zero_points[0], first, last).astype(Tensor((), to).dtype)
     return table
 
 
 def patterns(rounding: Rounding) -> Sequence[Rewrite]:
     """All of them."""
-    return quantize_constant, integer_layer, integer_matmul, integer_sum, MOVE, *rounding_patterns(rounding), integer_table
+    return quantize_constant, integer_layer, integer_matmul, integer_sum, MOVE, integer_concat, *rounding_patterns(rounding), integer_table

@@ -3,7 +3,8 @@
 A pair stands on every value that an integer operator reads, but for
 
     clamp(y)        on y = layer(…), sum(…), add or mul read by the clamp alone: the clamp is one of stored integers
-    add(y, z)       on y = layer(…), read by the add alone: the add is done on its accumulator (the later one, where both are layers)
+    add(y, z)       on y = layer(…), read by the add alone: the add is done on its accumulator (the later one, where both are layers),
+                    unless sums are to be of what was rounded, as other runtimes have it
     move(x)         on move(x), which lies on the numbers of x already
 """
 
@@ -36,8 +37,8 @@ class Placement:
     reasons: dict[Op, str]
 
 
-def place(graph: Graph, skip: Sequence[str] = ()) -> Placement:
-    """Decide for a float graph; skip: patterns of module paths of operators that stay float."""
+def place(graph: Graph, skip: Sequence[str] = (), rounded_sums: bool = False) -> Placement:
+    """Decide for a float graph; skip: patterns of module paths of operators that stay float. rounded_sums: no add reads an accumulator."""
     skipped = _skipped(graph, skip)
     roles: dict[Op, Role] = {op: "float" if op in skipped else role(op) for op in graph.ops if not isinstance(op, Const)}
     integer = integer_ops(graph, roles)
@@ -45,7 +46,8 @@ def place(graph: Graph, skip: Sequence[str] = ()) -> Placement:
     read: dict[Value, None] = {}
     for op in integer:
         for v in data_operands(op):
-            if not (_fused_clamp(op, v, integer) or _accumulated(op, v, integer, order) or _moved(v, integer)):
+            accumulated = not rounded_sums and _accumulated(op, v, integer, order)
+            if not (_fused_clamp(op, v, integer) or accumulated or _moved(v, integer)):
                 read[v] = None
     reasons = {op: skipped.get(op) or why_float(op) or "it has no integer neighbour" for op in roles if op not in integer}
     moves = [op for op, r in integer.items() if r == "move"]

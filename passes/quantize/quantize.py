@@ -42,6 +42,7 @@ class QuantizePass(LayerPass):
     clipping error within that. samples: images used at most. skip: patterns of module paths that stay float.
     granularity: a scale of weights for each output channel, or one for the tensor.
     weights: s8, or what AVX2's saturating multiply needs to be exact: s7, or pairs (see docs/quantization.md).
+    sums: of a layer's accumulator, or of its rounded result, which costs precision and is what onnxruntime runs on integers.
     """
 
     name = "quantize"
@@ -51,6 +52,7 @@ class QuantizePass(LayerPass):
     percentile: float = 99.99
     weights: WeightFormat = "s8"
     granularity: Literal["channel", "tensor"] = "channel"
+    sums: Literal["accumulated", "rounded"] = "accumulated"
     skip: tuple[str, ...] = ()
     samples: int = 256
 
@@ -59,7 +61,7 @@ class QuantizePass(LayerPass):
         calibration = ctx.need_calibration(self)
         ctx.greedy(graph, scale_shift_to_conv)
         graph.remove_dead()
-        placement = place(graph, self.skip)
+        placement = place(graph, self.skip, self.sums == "rounded")
         if not placement.integer:
             raise TersorError(f"no operator can run on integers: {_reasons(placement)}")
         histograms = observe(graph, placement.values, calibration, ctx, self.name, self.samples)

@@ -31,9 +31,9 @@ class Finetune(Pass):
     distill_weight=1 no labels are needed (Hinton et al., 1503.02531). Under `torchrun` each process takes a part of every batch.
 
     epochs, or steps in all. batch: examples of one process in a step. optimizer: sgd (Nesterov momentum), adam, adamw; weight_decay acts on
-    weights of two dimensions and more. lr: the largest learning rate. schedule: cosine, constant, or step (times `decay` at each share of
-    `milestones`), after a linear rise over the share `warmup` of all steps. clip: largest norm of the gradient. ema: decay of averaged
-    weights, which are then the result. smoothing: of the labels. temperature: T of the distillation.
+    weights of two dimensions and more. lr: the largest learning rate. schedule: cosine, constant, exponential (falling to `decay`), or step
+    (times `decay` at each share of `milestones`), after a linear rise over the share `warmup` of all steps. clip: largest norm of the
+    gradient. ema: decay of averaged weights, which are then the result. smoothing: of the labels. temperature: T of the distillation.
     validate: share of the examples held out to measure accuracy on. patience: stop after so many epochs without a better one, on the
     examples held out or by `transform(..., evaluate=)`, and keep the best weights.
     seed: of order and noise, by default the transform's. device: cpu, cuda or cuda:N.
@@ -71,6 +71,7 @@ class Finetune(Pass):
     every: int | None = None
 
     def run(self, graph: Graph, ctx: Context) -> Graph:
+        from ..sparse.gradual import settled
         from .data import data_of
         from .loop import Trainer
         from .module import from_torch, to_torch
@@ -86,6 +87,8 @@ class Finetune(Pass):
             trainer = Trainer(self, module, data, loss, ctx, processes, f"{self._signature(graph, ctx, processes)}, {data.steps} steps an epoch")
             state = trainer.run()
             result = from_torch(module.cpu())
+            if trainer.masks.complete(state.done, trainer.total):
+                result = settled(result)
         ctx.record(Counter({"steps": state.done}))
         ctx.layers.extend(state.epochs)
         return result

@@ -45,6 +45,7 @@ class Trainer:
         self.optimizer = optimizer_of(options, self.module)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.state = State()
+        self.masks = module.masks()
         self._resume()
         self.wrapped = processes.wrapped(self.module, unused=len(module.graph.outputs) > 1)
 
@@ -91,6 +92,7 @@ class Trainer:
         if self.options.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
         self.optimizer.step()
+        self.masks.update(state.done + 1, self.total)
         self.processes.average([b for b in self.module.buffers() if b.is_floating_point()])
         state.step, state.done = state.step + 1, state.done + 1
         state.loss, state.seen = state.loss + counts[0], state.seen + counts[1]
@@ -109,13 +111,16 @@ class Trainer:
         for name, average in self.state.ema.items():
             if average.is_floating_point():
                 average.lerp_(now[name], 1 - decay)
+            else:
+                average.copy_(now[name])
 
     def _end_of_epoch(self) -> None:
         state = self.state
         self._check_weights()
         state.good = copied(state.ema or self.module.state_dict())
         validation = self._validation()
-        if validation is not None:
+        # a network that is not yet as sparse as asked for is not the best one
+        if validation is not None and self.masks.complete(state.done, self.total):
             self._keep_best(validation)
         out_of_patience = self.options.patience is not None and state.stale >= self.options.patience
         accuracy = None if state.right is None else state.right / state.seen

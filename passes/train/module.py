@@ -13,6 +13,8 @@ from ...ir.evaluate import at_batch_of, bind, evaluate, structured, to_numpy
 from ...ir.evaluate import to_torch as tensor_of
 from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
+from ...ir.ops import Masked
+from ..sparse.gradual import Growing, Schedule
 from .parameters import parameters_of
 
 #: Where a constant is kept: the submodule and the attribute of it.
@@ -47,6 +49,19 @@ class GraphModule(nn.Module):
 
         results = evaluate(graph, inputs, dtype=torch.float64 if double else None, given=given, measured=measured if self.training else None)
         return structured(graph.structure, results)
+
+    def masks(self) -> Schedule:
+        """The masks of weights that training is to make sparse."""
+        slots = {op.out: self._slot(name) for op, name in zip(_constants(self.graph), self.names)}
+        found = []
+        for op in self.graph.find(Masked):
+            assert isinstance(op, Masked)
+            if op.sparsity > 0:
+                if op.w not in slots or op.mask not in slots:
+                    raise TersorError(f"{op.name} [{op.loc}] masks a weight that is not constant, so training cannot make it sparse")
+                mask: torch.Tensor = getattr(*slots[op.mask])
+                found.append(Growing(op, getattr(*slots[op.w]), mask, 1 - float(mask.float().mean())))
+        return Schedule(found)
 
     def constants(self) -> list[torch.Tensor]:
         """The values of the graph's constants now, in their order."""
@@ -108,7 +123,7 @@ def from_torch(module: nn.Module) -> Graph:
         )
     graph = inner.graph.clone()
     for op, tensor in zip(_constants(graph), inner.constants()):
-        if op.out.type.is_float:
+        if op.out.type.is_float or op.out.type.elem == "bool":
             array = np.array(to_numpy(tensor), order="C").astype(op.array.dtype)
             graph.replace(op, op.rebuilt(array=array))
     return graph.verify()

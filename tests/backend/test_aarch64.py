@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bits_networks import METHODS, images, simulated, trained
 from torch import nn
 
 import tersor
@@ -117,6 +118,37 @@ def test_an_integer_network_runs_under_qemu(tmp_path: Path) -> None:
     steps = emulated(tmp_path, graph, x, result, 2)
     assert {"integer_gemm", "integer_depthwise", "integer_pool"} <= {s.template for s in steps}
     np.testing.assert_array_equal(result, expected)
+
+
+@needs_gcc
+@needs_qemu
+def test_a_sparse_kernel_runs_under_qemu(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(48, 64, 1), nn.ReLU(), nn.Conv2d(64, 30, 1), nn.SiLU()).eval()
+    x = np.random.default_rng(0).standard_normal((2, 48, 13, 11)).astype(np.float32)
+    graph = tersor.transform(tersor.trace(net, (torch.from_numpy(x),)), "sparsify{sparsity=0.96}")
+    expected = graph(x)
+    result = np.zeros(expected.shape, np.float32)
+    steps = emulated(tmp_path, graph, x, result, 1)
+    assert [s.template for s in steps if s.macs] == ["sparse_pointwise"] * 2
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+@needs_gcc
+@needs_qemu
+@pytest.mark.parametrize(
+    ("method", "threads"),
+    [("w1a2", 2), *(pytest.param(m, n, marks=pytest.mark.slow) for m in METHODS for n in (1, 2) if (m, n) != ("w1a2", 2))],
+)
+def test_networks_of_few_bits_run_under_qemu(method: str, threads: int, tmp_path: Path) -> None:
+    """Against the trained simulation in float64."""
+    simulation, x = trained(method), images()[0][:2]
+    wanted = simulated(simulation, x)
+    result = np.zeros(wanted.shape, np.float32)
+    graph = tersor.transform(simulation, "to-bits").at(2)
+    steps = emulated(tmp_path, graph, x.numpy(), result, threads)
+    assert {s.template for s in steps} & {"popcount_conv", "bit_weight_conv", "integer_gemm"}
+    assert np.abs(result - wanted).max() <= 1e-6 * np.abs(wanted).max()
 
 
 @foreign

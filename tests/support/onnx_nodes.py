@@ -40,16 +40,19 @@ OUT_OF_SCOPE: dict[str, Sequence[str]] = {
     "signals, images and text": ("DFT", "STFT", "MelWeightMatrix", "ImageDecoder", "TfIdfVectorizer"),
     "random numbers": ("Bernoulli",),
     "bits of integers": ("BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
-    "quantized, not supported yet": (
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "ConvInteger",
-        "MatMulInteger",
-    ),
 }
+#: They are run twice: with scales and zero points as inputs, and with all but the first input known when the model is loaded.
+QUANTIZED = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+)
+#: Element types of theirs that our graphs hold in the next wider type, i16 beside them.
+NARROW = {onnx.TensorProto.UINT16: np.int32, onnx.TensorProto.UINT4: np.uint8, onnx.TensorProto.INT4: np.int8, onnx.TensorProto.INT16: np.int16}
 #: Inputs that say something about the operator and are no data, beside integers: they become constants.
 SETTINGS = {"Resize", "Range", "Dropout", "OneHot", "Upsample", "ConstantOfShape", "If", "BlackmanWindow", "HammingWindow", "HannWindow"}
 KNOWN = Path(__file__).parent / "onnx_known_failures.txt"
@@ -78,7 +81,8 @@ def _in_scope(cases: Sequence[Any]) -> Iterator[Any]:
         values = [*graph.input, *graph.output]
         if len(graph.node) != 1 or graph.node[0].domain or graph.node[0].op_type in out:
             continue
-        if all(v.type.HasField("tensor_type") and v.type.tensor_type.elem_type in ELEMENTS for v in values):
+        elements = ELEMENTS | NARROW.keys() if graph.node[0].op_type in QUANTIZED else ELEMENTS
+        if all(v.type.HasField("tensor_type") and v.type.tensor_type.elem_type in elements for v in values):
             yield case
 
 
@@ -97,12 +101,26 @@ def known_failures() -> dict[str, str]:
 def run_case(case: Any, compiled: bool) -> None:
     """Load the case's model, run it and compare, by the interpreter and, if asked, compiled."""
     for inputs, outputs in case.data_sets:
-        arrays = {proto.name: np.asarray(a) for proto, a in zip(case.model.graph.input, inputs)}
-        graph, names = load_case(case, arrays)
-        given = [arrays[n] for n in names]
-        _compare(_interpreted(graph, given), outputs, case)
-        if compiled:
-            _compare(_leaves(tersor.compile(graph, threads=1)(*given)), outputs, case)
+        arrays = {proto.name: plain_array(a) for proto, a in zip(case.model.graph.input, inputs)}
+        loads = [load_case(case, arrays)]
+        if operator_of(case) in QUANTIZED and len(arrays) > 1:
+            loads.append(_bound(case, arrays, list(arrays)[1:]))
+        for graph, names in loads:
+            given = [held(arrays[n]) for n in names]
+            _compare(_interpreted(graph, given), outputs, case)
+            if compiled:
+                _compare(_leaves(tersor.compile(graph, threads=1)(*given)), outputs, case)
+
+
+def plain_array(value: Any) -> np.ndarray:
+    """The array of a test's input, which for 4-bit integers is a TensorProto."""
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
+def held(array: np.ndarray) -> np.ndarray:
+    """The array in the type that our graphs hold it in."""
+    wider = {str(onnx.helper.tensor_dtype_to_np_dtype(t)): dtype for t, dtype in NARROW.items()}
+    return array.astype(wider.get(str(array.dtype), array.dtype))
 
 
 def load_case(case: Any, arrays: dict[str, np.ndarray]) -> tuple[Graph, list[str]]:
@@ -140,7 +158,7 @@ def _leaves(result: Any) -> list[np.ndarray]:
 
 def _compare(got: Sequence[np.ndarray], wanted: Sequence[Any], case: Any) -> None:
     """As the onnx package compares: its own tolerances, types and shapes equal."""
-    for a, b in zip(got, map(np.asarray, wanted), strict=True):
+    for a, b in zip(got, (held(plain_array(w)) for w in wanted), strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         np.testing.assert_allclose(a, b, rtol=case.rtol, atol=case.atol)
 

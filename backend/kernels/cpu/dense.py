@@ -101,9 +101,15 @@ class Geometry:
     def matrices(self) -> int:
         return math.prod(self.batch)
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the sums; an epilogue may round them to narrower integers."""
+        dtype: np.dtype = self.op.out.type.dtype
+        return dtype
+
     @cached_property
     def lanes(self) -> int:
-        return vector(self.target, self.fusion.out.dtype)
+        return vector(self.target, self.dtype)
 
     @property
     def constant(self) -> bool:
@@ -116,8 +122,7 @@ class Geometry:
 
     @property
     def itemsize(self) -> int:
-        size: int = self.fusion.out.dtype.itemsize
-        return size
+        return self.dtype.itemsize
 
     @property
     def blocks(self) -> int:
@@ -210,7 +215,7 @@ class Dense(Template):
         if array is None:
             return {}
         matrices = array.T[None] if g.linear else array.reshape(-1, g.k, g.n)
-        packed = np.zeros((len(matrices), g.k * g.blocks * g.lanes), fusion.out.dtype)
+        packed = np.zeros((len(matrices), g.k * g.blocks * g.lanes), g.dtype)
         for p in g.panels(params["vectors"]):
             first, width = p.first * g.lanes, p.vectors * g.lanes
             panels = packed[:, first * g.k : (first + p.count * width) * g.k].reshape(-1, p.count, g.k, width)
@@ -327,7 +332,7 @@ class _Product:
         """One register tile, `index` of the `tiles` that share a panel: each asks for its part of the next panel."""
         k, g, b, p = self.k, self.g, self.k.b, self.panels
         lanes = g.lanes
-        tile = Tile(b, height, p.vectors, lanes, self.k.out.dtype)
+        tile = Tile(b, height, p.vectors, lanes, str(g.dtype))
         bias = k.args[g.op.b] if g.linear and g.op.b is not None else None
         tile.start(None if bias is None else lambda j: b.load(bias, self.column + j * lanes, lanes))
         x = k.args[g.left]

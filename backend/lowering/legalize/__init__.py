@@ -13,6 +13,7 @@ from ....passes.cleanup.identities_shape import expand_is_broadcast, moves_nothi
 from ....passes.folding.fold_bn import bn_to_scale_shift
 from ...target import Target
 from . import channels, computed, elementwise, groups, matrices, nhwc, pad_crop, pooling, shapes, spatial
+from .bits import pack_bits
 from .integers import erase_types
 
 #: Element types that have kernels.
@@ -58,12 +59,12 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
 
 def legalize(graph: Graph, target: Target) -> Graph:
     """Rewrite in place, for a target; of a quantized graph, a new one. Raises `UnsupportedError` for element types that have no kernels."""
-    graph = erase_types(graph)
+    graph = erase_types(pack_bits(graph, target))
     for op in graph.ops:
         if isinstance(op, WeightQuantizer):
             raise UnsupportedError(
-                f"{op.name} [{op.loc}] makes the weights of a network in training, and there are no packed kernels for them yet: "
-                "run freeze-bits, after which they are constants and the network is compiled as a float simulation"
+                f"{op.name} [{op.loc}] makes the weights of a network in training: run to-bits, after which it is compiled to packed kernels, "
+                "or freeze-bits, after which they are constants and it is compiled as a float simulation"
             )
         valid = MAPS if op.windowed else COMPILED
         for v in (*op.operands, *op.outs):

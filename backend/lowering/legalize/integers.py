@@ -31,6 +31,7 @@ from ....ir.ops import (
     QuantSumPool2d,
     Requantize,
     Reshape,
+    StorageCast,
     Sum,
 )
 from ....ir.ops.elementwise import Cast
@@ -192,6 +193,11 @@ def erase_sum(op: QuantSum, to: Operands) -> Op | Value:
     return Cast(Sum(acc, op.axes, op.keepdim), "i32") if op.axes else acc
 
 
+def erase_storage_cast(op: StorageCast, to: Operands) -> Value:
+    """Types are all that it changes."""
+    return to[op.x]
+
+
 def erase_pad(op: Pad, to: Operands) -> Op:
     """A constant border holds the stored integer."""
     return op.rebuilt(x=to[op.x], value=float(op.fill) if op.mode == "constant" else 0.0)
@@ -212,4 +218,5 @@ RULES: dict[type[Op], Callable[[Any, Operands], Op | Value]] = {
     QuantSumPool2d: erase_sum_pool,
     QuantSum: erase_sum,
     Pad: erase_pad,
+    StorageCast: erase_storage_cast,
 }

@@ -111,4 +111,4 @@ class Builder:
 def _tensor(values: np.ndarray, name: str) -> Any:
     if values.dtype == ml_dtypes.bfloat16:
         return helper.make_tensor(name, TensorProto.BFLOAT16, values.shape, values.tobytes(), raw=True)
-    return numpy_helper.from_array(np.ascontiguousarray(values), name)
+    return numpy_helper.from_array(np.array(values, order="C"), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,25 @@ from onnx import helper
 from ....ir.errors import TersorError, UnsupportedError
 from ....ir.graph import Graph
 from ....ir.op import Const, Op, Value
+from ....ir.ops import Dequantize, Quantize, StorageCast
+from ....ir.ops.quant import Rounded
+from ....ir.types import Uniform
 from . import elementwise, layers, shapes  # noqa: F401  register the exporters
 from .builder import Builder, NotExported, data_type
-from .registry import EXPORTERS, exporter_of
+from .fusion import SATURATES, ExportReport, report_of
+from .quantized import constant_of, dequantized, is_accumulator, quantized, stored_as
+from .registry import EXPORTERS, ON_INTEGERS, exporter_of
 
 OPSET = 21
 IR_VERSION = 10
 
 
-def save_onnx(graph: Graph, path: str | Path, *, opset: int = OPSET) -> None:
+def save_onnx(graph: Graph, path: str | Path, *, opset: int = OPSET) -> ExportReport:
     """Write `model.onnx`: standard operators of opset 21, the names of inputs, outputs and values kept, a free batch as `batch`.
 
-    Constants of 2 GB and more go to `model.onnx.data` beside it. Raises `UnsupportedError` that lists all ops without an ONNX form.
+    Integers leave as QDQ, in the forms that onnxruntime runs on integers; the report says for each layer whether it does, and why not. A
+    warning tells where it may saturate. Constants of 2 GB and more go to `model.onnx.data` beside the model. Raises `UnsupportedError`
+    that lists all ops without an ONNX form.
     """
     path = Path(path)
     if path.suffix != ".onnx":
@@ -42,6 +50,14 @@ def save_onnx(graph: Graph, path: str | Path, *, opset: int = OPSET) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise TersorError(f"cannot write {path}: {error.strerror or error}") from None
+    report = report_of(graph)
+    if (count := sum(row.saturates for row in report)) > 0:
+        warnings.warn(
+            f"{path.name}: {count} layers multiply u8 by weights beyond {SATURATES}; onnxruntime adds pairs of such products in 16 bits on x86 "
+            "processors without VNNI, where they may saturate: quantize{weights=s7} avoids it",
+            stacklevel=2,
+        )
+    return report
 
 
 def to_model(graph: Graph, opset: int = OPSET) -> Any:
@@ -65,6 +81,8 @@ class Writer:
         self.b = Builder([*names, *graph.output_names])
         self.names: dict[Value, str] = dict(zip(graph.inputs, names))
         self.results = {v: n for v, n in reversed(list(zip(graph.outputs, graph.output_names))) if v.op is not None and n not in names}
+        #: dequantized tensors
+        self.floats: dict[Value, str] = {}
         refused: dict[str, list[str]] = {}
         for op in graph.ops:
             try:
@@ -75,28 +93,76 @@ class Writer:
         if refused:
             raise _refusal(refused)
         for value, name in zip(graph.outputs, graph.output_names):
-            if self.names[value] != name:
+            if self.name(value) != name:
                 if name in names:
                     raise TersorError(f"output {name!r} has the name of an input; rename one of them")
-                self.b.node("Identity", self.names[value], output=name)
+                self.b.node("Identity", self.name(value), output=name)
 
     def write(self, op: Op) -> None:
-        name = self.results.get(op.outs[0]) or self.b.unique(op.outs[0].name)
-        self.b.stem, self.b.loc = name, op.loc.path
-        self.names[op.outs[0]] = name
+        """Write an op's nodes. Constants wait until they are read."""
+        out = op.outs[0]
         if isinstance(op, Const):
-            data_type(op.out.type.elem)
-            self.b.const(op.array, str(op.out.type.elem), name)
+            if out in self.graph.outputs:
+                self.names[out] = self.constant(op, self.results.get(out) or self.b.unique(out.name))
+            return
+        if self.renamed(op):
+            return
+        name = self.results.get(out) or self.b.unique(out.name)
+        self.b.stem, self.b.loc = name, op.loc.path
+        if isinstance(op, Quantize) and isinstance(op.x.op, Const):
+            self.names[out] = self.constant(constant_of(op), name)
+            return
+        self.names[out] = name
+        if isinstance(op, Dequantize):
+            assert isinstance(op.x.type.elem, Uniform)
+            dequantized(self.b, self.name(op.x), op.x.type.elem, name)
             return
         function = exporter_of(type(op))
         if function is None or len(op.outs) != 1:
             raise NotExported("it has no ONNX exporter")
-        self.b.rename(function(self.b, op, *(self.operand(getattr(op, f.name)) for f in op.operand_fields)), name)
+        raw = type(op) in ON_INTEGERS
+        operands = [self.operand(getattr(op, f.name), raw) for f in op.operand_fields]
+        self.b.stem = name
+        result = function(self.b, op, *operands)
+        if isinstance(out.type.elem, Uniform) and not raw and not is_accumulator(out.type):
+            result = quantized(self.b, result, out.type.elem, *((op.low, op.high) if isinstance(op, Rounded) else (None, None)))
+        self.b.rename(result, name)
 
-    def operand(self, v: Value | list[Value] | None) -> Any:
+    def renamed(self, op: Op) -> bool:
+        """Whether an op changes nothing of a tensor as QDQ models have it: it then has the name of its operand."""
+        if not (isinstance(op, StorageCast) or (isinstance(op, Dequantize) and is_accumulator(op.x.type) and not isinstance(op.x.op, Const))):
+            return False
+        self.names[op.out] = self.name(op.x)
+        return True
+
+    def name(self, v: Value) -> str:
+        """The tensor of a value: integers for a quantized type, but for accumulators."""
+        if v not in self.names and isinstance(v.op, Const):
+            self.names[v] = self.constant(v.op, self.b.unique(v.name))
+        return self.names[v]
+
+    def constant(self, op: Const, name: str) -> str:
+        elem = op.out.type.elem
+        if not isinstance(elem, Uniform):
+            data_type(elem)
+        return self.b.const(op.array, stored_as(elem) if isinstance(elem, Uniform) else str(elem), name)
+
+    def real(self, v: Value) -> str:
+        """The tensor of a value as floats."""
+        elem = v.type.elem
+        if not isinstance(elem, Uniform) or (is_accumulator(v.type) and not isinstance(v.op, Const)):
+            return self.name(v)
+        if v not in self.floats:
+            q, loc = self.name(v), self.b.loc
+            self.b.stem, self.b.loc = q, ""
+            self.floats[v] = dequantized(self.b, q, elem)
+            self.b.loc = loc
+        return self.floats[v]
+
+    def operand(self, v: Value | list[Value] | None, raw: bool) -> Any:
         if isinstance(v, list):
-            return [self.names[x] for x in v]
-        return None if v is None else self.names[v]
+            return [self.operand(x, raw) for x in v]
+        return None if v is None else self.name(v) if raw else self.real(v)
 
     def inputs(self) -> list[Any]:
         return [
@@ -115,7 +181,8 @@ class Writer:
 
 
 def _info(name: str, value: Value, dims: Sequence[int | str | None]) -> Any:
-    return helper.make_tensor_value_info(name, data_type(value.type.elem), dims)
+    elem = value.type.elem
+    return helper.make_tensor_value_info(name, data_type(stored_as(elem) if isinstance(elem, Uniform) else elem), dims)
 
 
 def _refusal(refused: dict[str, list[str]]) -> UnsupportedError:

@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    contrib,
     convolution,
     elementwise,
     indexing,
@@ -18,6 +19,7 @@ from . import (
 
 __all__ = [
     "activations",
+    "contrib",
     "convolution",
     "elementwise",
     "grids",

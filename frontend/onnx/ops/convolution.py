@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ....ir.op import Value
-from ....ir.ops import Conv2d, ConvTranspose2d, Pad
+from ....ir.op import Const, Value
+from ....ir.ops import Conv2d, ConvTranspose2d, Dequantize, Pad, QuantConv2d
 from ..node import Node
 from ..registry import Ints, onnx_converter
 from .geometry import as_image, four, pair, sides_of, spread
@@ -39,12 +39,32 @@ def conv(
     pads: Numbers = None,
     strides: Numbers = None,
 ) -> Value:
+    return convolution(
+        node, Conv2d, x, w, b, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads, strides=strides
+    )
+
+
+def convolution(
+    node: Node,
+    kind: type[Conv2d] | type[QuantConv2d],
+    x: Value,
+    w: Value,
+    b: Value | None,
+    *,
+    auto_pad: str,
+    dilations: Numbers,
+    group: int,
+    kernel_shape: Numbers,
+    pads: Numbers,
+    strides: Numbers,
+) -> Value:
+    """A convolution of floats or of stored integers."""
     space = _space(node, x, w, kernel_shape)
     stride, dilation = spread(node, strides, space, "strides"), spread(node, dilations, space, "dilations")
     sides = sides_of(node, x, auto_pad, pads, w.shape[2:], stride, dilation)
-    op = Conv2d(
+    op = kind(
         as_image(node, x, space),
-        as_image(node, w, space),
+        weights_as_image(node, w, space),
         b,
         stride=pair(stride, 1),
         padding=four(sides),
@@ -52,6 +72,13 @@ def conv(
         groups=group,
     )
     return _flat(node, op.out, space)
+
+
+def weights_as_image(node: Node, w: Value, space: int) -> Value:
+    """w (O, C, W) as (O, C, 1, W); dequantized weights keep their integers."""
+    if space == 2 or not isinstance(w.op, Dequantize) or not isinstance(w.op.x.op, Const):
+        return as_image(node, w, space)
+    return Dequantize(as_image(node, w.op.x, space)).out
 
 
 @onnx_converter("ConvTranspose")
@@ -87,7 +114,7 @@ def conv_transpose(
     padding = tuple(lo for lo, _ in sides) if even else (0,) * space
     op = ConvTranspose2d(
         as_image(node, x, space),
-        as_image(node, w, space),
+        weights_as_image(node, w, space),
         b,
         stride=pair(stride, 1),
         padding=pair(padding, 0),

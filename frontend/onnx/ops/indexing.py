@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from ....ir.op import Op, Value
-from ....ir.ops import Add, Concat, Equal, IndexSelect, Less, Maximum, Minimum, Mul, Where
+from ....ir.op import Const, Op, Value
+from ....ir.ops import Add, Cast, Concat, Equal, IndexSelect, Less, Lookup, Maximum, Minimum, Mul, StorageCast, Sub, Where
 from ..inputs import elem_type
+from ..integers import constant, meaningless, plain, stored
 from ..node import Node
 from ..registry import Ints, onnx_converter
 
@@ -16,11 +17,27 @@ from ..registry import Ints, onnx_converter
 @onnx_converter("Gather")
 def gather(node: Node, x: Value, index: Value, *, axis: int = 0) -> Value:
     """x at integers of any shape along an axis; negative ones count from the end."""
+    if (found := _lookup(x, index)) is not None:
+        return found
     along = node.axis(axis, x.type.rank)
     size = node.static(x, along)
     dims, places = node.dims(x), node.dims(index)
     flat = node.reshape(_positive(node, index, size), (math.prod(places, start=1),))
     return node.reshape(IndexSelect(x, flat, along), (*dims[:along], *places, *dims[along + 1 :]))
+
+
+def _lookup(x: Value, index: Value) -> Value | None:
+    """A table of all 256 integers of 8 bits, read at integers of 8 bits, is a lookup."""
+    table, place = x.op, index.op
+    if not isinstance(table, Const) or x.shape != (256,) or x.type.elem not in ("u8", "i8"):
+        return None
+    if isinstance(place, Sub) and isinstance(place.b.op, Const) and (place.b.op.array == -128).all():
+        place = place.a.op
+    source = place.x if isinstance(place, Cast) else None
+    if source is None or source.type.elem != ("u8" if place is index.op else "i8"):
+        return None
+    kept = source.op.x if isinstance(source.op, StorageCast) else stored(source, meaningless(str(source.type.elem)))
+    return plain(Lookup(kept, constant(table, table.array, meaningless(str(x.type.elem)))))
 
 
 def _positive(node: Node, index: Value, size: int) -> Value:

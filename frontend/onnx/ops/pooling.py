@@ -22,9 +22,11 @@ from ....ir.ops import (
     Pow,
     ReduceMax,
     Sqrt,
+    StorageCast,
     Sum,
     out_size,
 )
+from ..integers import plain
 from ..node import Node
 from ..registry import onnx_converter
 from .geometry import as_image, four, pair, sides_of, spread
@@ -73,6 +75,8 @@ def max_pool(
     def pool(x: Value, kernel: tuple[int, int], stride: tuple[int, int], sides: tuple[int, int, int, int], dilation: tuple[int, int]) -> Op:
         return MaxPool2d(x, kernel, stride, sides, dilation, bool(ceil_mode))
 
+    if isinstance(x.op, StorageCast):
+        return plain(_pooled(node, x.op.x, kernel_shape, strides, auto_pad, pads, dilations, pool))
     elem = str(x.type.elem)
     # bytes are exact in f32, for which there are kernels
     wide = node.cast(x, "f32") if elem in ("i8", "u8") else x

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ....ir.op import Const, Op, Value
-from ....ir.ops import Add, Linear, Matmul, Mul, Transpose
+from ....ir.ops import Add, Dequantize, Linear, Matmul, Mul, Transpose
+from ....ir.types import Uniform
 from ..node import Node
 from ..registry import onnx_converter
 
@@ -12,8 +15,8 @@ from ..registry import onnx_converter
 def matmul(node: Node, a: Value, b: Value) -> Value | Op:
     """A constant matrix on the right makes a linear layer. A vector is a row on the left and a column on the right."""
     _need_floats(node, a)
-    if b.type.rank == 2 and isinstance(b.op, Const):
-        return Linear(a, _transposed(node, b))
+    if b.type.rank == 2 and is_constant(b):
+        return Linear(a, swapped(b))
     if a.type.rank > 1 and b.type.rank > 1:
         return Matmul(a, b)
     left = node.reshape(a, (1, *node.dims(a))) if a.type.rank == 1 else a
@@ -32,10 +35,10 @@ def gemm(
     """alpha * a @ b + beta * c"""
     _need_floats(node, a)
     a = Transpose(a, (1, 0)).out if transA else a
-    if isinstance(b.op, Const):
+    if is_constant(b):
         n = b.shape[0] if transB else b.shape[1]
         bias = c if c is not None and alpha == beta == 1 and c.type.size == n and c.shape[-1:] == (n,) else None
-        product: Op = Linear(a, b if transB else _transposed(node, b), None if bias is None else node.reshape(bias, (n,)))
+        product: Op = Linear(a, b if transB else swapped(b), None if bias is None else node.reshape(bias, (n,)))
         c = None if bias is not None else c
     else:
         product = Matmul(a, Transpose(b, (1, 0)) if transB else b)
@@ -51,8 +54,17 @@ def _need_floats(node: Node, a: Value) -> None:
         raise node.unsupported(f"a product of matrices of {a.type.elem}; valid: floats")
 
 
-def _transposed(node: Node, w: Value) -> Value:
+def is_constant(w: Value) -> bool:
+    """Whether a weight is known: as floats, or as dequantized integers."""
+    return isinstance(w.op, Const) or (isinstance(w.op, Dequantize) and isinstance(w.op.x.op, Const))
+
+
+def swapped(w: Value) -> Value:
+    """The transposed matrix of a known weight."""
+    if isinstance(w.op, Dequantize):
+        return Dequantize(swapped(w.op.x), loc=w.op.loc).out
     assert isinstance(w.op, Const)
-    value = Const(w.op.array.T.copy(), loc=w.op.loc).out
-    value.name = ""
-    return value
+    elem = w.type.elem
+    if isinstance(elem, Uniform) and elem.axis is not None:
+        elem = replace(elem, axis=1 - elem.axis)
+    return Const(w.op.array.T.copy(), None if isinstance(elem, str) else elem, loc=w.op.loc).out

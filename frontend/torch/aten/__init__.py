@@ -1,12 +1,27 @@
 """Converters of torch's aten operators, by theme; importing the package registers them."""
 
-from . import activations, arithmetic, constants, convolution, indexing, normalization, pooling, products, reductions, shapes, spatial
+from . import (
+    activations,
+    arithmetic,
+    constants,
+    convolution,
+    gathering,
+    indexing,
+    normalization,
+    pooling,
+    products,
+    reductions,
+    shapes,
+    spatial,
+    trigonometry,
+)
 
 __all__ = [
     "activations",
     "arithmetic",
     "constants",
     "convolution",
+    "gathering",
     "indexing",
     "normalization",
     "pooling",
@@ -14,4 +29,5 @@ __all__ = [
     "reductions",
     "shapes",
     "spatial",
+    "trigonometry",
 ]

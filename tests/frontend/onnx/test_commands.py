@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,44 @@ def test_export(folder: Path) -> None:
     np.testing.assert_allclose(run_ort("again.onnx", [x])[0], run_ort("m.onnx", [x])[0], atol=1e-6)
     wrong = run("export", "m.tersor", "-o", "m.pt")
     assert wrong.exit_code and "ends in .onnx" in str(wrong.exception)
+
+
+def test_diff_with_onnxruntime(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agree = run("diff", "ort:free.onnx", "free.onnx", "-s", "2x3x9x9", "--json")
+    assert agree.exit_code == 0 and json.loads(agree.stdout)["values"][0]["op"] == "nn.conv2d"
+    assert run("diff", "m.onnx", "ort:m.onnx").exit_code == 0
+    graph = tersor.load("m.onnx")
+    (conv,) = graph.find("nn.conv2d")
+    other = Const(conv.w.op.array * 1.01)
+    other.out.name = "other"
+    conv.replace_operand(conv.w, graph.insert_before(conv, other))
+    graph.save("other.tersor")
+    differ = run("diff", "ort:m.onnx", "other.tersor", "--json")
+    assert differ.exit_code == 1 and json.loads(differ.stdout)["first"]["op"] == "nn.conv2d"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    missing = run("diff", "ort:m.onnx", "m.onnx")
+    assert missing.exit_code and "pip install onnxruntime" in str(missing.exception)
+
+
+def test_the_newcomers_path(folder: Path) -> None:
+    """The four commands of the README: an .onnx file, int8, compared, compiled, measured."""
+    np.savez("images.npz", np.random.default_rng(0).standard_normal((16, 3, 6, 6)).astype(np.float32))
+    page = (Path(__file__).parents[3] / "README.md").read_text()
+    block = next(b for b in page.split("```") if "tersor opt model.onnx -p int8" in b)
+    commands = [line.split("#")[0].replace("model.onnx", "m.onnx").split()[1:] for line in block.strip().splitlines()]
+    assert [c[0] for c in commands] == ["opt", "diff", "compile", "bench"]
+    for command in commands:
+        result = run(*command)
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    assert Path("int8.tso").exists()
+
+
+def test_export_as_qdq(folder: Path) -> None:
+    np.savez("images.npz", np.random.default_rng(0).standard_normal((16, 3, 6, 6)).astype(np.float32))
+    result = run("export", "m.onnx", "-p", "qdq", "--calibration", "images.npz", "-o", "q.onnx", "--json")
+    assert result.exit_code == 0, result.output
+    (layer,) = json.loads(result.stdout)["layers"]
+    assert layer["op"] == "quant.conv2d" and layer["reason"]
+    x = np.random.default_rng(1).standard_normal((2, 3, 6, 6)).astype(np.float32)
+    y, z = run_ort("m.onnx", [x])[0], run_ort("q.onnx", [x])[0]
+    assert np.square(y - z).sum() < 1e-2 * np.square(y).sum()

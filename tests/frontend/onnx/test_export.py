@@ -11,9 +11,10 @@ from onnx_cases import CASES, assert_equal, case, exported, inputs_for, results_
 
 import tersor
 from tersor.frontend.onnx import load_onnx
-from tersor.ir import Const, Graph, Tensor, Uniform
+from tersor.ir import Const, Graph, Tensor
 from tersor.ir.op import OPS, Loc
 from tersor.ir.ops import Add, Conv2d, Elementwise, Relu
+from tersor.ir.types import BitsAffine
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -104,7 +105,7 @@ class Odd(tersor.Op, name="test.onnx_odd"):
 def test_all_that_cannot_be_exported_is_one_error(tmp_path: Path) -> None:
     graph = Graph()
     x = graph.add_input(Tensor((4,)), "x")
-    bits = Const(np.zeros(4, np.int8), elem=Uniform("i8", (0.5,), (0,)))
+    bits = Const(np.zeros(4, np.int8), elem=BitsAffine("i8", (0.5,), (0.5,)))
     graph.add(bits).name = "bits"
     odd = [Odd(x, loc=Loc(f"layer{i}")) for i in range(2)]
     values = [graph.add(o) for o in odd]

@@ -340,10 +340,15 @@ def test_all_that_cannot_be_converted_is_one_error() -> None:
     assert "without optimization" in text and '@tersor.onnx_converter("NonZero")' in text and "Shape" not in text
 
 
-def test_quantized_operators_are_refused_by_a_sentence() -> None:
-    nodes = [N("QuantizeLinear", ["x", "s"], ["q"]), N("DequantizeLinear", ["q", "s"], ["y"])]
-    with pytest.raises(tersor.UnsupportedError, match=r"QuantizeLinear .*not supported yet; load the float model"):
-        load_onnx(model(nodes, {"x": ["N", 4]}, ["y"], {"s": np.float32(0.5)}))
+@pytest.mark.parametrize(
+    "scale, attributes, message",
+    [(-0.5, {}, "a scale of -0.5; valid: positive"), (0.5, {"output_dtype": 17}, "a result of type FLOAT8E4M3FN; valid: u8")],
+    ids=["scale", "type"],
+)
+def test_quantized_forms_without_an_equivalent(scale: float, attributes: dict[str, int], message: str) -> None:
+    nodes = [N("QuantizeLinear", ["x", "s"], ["q"], **attributes), N("DequantizeLinear", ["q", "s"], ["y"])]
+    with pytest.raises(tersor.UnsupportedError, match=message):
+        load_onnx(model(nodes, {"x": ["N", 4]}, ["y"], {"s": np.float32(scale)}))
 
 
 BROKEN = {

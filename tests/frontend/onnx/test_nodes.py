@@ -29,6 +29,13 @@ SAMPLE = (
 PARTS = 12
 
 
+def test_quantized_node_cases() -> None:
+    """26 of them, each with its scales as inputs and as constants."""
+    cases = onnx_nodes.cases_of(*onnx_nodes.QUANTIZED)
+    assert len(cases) == 26
+    assert onnx_nodes.judge(cases, compiled=False) == []
+
+
 @pytest.mark.parametrize("operator", SAMPLE)
 def test_node_cases_of_an_operator(operator: str) -> None:
     cases = onnx_nodes.cases_of(operator)

@@ -1,0 +1,1 @@
+"""Kernels that skip weights that are zero."""

@@ -1,0 +1,156 @@
+"""`torch.compile(model, backend="tersor")`: each graph that dynamo takes out of a model, traced and compiled."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch._dynamo import register_backend
+from torch._subclasses.fake_tensor import FakeTensor
+
+from .ir.errors import TersorError
+
+if TYPE_CHECKING:
+    from .backend.runtime.model import CompiledModel
+
+    #: a model, and the results that are no tensors by their places
+    _Entry = tuple[CompiledModel, dict[int, Any]]
+
+#: What `options=` may hold: arguments of `tersor.compile`, and passes that run before.
+OPTIONS = ("target", "threads", "tuned", "winograd", "require", "pipeline")
+
+
+@register_backend(name="tersor")
+def backend(
+    module: nn.Module, example_inputs: Sequence[Any], *, mode: str | None = None, options: dict[str, Any] | None = None
+) -> Callable[..., Any]:
+    """An fx module of dynamo's and inputs like those that it will get -> a function of these inputs.
+
+    options: arguments of `tersor.compile` by name, and `pipeline`: passes that run before.
+
+    Parameters and buffers are constants of the compiled code; where one has changed the graph is compiled again. Code that asks for gradients
+    runs eagerly, with a warning: call the model under `torch.no_grad()` or `torch.inference_mode()`. What breaks dynamo's graph runs eagerly, by
+    torch's own rule. Raises `TersorError` for operators that Tersor does not know, all of them at once, unless
+    `torch._dynamo.config.suppress_errors` is set.
+    """
+    given = dict(options or {})
+    if unknown := [k for k in given if k not in OPTIONS]:
+        raise TersorError(f"unknown option {unknown[0]!r} of torch.compile(backend='tersor'); valid: {', '.join(OPTIONS)}")
+    function = _Compiled(module, given)
+    if not any(isinstance(x, FakeTensor | torch.SymInt) for x in example_inputs):
+        function.prepare(example_inputs)
+    return function
+
+
+def _is_static(x: Any) -> bool:
+    """Whether dynamo passes a tensor of the model itself: a parameter or a buffer."""
+    return isinstance(x, nn.Parameter) or getattr(x, "_dynamo_static_input_type", None) is not None
+
+
+class _Bound(nn.Module):
+    """A module with some of its arguments bound, and tensors alone as results; the others are noted while it is traced."""
+
+    def __init__(self, module: nn.Module, bound: dict[int, Any], count: int, note: Callable[[Sequence[Any]], None]):
+        super().__init__()
+        self.module = module
+        self.note = note
+        self.count = count
+        self.numbers = {i: x for i, x in bound.items() if not isinstance(x, torch.Tensor)}
+        self.places = [i for i, x in bound.items() if isinstance(x, torch.Tensor)]
+        for i in self.places:
+            self.register_buffer(f"bound_{i}", bound[i].detach())
+
+    def forward(self, *given: torch.Tensor) -> Any:
+        rest = iter(given)
+        held = self.numbers | {i: getattr(self, f"bound_{i}") for i in self.places}
+        results = self.module(*(held[i] if i in held else next(rest) for i in range(self.count)))
+        self.note(results)
+        return tuple(y for y in results if isinstance(y, torch.Tensor))
+
+
+class _Compiled:
+    """The function that dynamo calls: one compiled model for each set of shapes."""
+
+    def __init__(self, module: nn.Module, options: dict[str, Any]):
+        self.module = module
+        self.options = options
+        self.static: tuple[int, ...] | None = None
+        self.state: tuple[Any, ...] = ()
+        self.models: dict[tuple[Any, ...], _Entry | None] = {}
+        self.lock = threading.Lock()
+
+    def __call__(self, *args: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in args):
+            _warn_of_gradients()
+            return self.module(*args)
+        entry = self.prepare(args)
+        if entry is None:
+            return self.module(*args)
+        assert self.static is not None
+        model, others = entry
+        results = model(*(x for i, x in enumerate(args) if isinstance(x, torch.Tensor) and i not in self.static))
+        if not others:
+            return results
+        tensors = iter(results)
+        return tuple(others[i] if i in others else next(tensors) for i in range(len(results) + len(others)))
+
+    def prepare(self, args: Sequence[Any]) -> _Entry | None:
+        """The model for these arguments; None where nothing is left to compile, or torch is to run eagerly what Tersor cannot."""
+        if self.static is None:
+            self.static = tuple(i for i, x in enumerate(args) if _is_static(x))
+        state = tuple(_identity(args[i]) for i in self.static)
+        with self.lock:
+            if state != self.state:
+                self.models.clear()
+                self.state = state
+            key = tuple((tuple(x.shape), x.dtype) if isinstance(x, torch.Tensor) else x for i, x in enumerate(args) if i not in self.static)
+            if key not in self.models:
+                self.models[key] = self._build(args)
+            return self.models[key]
+
+    def _build(self, args: Sequence[Any]) -> _Entry | None:
+        from .backend.compile import compile
+        from .frontend.torch.trace import trace
+        from .passes import transform
+
+        assert self.static is not None
+        bound = {i: x for i, x in enumerate(args) if i in self.static or not isinstance(x, torch.Tensor)}
+        given = tuple(x for i, x in enumerate(args) if i not in bound)
+        if foreign := next((x.device for x in args if isinstance(x, torch.Tensor) and x.device.type != "cpu"), None):
+            raise TersorError(f"torch.compile(backend='tersor') got a tensor on {foreign}; move the model and its inputs to the CPU")
+        if not given:
+            return None
+        others: dict[int, Any] = {}
+
+        def note(results: Sequence[Any]) -> None:
+            others.update((i, y) for i, y in enumerate(results) if not isinstance(y, torch.Tensor))
+
+        try:
+            with torch.no_grad():
+                graph = trace(_Bound(self.module, bound, len(args), note).eval(), given, batch=False)
+        except TersorError:
+            if torch._dynamo.config.suppress_errors:
+                return None
+            raise
+        options = dict(self.options)
+        pipeline = options.pop("pipeline", "")
+        return compile(transform(graph, pipeline) if pipeline else graph, **options), others
+
+
+def _identity(x: torch.Tensor) -> tuple[int, int]:
+    """Which tensor it is, and how often it was changed in place."""
+    return id(x), 0 if x.is_inference() else x._version
+
+
+@functools.cache
+def _warn_of_gradients() -> None:
+    warnings.warn(
+        "torch.compile(backend='tersor') computes no gradients, so what asks for them runs eagerly: call the model under torch.no_grad() or "
+        "torch.inference_mode()",
+        stacklevel=3,
+    )

@@ -1,0 +1,1 @@
+"""`tersor.auto`: pipelines searched for on the front of quality, latency and size."""

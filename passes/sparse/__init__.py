@@ -1,0 +1,7 @@
+"""Zeros among the weights, and weights that share a few values."""
+
+from .freeze import FreezeSparsity
+from .share import ShareWeights
+from .sparsify import Sparsify
+
+__all__ = ["FreezeSparsity", "ShareWeights", "Sparsify"]

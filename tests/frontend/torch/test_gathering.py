@@ -1,0 +1,68 @@
+"""Gathers, scatters, trigonometry and remainders of torch, against eager torch in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from frontend_checks import agrees
+
+FUNCTIONS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "sin": lambda x: torch.sin(x * 9),
+    "cos": lambda x: torch.cos(x * 9),
+    "tan": torch.tan,
+    "asin": lambda x: torch.asin(torch.tanh(x)),
+    "acos": lambda x: torch.acos(torch.tanh(x)),
+    "atan": lambda x: torch.atan(x * 5),
+    "atan2": lambda x: torch.atan2(x, x.flip(1) + 0.01),
+    "atan2_axes": lambda x: torch.atan2(torch.sign(x), torch.sign(x) * torch.tensor([0.0, 1.0, -1.0, 0.0, 1.0])),
+    "sinh": torch.sinh,
+    "cosh": torch.cosh,
+    "asinh": torch.asinh,
+    "acosh": lambda x: torch.acosh(x.abs() + 1.01),
+    "atanh": lambda x: torch.atanh(torch.tanh(x)),
+    "fmod": lambda x: (torch.fmod(x * 7, 2), torch.fmod(x, -0.3), torch.fmod(x, x.flip(1))),
+    "signbit": lambda x: torch.signbit(torch.round(x)),
+}
+PLACES = torch.tensor([[2, 0, 1], [3, 3, 3], [0, 1, 2], [1, 0, 3]])
+
+
+def assigned(x: torch.Tensor, places: Any, value: Any) -> torch.Tensor:
+    y = x.clone()
+    y[places] = value
+    return y
+
+
+#: Of x (4, 5), computed indices and constant ones; the batch is fixed.
+INDEXED: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
+    "gather": lambda x, i: (torch.gather(x, 1, i), torch.gather(x, 0, i % 4)),
+    "take_along_dim": lambda x, i: torch.take_along_dim(x, i, 1),
+    "take": lambda x, i: torch.take(x, i),
+    "scatter": lambda x, i: x.scatter(1, i, x.flip(1)),
+    "scatter_value": lambda x, i: x.scatter(1, i, 7.0),
+    "scatter_add": lambda x, i: x.scatter_add(1, i, x),
+    "index_put": lambda x, i: x.index_put((i[:, 0], i[:, 1]), x[:, 0]),
+    "index_put_add": lambda x, i: x.index_put((i[:, 0],), x, accumulate=True),
+    "index_put_axis": lambda x, i: assigned(x, (slice(None), i[:2, 0]), 3.0),
+    "index_put_negative": lambda x, i: assigned(x, (-1 - i[:, 0],), x),
+    "index_put_mask": lambda x, i: torch.index_put(x, (x > 0,), torch.tensor(-1.0)),
+    "index_copy": lambda x, i: x.index_copy(1, torch.tensor([4, 0]), x[:, 1:3]),
+    "index_fill": lambda x, i: x.index_fill(0, torch.tensor([1, 3]), 0.5),
+    "diagonal": lambda x, i: (x.diagonal(), x.diagonal(1), torch.diagonal(x.reshape(2, 2, 5), -1, 1, 2)),
+}
+
+
+def x() -> torch.Tensor:
+    return torch.randn(4, 5, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions(name: str) -> None:
+    agrees(FUNCTIONS[name], [x()])
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_indexed(name: str) -> None:
+    agrees(INDEXED[name], [x(), PLACES], static=True)
