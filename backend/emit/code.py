@@ -32,7 +32,7 @@ _FORMAT = 1
 
 #: TVM passes switched off, because CPU kernels contain nothing they lower: blocks, threads of GPUs, their memories and matrix units, small floats,
 #: wide indices, buffers of several dimensions, and conditions and splits of loops. Each would walk through all code; the third takes time quadratic
-#: in a kernel's stack arrays. One of the two simplifiers is enough, and LLVM removes what does nothing.
+#: in a kernel's stack arrays. One of the two simplifiers is enough, and LLVM removes what does nothing or is computed twice.
 DISABLED_TVM_PASSES = [
     *(f"s_tir.{name}" for name in (
         "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",
@@ -42,7 +42,7 @@ DISABLED_TVM_PASSES = [
         "LoopPartition", "HoistIfThenElse", "RenormalizeSplitPattern", "StmtSimplify",
     )),
     *(f"tirx.{kind}{step}Legalize" for kind in ("BF16", "FP8") for step in ("Compute", "Storage")),
-    "tirx.NarrowDataType", "tirx.VerifyMemory", "tirx.AnnotateEntryFunc", "tirx.FlattenBuffer", "tirx.RemoveNoOp",
+    "tirx.NarrowDataType", "tirx.VerifyMemory", "tirx.AnnotateEntryFunc", "tirx.FlattenBuffer", "tirx.RemoveNoOp", "tirx.CommonSubexprElim",
 ]  # fmt: skip
 
 #: Called with how many functions are compiled, and how many there are.
