@@ -4,7 +4,7 @@
 Element types with a scale per channel are tensors too, under the name that the text calls them by (`type_tables`).
 Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory; of arrays with
 many zeros the others are stored, and where zeros are; `entropy=True` codes all arrays that it makes smaller (`entropy.py`). A file with coded arrays
-has version 2, and one saved with `entropy=True` a digest of all that it holds.
+has version 2 and a digest of all that it holds.
 `model.mlir` is the text alone.
 """
 
@@ -151,7 +151,7 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
         count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
         array = np.frombuffer(data, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
         arrays[key] = array
-    if "digest" in about and digest(about, arrays) != about["digest"]:
+    if about.get("format_version") == CODED_VERSION and digest(about, arrays) != about.get("digest"):
         raise TersorError(f"{source} is damaged: it does not hold what was written (its digest differs)")
     for key, info in packed.items():
         arrays[key] = unpack(arrays[key], info["storage"], tuple(info["shape"]))
@@ -219,7 +219,8 @@ def _coded(
     header = {name: text for name, text in header.items() if name != "packed"} | ({"packed": json.dumps(packed)} if packed else {})
     if coded or entropy:
         header |= {"format_version": CODED_VERSION, "coded": json.dumps(coded)}
-    return tensors, header | ({"digest": digest(header, tensors)} if entropy else {})
+        header["digest"] = digest(header, tensors)
+    return tensors, header
 
 
 def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:
