@@ -4,7 +4,7 @@
 Element types with a scale per channel are tensors too, under the name that the text calls them by (`type_tables`).
 Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory; of arrays with
 many zeros the others are stored, and where zeros are; `entropy=True` codes all arrays that it makes smaller (`entropy.py`). A file with coded arrays
-has version 2 and a digest of all that it holds.
+has version 2 and a digest of its header, and one saved with `entropy=True` of all that it holds.
 `model.mlir` is the text alone.
 """
 
@@ -38,6 +38,8 @@ from .verify import verify
 FORMAT_VERSION = "1"
 #: That of a file with coded arrays.
 CODED_VERSION = "2"
+#: What a digest of header and arrays begins with.
+ALL = "all"
 #: safetensors writes our element names in capitals.
 _DTYPES: dict[str, np.dtype] = {elem.upper(): dtype for elem, dtype in NUMPY.items()}
 _BY_NAME: dict[str, np.dtype] = {dtype.name: dtype for dtype in NUMPY.values()}
@@ -151,7 +153,7 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
         count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
         array = np.frombuffer(data, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
         arrays[key] = array
-    if about.get("format_version") == CODED_VERSION and digest(about, arrays) != about.get("digest"):
+    if about.get("format_version") == CODED_VERSION and digest(about, arrays, about.get("digest", "")[:3] == ALL) != about.get("digest"):
         raise TersorError(f"{source} is damaged: it does not hold what was written (its digest differs)")
     for key, info in packed.items():
         arrays[key] = unpack(arrays[key], info["storage"], tuple(info["shape"]))
@@ -163,15 +165,16 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
     return arrays, about
 
 
-def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of header strings and arrays as they are stored."""
+def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray], everything: bool) -> str:
+    """SHA-256 of header strings, and of arrays as they are stored (`everything`: they have to be read for it)."""
     content = hashlib.sha256()
     for name in sorted(set(about) - {"digest"}):
         content.update(json.dumps([name, about[name]]).encode())
     for key in sorted(arrays):
         content.update(json.dumps([key, str(arrays[key].dtype), list(arrays[key].shape)]).encode())
-        content.update(np.ascontiguousarray(arrays[key]).tobytes())
-    return content.hexdigest()
+        if everything:
+            content.update(np.ascontiguousarray(arrays[key]).tobytes())
+    return f"{ALL if everything else 'header'} {content.hexdigest()}"
 
 
 def pack(array: np.ndarray, storage: str) -> np.ndarray:
@@ -219,7 +222,7 @@ def _coded(
     header = {name: text for name, text in header.items() if name != "packed"} | ({"packed": json.dumps(packed)} if packed else {})
     if coded or entropy:
         header |= {"format_version": CODED_VERSION, "coded": json.dumps(coded)}
-        header["digest"] = digest(header, tensors)
+        header["digest"] = digest(header, tensors, entropy)
     return tensors, header
 
 
