@@ -32,7 +32,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "mobilenetv2": (lambda: models.mobilenetv2(0.25, 10), (40, 32)),
     "squeezenet1_1": (lambda: models.squeezenet1_1(0.25, 10), (47, 32)),
     "shufflenetv2": (lambda: models.shufflenetv2(0.25, 10), (40, 32)),
-    "vgg16": (lambda: models.vgg16(0.125, 10, 64), (40, 32)),
+    # its adaptive pooling to 7x7 is an average of windows of one size at this resolution
+    "vgg16": (lambda: models.vgg16(0.125, 10, 64), (224, 224)),
     "efficientnet_lite0": (lambda: more_models.efficientnet_lite0(0.25, 10), (40, 32)),
     "mobilenet_v3": (lambda: more_models.mobilenet_v3_large(0.25, 10), (40, 32)),
     "densenet121": (lambda: more_models.densenet121(8, (2, 3, 4, 2), 10), (40, 32)),
