@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .passes.core.base import Pass, register_pass
     from .passes.core.transform import transform
     from .passes.train.module import from_torch, to_torch
+    from .reports.page import report
 
 _WHERE = {
     "CompiledModel": "backend.runtime.model",
@@ -55,6 +56,7 @@ _WHERE = {
     "onnx_converter": "frontend.onnx.registry",
     "onnx_exporter": "frontend.onnx.export.registry",
     "register_pass": "passes",
+    "report": "reports.page",
     "rewrite": "ir.rewrite",
     "to_torch": "passes.train.module",
     "trace": "frontend.torch.trace",
@@ -86,6 +88,7 @@ __all__ = [
     "onnx_converter",
     "onnx_exporter",
     "register_pass",
+    "report",
     "rewrite",
     "to_torch",
     "trace",

@@ -1,4 +1,4 @@
-"""The `tersor` command: trace, opt, save, compile, export, export-c, tune, auto, run, bench, profile, passes, diff, reproduce, cache."""
+"""The `tersor` command: a function for each subcommand."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from .diff import diff
 from .execute import bench, profile, run
 from .export import export
 from .export_c import export_c
+from .report import report
 from .reproduce import reproduce
 from .save import save
+from .summary import show as show_layers
 from .tune import tune
 
 app = typer.Typer(
@@ -30,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, opt, save, compile, export, export_c, tune, auto, run, bench, profile, passes, diff, reproduce, cache):
+COMMANDS = (trace, opt, save, compile, export, export_c, tune, auto, run, show_layers, report, bench, profile, passes, diff, reproduce, cache)
+for command in COMMANDS:
     app.command()(command)
 
 
