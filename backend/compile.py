@@ -91,7 +91,7 @@ def compile(
 
 def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1, progress: Progress | None = None) -> CompiledModel:
     """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
-    emitter = Emitter(target, threads)
+    emitter = Emitter(target, threads, remember=True)
     entries, precision, products = [], {}, {}
     for n, graph in lowered:
         function = "main" if n is None else f"main_b{n}"

@@ -235,10 +235,10 @@ def test_other_tvm(saved: Path, tmp_path: Path) -> None:
 def test_other_format_version(saved: Path, tmp_path: Path) -> None:
     data = saved.read_bytes()
     magic, length, _, zero = struct.unpack("<8sQII", data[:24])
-    text = re.sub(rb'"format_version":4', b'"format_version":7', data[24 : 24 + length])
+    text = re.sub(rb'"format_version":5', b'"format_version":7', data[24 : 24 + length])
     path = tmp_path / "version.tso"
     path.write_bytes(struct.pack("<8sQII", magic, length, zlib.crc32(text), zero) + text + data[24 + length :])
-    refused(path, "format version 7", "reads version 4")
+    refused(path, "format version 7", "reads version 5")
 
 
 def test_saving(tmp_path: Path) -> None:
