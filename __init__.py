@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend.kernels.template import kernel
     from .backend.lowering.legalize import lowering
+    from .backend.runtime.bench import benchmark
     from .backend.runtime.model import CompiledModel, load_compiled
     from .backend.target import Target
     from .backend.tuned.database import Database
     from .backend.tuning.search import tune
     from .compiling import compile
     from .explore.auto import auto
+    from .explore.sensitivity import sensitivity
     from .frontend.load import load
     from .frontend.onnx.export.registry import onnx_exporter
     from .frontend.onnx.registry import onnx_converter
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .passes.core.transform import transform
     from .passes.train.module import from_torch, to_torch
     from .reports.page import report
+    from .reports.quality import evaluate
 
 _WHERE = {
     "CompiledModel": "backend.runtime.model",
@@ -46,8 +49,10 @@ _WHERE = {
     "Value": "ir.op",
     "VerifyError": "ir.errors",
     "auto": "explore.auto",
+    "benchmark": "backend.runtime.bench",
     "compile": "compiling",
     "converter": "frontend.registry",
+    "evaluate": "reports.quality",
     "from_torch": "passes.train.module",
     "kernel": "backend.kernels.template",
     "load": "frontend.load",
@@ -58,6 +63,7 @@ _WHERE = {
     "register_pass": "passes",
     "report": "reports.page",
     "rewrite": "ir.rewrite",
+    "sensitivity": "explore.sensitivity",
     "to_torch": "passes.train.module",
     "trace": "frontend.torch.trace",
     "transform": "passes",
@@ -78,8 +84,10 @@ __all__ = [
     "Value",
     "VerifyError",
     "auto",
+    "benchmark",
     "compile",
     "converter",
+    "evaluate",
     "from_torch",
     "kernel",
     "load",
@@ -90,6 +98,7 @@ __all__ = [
     "register_pass",
     "report",
     "rewrite",
+    "sensitivity",
     "to_torch",
     "trace",
     "transform",

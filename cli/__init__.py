@@ -16,12 +16,14 @@ from .build import compile, opt, trace
 from .cache import cache
 from .catalogue import passes
 from .diff import diff
+from .evaluate import evaluate
 from .execute import bench, profile, run
 from .export import export
 from .export_c import export_c
 from .report import report
 from .reproduce import reproduce
 from .save import save
+from .sensitivity import sensitivity
 from .summary import show as show_layers
 from .tune import tune
 
@@ -32,9 +34,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (trace, opt, save, compile, export, export_c, tune, auto, run, show_layers, report, bench, profile, passes, diff, reproduce, cache)
-for command in COMMANDS:
+MAKE = (trace, opt, save, compile, export, export_c, tune, auto)
+LOOK = (run, show_layers, report, bench, profile, passes, sensitivity, diff, reproduce, cache)
+for command in (*MAKE, *LOOK):
     app.command()(command)
+# `eval` is a builtin of Python
+app.command("eval")(evaluate)
 
 
 def main() -> None:
