@@ -38,6 +38,7 @@ ROOMS = {
     "kernels/cpu/movement": {"target", "tile", "codegen", "kernels", "kernels/cpu"},
     "kernels/cpu/conv": {"target", "tile", "codegen", "kernels", "kernels/cpu", "kernels/cpu/arithmetic", "kernels/cpu/movement"},
     "kernels/cpu/sparse": {"target", "tile", "codegen", "kernels", "kernels/cpu", "kernels/cpu/conv"},
+    "kernels/gpu": {"target", "tile", "codegen", "kernels"},
     "kernels/metaschedule": {"target", "tile", "codegen", "kernels", "kernels/cpu/conv"},
     "tuned": {"target", "tile"},
     "lowering/legalize": {"target", "tile", "kernels/cpu", "kernels/cpu/conv"},

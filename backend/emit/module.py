@@ -97,7 +97,7 @@ class Emitter:
 
     def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
-        ports = [t.decl_buffer((max(v.type.size, 1),), _dtype(v.type), _safe(n), data_alignment=ALIGN) for v, n in _ports(graph)]
+        ports = [t.decl_buffer((max(v.type.size, 1),), storage_dtype(v.type), _safe(n), data_alignment=ALIGN) for v, n in _ports(graph)]
         arena = arena_size(graph, self.target, self.threads)
         records = arena + counters_size(self.threads)
         weights_port = t.decl_buffer((t.Var("weights_size", "int64"),), "uint8", "weights", data_alignment=ALIGN)
@@ -136,7 +136,7 @@ class Emitter:
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
             calls.append(Call(symbol_of(self.functions[function]), pointers, self._phases[function]))
-            steps.append(_step(op, function.name_hint, check, self.target))
+            steps.append(step_of(op, function.name_hint, graph, self.target))
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
         body = launch_each(calls, inside, self.threads)
         if self.threads > 1 and calls and all(call.phases is not None for call in calls):
@@ -195,9 +195,9 @@ class Emitter:
         b = Builder(name, team=self.threads)
         args = {}
         for i, v in enumerate(op.body.inputs):
-            size, dtype = arrays.get(v) or (fusion.size(v), _dtype(v.type))
+            size, dtype = arrays.get(v) or (fusion.size(v), storage_dtype(v.type))
             args[v] = b.param(f"a{i}", dtype, size)
-        out = b.param("out", _dtype(op.out.type), fusion.size(fusion.result))
+        out = b.param("out", storage_dtype(op.out.type), fusion.size(fusion.result))
         scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
         dtype = template.scratch_dtype(fusion)
         scratch = b.param("scratch", dtype, scratch_bytes // np.dtype(dtype).itemsize) if scratch_bytes else None
@@ -259,7 +259,7 @@ def _at(buffer: Any, offset: int) -> Any:
     return t.handle_add_byte_offset(buffer.data, offset) if offset else buffer.data
 
 
-def _dtype(type: Tensor) -> str:
+def storage_dtype(type: Tensor) -> str:
     return TIR_DTYPE[storage_elem(type.elem)]
 
 
@@ -280,10 +280,13 @@ def _check(op: Fused, graph: Graph) -> Check | None:
     return None
 
 
-def _step(op: Fused, kernel: str, check: Check | None, target: Target) -> Step:
+def step_of(op: Fused, kernel: str, graph: Graph, target: Target) -> Step:
+    """What a step is, as `profile` reports it."""
+    check = _check(op, graph)
     anchor = op.body.ops[0]
     moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
-    notes = (template.note(fusion, target, op.template) for fusion in Fusion(op).segments for template in templates_for(fusion.anchor))
+    offers = ((fusion, template) for fusion in Fusion(op).segments for template in templates_for(fusion.anchor) if target.kind in template.kinds)
+    notes = (template.note(fusion, target, op.template) for fusion, template in offers)
     note = "; ".join(n for n in notes if n)
     names = "+".join(o.name.split(".")[-1] for o in op.body.ops)
     return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen, check, note)
