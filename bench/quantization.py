@@ -81,15 +81,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows: list[Row] = []
     try:
         for seed in args.seeds:
             given = crops(12, seed, args.photographs)
-            rows += [row for name in args.networks for row in measured(name, seed, args.settings, given, args.calibration, args.images)]
+            for name in args.networks:
+                rows += measured(name, seed, args.settings, given, args.calibration, args.images)
+                write_results(args.out / "quantization.json", [asdict(r) for r in rows])
+                (args.out / "quantization.md").write_text(markdown(rows))
     except DataMissing as missing:
         raise SystemExit(str(missing)) from None
-    write_results(args.out / "quantization.json", [asdict(r) for r in rows])
-    (args.out / "quantization.md").write_text(markdown(rows))
 
 
 def measured(name: str, seed: int, settings: Sequence[str], given: Crops, calibration: int, images: int) -> list[Row]:
