@@ -73,6 +73,8 @@ def compile(
         raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, WINOGRAD_TILES[1:]))}")
     if target.gpu and threads > 1:
         raise TersorError(f"threads are those of a CPU, got {threads} for target {target.name!r}: leave them out")
+    if target.gpu and tuned not in (None, False):
+        raise TersorError(f"tuned choices are those of CPU kernels, got {tuned!r} for target {target.name!r}: leave it out")
     _check_elements(graph.verify())
     if require == "int8":
         require_int8(integers(graph))

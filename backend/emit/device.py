@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ def nvcc() -> str | None:
     return os.environ.get(NVCC) or shutil.which("nvcc")
 
 
-def cubin(source: str, target: Target, compiler: str, *options: str) -> bytes:
-    """Machine code of CUDA source. Raises `TersorError` where nvcc cannot compile it, as for a capability that it does not know."""
+def cubin(source: str, target: Target, compiler: str, *options: str, said: Callable[[str], object] | None = None) -> bytes:
+    """Machine code of CUDA source; `said` gets what the compiler reports. Raises `TersorError` where nvcc cannot compile it, as for a capability that it does not know."""
     with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
         path = Path(folder) / "kernels.cu"
         path.write_text(source)
@@ -134,4 +135,6 @@ def cubin(source: str, target: Target, compiler: str, *options: str) -> bytes:
             raise TersorError(f"cannot run {compiler}: {error.strerror}") from None
         if done.returncode:
             raise TersorError(f"nvcc cannot compile for {target.name}: {' '.join((done.stderr or done.stdout).split())[:500]}")
+        if said is not None:
+            said(done.stdout + done.stderr)
         return path.with_suffix(".cubin").read_bytes()
