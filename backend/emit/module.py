@@ -35,6 +35,7 @@ from ..runtime.faults import RECORD, Check
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
+from . import code
 from .code import Code, Progress, code_for, jit
 from .next_weights import next_weights
 from .recall import recall
@@ -94,6 +95,7 @@ class Emitter:
     functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)
     _phases: dict[Any, int | None] = field(default_factory=dict)
+    _large: bool = False
 
     def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
@@ -111,6 +113,7 @@ class Emitter:
         steps: list[Step] = []
         calls: list[Call] = []
         packing = self._packing(graph)
+        self._large = len(packing) > code.FEW
         for op in graph.ops:
             if not isinstance(op, Fused):
                 continue
@@ -183,7 +186,8 @@ class Emitter:
                 return callee(b.function()), b.phases
 
             classes = tuple(type(o) for f in (op, dense) if f is not None for o in f.body.ops)
-            function, phases = recall((key, self.target, self.threads, template, classes), emit) if self.remember else emit()
+            known = (key, tuple(arrays.values()), self.target, self.threads, template, classes)
+            function, phases = recall(known, emit) if self.remember and self._large else emit()
             self._kernels[key] = self._add(name, function)
             self._phases[self._kernels[key]] = phases
         return self._kernels[key]

@@ -41,5 +41,10 @@ def recall(key: Hashable, emit: Callable[[], tuple[Any, int | None]]) -> tuple[A
 
 
 def function_of(callee: Any) -> Any:
-    """The function of TensorIR, emitted if it was recalled."""
-    return callee.emit() if isinstance(callee, Recalled) else callee
+    """The function of TensorIR, emitted if it was recalled. Callers name it already, so it must have become the same code."""
+    if not isinstance(callee, Recalled):
+        return callee
+    function = callee.emit()
+    if symbol_of(function) != symbol_of(callee):
+        raise RuntimeError(f"{symbol_of(callee)} became other code when it was emitted again: something changed that no key tells")
+    return function
