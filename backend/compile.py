@@ -11,6 +11,7 @@ from ..ir.op import Value
 from .codegen.builder import TIR_DTYPE
 from .codegen.peak import peak_functions
 from .emit.code import Progress
+from .emit.device import DeviceEmitter
 from .emit.module import Emitter
 from .export_c.export import export_c
 from .kernels.cpu.integer_peak import integer_peak
@@ -18,7 +19,8 @@ from .kernels.template import template_named
 from .lowering.select_kernels import WINOGRAD, WINOGRAD_TILES
 from .pipelines import Observer, integers, lower
 from .precision import REQUIRE, check_bits, check_int8, macs, precisions, require_bits, require_f32, require_int8
-from .runtime.artifact import Entry, Manifest, Port
+from .runtime.artifact import Entry, Manifest, Peak, Port
+from .runtime.device.compiled import DeviceModel
 from .runtime.model import CompiledModel
 from .runtime.native import versions
 from .target import Target, resolve
@@ -40,7 +42,8 @@ def compile(
 ) -> CompiledModel:
     """Native code for a graph. Quantize/dequantize pairs become integer operators first, as `to-integer` has it.
 
-    target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, or a `Target`.
+    target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, `"opencl"`, `"cuda:sm_90"`, or a `Target`. For CUDA, nvcc makes
+    the code where it is found (`TERSOR_NVCC`, or on the path); what is compiled without it can be saved and read, but not run.
     threads: how many threads each call uses, fixed here.
     batch: one batch size or several, each with its own code and all with the same weights (but for those that
     Winograd transforms otherwise for another batch). None is 1 and the example's, or the traced size where the batch is static.
@@ -68,6 +71,10 @@ def compile(
         raise TersorError(f"unknown require={require!r}; valid: {', '.join(REQUIRE)}")
     if winograd not in WINOGRAD_TILES:
         raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, WINOGRAD_TILES[1:]))}")
+    if target.gpu and threads > 1:
+        raise TersorError(f"threads are those of a CPU, got {threads} for target {target.name!r}: leave them out")
+    if target.gpu and tuned not in (None, False):
+        raise TersorError(f"tuned choices are those of CPU kernels, got {tuned!r} for target {target.name!r}: leave it out")
     _check_elements(graph.verify())
     if require == "int8":
         require_int8(integers(graph))
@@ -91,7 +98,9 @@ def compile(
 
 def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1, progress: Progress | None = None) -> CompiledModel:
     """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
-    emitter = Emitter(target, threads)
+    if target.gpu:
+        return build_for_device(lowered, target)
+    emitter = Emitter(target, threads, remember=True)
     entries, precision, products = [], {}, {}
     for n, graph in lowered:
         function = "main" if n is None else f"main_b{n}"
@@ -109,6 +118,22 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
     integer_peaks = {name: p for name, (_, p) in integer.items()}
     manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products, integer_peaks)
     return CompiledModel(manifest, emitter.weights.blob(), code.function, code.library, functools.partial(export_c, code))
+
+
+def build_for_device(lowered: Iterable[tuple[int | None, Graph]], target: Target) -> DeviceModel:
+    """`build` for a GPU: kernels as source or cubin, and how each step starts one."""
+    emitter = DeviceEmitter(target)
+    entries, launches, precision, products = [], {}, {}, {}
+    for n, graph in lowered:
+        function = "main" if n is None else f"main_b{n}"
+        steps, launches[function], arena = emitter.add(graph)
+        inputs = tuple(_port(v, v.name) for v in graph.inputs)
+        outputs = tuple(_port(v, name) for v, name in zip(graph.outputs, graph.output_names))
+        entries.append(Entry(function, n, inputs, outputs, tuple(sorted(graph.batched)), arena, tuple(steps)))
+        name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
+    code = emitter.code()
+    manifest = Manifest(name, versions(), target, 1, structure, tuple(entries), Peak("", 0, 0), precision, products, {}, launches)
+    return DeviceModel(manifest, emitter.weights.blob(), lambda: code)
 
 
 def batch_sizes(graph: Graph, batch: int | Sequence[int] | None) -> list[int | None]:

@@ -27,8 +27,10 @@ def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Targ
     batch = next((x.shape[0] for v, x in zip(graph.inputs, arrays) if v.name in graph.batched), None)
     scheduled: list[Graph] = []
 
+    chosen = "select-kernels" if target.gpu else "fuse-chains"
+
     def observe(stage: str, lowered: Graph) -> None:
-        if stage == "fuse-chains":
+        if stage == chosen:
             scheduled.append(lowered.clone())
 
     lower(graph if batch is None else graph.at(batch), target, threads, observe)
@@ -38,7 +40,7 @@ def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Targ
     all_results.set_outputs([op.out for op in kernels], names)
     for op in kernels:
         op.alias = False
-    model = build([(batch, resume(all_results, "fuse-chains", target, threads))], target, threads)
+    model = build([(batch, resume(all_results, chosen, target, threads))], target, threads)
     results = model(*arrays)
     if len(kernels) == 1:
         results = (results,)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ..ir.errors import TersorError, UnsupportedError
+from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from ..ir.ops import Dequantize
 from ..ir.verify import verify
@@ -20,9 +20,10 @@ from .lowering.fuse_chains import fuse_chains
 from .lowering.fuse_epilogues import fuse_epilogues
 from .lowering.fuse_gathers import fuse_gathers
 from .lowering.legalize import legalize
+from .lowering.own_outputs import own_outputs
 from .lowering.partition_rows import partition_rows
 from .lowering.plan_memory import plan_memory
-from .lowering.select_kernels import WINOGRAD
+from .lowering.select_kernels import WINOGRAD, select_kernels
 from .target import Target
 from .tuned.database import Tuned, find
 
@@ -59,17 +60,23 @@ CPU_STAGES: dict[str, Stage] = {
     # a place in the arena for each result, known when all sizes and strides are
     "plan-memory": plan_memory,
 }
-#: By kind of target. A kind without stages has no kernels yet.
-PIPELINES: dict[str, dict[str, Stage]] = {"cpu": CPU_STAGES, "opencl": {}}
+#: OpenCL and CUDA: maps stay plain (N, C, H, W).
+GPU_STAGES: dict[str, Stage] = {
+    "prepare": CPU_STAGES["prepare"],
+    "legalize": CPU_STAGES["legalize"],
+    "fuse-epilogues": CPU_STAGES["fuse-epilogues"],
+    # kernels write outputs where the caller's memory is
+    "own-outputs": lambda graph, target, threads: own_outputs(graph),
+    "select-kernels": select_kernels,
+    "plan-memory": plan_memory,
+}
+#: By kind of target.
+PIPELINES: dict[str, dict[str, Stage]] = {"cpu": CPU_STAGES, "opencl": GPU_STAGES, "cuda": GPU_STAGES}
 
 
 def stages_of(target: Target) -> dict[str, Stage]:
-    """The stages for a target. Raises `UnsupportedError` for a kind of target that has none."""
-    stages = PIPELINES[target.kind]
-    if not stages:
-        able = ", ".join(kind for kind, some in PIPELINES.items() if some)
-        raise UnsupportedError(f"target {target.name!r}: Tersor has no kernels for {target.kind} yet; kinds of target with kernels: {able}")
-    return stages
+    """The stages for a target."""
+    return PIPELINES[target.kind]
 
 
 def lower(
@@ -108,10 +115,10 @@ def resume(
 def _run(graph: Graph, stages: list[str], target: Target, threads: int, observe: Observer | None, tuned: Tuned, winograd: int) -> Graph:
     graph = graph.clone()
     database = find(tuned, target)
-    run = stages_of(target) | {
-        "select-kernels": partial(select_with_metaschedule, tuned=database, winograd=winograd),
-        "fuse-chains": partial(fuse_chains, tuned=database),
-    }
+    run = dict(stages_of(target))
+    if target.kind == "cpu":
+        run["select-kernels"] = partial(select_with_metaschedule, tuned=database, winograd=winograd)
+        run["fuse-chains"] = partial(fuse_chains, tuned=database)
     for name in stages:
         graph = run[name](graph, target, threads)
         verify(graph, constants=False)

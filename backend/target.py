@@ -19,13 +19,15 @@ X86_FEATURES |= {"sse4.2": "sse4_2", "bmi": "bmi1", "lzcnt": "abm", "avxvnni": "
 ARM_FEATURES = {name: name for name in ("i8mm", "bf16", "sve", "sve2")}
 ARM_FEATURES |= {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm", "rdm": "asimdrdm"}
 ARM_FEATURES |= {"lse": "atomics", "rcpc": "lrcpc", "jsconv": "jscvt", "complxnum": "fcma"}
-KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72, opencl"
+KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72, "
+KINDS += "opencl, cuda:sm_<capability> such as cuda:sm_90"
 
 
 @dataclass(frozen=True)
 class Target:
     """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register; `features` are named as in
-    /proc/cpuinfo. kind: which list of `pipelines.PIPELINES` lowers for it."""
+    /proc/cpuinfo. kind: which list of `pipelines.PIPELINES` lowers for it. Of a GPU: `block`, the most threads of a block, and `shared`, the bytes
+    of memory that they share; what every one of its kind has."""
 
     name: str
     triple: str
@@ -37,11 +39,17 @@ class Target:
     l2: int = 512 << 10
     cores: int = 1
     kind: str = field(default="cpu", kw_only=True)
+    block: int = field(default=0, kw_only=True)
+    shared: int = field(default=0, kw_only=True)
 
     @property
     def masks(self) -> bool:
         """Whether masked vector stores are cheap (AVX-512)."""
         return "avx512f" in self.features and self.lanes == 16
+
+    @property
+    def gpu(self) -> bool:
+        return self.kind in ("opencl", "cuda")
 
     @property
     def dot(self) -> str:
@@ -62,6 +70,8 @@ class Target:
         """
         import tvm
 
+        if self.kind != "cpu":
+            return tvm.target.Target({"kind": self.kind} | ({"arch": self.mcpu} if self.mcpu else {}))
         named = ("avx512vnni", "avx512vbmi", "avx512vpopcntdq")
         asked = [f"+{llvm}" for llvm in named if X86_FEATURES[llvm] in self.features and self.lanes == 16]
         hidden = {"mattr": asked} if asked and self.mcpu.startswith("x86-64-v") else {}
@@ -81,7 +91,9 @@ def resolve(target: str | Target) -> Target:
     if kind == "arm64":
         return _arm64(target, cpu or "cortex-a72")
     if target == "opencl":
-        return Target(target, "", "", (), 0, 0, kind="opencl")
+        return Target(target, "", "", (), 1, 0, kind="opencl", block=256, shared=32 << 10)
+    if kind == "cuda" and re.fullmatch(r"sm_\d+[a-z]?", cpu):
+        return Target(target, "", cpu, (), 1, 255, kind="cuda", block=1024, shared=48 << 10)
     raise TersorError(f"unknown target {target!r}; valid: {KINDS}")
 
 

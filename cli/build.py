@@ -108,7 +108,7 @@ def opt(
 def compile(
     source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor, .mlir or .onnx graph.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The .tso file to write.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="cpu, cpu:znver3, arm64:cortex-a72, ...")] = "cpu",
+    target: Annotated[str, typer.Option("--target", "-t", help="cpu, cpu:znver3, arm64:cortex-a72, opencl, cuda:sm_90, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one call, fixed in the code.")] = 1,
     batch: Annotated[
         str | None, typer.Option(help="Batch sizes in one artifact: 1,8. Without it 1 and the graph's, or the graph's alone where that is fixed.")
@@ -138,11 +138,10 @@ def compile(
             "tuned": database_of(tuned),
             "winograd": winograd,
             "require": require,
-            "progress": progress,
         }
         prepared = transform(graph, pipeline)
         with reproducing(reproducer, "compile", prepared, options, note=show.note):
-            model = compile_graph(prepared, **options)
+            model = compile_graph(prepared, **options, progress=progress)
         model.save(output)
     size = Path(output).stat().st_size
     if as_json:

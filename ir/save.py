@@ -4,8 +4,8 @@
 Element types with a scale per channel are tensors too, under the name that the text calls them by (`type_tables`).
 Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory; of arrays with
 many zeros the others are stored, and where zeros are; `entropy=True` codes all arrays that it makes smaller (`entropy.py`). A file with coded arrays
-has version 2, one with scales stored as products version 3 (each is the first that its reader must know), and one saved with `entropy=True` a digest
-of all that it holds.
+has version 2, one with scales stored as products version 3: each is the first that its reader must know. A file with coded arrays has a digest of
+its header, and one saved with `entropy=True` of all that it holds.
 `model.mlir` is the text alone.
 """
 
@@ -39,6 +39,8 @@ from .verify import verify
 FORMAT_VERSION = "1"
 #: That of a file with coded arrays.
 CODED_VERSION = "2"
+#: What a digest of header and arrays begins with.
+ALL = "all"
 #: That of a file with scales stored as products (`type_tables`), and arrays coded or not.
 PRODUCTS_VERSION = "3"
 VERSIONS = (FORMAT_VERSION, CODED_VERSION, PRODUCTS_VERSION)
@@ -155,7 +157,8 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
         count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
         array = np.frombuffer(data, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
         arrays[key] = array
-    if "digest" in about and digest(about, arrays) != about["digest"]:
+    # both, lest damage to one name leaves the file unchecked
+    if ("digest" in about or "coded" in about) and digest(about, arrays, about.get("digest", "")[:3] == ALL) != about.get("digest"):
         raise TersorError(f"{source} is damaged: it does not hold what was written (its digest differs)")
     for key, info in packed.items():
         arrays[key] = unpack(arrays[key], info["storage"], tuple(info["shape"]))
@@ -167,15 +170,16 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
     return arrays, about
 
 
-def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of header strings and arrays as they are stored."""
+def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray], everything: bool) -> str:
+    """SHA-256 of header strings, and of arrays as they are stored (`everything`: they have to be read for it)."""
     content = hashlib.sha256()
     for name in sorted(set(about) - {"digest"}):
         content.update(json.dumps([name, about[name]]).encode())
     for key in sorted(arrays):
         content.update(json.dumps([key, str(arrays[key].dtype), list(arrays[key].shape)]).encode())
-        content.update(np.ascontiguousarray(arrays[key]).tobytes())
-    return content.hexdigest()
+        if everything:
+            content.update(np.ascontiguousarray(arrays[key]).tobytes())
+    return f"{ALL if everything else 'header'} {content.hexdigest()}"
 
 
 def pack(array: np.ndarray, storage: str) -> np.ndarray:
@@ -224,7 +228,8 @@ def _coded(
     header = {name: text for name, text in header.items() if name != "packed"} | ({"packed": json.dumps(packed)} if packed else {})
     if coded or entropy:
         header |= {"format_version": max(header["format_version"], CODED_VERSION), "coded": json.dumps(coded)}
-    return tensors, header | ({"digest": digest(header, tensors)} if entropy else {})
+        header["digest"] = digest(header, tensors, entropy)
+    return tensors, header
 
 
 def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:

@@ -24,6 +24,7 @@ from ..codegen.link import link, linker
 from ..runtime.native import Function, Library, function_object, versions
 from ..target import Target
 from .kernel_cache import KernelCache
+from .recall import function_of
 
 #: Functions up to which a model is compiled in memory.
 FEW = 12
@@ -127,7 +128,7 @@ def code_for(functions: Mapping[Any, Any], target: Target, threads: int, progres
 
 def jit(functions: Mapping[Any, Any], target: Target, threads: int) -> Any:
     """One TVM module of all functions."""
-    return _compiled(tvm.IRModule(dict(functions)), target.tvm(threads))
+    return _compiled(tvm.IRModule({var: function_of(f) for var, f in functions.items()}), target.tvm(threads))
 
 
 def objects(functions: Mapping[Any, Any], target: Target, threads: int, cache: KernelCache, progress: Progress | None = None) -> list[bytes]:
@@ -144,7 +145,7 @@ def objects(functions: Mapping[Any, Any], target: Target, threads: int, cache: K
         if (code := cache.get(key)) is not None:
             found[i] = code
         else:
-            missing.append((i, var, function))
+            missing.append((i, var, function_of(function)))
     if progress is not None:
         progress(len(found), len(functions))
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -37,6 +37,7 @@ from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
 from .code import Code, Progress, code_for, jit
 from .next_weights import next_weights
+from .recall import recall
 
 _BARRIER = "barrier"
 
@@ -81,10 +82,14 @@ class Weights:
 
 @dataclass
 class Emitter:
-    """Kernels and host functions of one artifact; several batches share weights and equal kernels."""
+    """Kernels and host functions of one artifact; several batches share weights and equal kernels.
+
+    remember: whether kernels that this process has emitted before are named, and not emitted again unless the kernel cache has lost their code.
+    """
 
     target: Target
     threads: int
+    remember: bool = False
     weights: Weights = field(default_factory=Weights)
     functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +97,7 @@ class Emitter:
 
     def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
-        ports = [t.decl_buffer((max(v.type.size, 1),), _dtype(v.type), _safe(n), data_alignment=ALIGN) for v, n in _ports(graph)]
+        ports = [t.decl_buffer((max(v.type.size, 1),), storage_dtype(v.type), _safe(n), data_alignment=ALIGN) for v, n in _ports(graph)]
         arena = arena_size(graph, self.target, self.threads)
         records = arena + counters_size(self.threads)
         weights_port = t.decl_buffer((t.Var("weights_size", "int64"),), "uint8", "weights", data_alignment=ALIGN)
@@ -131,11 +136,11 @@ class Emitter:
             if op.offset >= 0:
                 where[op.out] = pointers[len(op.args)]
             calls.append(Call(symbol_of(self.functions[function]), pointers, self._phases[function]))
-            steps.append(_step(op, function.name_hint, check, self.target))
+            steps.append(step_of(op, function.name_hint, graph, self.target))
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
         body = launch_each(calls, inside, self.threads)
         if self.threads > 1 and calls and all(call.phases is not None for call in calls):
-            waiting = self._add(_BARRIER, barrier(self.target, self.threads))
+            waiting = self._add(_BARRIER, callee(barrier(self.target, self.threads)))
             once = launch_once(calls, inside, self.threads, symbol_of(self.functions[waiting]), arena_port, arena)
             body = t.IfThenElse(team != 0, once, body)
         main = t.PrimFunc([*ports, weights_port, arena_port, first, last, team], body)
@@ -171,30 +176,42 @@ class Emitter:
         key = _key(op, dense)
         if key not in self._kernels:
             name = f"{_safe(fusion.anchor.name)}_{len(self._kernels)}"
-            b = Builder(name, team=self.threads)
-            args = {}
-            for i, v in enumerate(op.body.inputs):
-                constant = packed.get(v)
-                size, dtype = (fusion.size(v), _dtype(v.type)) if constant is None else (constant.size, constant.dtype)
-                args[v] = b.param(f"a{i}", dtype, size)
-            out = b.param("out", _dtype(op.out.type), fusion.size(fusion.result))
-            scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
-            dtype = template.scratch_dtype(fusion)
-            scratch = b.param("scratch", dtype, scratch_bytes // np.dtype(dtype).itemsize) if scratch_bytes else None
-            k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
-            if fusion.addresses:
-                k.faults = b.param("faults", "int64", RECORD // 8)
-            if dense is not None:
-                elements = self._streamed(dense)[1]
-                k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
-            template.emit(k)
-            self._kernels[key] = self._add(name, b.function())
-            self._phases[self._kernels[key]] = b.phases
+            arrays = {v: (c.size, c.dtype) for v, c in packed.items()}
+
+            def emit() -> tuple[Any, int | None]:
+                b = self._emitted(name, op, dense, arrays)
+                return callee(b.function()), b.phases
+
+            classes = tuple(type(o) for f in (op, dense) if f is not None for o in f.body.ops)
+            function, phases = recall((key, self.target, self.threads, template, classes), emit) if self.remember else emit()
+            self._kernels[key] = self._add(name, function)
+            self._phases[self._kernels[key]] = phases
         return self._kernels[key]
 
+    def _emitted(self, name: str, op: Fused, dense: Fused | None, arrays: Mapping[Value, tuple[int, str]]) -> Builder:
+        """The statements of a kernel. arrays: elements and dtype of the packed constants."""
+        fusion = Fusion(op)
+        template = template_named(op.template, fusion.anchor)
+        b = Builder(name, team=self.threads)
+        args = {}
+        for i, v in enumerate(op.body.inputs):
+            size, dtype = arrays.get(v) or (fusion.size(v), storage_dtype(v.type))
+            args[v] = b.param(f"a{i}", dtype, size)
+        out = b.param("out", storage_dtype(op.out.type), fusion.size(fusion.result))
+        scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
+        dtype = template.scratch_dtype(fusion)
+        scratch = b.param("scratch", dtype, scratch_bytes // np.dtype(dtype).itemsize) if scratch_bytes else None
+        k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
+        if fusion.addresses:
+            k.faults = b.param("faults", "int64", RECORD // 8)
+        if dense is not None:
+            elements = self._streamed(dense)[1]
+            k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
+        template.emit(k)
+        return b
+
     def _add(self, name: str, function: Any) -> Any:
-        """The variable of a function that others call: a new one, or that of an equal function."""
-        function = callee(function)
+        """The variable of a callee: a new one, or that of an equal function."""
         for var, other in self.functions.items():
             if symbol_of(other) == symbol_of(function):
                 return var
@@ -242,7 +259,7 @@ def _at(buffer: Any, offset: int) -> Any:
     return t.handle_add_byte_offset(buffer.data, offset) if offset else buffer.data
 
 
-def _dtype(type: Tensor) -> str:
+def storage_dtype(type: Tensor) -> str:
     return TIR_DTYPE[storage_elem(type.elem)]
 
 
@@ -263,10 +280,13 @@ def _check(op: Fused, graph: Graph) -> Check | None:
     return None
 
 
-def _step(op: Fused, kernel: str, check: Check | None, target: Target) -> Step:
+def step_of(op: Fused, kernel: str, graph: Graph, target: Target) -> Step:
+    """What a step is, as `profile` reports it."""
+    check = _check(op, graph)
     anchor = op.body.ops[0]
     moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
-    notes = (template.note(fusion, target, op.template) for fusion in Fusion(op).segments for template in templates_for(fusion.anchor))
+    offers = ((fusion, template) for fusion in Fusion(op).segments for template in templates_for(fusion.anchor) if target.kind in template.kinds)
+    notes = (template.note(fusion, target, op.template) for fusion, template in offers)
     note = "; ".join(n for n in notes if n)
     names = "+".join(o.name.split(".")[-1] for o in op.body.ops)
     return Step(names, kernel, op.template, dict(op.params), op.macs(), moved, op.out.shape, str(anchor.loc), op.chosen, check, note)

@@ -27,6 +27,8 @@ class Template:
     """
 
     name: str
+    #: Kinds of target that it has code for.
+    kinds: tuple[str, ...] = ("cpu",)
     #: Fact: finds values whose images do not follow each other, by `Fusion.map_rows` (parts of an aliased concat).
     strided_batch: bool = False
     #: Fact: stores blocked results only through `KernelBuilder.finish` and `put`, so they may begin inside a channel block, beside those of others.

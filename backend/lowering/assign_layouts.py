@@ -17,10 +17,10 @@ from ...ir.ops import Conv2d, Elementwise
 from ..tile import moves as tile_moves
 from ..tile import ops as tile
 from ..tile.bits import BitConv2d, PackLevels
-from ..tile.fusion import root
 from ..tile.integer import IntConv2d
 from ..tile.ops import INTEGER_BLOCK, INTEGERS
 from .fuse_epilogues import readable, wrap
+from .own_outputs import copied_outputs
 
 #: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
 PLANES = 4
@@ -48,23 +48,9 @@ class _Layout:
                 self._region(op)
             else:
                 self._emit(op, remapped(op, {v: self._form(v, 0) for v in op.operands}), 0)
-        self.new.set_outputs(self._own_memory([self._form(v, 0) for v in self.old.outputs]), self.old.output_names, self.old.structure)
+        self.new.set_outputs(copied_outputs(self.new, [self._form(v, 0) for v in self.old.outputs]), self.old.output_names, self.old.structure)
         self.new.remove_dead()
         return self.new
-
-    def _own_memory(self, outputs: list[Value]) -> list[Value]:
-        """An output that is an input, a constant or (a reshape of) another output becomes a copy."""
-        seen: set[Value] = set()
-        result = []
-        for v in outputs:
-            source = root(v)
-            if source in seen or source.op is None or isinstance(source.op, Const):
-                copy = tile.Copy(v, loc=v.op.loc if v.op else None)
-                self.new.add(copy)
-                v = source = wrap(self.new, [copy]).out
-            seen.add(source)
-            result.append(v)
-        return result
 
     def _emit(self, old: Op, new: Op, block: int) -> None:
         value = self.new.add(new)

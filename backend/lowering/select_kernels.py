@@ -49,7 +49,8 @@ def select_kernels(graph: Graph, target: Target, threads: int, tuned: Database |
 
 def choice_key(op: Fused, target: Target) -> str:
     """The key of a fusion in the database: its shape, and what of its weights decides which candidates there are."""
-    variants = {v: None for template in templates_for(op.body.ops[0]) if (v := template.variant(Fusion(op), target))}
+    templates = [template for template in templates_for(op.body.ops[0]) if target.kind in template.kinds]
+    variants = {v: None for template in templates if (v := template.variant(Fusion(op), target))}
     return " / ".join([shape_key(op), *variants])
 
 
@@ -61,7 +62,7 @@ def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None 
     """
     options = candidates(fusion, target, threads, winograd)
     if not options:
-        known = ", ".join(t.name for t in templates_for(fusion.anchor)) or "none"
+        known = ", ".join(t.name for t in offered(fusion, target)) or "none"
         raise UnsupportedError(
             f"no kernel for {fusion.anchor.name} {fusion.anchor.out.type} [{fusion.anchor.loc}]; templates registered for it: {known}. "
             "Register one with @tersor.kernel, or rewrite the operator with a pass"
@@ -69,7 +70,7 @@ def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None 
     if len(options) == 1:
         return Choice(options[0][0].name, options[0][1], "only")
     entry = tuned.section(target, threads).get(key or choice_key(fusion.op, target)) if tuned is not None else None
-    offers = {t.name: t for t in offered(fusion)}
+    offers = {t.name: t for t in offered(fusion, target)}
     if tuned is None or entry is None or (entry.template in offers and not allowed(offers[entry.template], entry.params, winograd)):
         return modelled(fusion, target, options)
     key = key or choice_key(fusion.op, target)
@@ -90,15 +91,16 @@ def allowed(template: Template, params: Params, winograd: int) -> bool:
     return template.winograd_tile(params) <= winograd
 
 
-def offered(fusion: Fusion) -> list[Template]:
-    """Templates registered for such a fusion: for its anchor, or for chains."""
-    return list(dict.fromkeys(templates_for(fusion.anchor) if len(fusion.segments) == 1 else chain_templates()))
+def offered(fusion: Fusion, target: Target) -> list[Template]:
+    """Templates for a kind of target registered for such a fusion: for its anchor, or for chains."""
+    registered = templates_for(fusion.anchor) if len(fusion.segments) == 1 else chain_templates()
+    return list(dict.fromkeys(t for t in registered if target.kind in t.kinds))
 
 
 def candidates(fusion: Fusion, target: Target, threads: int, winograd: int = WINOGRAD) -> list[tuple[Template, Params]]:
     """Every template that accepts the fusion with each of its parameter choices; of equal ones the first."""
     result: list[tuple[Template, Params]] = []
-    for template in offered(fusion):
+    for template in offered(fusion, target):
         if template.accepts(fusion, target):
             seen: list[Params] = []
             for params in template.candidates(fusion, target, threads):
@@ -119,7 +121,7 @@ def modelled(fusion: Fusion, target: Target, options: list[tuple[Template, Param
 
 def _checked(fusion: Fusion, target: Target, options: list[tuple[Template, Params]], entry: Entry, where: str) -> Params | None:
     """The parameters of an entry, checked; None when its template does not accept the fusion."""
-    known = {t.name: t for t in offered(fusion)}
+    known = {t.name: t for t in offered(fusion, target)}
     if entry.template not in known:
         raise TersorError(
             f"{where} names template {entry.template!r}, which is not registered for {fusion.anchor.name}; valid: {', '.join(known)}. "

@@ -27,9 +27,10 @@ import numpy as np
 from ...ir.errors import TersorError
 from ...ir.types import Tensor
 from ..target import Target
+from .device.launch import Launch
 from .faults import RECORD, Check
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 MAGIC = b"\x89TSO\r\n\x1a\n"
 _HEAD = struct.Struct("<8sQII")
 _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
@@ -109,7 +110,8 @@ class Peak:
 @dataclass(frozen=True)
 class Manifest:
     """All that is known of compiled code. `versions`: tersor, tvm, ffi. `precision`: ops by the class they run in, `int8` or an
-    element type; `macs`: multiply-accumulates by class. integer_peaks: by the arithmetics that kernels have as parameter."""
+    element type; `macs`: multiply-accumulates by class. integer_peaks: by the arithmetics that kernels have as parameter.
+    launches: of a GPU, how each step of a host function is started; its peaks are not known."""
 
     name: str
     versions: dict[str, str]
@@ -121,6 +123,7 @@ class Manifest:
     precision: dict[str, dict[str, int]]
     macs: dict[str, int]
     integer_peaks: dict[str, Peak] = field(default_factory=dict)
+    launches: dict[str, tuple[Launch, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"structure": _structure_out(self.structure)}, separators=(",", ":"))
@@ -138,6 +141,7 @@ class Manifest:
             data["precision"],
             data["macs"],
             {name: Peak(**peak) for name, peak in data.get("integer_peaks", {}).items()},
+            {name: tuple(map(Launch.from_json, launches)) for name, launches in data.get("launches", {}).items()},
         )
 
 

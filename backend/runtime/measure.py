@@ -120,7 +120,8 @@ class Profile:
         """The cells from ms to GB/s."""
         if r.time < self.resolution:
             return f"<{self.resolution:.4f}", "-", *(("-", "-", "") if r.macs else ("", "", "-"))
-        speed = (f"{r.gflops:.1f}", f"{r.peak:.0%}", "") if r.macs else ("", "", f"{r.gbs:.1f}")
+        share = f"{r.peak:.0%}" if r.peak else "-"
+        speed = (f"{r.gflops:.1f}", share, "") if r.macs else ("", "", f"{r.gbs:.1f}")
         return f"{r.time:.4f}", f"{r.share:.1%}", *speed
 
     def __str__(self) -> str:
@@ -136,9 +137,10 @@ class Profile:
         macs = sum(r.macs for r in self.rows)
         gflops = 2 * macs / self.total / 1e6 if self.total else 0.0
         peaks = "".join(f", {name} {peak:.0f}" for name, peak in self.integer_peaks.items())
+        of = f" of an FMA peak of {self.peak_gflops:.0f}{peaks}" if self.peak_gflops else ""
         return (
-            f"{len(self.rows)} kernels {self.total:.3f} ms, a whole run {self.run:.3f} ms; {gflops:.1f} GFLOP/s of an FMA peak of "
-            f"{self.peak_gflops:.0f}{peaks} ({self.threads} thread{'s' * (self.threads > 1)}, {self.target})"
+            f"{len(self.rows)} kernels {self.total:.3f} ms, a whole run {self.run:.3f} ms; {gflops:.1f} GFLOP/s{of} "
+            f"({self.threads} thread{'s' * (self.threads > 1)}, {self.target})"
         )
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -220,7 +222,7 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
         gflops, gbs = 2 * s.macs / ms / 1e6, s.bytes / ms / 1e6
         made = (i, s.op, s.kernel, s.template, s.params, s.shape)
         peak = peaks.get(str(s.params.get("arithmetic")), fma)
-        rows.append(Row(*made, ms, fastest[i], ms / total, s.macs, gflops, gflops / peak, gbs, s.loc, s.chosen))
+        rows.append(Row(*made, ms, fastest[i], ms / total, s.macs, gflops, gflops / peak if peak else 0.0, gbs, s.loc, s.chosen))
     about = (entry.batch, model.threads, model.target.name)
     return Profile(tuple(rows), fma, total, max(whole - idle, 0.0), *about, _resolution(sorted(empty_calls)), peaks)
 
@@ -234,9 +236,11 @@ def _resolution(times: list[float]) -> float:
 def peak_gflops(model: CompiledModel, peak: Peak | None = None) -> float:
     """GFLOP/s of multiply-adds in registers on as many threads as the model uses, all at once: the best of several short runs.
 
-    peak: that of an integer arithmetic, instead of FMA's.
+    peak: that of an integer arithmetic, instead of FMA's. 0 where it is not known, of a GPU.
     """
     peak = peak or model.manifest.peak
+    if not peak.function:
+        return 0.0
     function = model.native(peak.function)
     start = threading.Barrier(model.threads)
 

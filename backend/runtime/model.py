@@ -217,6 +217,10 @@ def load_bytes(data: bytes) -> CompiledModel:
 
 
 def _loaded(path: str | Path, manifest: Manifest, code: memoryview, weights: np.ndarray) -> CompiledModel:
+    if manifest.launches:
+        from .device.compiled import DeviceModel
+
+        return DeviceModel(manifest, weights, lambda: code)
     require_host(manifest.target, str(path))
     installed = versions()
     if any(manifest.versions[k] != installed[k] for k in ("tvm", "ffi")):

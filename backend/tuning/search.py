@@ -67,6 +67,8 @@ def tune(
     if not isinstance(graph, Graph):
         raise TersorError(f"tune takes a Graph, got {type(graph).__name__}: a torch.nn.Module becomes one by trace(module, example_inputs)")
     target = resolve(target)
+    if target.gpu:
+        raise TersorError(f"tune measures kernels of CPUs, got target {target.name!r}: a GPU's tiles are chosen by their modelled cost")
     require_host(target, "a kernel to be tuned")
     if threads < 1:
         raise TersorError(f"threads must be at least 1, got {threads}")

@@ -1,0 +1,140 @@
+"""emit for GPUs: each distinct fusion becomes a kernel, each step a launch of one; TVM prints the kernels as OpenCL or CUDA source.
+
+Every argument is a buffer and an offset in elements, see `codegen.gpu`. For CUDA, nvcc turns the source into a cubin.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+
+from ...ir.errors import TersorError
+from ...ir.graph import Graph
+from ...ir.op import Const, Value
+from ..codegen.gpu import GpuBuilder, GpuKernel, Grid
+from ..kernels.template import template_named
+from ..lowering.plan_memory import arena_size
+from ..runtime.artifact import Step
+from ..runtime.device.launch import Launch, Memory
+from ..runtime.faults import RECORD
+from ..target import Target
+from ..tile.fusion import Fusion, root
+from ..tile.ops import Fused
+from .module import Weights, kernel_key, step_of, storage_dtype
+
+#: Rounding is ours to decide: kernels say `fma` where they want one.
+OPENCL_HEAD = "#pragma OPENCL FP_CONTRACT OFF\n"
+#: Names the compiler of CUDA source.
+NVCC = "TERSOR_NVCC"
+
+Place = tuple[Memory, int]
+
+
+@dataclass
+class DeviceEmitter:
+    """Kernels and launches of one artifact; several batches share weights and equal kernels."""
+
+    target: Target
+    weights: Weights = field(default_factory=Weights)
+    _kernels: dict[str, tuple[str, Grid]] = field(default_factory=dict)
+    _functions: dict[Any, Any] = field(default_factory=dict)
+
+    def add(self, graph: Graph) -> tuple[list[Step], tuple[Launch, ...], int]:
+        """Emit a planned graph; returns its steps, how each is started, and the bytes of its arena."""
+        arena = records = -(-arena_size(graph, self.target, 1) // RECORD) * RECORD
+        where: dict[Value, Place] = {v: (f"input {i}", 0) for i, v in enumerate(graph.inputs)}
+        where |= {root(v): (f"output {i}", 0) for i, v in enumerate(graph.outputs)}
+        steps, launches = [], []
+        for op in graph.ops:
+            if not isinstance(op, Fused):
+                continue
+            fusion = Fusion(op)
+            packed = template_named(op.template, fusion.anchor).pack(fusion, self.target, op.params)
+            name, grid = self._kernel(op, packed)
+            arguments = [self._place(v, inner, packed, where) for v, inner in zip(op.args, op.body.inputs)]
+            if op.offset >= 0:
+                where[op.out] = ("arena", op.offset // op.out.type.dtype.itemsize)
+            arguments.append(where[root(op.out)])
+            if op.scratch >= 0:
+                arguments.append(("arena", op.scratch // np.dtype(template_named(op.template, fusion.anchor).scratch_dtype(fusion)).itemsize))
+            step = step_of(op, name, graph, self.target)
+            if step.check is not None:
+                arguments.append(("arena", records // 8))
+                records += RECORD
+            steps.append(step)
+            launches.append(Launch(name, grid.blocks, grid.threads, tuple(arguments)))
+        assert arena <= records
+        return steps, tuple(launches), records
+
+    def _place(self, v: Value, inner: Value, packed: dict[Value, np.ndarray], where: dict[Value, Place]) -> Place:
+        source = root(v)
+        array = packed.get(inner, source.op.array if isinstance(source.op, Const) else None)
+        if array is None:
+            return where[source]
+        return ("weights", self.weights.add(array) // array.dtype.itemsize)
+
+    def _kernel(self, op: Fused, packed: dict[Value, np.ndarray]) -> tuple[str, Grid]:
+        """The kernel of a fusion, shared by fusions of the same code, and its grid."""
+        fusion, key = Fusion(op), kernel_key(op)
+        if key not in self._kernels:
+            template = template_named(op.template, fusion.anchor)
+            b = GpuBuilder(f"{template.name.removeprefix('gpu_')}_{len(self._kernels)}")
+            args = {}
+            for i, v in enumerate(op.body.inputs):
+                array = packed.get(v)
+                size, dtype = (v.type.size, storage_dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                args[v] = b.param(f"a{i}", dtype, size)
+            out = b.param("out", storage_dtype(op.out.type), op.out.type.size)
+            scratch_bytes = template.scratch(fusion, self.target, op.params, 1)
+            scratch = b.param("scratch", template.scratch_dtype(fusion), scratch_bytes) if scratch_bytes else None
+            k = GpuKernel(b, fusion, op.params, self.target, 1, args, out, scratch)
+            if fusion.addresses:
+                k.faults = b.param("faults", "int64", RECORD // 8)
+            template.emit(k)
+            self._functions[tvm.ir.GlobalVar(b.name)] = b.function()
+            self._kernels[key] = b.name, b.grid
+        return self._kernels[key]
+
+    def source(self) -> str:
+        """The kernels in OpenCL C or CUDA C++."""
+        target = self.target.tvm()
+        module = tvm.IRModule({var: function.with_attr("target", target) for var, function in self._functions.items()})
+        text: str = tvm.get_global_func(f"target.build.{self.target.kind}")(module, target).inspect_source()
+        return OPENCL_HEAD + text if self.target.kind == "opencl" else text
+
+    def code(self) -> bytes:
+        """What a `.tso` holds: OpenCL source; a cubin for CUDA, or its source where there is no nvcc."""
+        source = self.source()
+        compiler = nvcc() if self.target.kind == "cuda" else None
+        return source.encode() if compiler is None else cubin(source, self.target, compiler)
+
+
+def nvcc() -> str | None:
+    """Where CUDA's compiler is."""
+    return os.environ.get(NVCC) or shutil.which("nvcc")
+
+
+def cubin(source: str, target: Target, compiler: str, *options: str, said: Callable[[str], object] | None = None) -> bytes:
+    """Machine code of CUDA source; `said` gets what the compiler reports. Raises `TersorError` where nvcc cannot compile it, as for a capability that it does not know."""
+    with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
+        path = Path(folder) / "kernels.cu"
+        path.write_text(source)
+        command = [compiler, "-cubin", f"-arch={target.mcpu}", "-O3", *options, "-o", str(path.with_suffix(".cubin")), str(path)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            raise TersorError(f"cannot run {compiler}: {error.strerror}") from None
+        if done.returncode:
+            raise TersorError(f"nvcc cannot compile for {target.name}: {' '.join((done.stderr or done.stdout).split())[:500]}")
+        if said is not None:
+            said(done.stdout + done.stderr)
+        return path.with_suffix(".cubin").read_bytes()

@@ -1,0 +1,43 @@
+"""What GPU templates share: which fusions they take, and the two shapes of a grid, a thread for each element and a block for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...codegen.builder import Expr
+from ...codegen.gpu import GpuKernel, coordinates
+from ...codegen.kernel_builder import KernelBuilder
+from ...target import Target
+from ...tile.fusion import Fusion
+from ..template import Template
+
+
+class GpuTemplate(Template):
+    """Takes any epilogue: it works on one element, whose coordinates are known."""
+
+    kinds = ("opencl", "cuda")
+
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        return fusion.out.layout is None and fusion.out.shape == fusion.anchor.out.shape
+
+    def emit(self, k: KernelBuilder) -> None:
+        assert isinstance(k, GpuKernel)
+        self.write(k, k.anchor)
+
+    def write(self, k: GpuKernel, op: Any) -> None:
+        """The code; `op` is the anchor."""
+        raise NotImplementedError(f"template {self.name!r} defines no write")
+
+
+class ElementTemplate(GpuTemplate):
+    """A thread computes one element of the result."""
+
+    def write(self, k: GpuKernel, op: Any) -> None:
+        with k.each(k.fusion.out.size) as at:
+            index = [i if isinstance(i, int) else k.b.value(i) for i in coordinates(at, k.fusion.out.shape)]
+            k.store(self.element(k, op, index), index)
+
+    def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
+        """The anchor's result at an index, before the epilogue."""
+        raise NotImplementedError(f"template {self.name!r} defines no element")

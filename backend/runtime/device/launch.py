@@ -1,0 +1,46 @@
+"""How a kernel is started on a device, as it stands in the manifest of a compiled model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+#: Where an argument lies: `arena`, `weights`, `input 0`, `output 1`, …
+Memory = str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel: its name, the blocks along x, y and z, threads of a block, and for each pointer its memory and the offset in elements."""
+
+    kernel: str
+    blocks: tuple[int, int, int]
+    threads: int
+    arguments: tuple[tuple[Memory, int], ...]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Launch:
+        arguments = tuple((str(memory), int(offset)) for memory, offset in data["arguments"])
+        x, y, z = data["blocks"]
+        return cls(data["kernel"], (x, y, z), data["threads"], arguments)
+
+
+class Device(Protocol):
+    """A GPU with the code of one model. Handles of memory are its own."""
+
+    def memory(self, nbytes: int) -> Any:
+        """Fresh memory, zero."""
+
+    def write(self, memory: Any, array: np.ndarray) -> None:
+        """Copy an array to the beginning of memory."""
+
+    def read(self, memory: Any, array: np.ndarray, offset: int = 0) -> None:
+        """Copy memory from a byte on into an array, after everything that was started."""
+
+    def start(self, launch: Launch, memories: dict[Memory, Any]) -> None:
+        """Start a kernel behind those that were started before."""
+
+    def wait(self) -> None:
+        """Until everything that was started is done."""
