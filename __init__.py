@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend.kernels.template import kernel
     from .backend.lowering.legalize import lowering
+    from .backend.runtime.bench import benchmark
     from .backend.runtime.model import CompiledModel, load_compiled
     from .backend.target import Target
     from .backend.tuned.database import Database
     from .backend.tuning.search import tune
     from .compiling import compile
     from .explore.auto import auto
+    from .explore.sensitivity import sensitivity
     from .frontend.load import load
     from .frontend.onnx.export.registry import onnx_exporter
     from .frontend.onnx.registry import onnx_converter
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from .passes.core.base import Pass, register_pass
     from .passes.core.transform import transform
     from .passes.train.module import from_torch, to_torch
+    from .reports.page import report
+    from .reports.quality import evaluate
 
 _WHERE = {
     "CompiledModel": "backend.runtime.model",
@@ -45,8 +49,10 @@ _WHERE = {
     "Value": "ir.op",
     "VerifyError": "ir.errors",
     "auto": "explore.auto",
+    "benchmark": "backend.runtime.bench",
     "compile": "compiling",
     "converter": "frontend.registry",
+    "evaluate": "reports.quality",
     "from_torch": "passes.train.module",
     "kernel": "backend.kernels.template",
     "load": "frontend.load",
@@ -55,7 +61,9 @@ _WHERE = {
     "onnx_converter": "frontend.onnx.registry",
     "onnx_exporter": "frontend.onnx.export.registry",
     "register_pass": "passes",
+    "report": "reports.page",
     "rewrite": "ir.rewrite",
+    "sensitivity": "explore.sensitivity",
     "to_torch": "passes.train.module",
     "trace": "frontend.torch.trace",
     "transform": "passes",
@@ -76,8 +84,10 @@ __all__ = [
     "Value",
     "VerifyError",
     "auto",
+    "benchmark",
     "compile",
     "converter",
+    "evaluate",
     "from_torch",
     "kernel",
     "load",
@@ -86,7 +96,9 @@ __all__ = [
     "onnx_converter",
     "onnx_exporter",
     "register_pass",
+    "report",
     "rewrite",
+    "sensitivity",
     "to_torch",
     "trace",
     "transform",

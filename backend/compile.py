@@ -100,7 +100,7 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
     """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
     if target.gpu:
         return build_for_device(lowered, target)
-    emitter = Emitter(target, threads)
+    emitter = Emitter(target, threads, remember=True)
     entries, precision, products = [], {}, {}
     for n, graph in lowered:
         function = "main" if n is None else f"main_b{n}"

@@ -75,18 +75,27 @@ def efficientnet_b0(width: float = 1.0, classes: int = 1000) -> nn.Module:
     def silu() -> nn.Module:
         return nn.SiLU(inplace=True)
 
+    return _efficientnet(width, classes, silu, lambda cin, mid: SqueezeExcite(mid, max(1, cin // 4), silu, nn.Sigmoid))
+
+
+def efficientnet_lite0(width: float = 1.0, classes: int = 1000) -> nn.Module:
+    """EfficientNet-B0 with ReLU6 and without squeeze and excitation."""
+    return _efficientnet(width, classes, lambda: nn.ReLU6(inplace=True), lambda cin, mid: None)
+
+
+def _efficientnet(width: float, classes: int, act: Callable[[], nn.Module], excite: Callable[[int, int], nn.Module | None]) -> nn.Module:
+    """excite: of the channels of a block's input and of its middle."""
     cin = scaled(32, width)
-    layers: list[nn.Module] = [conv_bn(3, cin, 3, 2, act=silu)]
+    layers: list[nn.Module] = [conv_bn(3, cin, 3, 2, act=act)]
     plan = [(1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)]
     for expansion, channels, count, stride, kernel in plan:
         cout = scaled(channels, width)
         for i in range(count):
             mid = cin * expansion
-            se = SqueezeExcite(mid, max(1, cin // 4), silu, nn.Sigmoid)
-            layers.append(_mbconv(cin, mid, cout, kernel, stride if i == 0 else 1, silu, se))
+            layers.append(_mbconv(cin, mid, cout, kernel, stride if i == 0 else 1, act, excite(cin, mid)))
             cin = cout
     last = scaled(1280, width)
-    layers += [conv_bn(cin, last, 1, act=silu)]
+    layers += [conv_bn(cin, last, 1, act=act)]
     return Classifier(nn.Sequential(*layers), last, classes)
 
 

@@ -1,4 +1,4 @@
-"""The `tersor` command: trace, opt, save, compile, export, export-c, tune, auto, run, bench, profile, passes, diff, reproduce, cache."""
+"""The `tersor` command: a function for each subcommand."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from .build import compile, opt, trace
 from .cache import cache
 from .catalogue import passes
 from .diff import diff
+from .evaluate import evaluate
 from .execute import bench, profile, run
 from .export import export
 from .export_c import export_c
+from .report import report
 from .reproduce import reproduce
 from .save import save
+from .sensitivity import sensitivity
+from .summary import show as show_layers
 from .tune import tune
 
 app = typer.Typer(
@@ -30,8 +34,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, opt, save, compile, export, export_c, tune, auto, run, bench, profile, passes, diff, reproduce, cache):
+MAKE = (trace, opt, save, compile, export, export_c, tune, auto)
+LOOK = (run, show_layers, report, bench, profile, passes, sensitivity, diff, reproduce, cache)
+for command in (*MAKE, *LOOK):
     app.command()(command)
+# `eval` is a builtin of Python
+app.command("eval")(evaluate)
 
 
 def main() -> None:

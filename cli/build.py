@@ -138,11 +138,10 @@ def compile(
             "tuned": database_of(tuned),
             "winograd": winograd,
             "require": require,
-            "progress": progress,
         }
         prepared = transform(graph, pipeline)
         with reproducing(reproducer, "compile", prepared, options, note=show.note):
-            model = compile_graph(prepared, **options)
+            model = compile_graph(prepared, **options, progress=progress)
         model.save(output)
     size = Path(output).stat().st_size
     if as_json:

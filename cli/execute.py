@@ -63,7 +63,11 @@ def run(
 
 def bench(
     source: Source,
-    repeat: Annotated[int, typer.Option(help="How many calls are timed.")] = 50,
+    against: Annotated[str | None, typer.Option(help="Another .tso or graph, or an .onnx for onnxruntime: their calls take turns.")] = None,
+    repeat: Annotated[int, typer.Option(help="How many calls are timed, at least.")] = 50,
+    warmup: Annotated[int, typer.Option(help="Calls before them, after the first.")] = 5,
+    callers: Annotated[int, typer.Option(help="Also measure throughput: threads that call at once.")] = 0,
+    seconds: Annotated[float, typer.Option(help="How long to measure: throughput with --callers, else single calls.")] = 0.0,
     batch: Batch = None,
     target: Target = "cpu",
     threads: Threads = 1,
@@ -71,15 +75,25 @@ def bench(
     weights: Weights = None,
     shape: Shapes = None,
     imports: Imports = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output: a line for each model.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Time whole calls of a compiled model, or of a graph compiled here."""
+    """Load time, first call, warm-up, steady time, memory and throughput of a compiled model, or of a graph compiled here."""
     load_imports(imports)
-    model = compiled(source, batch, target, threads, tuned, weights, shape)
+    from ..backend.runtime.bench import benchmark
+
+    def opened(path: str, onnx: bool) -> Any:
+        return path if is_compiled(path) or onnx else compiled(path, batch, target, threads, tuned, weights, shape)
+
+    model = opened(source, False)
+    other = None if against is None else opened(against, against.endswith(".onnx"))
+    names = [Path(p).name for p in (source, against) if p is not None]
     with show.working("timing"):
-        result = model.benchmark(repeat=repeat, batch=batch)
+        result = benchmark(model, other, repeat=repeat, warmup=warmup, batch=batch, callers=callers, seconds=seconds, names=names)
     if as_json:
         print(result.to_json())
+    elif as_csv:
+        print(result.to_csv(), end="")
     else:
         show.line(str(result))
 

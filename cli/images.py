@@ -14,6 +14,8 @@ from .sources import read_calibration
 if TYPE_CHECKING:
     import torch
 
+    from ..backend.runtime.model import CompiledModel
+
 #: The one data set that has a name instead of a folder.
 FASHION = "fashion-mnist"
 #: Images of Fashion-MNIST to calibrate with.
@@ -22,20 +24,23 @@ CALIBRATION = 512
 BATCH = 200
 
 
-def read_images(source: str, graph: Graph, mean: str | None, std: str | None, size: int | None, part: str, labels: bool = True) -> Any:
-    """What `--train` and `--test` name, normalized, in the shape of the graph's input: arrays of Fashion-MNIST, else an ImageFolder.
+def read_images(
+    source: str, graph: Graph | CompiledModel, mean: str | None, std: str | None, size: int | None, part: str, labels: bool = True
+) -> Any:
+    """What `--train` and `--test` name, normalized, in the shape of the model's input: arrays of Fashion-MNIST, else an ImageFolder.
 
     part: of Fashion-MNIST, `train` or `t10k`. labels: whether the sub-folders of a folder are classes.
     """
     from ..passes.train.images import FASHION_MEAN, FASHION_STD, ImageFolder, fashion_mnist
 
-    if len(graph.inputs) != 1 or graph.inputs[0].type.rank != 4:
-        shapes = ", ".join(f"{v.name}: {v.type}" for v in graph.inputs)
-        raise TersorError(f"images from disk need a graph with one input (N, C, H, W), got {shapes}; train it from Python")
-    _, channels, high, wide = graph.inputs[0].shape
+    inputs = graph.inputs if isinstance(graph, Graph) else list(graph.inputs.values())
+    if len(inputs) != 1 or inputs[0].type.rank != 4:
+        shapes = ", ".join(f"{v.name}: {v.type}" for v in inputs)
+        raise TersorError(f"images from disk need a model with one input (N, C, H, W), got {shapes}; do this from Python")
+    _, channels, high, wide = inputs[0].shape
     if source == FASHION:
         if (channels, high, wide) != (1, 28, 28):
-            raise TersorError(f"{FASHION} is 1x28x28, and the input {graph.inputs[0].name!r} of the graph is {channels}x{high}x{wide}")
+            raise TersorError(f"{FASHION} is 1x28x28, and the input {inputs[0].name!r} of the graph is {channels}x{high}x{wide}")
         return fashion_mnist(part, numbers(mean, "--mean") or [FASHION_MEAN], numbers(std, "--std") or [FASHION_STD])
     given = numbers(mean, "--mean"), numbers(std, "--std")
     if not all(given):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import TersorError
@@ -266,6 +266,15 @@ class Graph:
         """
         # the writer is the frontend's, which knows onnx; the IR knows neither
         return importlib.import_module(f"{__package__.rpartition('.')[0]}.frontend.onnx").save_onnx(self, path)
+
+    def to_networkx(self, times: Mapping[str, float] | None = None, constants: bool = False) -> Any:
+        """A `networkx.MultiDiGraph`: inputs, ops and outputs as nodes with type, shape, MACs, bytes and time, values as edges (`ir.digraph`).
+
+        times: ms by the name of an op's result, as `tersor.reports.times` gives them of a profile. constants: as nodes too.
+        """
+        from .digraph import to_networkx
+
+        return to_networkx(self, times, constants)
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)

@@ -4,7 +4,8 @@
 Element types with a scale per channel are tensors too, under the name that the text calls them by (`type_tables`).
 Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory; of arrays with
 many zeros the others are stored, and where zeros are; `entropy=True` codes all arrays that it makes smaller (`entropy.py`). A file with coded arrays
-has version 2, and one saved with `entropy=True` a digest of all that it holds.
+has version 2, one with scales stored as products version 3: each is the first that its reader must know. A file with coded arrays has a digest of
+its header, and one saved with `entropy=True` of all that it holds.
 `model.mlir` is the text alone.
 """
 
@@ -31,13 +32,18 @@ from .graph import Graph
 from .op import Const
 from .parse import parse_graph
 from .text import format_apart, format_definitions, format_graph, format_with_weights
-from .type_tables import pack_types, unpack_types
+from .type_tables import has_products, pack_types, unpack_types
 from .types import NUMPY, STORAGE
 from .verify import verify
 
 FORMAT_VERSION = "1"
 #: That of a file with coded arrays.
 CODED_VERSION = "2"
+#: What a digest of header and arrays begins with.
+ALL = "all"
+#: That of a file with scales stored as products (`type_tables`), and arrays coded or not.
+PRODUCTS_VERSION = "3"
+VERSIONS = (FORMAT_VERSION, CODED_VERSION, PRODUCTS_VERSION)
 #: safetensors writes our element names in capitals.
 _DTYPES: dict[str, np.dtype] = {elem.upper(): dtype for elem, dtype in NUMPY.items()}
 _BY_NAME: dict[str, np.dtype] = {dtype.name: dtype for dtype in NUMPY.values()}
@@ -100,10 +106,10 @@ def _parsed(source: str, arrays: Mapping[str, np.ndarray], header: Mapping[str, 
     version = header.get("format_version")
     if header.get("format") != "tersor" or "text" not in header:
         raise TersorError(f"{source} is a safetensors file but holds no Tersor graph")
-    if version not in (FORMAT_VERSION, CODED_VERSION):
+    if version not in VERSIONS:
         writer = header.get("tersor_version")
         raise TersorError(
-            f"{source} has format version {version} (written by Tersor {writer}); this Tersor reads versions {FORMAT_VERSION} and {CODED_VERSION}"
+            f"{source} has format version {version} (written by Tersor {writer}); this Tersor reads versions {VERSIONS[0]} to {VERSIONS[-1]}"
         )
     return _verified(source, header["text"], arrays, header.get("types"))
 
@@ -151,7 +157,8 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
         count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
         array = np.frombuffer(data, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
         arrays[key] = array
-    if "digest" in about and digest(about, arrays) != about["digest"]:
+    # both, lest damage to one name leaves the file unchecked
+    if ("digest" in about or "coded" in about) and digest(about, arrays, about.get("digest", "")[:3] == ALL) != about.get("digest"):
         raise TersorError(f"{source} is damaged: it does not hold what was written (its digest differs)")
     for key, info in packed.items():
         arrays[key] = unpack(arrays[key], info["storage"], tuple(info["shape"]))
@@ -163,15 +170,16 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
     return arrays, about
 
 
-def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of header strings and arrays as they are stored."""
+def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray], everything: bool) -> str:
+    """SHA-256 of header strings, and of arrays as they are stored (`everything`: they have to be read for it)."""
     content = hashlib.sha256()
     for name in sorted(set(about) - {"digest"}):
         content.update(json.dumps([name, about[name]]).encode())
     for key in sorted(arrays):
         content.update(json.dumps([key, str(arrays[key].dtype), list(arrays[key].shape)]).encode())
-        content.update(np.ascontiguousarray(arrays[key]).tobytes())
-    return content.hexdigest()
+        if everything:
+            content.update(np.ascontiguousarray(arrays[key]).tobytes())
+    return f"{ALL if everything else 'header'} {content.hexdigest()}"
 
 
 def pack(array: np.ndarray, storage: str) -> np.ndarray:
@@ -198,7 +206,8 @@ def _stored(graph: Graph, coded: bool = False, entropy: bool = False) -> tuple[d
     """Tensors and header of a `.tersor` file. coded: leave out zeros where they are many; entropy: code all that becomes smaller."""
     text, constants, types = format_apart(graph)
     table, arrays, rest = pack_types(types)
-    about = {"format": "tersor", "format_version": FORMAT_VERSION, "tersor_version": _tersor_version(), "text": format_definitions(rest) + text}
+    version = PRODUCTS_VERSION if has_products(table) else FORMAT_VERSION
+    about = {"format": "tersor", "format_version": version, "tersor_version": _tersor_version(), "text": format_definitions(rest) + text}
     tensors, header = _packed(about | ({"types": table} if arrays else {}), constants, arrays)
     return _coded(tensors, header, constants, entropy) if coded else (tensors, header)
 
@@ -218,8 +227,9 @@ def _coded(
             packed.pop(key, None)
     header = {name: text for name, text in header.items() if name != "packed"} | ({"packed": json.dumps(packed)} if packed else {})
     if coded or entropy:
-        header |= {"format_version": CODED_VERSION, "coded": json.dumps(coded)}
-    return tensors, header | ({"digest": digest(header, tensors)} if entropy else {})
+        header |= {"format_version": max(header["format_version"], CODED_VERSION), "coded": json.dumps(coded)}
+        header["digest"] = digest(header, tensors, entropy)
+    return tensors, header
 
 
 def _write(path: Path, about: dict[str, str], constants: Mapping[str, Const]) -> None:

@@ -71,7 +71,10 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
 #: Published networks that are compiled at batch 1 as well; the others at 3 alone, for compiling is what takes time here.
 BOTH = ("mobilenetv2", "two_input", "detector")
 #: Compiled by `make test-all` only: their layers occur in the others.
-LONG = ("inception_v3", "vgg16", "densenet121", "resnet50", "mobilenet_v3_large", "regnet_y_400mf", "levit", "segformer")
+LONG = (
+    "inception_v3", "vgg16", "densenet121", "resnet50", "mobilenet_v3_large", "regnet_y_400mf", "levit", "segformer", "resnet18", "mobilenet_v1",
+    "squeezenet1_1", "shared", "bit", "convnext_tiny",
+)  # fmt: skip
 
 #: Vector widths of 8 and 4 floats and two threads, for a few.
 ELSEWHERE = [

@@ -23,6 +23,7 @@ import tvm_ffi
 
 import tersor
 from tersor.backend.emit.module import Emitter
+from tersor.backend.emit.recall import function_of
 from tersor.bench.models import SEVEN, randomize
 from tersor.bench.more_models import MORE
 
@@ -51,7 +52,7 @@ def captured(graph: Any, target: str, threads: int, assembly: bool) -> dict[str,
         seen.append(emitter)
         return generate(emitter, progress) if assembly else SimpleNamespace(function=None, library=None)
 
-    Emitter.code = capture  # type: ignore[method-assign]
+    Emitter.code = capture  # type: ignore[method-assign, assignment]
     try:
         exe = tersor.compile(graph, target, threads=threads)
     except Exception as error:
@@ -60,7 +61,7 @@ def captured(graph: Any, target: str, threads: int, assembly: bool) -> dict[str,
         Emitter.code = generate  # type: ignore[method-assign]
     chosen = [step.chosen for entry in exe.manifest.entries for step in entry.steps]
     # hashes of functions in the order in which they were emitted: a function's own hash does not depend on names
-    code = [f"{tvm_ffi.structural_hash(f.without_attr('global_symbol'), map_free_vars=True):x}" for f in seen[0].functions.values()]
+    code = [f"{tvm_ffi.structural_hash(function_of(f).without_attr('global_symbol'), map_free_vars=True):x}" for f in seen[0].functions.values()]
     result = {
         "code": hashlib.sha256(" ".join(code).encode()).hexdigest()[:16],
         "weights": hashlib.sha256(exe._weights.tobytes()).hexdigest()[:16],

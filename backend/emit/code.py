@@ -24,6 +24,7 @@ from ..codegen.link import link, linker
 from ..runtime.native import Function, Library, function_object, versions
 from ..target import Target
 from .kernel_cache import KernelCache
+from .recall import function_of
 
 #: Functions up to which a model is compiled in memory.
 FEW = 12
@@ -32,7 +33,7 @@ _FORMAT = 1
 
 #: TVM passes switched off, because CPU kernels contain nothing they lower: blocks, threads of GPUs, their memories and matrix units, small floats,
 #: wide indices, buffers of several dimensions, and conditions and splits of loops. Each would walk through all code; the third takes time quadratic
-#: in a kernel's stack arrays. One of the two simplifiers is enough, and LLVM removes what does nothing.
+#: in a kernel's stack arrays. One of the two simplifiers is enough, and LLVM removes what does nothing or is computed twice.
 DISABLED_TVM_PASSES = [
     *(f"s_tir.{name}" for name in (
         "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",
@@ -42,7 +43,7 @@ DISABLED_TVM_PASSES = [
         "LoopPartition", "HoistIfThenElse", "RenormalizeSplitPattern", "StmtSimplify",
     )),
     *(f"tirx.{kind}{step}Legalize" for kind in ("BF16", "FP8") for step in ("Compute", "Storage")),
-    "tirx.NarrowDataType", "tirx.VerifyMemory", "tirx.AnnotateEntryFunc", "tirx.FlattenBuffer", "tirx.RemoveNoOp",
+    "tirx.NarrowDataType", "tirx.VerifyMemory", "tirx.AnnotateEntryFunc", "tirx.FlattenBuffer", "tirx.RemoveNoOp", "tirx.CommonSubexprElim",
 ]  # fmt: skip
 
 #: Called with how many functions are compiled, and how many there are.
@@ -127,7 +128,7 @@ def code_for(functions: Mapping[Any, Any], target: Target, threads: int, progres
 
 def jit(functions: Mapping[Any, Any], target: Target, threads: int) -> Any:
     """One TVM module of all functions."""
-    return _compiled(tvm.IRModule(dict(functions)), target.tvm(threads))
+    return _compiled(tvm.IRModule({var: function_of(f) for var, f in functions.items()}), target.tvm(threads))
 
 
 def objects(functions: Mapping[Any, Any], target: Target, threads: int, cache: KernelCache, progress: Progress | None = None) -> list[bytes]:
@@ -144,7 +145,7 @@ def objects(functions: Mapping[Any, Any], target: Target, threads: int, cache: K
         if (code := cache.get(key)) is not None:
             found[i] = code
         else:
-            missing.append((i, var, function))
+            missing.append((i, var, function_of(function)))
     if progress is not None:
         progress(len(found), len(functions))
     with ThreadPoolExecutor(os.cpu_count()) as pool:

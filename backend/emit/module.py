@@ -35,8 +35,10 @@ from ..runtime.faults import RECORD, Check
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
+from . import code
 from .code import Code, Progress, code_for, jit
 from .next_weights import next_weights
+from .recall import recall
 
 _BARRIER = "barrier"
 
@@ -81,14 +83,19 @@ class Weights:
 
 @dataclass
 class Emitter:
-    """Kernels and host functions of one artifact; several batches share weights and equal kernels."""
+    """Kernels and host functions of one artifact; several batches share weights and equal kernels.
+
+    remember: whether kernels that this process has emitted before are named, and not emitted again unless the kernel cache has lost their code.
+    """
 
     target: Target
     threads: int
+    remember: bool = False
     weights: Weights = field(default_factory=Weights)
     functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)
     _phases: dict[Any, int | None] = field(default_factory=dict)
+    _large: bool = False
 
     def add(self, graph: Graph, name: str) -> tuple[list[Step], int]:
         """Emit a planned graph as the host function `name`; returns its steps and the bytes of its arena."""
@@ -106,6 +113,7 @@ class Emitter:
         steps: list[Step] = []
         calls: list[Call] = []
         packing = self._packing(graph)
+        self._large = len(packing) > code.FEW
         for op in graph.ops:
             if not isinstance(op, Fused):
                 continue
@@ -135,7 +143,7 @@ class Emitter:
         inside = [t.all(first <= i, t.IntImm("int32", i) < last) for i in range(len(calls))]
         body = launch_each(calls, inside, self.threads)
         if self.threads > 1 and calls and all(call.phases is not None for call in calls):
-            waiting = self._add(_BARRIER, barrier(self.target, self.threads))
+            waiting = self._add(_BARRIER, callee(barrier(self.target, self.threads)))
             once = launch_once(calls, inside, self.threads, symbol_of(self.functions[waiting]), arena_port, arena)
             body = t.IfThenElse(team != 0, once, body)
         main = t.PrimFunc([*ports, weights_port, arena_port, first, last, team], body)
@@ -171,30 +179,43 @@ class Emitter:
         key = _key(op, dense)
         if key not in self._kernels:
             name = f"{_safe(fusion.anchor.name)}_{len(self._kernels)}"
-            b = Builder(name, team=self.threads)
-            args = {}
-            for i, v in enumerate(op.body.inputs):
-                constant = packed.get(v)
-                size, dtype = (fusion.size(v), storage_dtype(v.type)) if constant is None else (constant.size, constant.dtype)
-                args[v] = b.param(f"a{i}", dtype, size)
-            out = b.param("out", storage_dtype(op.out.type), fusion.size(fusion.result))
-            scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
-            dtype = template.scratch_dtype(fusion)
-            scratch = b.param("scratch", dtype, scratch_bytes // np.dtype(dtype).itemsize) if scratch_bytes else None
-            k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
-            if fusion.addresses:
-                k.faults = b.param("faults", "int64", RECORD // 8)
-            if dense is not None:
-                elements = self._streamed(dense)[1]
-                k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
-            template.emit(k)
-            self._kernels[key] = self._add(name, b.function())
-            self._phases[self._kernels[key]] = b.phases
+            arrays = {v: (c.size, c.dtype) for v, c in packed.items()}
+
+            def emit() -> tuple[Any, int | None]:
+                b = self._emitted(name, op, dense, arrays)
+                return callee(b.function()), b.phases
+
+            classes = tuple(type(o) for f in (op, dense) if f is not None for o in f.body.ops)
+            known = (key, tuple(arrays.values()), self.target, self.threads, template, classes)
+            function, phases = recall(known, emit) if self.remember and self._large else emit()
+            self._kernels[key] = self._add(name, function)
+            self._phases[self._kernels[key]] = phases
         return self._kernels[key]
 
+    def _emitted(self, name: str, op: Fused, dense: Fused | None, arrays: Mapping[Value, tuple[int, str]]) -> Builder:
+        """The statements of a kernel. arrays: elements and dtype of the packed constants."""
+        fusion = Fusion(op)
+        template = template_named(op.template, fusion.anchor)
+        b = Builder(name, team=self.threads)
+        args = {}
+        for i, v in enumerate(op.body.inputs):
+            size, dtype = arrays.get(v) or (fusion.size(v), storage_dtype(v.type))
+            args[v] = b.param(f"a{i}", dtype, size)
+        out = b.param("out", storage_dtype(op.out.type), fusion.size(fusion.result))
+        scratch_bytes = template.scratch(fusion, self.target, op.params, self.threads)
+        dtype = template.scratch_dtype(fusion)
+        scratch = b.param("scratch", dtype, scratch_bytes // np.dtype(dtype).itemsize) if scratch_bytes else None
+        k = KernelBuilder(b, fusion, op.params, self.target, self.threads, args, out, scratch)
+        if fusion.addresses:
+            k.faults = b.param("faults", "int64", RECORD // 8)
+        if dense is not None:
+            elements = self._streamed(dense)[1]
+            k.next_weights = NextWeights(b, b.param("next_weights", "float32", elements), elements, op.macs())
+        template.emit(k)
+        return b
+
     def _add(self, name: str, function: Any) -> Any:
-        """The variable of a function that others call: a new one, or that of an equal function."""
-        function = callee(function)
+        """The variable of a callee: a new one, or that of an equal function."""
         for var, other in self.functions.items():
             if symbol_of(other) == symbol_of(function):
                 return var

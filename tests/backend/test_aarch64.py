@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import integer_zoo
 import numpy as np
 import pytest
 import torch
@@ -117,6 +118,18 @@ def test_an_integer_network_runs_under_qemu(tmp_path: Path) -> None:
     result = np.zeros(expected.shape, np.float32)
     steps = emulated(tmp_path, graph, x, result, 2)
     assert {"integer_gemm", "integer_depthwise", "integer_pool"} <= {s.template for s in steps}
+    np.testing.assert_array_equal(result, expected)
+
+
+@needs_gcc
+@needs_qemu
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "threads", "batch"), [("mobilenetv2", 1, 3), ("resnet18", 2, 1)])
+def test_integer_networks_of_the_zoo_run_under_qemu(name: str, threads: int, batch: int, tmp_path: Path) -> None:
+    """To the bits of numpy loops that know nothing of operators."""
+    x, expected = (part[:batch].copy() for part in integer_zoo.expected(name))
+    result = np.zeros(expected.shape, np.float32)
+    emulated(tmp_path, integer_zoo.integer(name).at(batch), x, result, threads)
     np.testing.assert_array_equal(result, expected)
 
 

@@ -35,6 +35,7 @@ def test_goals_of_depthwise_go_by_the_size_of_the_result() -> None:
     assert goals[112, 2] == Goal("gflops", 80) and goals[56, 2] == Goal("gflops", 70) and goals[7, 1] == Goal("gflops", 40) and goals[7, 2] is None
 
 
+@pytest.mark.slow
 def test_winograd_can_be_left_out() -> None:
     layers = [Layer("3x3", 64, 64, 28, 3, winograd=winograd) for winograd in (True, False)]
     assert [r["template"] for r in kernels.measure_layers(layers, rounds=1)] == ["winograd", "direct"]

@@ -42,7 +42,7 @@ def one(files: list[Path], count: int) -> tuple[Path, str]:
 
 def test_mutated_files(files: list[Path]) -> None:
     found = Counter(one(files, count)[1] for count in range(240))
-    assert found["refused"] > 100 and found["ran"] > 2, found
+    assert found["refused"] > 100 and found["ran"] and found["loaded"], found
 
 
 #: What the long run found once.

@@ -97,7 +97,8 @@ def test_every_byte_of_a_coded_file_counts(tmp_path: Path) -> None:
     network(sparse()).save(path, entropy=True)
     data = path.read_bytes()
     rng = np.random.default_rng(0)
-    for at in [0, 8, *rng.integers(0, len(data), 60).tolist(), len(data) - 1]:
+    named = data.index(b'"digest"')
+    for at in [0, 8, *range(named, named + 10), *rng.integers(0, len(data), 60).tolist(), len(data) - 1]:
         changed = bytearray(data)
         changed[at] ^= 1 << int(rng.integers(0, 8))
         path.write_bytes(changed)

@@ -234,7 +234,7 @@ def test_safetensors_without_a_graph(saved: Path) -> None:
 
 def test_unknown_format_version(saved: Path) -> None:
     edited(saved, lambda h: h["__metadata__"].update(format_version="99", tersor_version="7.0"))
-    refused(saved, r"has format version 99 \(written by Tersor 7.0\); this Tersor reads version 1")
+    refused(saved, r"has format version 99 \(written by Tersor 7.0\); this Tersor reads versions 1 to 3")
 
 
 def test_edited_text(saved: Path) -> None:

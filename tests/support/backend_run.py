@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import tvm
 
@@ -33,7 +34,9 @@ from tersor.ir.types import Tensor
 #: Vector widths of 16, 8 and 4 f32; the first is this machine's own where it has AVX-512.
 ALL_TARGETS = ("cpu", "cpu:x86-64-v3", "cpu:x86-64-v2")
 #: The same without x86-64-v3 on a machine where that is the same code as `cpu`.
-TARGETS = ALL_TARGETS if resolve("cpu").lanes == 16 else ALL_TARGETS[::2]
+DISTINCT_TARGETS = ALL_TARGETS if resolve("cpu").lanes == 16 else ALL_TARGETS[::2]
+#: Two of them for every test; the third is slow.
+TARGETS = [*DISTINCT_TARGETS[:2], *(pytest.param(target, marks=pytest.mark.slow) for target in DISTINCT_TARGETS[2:])]
 
 
 def graph_of(build: Callable[..., Op | Value | Sequence[Op | Value]], *inputs: tuple[int, ...] | Tensor) -> Graph:

@@ -8,7 +8,6 @@ import integer_oracle as oracle
 import numpy as np
 
 RESCALE = {"f32": oracle.rescale_f32, "fixed": oracle.rescale_fixed}
-ADD = {"f32": oracle.add_f32, "fixed": oracle.add_fixed}
 
 
 def run(graph: Any, *inputs: np.ndarray) -> list[np.ndarray]:
@@ -31,7 +30,7 @@ def step(op: Any, known: dict[Any, np.ndarray]) -> np.ndarray:
     if kind == "quant.dequantize":
         return centered(op.x, x).astype(np.float32) * scales(op.x).astype(np.float32)
     if kind == "quant.requantize":
-        return per_channel(lambda a, m: RESCALE[op.rounding](a, m, *bounds(op)), centered(op.x, x), scales(op.x) / op.to.scales[0])
+        return rescale(op, centered(op.x, x), scales(op.x) / op.to.scales[0])
     if kind == "quant.conv2d":
         return oracle.conv(x, zero(op.x), known[op.w], bias(op, known), op.stride, op.padding, op.dilation, op.groups)
     if kind == "quant.conv_transpose2d":
@@ -48,11 +47,11 @@ def step(op: Any, known: dict[Any, np.ndarray]) -> np.ndarray:
         return RESCALE[op.rounding](product, float(scales(op.a) * scales(op.b) / op.to.scales[0]), *bounds(op))
     if kind == "quant.lookup":
         first = -(1 << 7) if op.x.type.elem.storage == "i8" else 0
-        return np.vectorize(lambda i: known[op.table][i - first])(x)
+        return known[op.table][x - first]
     if kind == "quant.sum":
         return centered(op.x, x).sum(op.axes, keepdims=op.keepdim)
     if kind == "quant.sum_pool2d":
-        return oracle.sum_pool(x, zero(op.x), op.kernel, op.stride, op.padding)
+        return oracle.sum_pool(x, zero(op.x), op.kernel, op.stride, padding(op, x))
     return moved(op, kind, x, known)
 
 
@@ -63,11 +62,12 @@ def moved(op: Any, kind: str, x: np.ndarray, known: dict[Any, np.ndarray]) -> np
     if kind == "nn.concat":
         return np.concatenate([known[v] for v in op.xs], op.axis)
     if kind == "nn.max_pool2d":
-        (top, bottom, left, right), (kh, kw), (sh, sw) = op.padding, op.kernel, op.stride
+        (top, bottom, left, right), (kh, kw), (sh, sw) = padding(op, x), op.kernel, op.stride
         wide = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-(2**40))
         oh, ow = (wide.shape[2] - kh) // sh + 1, (wide.shape[3] - kw) // sw + 1
-        rows = [[wide[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw].max((2, 3)) for j in range(ow)] for i in range(oh)]
-        return np.stack([np.stack(row, -1) for row in rows], 2)
+        assert tuple(op.dilation) == (1, 1)
+        taps = [wide[:, :, p : p + (oh - 1) * sh + 1 : sh, q : q + (ow - 1) * sw + 1 : sw] for p in range(kh) for q in range(kw)]
+        return np.maximum.reduce(taps)
     if kind == "nn.channel_shuffle":
         n, c, *rest = x.shape
         return x.reshape(n, op.groups, c // op.groups, *rest).swapaxes(1, 2).reshape(x.shape)
@@ -77,6 +77,19 @@ def moved(op: Any, kind: str, x: np.ndarray, known: dict[Any, np.ndarray]) -> np
         rows, columns = (np.arange(n) * size // n for n, size in zip(op.size, x.shape[2:]))
         return x[:, :, rows][:, :, :, columns]
     raise NotImplementedError(kind)
+
+
+def padding(op: Any, x: np.ndarray) -> tuple[int, int, int, int]:
+    """top, bottom, left, right of a pooling; with `ceil_mode` to where the last window ends that begins within the map or its first border."""
+    top, bottom, left, right = op.padding
+    if not op.ceil_mode:
+        return top, bottom, left, right
+    ends = []
+    for size, k, s, first, last in zip(x.shape[2:], op.kernel, op.stride, (top, left), (bottom, right)):
+        count = -(-(size + first + last - k) // s) + 1
+        count -= (count - 1) * s >= size + first
+        ends.append(max(last, (count - 1) * s + k - first - size))
+    return top, ends[0], left, ends[1]
 
 
 def zero(v: Any) -> int:
@@ -103,17 +116,21 @@ def bounds(op: Any) -> tuple[int, int, int]:
     return int(op.to.zero_points[0]), low if op.low is None else op.low, high if op.high is None else op.high
 
 
-def per_channel(function: Any, acc: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """The function where multipliers are equal, channel by channel."""
+def rescale(op: Any, acc: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+    """The accumulators rounded; by integers alone, multiplier by multiplier."""
+    if op.rounding == "f32":
+        return oracle.rescale_f32(acc, multipliers, *bounds(op))
     wide, result = np.broadcast_to(multipliers, acc.shape), np.zeros(acc.shape, np.int64)
     for m in np.unique(multipliers):
-        result[wide == m] = function(acc[wide == m], float(m))
+        result[wide == m] = oracle.rescale_fixed(acc[wide == m], float(m), *bounds(op))
     return result
 
 
 def add(op: Any, a: np.ndarray, b: np.ndarray, m_a: np.ndarray, m_b: np.ndarray) -> np.ndarray:
+    if op.rounding == "f32":
+        return oracle.add_f32(a, b, m_a, m_b, *bounds(op))
     result = np.zeros(a.shape, np.int64)
     for x, y in {(float(x), float(y)) for x, y in zip(m_a.ravel(), m_b.ravel())}:
         here = (m_a == x) & (m_b == y)
-        result[here] = ADD[op.rounding](a[here], b[here], x, y, *bounds(op))
+        result[here] = oracle.add_fixed(a[here], b[here], x, y, *bounds(op))
     return result

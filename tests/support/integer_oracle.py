@@ -1,4 +1,6 @@
-"""The integer arithmetic of quantized networks as plain numpy loops over int64, written from the definitions and from nothing of Tersor's.
+"""The integer arithmetic of quantized networks as plain numpy over int64, written from the definitions and from nothing of Tersor's.
+
+Loops go over what a definition sums (taps, elements of a window), numpy over images, channels and pixels; whole networks run in seconds.
 
 r = S (q - Z). Scales are float32 numbers; multipliers are formed in float64 and rounded once (Jacob et al., 1712.05877, section 2).
 """
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
 
@@ -30,8 +33,8 @@ def clamp(real: F32, zero: int, low: int, high: int) -> I64:
     return np.clip(wide + zero, low, high)
 
 
-def rescale_f32(acc: I64, multiplier: float, zero: int, low: int, high: int) -> I64:
-    """Z + rint(f32(acc) * f32(M))"""
+def rescale_f32(acc: I64, multiplier: float | F64, zero: int, low: int, high: int) -> I64:
+    """Z + rint(f32(acc) * f32(M)); M broadcasts"""
     return clamp(np.rint(acc.astype(np.float32) * np.float32(multiplier)), zero, low, high)
 
 
@@ -52,8 +55,8 @@ def split(multiplier: float, bits: int) -> tuple[int, int]:
     return (m0 // 2, n - 1) if m0 == 2**bits else (m0, n)
 
 
-def add_f32(a: I64, b: I64, m_a: float, m_b: float, zero: int, low: int, high: int) -> I64:
-    """Z + rint(f32(a) * f32(M_a) + f32(b) * f32(M_b)), each operation rounded to float32"""
+def add_f32(a: I64, b: I64, m_a: float | F64, m_b: float | F64, zero: int, low: int, high: int) -> I64:
+    """Z + rint(f32(a) * f32(M_a) + f32(b) * f32(M_b)), each operation rounded to float32; M_a and M_b broadcast"""
     return clamp(np.rint(a.astype(np.float32) * np.float32(m_a) + b.astype(np.float32) * np.float32(m_b)), zero, low, high)
 
 
@@ -82,17 +85,14 @@ def conv(x: I64, zero: int, w: I64, b: I64, stride: Sequence[int], padding: Sequ
     o, c, kh, kw = w.shape
     oh = (height - dilation[0] * (kh - 1) - 1) // stride[0] + 1
     ow = (width - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-    acc = np.zeros((n, o, oh, ow), np.int64)
-    for k in range(o):
-        first = k // (o // groups) * c
-        acc[:, k] += b[k]
-        for i in range(c):
-            for p in range(kh):
-                for q in range(kw):
-                    rows = slice(p * dilation[0], p * dilation[0] + (oh - 1) * stride[0] + 1, stride[0])
-                    columns = slice(q * dilation[1], q * dilation[1] + (ow - 1) * stride[1] + 1, stride[1])
-                    acc[:, k] += (bordered[:, first + i, rows, columns] - zero) * w[k, i, p, q]
-    return acc
+    acc = np.zeros((n, groups, o // groups, oh * ow), np.int64)
+    for p in range(kh):
+        for q in range(kw):
+            rows = slice(p * dilation[0], p * dilation[0] + (oh - 1) * stride[0] + 1, stride[0])
+            columns = slice(q * dilation[1], q * dilation[1] + (ow - 1) * stride[1] + 1, stride[1])
+            pixels = (bordered[:, :, rows, columns] - zero).reshape(n, groups, c, oh * ow)
+            acc += w[:, :, p, q].reshape(groups, o // groups, c) @ pixels
+    return acc.reshape(n, o, oh, ow) + b.reshape(1, -1, 1, 1)
 
 
 def conv_transpose(
@@ -108,17 +108,15 @@ def conv_transpose(
             out = i // (c // groups) * o + k
             for p in range(kh):
                 for q in range(kw):
-                    for y in range(height):
-                        for z in range(width):
-                            acc[:, out, y * stride[0] + p * dilation[0], z * stride[1] + q * dilation[1]] += (x[:, i, y, z] - zero) * w[i, k, p, q]
+                    rows = slice(p * dilation[0], p * dilation[0] + (height - 1) * stride[0] + 1, stride[0])
+                    columns = slice(q * dilation[1], q * dilation[1] + (width - 1) * stride[1] + 1, stride[1])
+                    acc[:, out, rows, columns] += (x[:, i] - zero) * w[i, k, p, q]
     cut = acc[:, :, padding[0] : full[0] - padding[0], padding[1] : full[1] - padding[1]]
     return cut + b.reshape(1, -1, 1, 1)
 
 
 def linear(x: I64, zero: int, w: I64, b: I64) -> I64:
-    rows = x.reshape(-1, x.shape[-1])
-    acc = np.array([[sum((int(v) - zero) * int(k) for v, k in zip(row, weights)) for weights in w] for row in rows], np.int64)
-    return acc.reshape(*x.shape[:-1], len(w)) + b
+    return (x - zero) @ w.T + b
 
 
 def matmul(a: I64, zero_a: int, b: I64, zero_b: int) -> I64:

@@ -104,7 +104,8 @@ class Geometry:
     @property
     def dtype(self) -> np.dtype:
         """Of the sums; an epilogue may round them to narrower integers."""
-        return self.op.out.type.dtype
+        dtype: np.dtype = self.op.out.type.dtype
+        return dtype
 
     @cached_property
     def lanes(self) -> int:

@@ -19,7 +19,10 @@ import tersor
 from tersor.backend.codegen import link
 from tersor.backend.emit import code
 from tersor.backend.emit.kernel_cache import KernelCache
+from tersor.backend.emit.module import Emitter
 from tersor.cli import app
+from tersor.ir.ops.elementwise import Unary
+from tersor.ir.types import Tensor
 
 
 @pytest.fixture
@@ -68,6 +71,41 @@ def test_a_second_compile_finds_every_function(cache: KernelCache, graph: tersor
     assert count > 3 and len(cache.files()) == count and seen == [(i, count) for i in range(count + 1)]
     tersor.compile(graph, progress=lambda done, all: seen.append((done, all)))
     assert len(compiled) == count and seen[-1] == (count, count)
+
+
+def test_a_second_compile_emits_no_kernel(cache: KernelCache, graph: tersor.Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = tersor.compile(graph)(X)
+    emitted: list[str] = []
+    original = Emitter._emitted
+
+    def spy(self: Emitter, name: str, *rest: Any) -> Any:
+        emitted.append(name)
+        return original(self, name, *rest)
+
+    monkeypatch.setattr(Emitter, "_emitted", spy)
+    np.testing.assert_array_equal(tersor.compile(graph)(X), expected)
+    assert not emitted
+    cache.clear()
+    np.testing.assert_array_equal(tersor.compile(graph)(X), expected)
+    assert emitted
+
+
+def test_an_operator_defined_anew_is_new_code(cache: KernelCache) -> None:
+    """As a notebook does that runs a cell again."""
+
+    def scaled(by: float) -> type[Unary]:
+        class Scaled(Unary, name="recalled.scaled"):
+            @staticmethod
+            def f(m: Any, x: Any) -> Any:
+                return m.mul(x, by)
+
+        return Scaled
+
+    x = np.linspace(-1, 1, 8, dtype=np.float32)
+    for factor in (2.0, 3.0):
+        graph = tersor.Graph("g")
+        graph.set_outputs([graph.add(scaled(factor)(graph.add_input(Tensor((8,), "f32"), "x")))])
+        np.testing.assert_array_equal(tersor.compile(graph)(x), x * np.float32(factor))
 
 
 def test_another_batch_target_or_thread_count_is_other_code(cache: KernelCache, graph: tersor.Graph, compiled: list[str]) -> None:

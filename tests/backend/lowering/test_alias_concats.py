@@ -6,10 +6,11 @@ import random
 from collections import Counter
 
 import pytest
-from backend_run import ALL_TARGETS, TARGETS, check, conv, graph_of, lowered, resumes
+from backend_run import ALL_TARGETS, DISTINCT_TARGETS, check, conv, graph_of, lowered, resumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
+from sampling import some
 from zoo import traced
 
 from tersor.backend.kernels.cpu.conv.inverted_residual import Rows
@@ -107,8 +108,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("threads, target", [(1, ALL_TARGETS[0]), (2, ALL_TARGETS[0]), (1, TARGETS[-1])])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize(
+    "case, threads, target", some(((c, *how) for c in CASES for how in [(1, ALL_TARGETS[0]), (2, ALL_TARGETS[0]), (1, DISTINCT_TARGETS[-1])]), 2)
+)
 def test_who_is_a_view(case: object, threads: int, target: str) -> None:
     compiled = check(graph_of(case, SHAPE), threads=threads, target=target)  # type: ignore[arg-type]
     found = gathers(compiled.graph)
@@ -230,7 +232,7 @@ def test_random_networks_on_paper(seed: int, threads: int, images: int) -> None:
     execute(lowered(graph_of(lambda x: random_network(x, seed), (images, *SHAPE[1:])), threads=threads), threads)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", some(range(8), 4))
 def test_random_networks(seed: int) -> None:
     check(graph_of(lambda x: random_network(x, seed), (1 + seed % 3, *SHAPE[1:])), threads=1 + seed % 2)
 

@@ -165,7 +165,7 @@ def test_the_model_chains_maps_beyond_l2_and_no_small_ones() -> None:
     large = block(c=16, e=96, o=24, size=(112, 112), stride=(2, 2))
     small = block(c=160, e=960, o=160, size=(7, 7))
     for threads in (1, 2):
-        wide, narrow = (lower(g, resolve("cpu"), threads, tuned=False) for g in (large, small))
+        wide, narrow = (lower(g, replace(resolve("cpu"), l2=512 << 10), threads, tuned=False) for g in (large, small))
         assert "inverted_residual" in str(wide)
         assert not any(t.name in str(narrow) for t in chain_templates())
 

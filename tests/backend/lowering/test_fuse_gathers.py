@@ -14,6 +14,7 @@ from backend_run import ALL_TARGETS, check, conv, graph_of, lowered, resumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
+from sampling import some
 
 from tersor.backend.kernels.cpu.conv import gathered_rows
 from tersor.backend.kernels.cpu.conv.gemm import Gemm
@@ -153,8 +154,7 @@ ABSORBED: dict[Callable[..., Any], dict[str, int]] = {
 HOW = [(1, ALL_TARGETS[0], 1), (2, ALL_TARGETS[0], 1), (3, ALL_TARGETS[0], 2), (1, ALL_TARGETS[1], 3), (2, ALL_TARGETS[2], 2)]
 
 
-@pytest.mark.parametrize("threads, target, images", HOW)
-@pytest.mark.parametrize("case", ABSORBED, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case, threads, target, images", some(((case, *how) for case in ABSORBED for how in HOW), 2))
 def test_no_kernel_is_left(case: Callable[..., Any], threads: int, target: str, images: int) -> None:
     compiled = check(graph_of(case, (images, *SHAPE[1:])), threads=threads, target=target)
     if target == ALL_TARGETS[0] and resolve(target).lanes == 16:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,14 +12,15 @@ from backend_run import ALL_TARGETS, check, conv, graph_of, lowered, resumes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import execute
+from sampling import some
 
 from tersor.backend.kernels.cpu.conv.gathered_rows import GatheredRows
 from tersor.backend.kernels.cpu.conv.inverted_residual import Rows
-from tersor.backend.kernels.cpu.conv.template import ConvTemplate
+from tersor.backend.kernels.template import TEMPLATES
 from tersor.backend.lowering.plan_memory import plan_memory
 from tersor.backend.pipelines import lower
 from tersor.backend.target import Target, resolve
-from tersor.backend.tile.ops import Fused
+from tersor.backend.tile.ops import Fused, TileConv2d
 from tersor.ir.errors import VerifyError
 from tersor.ir.graph import Graph
 from tersor.ir.op import Value
@@ -118,8 +120,7 @@ def inside(graph: Graph) -> list[int]:
     return [op.lane_offset for op in graph.ops if isinstance(op, Fused) and op.lane_offset >= 0]
 
 
-@pytest.mark.parametrize("threads, images", [(1, 1), (2, 1), (1, 3), (3, 2)])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case, threads, images", some(((c, t, n) for c in CASES for t, n in [(1, 1), (2, 1), (1, 3), (3, 2)]), 3))
 def test_nothing_is_copied(case: Callable[..., Any], threads: int, images: int) -> None:
     compiled = check(graph_of(case, (images, *SHAPE[1:])), threads=threads)
     execute(compiled.graph, threads)
@@ -191,8 +192,7 @@ def test_who_may(case: Callable[..., Any], lanes: int, copied: int) -> None:
     execute(compiled.graph)
 
 
-@pytest.mark.parametrize("size", [(7, 7), (5, 9), (14, 14), (12, 10)])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads, size", some(product([1, 2], [(7, 7), (5, 9), (14, 14), (12, 10)]), 3))
 def test_results_that_are_stored_before_they_are_done(size: tuple[int, int], threads: int) -> None:
     """Winograd's stages on small maps add to the result, and a long epilogue works on results that lie there."""
 
@@ -206,7 +206,8 @@ def test_results_that_are_stored_before_they_are_done(size: tuple[int, int], thr
 
 
 def test_a_template_that_does_not_say_so_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(ConvTemplate, "masked_stores")
+    for template in TEMPLATES[TileConv2d]:
+        monkeypatch.setattr(type(template), "masked_stores", False)
     assert not inside(check(graph_of(two, SHAPE)).graph)
 
 
@@ -276,7 +277,7 @@ def test_random_networks_on_paper(seed: int, threads: int, images: int) -> None:
     execute(lowered(graph_of(lambda x: random_network(x, seed), (images, *SHAPE[1:])), threads=threads), threads)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", some(range(12), 4))
 def test_random_networks(seed: int) -> None:
     check(graph_of(lambda x: random_network(x, seed), (1 + seed % 3, *SHAPE[1:])), threads=1 + seed % 2)
 
@@ -288,7 +289,8 @@ def test_a_stage_can_be_resumed() -> None:
 def test_a_kernel_that_would_write_over_others_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     target = resolve("cpu")
     graph = lower(graph_of(two, SHAPE), target, until="partition-rows")
-    monkeypatch.setattr(ConvTemplate, "masked_stores", False)
+    for template in TEMPLATES[TileConv2d]:
+        monkeypatch.setattr(type(template), "masked_stores", False)
     with pytest.raises(VerifyError, match="writes whole channel blocks"):
         plan_memory(graph, target, 1)
 

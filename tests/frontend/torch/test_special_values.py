@@ -149,6 +149,9 @@ def results(kind: str) -> dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]
     module = Functions(table).eval()
     graph = tersor.trace(module, xs)
     eager, ours, native = module(*xs), graph(*xs), tersor.compile(graph)(*xs)
+    if kind == "number":
+        # torch's own in AVX-512 vectors is 1e-4 off near -3, and NaN at infinity
+        eager["gelu"] = F.gelu(xs[0].double()).float()
     return {name: (eager[name], {"interpreter": ours[name], "compiled": native[name]}) for name in table}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from frontend_checks import agrees
+from sampling import some
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -66,7 +67,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", some(MODELS, 2))
 def test_transformers_model(name: str) -> None:
     model, config, options, side = MODELS[name]
     build: Callable[[Any], torch.nn.Module] = getattr(transformers, model)

@@ -97,9 +97,8 @@ def test_the_model_knows_that_they_are_cheaper(c: int, o: int) -> None:
 # -- numbers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["cpu", "cpu:znver3", "cpu:x86-64-v2"])
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("target", ["cpu", "cpu:znver3", pytest.param("cpu:x86-64-v2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("bias", "residual"), [(True, True), (True, False), (False, False), pytest.param(False, True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("n", "c", "o", "size"), [(1, 116, 116, (5, 7)), (3, 64, 35, (3, 11)), (1, 130, 66, (14, 14))])
 def test_tails(n: int, c: int, o: int, size: tuple[int, int], bias: bool, residual: bool, target: str) -> None:
     """With and without a bias, behind a relu or a residual sum."""
@@ -107,7 +106,7 @@ def test_tails(n: int, c: int, o: int, size: tuple[int, int], bias: bool, residu
 
 
 @pytest.mark.parametrize("rest", range(1, 9))
-@pytest.mark.parametrize("whole", [0, 1, 2, 4, 7])
+@pytest.mark.parametrize("whole", [0, 2, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 def test_every_number_of_outputs(whole: int, rest: int) -> None:
     c, o = 181, 16 * whole + rest
     if resolve("cpu").lanes == 16:
@@ -132,8 +131,8 @@ def test_threads(n: int, o: int, size: tuple[int, int], threads: int) -> None:
     check(conv_graph(n, 116, o, size, (1, 1), residual=True), threads=threads, legal=False)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 14, 21, 63, 100])
-@pytest.mark.parametrize("o", [2, 36, 68])
+@pytest.mark.parametrize("chunk", [1, 14, 63, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 21, 100))])
+@pytest.mark.parametrize("o", [2, 68, pytest.param(36, marks=pytest.mark.slow)])
 def test_any_chunk(o: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one parameter, as it stands in databases tuned before there were dot products."""
     monkeypatch.setattr(Gemm, "candidates", lambda *_: [{"chunk": chunk}])

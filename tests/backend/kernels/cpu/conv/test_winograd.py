@@ -105,7 +105,7 @@ CASES: dict[str, tuple[Graph, dict[str, int]]] = {
 LIMITS = {2: 2e-6, 4: 5e-6, 6: 5e-5}
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_kernels(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, params = CASES[name]

@@ -1,0 +1,15 @@
+"""Which cases of a parametrized test `make test` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def some(cases: Iterable[Any], every: int) -> list[Any]:
+    """All cases, of which `make test` runs each `every`-th, from the first on; the others are slow. A tuple holds several arguments."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=[pytest.mark.slow] if i % every else []) for i, case in enumerate(cases)
+    ]
