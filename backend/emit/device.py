@@ -124,7 +124,10 @@ def nvcc() -> str | None:
 
 
 def cubin(source: str, target: Target, compiler: str, *options: str, said: Callable[[str], object] | None = None) -> bytes:
-    """Machine code of CUDA source; `said` gets what the compiler reports. Raises `TersorError` where nvcc cannot compile it, as for a capability that it does not know."""
+    """Machine code of CUDA source; `said` gets what the compiler reports.
+
+    Raises `TersorError` where nvcc cannot compile it, as for a capability that it does not know.
+    """
     with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
         path = Path(folder) / "kernels.cu"
         path.write_text(source)

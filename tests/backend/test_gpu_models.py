@@ -16,7 +16,7 @@ from runtime_models import TwoHeads, traced
 
 import tersor
 from tersor import transform
-from tersor.backend.emit.device import DeviceEmitter
+from tersor.backend.emit.device import DeviceEmitter, cubin, nvcc
 from tersor.backend.intermediates import kernel_values
 from tersor.backend.pipelines import lower
 from tersor.backend.runtime.device import opencl
