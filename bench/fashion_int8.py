@@ -72,7 +72,7 @@ def measured(recipe: Recipe, seeds: Sequence[int], calibration: int) -> list[Row
     full = answers(tersor.transform(graph, "default"), test)
     rows = []
     for seed in seeds:
-        images = list(fashion_mnist("train").sample(calibration, seed).split(BATCH))
+        images = list(torch.split(fashion_mnist("train").sample(calibration, seed), BATCH))
         small = answers(tersor.transform(graph, "int8", calibration=images), test, require="int8")
         labels = test.labels.numpy()
         rows.append(

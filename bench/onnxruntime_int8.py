@@ -43,7 +43,7 @@ def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: st
             quantize_static(
                 source,
                 small,
-                Reader(graph.input_names[0], calibration),
+                Reader(graph.inputs[0].name, calibration),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

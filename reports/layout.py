@@ -44,7 +44,7 @@ def layered(graph: Any) -> Layout:
     _order(thin, rows)
     x = _columns(thin, rows)
     left = min(x.values(), default=0.0)
-    places = {node: (x[node] - left + WIDTH / 2 + GAP, i * STEP + HEIGHT) for i, row in enumerate(rows) for node in row}
+    places = {node: (x[node] - left + WIDTH / 2 + GAP, float(i * STEP + HEIGHT)) for i, row in enumerate(rows) for node in row}
     width = max((px for px, _ in places.values()), default=0.0) + WIDTH / 2 + GAP
     routes = {edge: [places[n] for n in chain] for edge, chain in chains.items()}
     return Layout({n: places[n] for n in graph.nodes}, routes, width, len(rows) * STEP + GAP)

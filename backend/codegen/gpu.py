@@ -46,7 +46,7 @@ class GpuBuilder(Builder):
         self.thread = t.Var("thread", "int32")
         self.block = tuple(t.Var(f"block_{axis}", "int32") for axis in "xyz")
         self._offsets: list[Any] = []
-        self._shared: list[Any] = []
+        self._staged: list[Any] = []
 
     def launch(self, blocks: Sequence[int], threads: int) -> None:
         """The size of the grid; what it leaves out is 1."""
@@ -69,7 +69,7 @@ class GpuBuilder(Builder):
     def shared(self, size: int, dtype: str = "float32") -> Buffer:
         """Memory of a block of threads."""
         buffer = self._array(size, dtype, "shared")
-        self._shared.append(self._stack[-1].pop())
+        self._staged.append(self._stack[-1].pop())
         return buffer
 
     def _array(self, size: int, dtype: str, scope: str) -> Buffer:
@@ -113,7 +113,7 @@ class GpuBuilder(Builder):
 
     def function(self) -> Any:
         """The device function: its statements in a grid of threads."""
-        body: Any = t.SeqStmt([*self._shared, *self._stack[0]])
+        body: Any = t.SeqStmt([*self._staged, *self._stack[0]])
         tags = zip((*self.block, self.thread), ("blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x"), (*self.grid.blocks, self.grid.threads))
         for var, tag, extent in tags:
             axis = t.IterVar(ir.Range(0, extent), var, t.IterVar.ThreadIndex, tag)

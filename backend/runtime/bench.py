@@ -115,11 +115,13 @@ class _Side:
     def __init__(self, source: str | Path | CompiledModel, like: _Side | None, batch: int | None, name: str | None):
         before = _resident()
         start = time.perf_counter_ns()
-        self.model, self.load = (source, None) if isinstance(source, CompiledModel) else (_open(source, like), _since(start))
+        self.model: CompiledModel | _Session = source if isinstance(source, CompiledModel) else _open(source, like)
+        self.load: float | None = None if isinstance(source, CompiledModel) else _since(start)
         self.name = name or (source.manifest.name if isinstance(source, CompiledModel) else Path(source).name)
         if isinstance(self.model, CompiledModel):
             entry = self.model.entry(batch if like is None else like.batch)
-            self.batch, self.threads, self.target = entry.batch, self.model.threads, self.model.target.name
+            self.batch: int | None = entry.batch
+            self.threads, self.target = self.model.threads, self.model.target.name
             self.versions, self.arrays = self.model.manifest.versions, random_inputs(entry)
             model = self.model
             self.call: Callable[[], Any] = lambda: model(*self.arrays)
@@ -203,7 +205,7 @@ def benchmark(
         for side, found in zip(sides, times):
             found.append(_timed(side.call))
     together = _throughput(sides, callers, seconds or 1.0) if callers else [None] * len(sides)
-    return Comparison(tuple(side.cost(*numbers) for side, *numbers in zip(sides, warm, times, together)))
+    return Comparison(tuple(side.cost(w, found, several) for side, w, found, several in zip(sides, warm, times, together)))
 
 
 def _open(source: str | Path, like: _Side | None) -> CompiledModel | _Session:

@@ -92,7 +92,8 @@ class RowLinear(GpuTemplate):
     name = "gpu_row_linear"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
-        return super().accepts(fusion, target) and fusion.anchor.w.shape[1] >= LONG and fusion.out.size <= FEW * fusion.anchor.w.shape[0]
+        op: Any = fusion.anchor
+        return super().accepts(fusion, target) and op.w.shape[1] >= LONG and fusion.out.size <= FEW * op.w.shape[0]
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         return float(fusion.anchor.macs())

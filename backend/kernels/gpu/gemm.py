@@ -150,7 +150,8 @@ class GemmConv(GemmTemplate):
         return Product(op.groups, outputs // op.groups, n * oh * ow, per_group * kh * kw)
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
-        return super().accepts(fusion, target) and fusion.array(fusion.anchor.w) is not None
+        op: Any = fusion.anchor
+        return super().accepts(fusion, target) and fusion.array(op.w) is not None
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """(O, C/groups, kh, kw) -> (groups, depth, O/groups): threads of a block read neighbours."""
@@ -198,12 +199,14 @@ class GemmLinear(GemmTemplate):
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """(N, K) -> (K, N)"""
-        w = fusion.array(fusion.anchor.w)
+        op: Any = fusion.anchor
+        w = fusion.array(op.w)
         assert w is not None
-        return {fusion.anchor.w: np.ascontiguousarray(w.T)}
+        return {op.w: np.ascontiguousarray(w.T)}
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
-        return super().accepts(fusion, target) and fusion.array(fusion.anchor.w) is not None
+        op: Any = fusion.anchor
+        return super().accepts(fusion, target) and fusion.array(op.w) is not None
 
     def write(self, k: GpuKernel, op: Any) -> None:
         b, p = k.b, self.product(op)

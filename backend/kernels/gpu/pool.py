@@ -77,7 +77,8 @@ class GlobalPool(GpuTemplate):
     name = "gpu_global_pool"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
-        return super().accepts(fusion, target) and fusion.anchor.size == (1, 1) and math.prod(fusion.anchor.x.shape[2:]) >= 64
+        op: Any = fusion.anchor
+        return super().accepts(fusion, target) and op.size == (1, 1) and math.prod(op.x.shape[2:]) >= 64
 
     def cost(self, fusion: Fusion, target: Target, params: dict[str, Any]) -> float:
         return 0.5 * fusion.out.size
