@@ -9,6 +9,7 @@ import pytest
 import torch
 import zoo
 from end_to_end import check
+from sampling import some
 
 #: Model of transformers -> class, image size, and options of its configuration: one block of each kind, odd widths.
 TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -73,7 +74,7 @@ BOTH = ("mobilenetv2", "two_input", "detector")
 #: Compiled by `make test-all` only: their layers occur in the others.
 LONG = (
     "inception_v3", "vgg16", "densenet121", "resnet50", "mobilenet_v3_large", "regnet_y_400mf", "levit", "segformer", "resnet18", "mobilenet_v1",
-    "squeezenet1_1", "shared", "bit", "convnext_tiny",
+    "squeezenet1_1", "shared", "bit", "convnext_tiny", "detector", "shufflenetv2", "convnextv2", "regnet",
 )  # fmt: skip
 
 #: Vector widths of 8 and 4 floats and two threads, for a few.
@@ -92,7 +93,7 @@ def test_network_of_the_zoo_agrees_with_eager_float64(name: str) -> None:
     check(module, inputs, batches=(1, 3) if name in BOTH or name not in zoo.NETWORKS else (3,), limit=5e-5)
 
 
-@pytest.mark.parametrize(("name", "target", "threads"), ELSEWHERE)
+@pytest.mark.parametrize(("name", "target", "threads"), some(ELSEWHERE, 2))
 def test_network_on_narrower_vectors_and_two_threads(name: str, target: str, threads: int) -> None:
     module, inputs = zoo.built(name)
     check(module, inputs, batches=[3], target=target, threads=threads, limit=5e-5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from backend_run import TARGETS, Compiled, arrays_for, graph_of, lowered
+from backend_run import DISTINCT_TARGETS, Compiled, arrays_for, graph_of, lowered
 
 import tersor
 from tersor.backend.kernels.cpu.sparse.pointwise import SparsePointwise, pack_rows
@@ -40,7 +40,7 @@ def templates(graph: Graph, target: str, threads: int = 1) -> list[str]:
     return [op.template for op in ops if isinstance(op, Fused) and op.macs()]
 
 
-@pytest.mark.parametrize(("target", "threads", "batch"), [*((t, 1, 1) for t in TARGETS), ("cpu", 2, 2)])
+@pytest.mark.parametrize(("target", "threads", "batch"), [*((t, 1, 1) for t in DISTINCT_TARGETS), ("cpu", 2, 2)])
 def test_kernel(target: str, threads: int, batch: int) -> None:
     graph = graph_of(network, (batch, 50, 13, 11))
     assert templates(graph, target, threads) == ["sparse_pointwise"] * 4

@@ -8,6 +8,7 @@ from backend_run import DISTINCT_TARGETS, TARGETS, Compiled, arrays_for, assert_
 from conv_graphs import conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling import some
 
 from tersor.backend.kernels.cpu.conv.direct import map_cycles, tile_height
 from tersor.backend.kernels.cpu.window import Window
@@ -59,8 +60,7 @@ TEMPLATES = [
 ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("name", "template"), TEMPLATES)
+@pytest.mark.parametrize("name, template, target", some(((*case, target) for case in TEMPLATES for target in DISTINCT_TARGETS), 2))
 def test_dense_templates(name: str, template: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, template)
     compiled = check(GEOMETRIES[name], target=target, legal=False)

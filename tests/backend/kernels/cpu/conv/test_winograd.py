@@ -10,6 +10,7 @@ from backend_run import ALL_TARGETS, check, graph_of, lowered
 from conv_graphs import conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling import some
 
 import tersor
 from tersor.backend.kernels.cpu.conv.winograd.plan import make_plan
@@ -105,8 +106,7 @@ CASES: dict[str, tuple[Graph, dict[str, int]]] = {
 LIMITS = {2: 2e-6, 4: 5e-6, 6: 5e-5}
 
 
-@pytest.mark.parametrize("threads", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name, threads", some(((name, threads) for name in CASES for threads in (1, 2, 3)), 2))
 def test_kernels(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, params = CASES[name]
     force(monkeypatch, **params)
