@@ -22,7 +22,7 @@ import tersor
 from tersor import TersorError
 from tersor.backend.runtime import artifact
 from tersor.backend.runtime import model as runtime
-from tersor.backend.runtime.artifact import Entry, Manifest, Peak, Port, Step
+from tersor.backend.runtime.artifact import FORMAT_VERSION, Entry, Manifest, Peak, Port, Step
 from tersor.backend.runtime.native import Library
 
 #: Loads a model, runs it on saved inputs and saves the results; prints what it imported.
@@ -234,10 +234,10 @@ def test_other_tvm(saved: Path, tmp_path: Path) -> None:
 def test_other_format_version(saved: Path, tmp_path: Path) -> None:
     data = saved.read_bytes()
     magic, length, _, zero = struct.unpack("<8sQII", data[:24])
-    text = re.sub(rb'"format_version":5', b'"format_version":7', data[24 : 24 + length])
+    text = re.sub(b'"format_version":%d' % FORMAT_VERSION, b'"format_version":9', data[24 : 24 + length])
     path = tmp_path / "version.tso"
     path.write_bytes(struct.pack("<8sQII", magic, length, zlib.crc32(text), zero) + text + data[24 + length :])
-    refused(path, "format version 7", "reads version 5")
+    refused(path, "format version 9", f"reads version {FORMAT_VERSION}")
 
 
 def test_saving(tmp_path: Path) -> None:
