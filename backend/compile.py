@@ -117,7 +117,7 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
     code = emitter.code(progress)
     integer_peaks = {name: p for name, (_, p) in integer.items()}
     manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products, integer_peaks)
-    return CompiledModel(manifest, emitter.weights.blob(), code.function, code.library, functools.partial(export_c, code))
+    return CompiledModel(manifest, emitter.weights.blob(), code.function, code.shared_library, functools.partial(export_c, code))
 
 
 def build_for_device(lowered: Iterable[tuple[int | None, Graph]], target: Target) -> DeviceModel:

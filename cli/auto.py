@@ -10,7 +10,7 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import Imports, Json, Shapes, Weights, load_imports
-from .images import accuracy_on, calibration_of, read_images
+from .images import Mean, Size, Std, accuracy_on, calibration_of, read_images
 from .sources import read_graph
 
 
@@ -27,9 +27,9 @@ def auto(
     train: Annotated[str | None, typer.Option(help="Images to fine-tune on: a folder with a sub-folder for each class, or fashion-mnist.")] = None,
     epochs: Annotated[int, typer.Option(help="Of fine-tuning.")] = 1,
     test: Annotated[str | None, typer.Option(help="Images to measure accuracy on; without it agreement with the graph.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by.")] = None,
-    std: Annotated[str | None, typer.Option(help="Their standard deviation.")] = None,
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
     seed: Annotated[int, typer.Option(help="Seed of the search and of its passes.")] = 0,
     weights: Weights = None,
     shape: Shapes = None,

@@ -13,7 +13,7 @@ from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from ..reproducer import reproducing
 from . import show
-from .images import accuracy_on, calibration_of, first_process, read_images
+from .images import Mean, Size, Std, accuracy_on, calibration_of, first_process, read_images
 from .sources import COMPILED, GRAPHS, example, import_module, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
@@ -55,9 +55,9 @@ def opt(
     ] = None,
     train: Annotated[str | None, typer.Option(help="Images to train on: a folder with a sub-folder for each class, or fashion-mnist.")] = None,
     test: Annotated[str | None, typer.Option(help="Images to measure accuracy on before the first pass and after each inexact one.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by: 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="Their standard deviation.")] = None,
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
     seed: Annotated[int, typer.Option(help="Seed of passes that draw random numbers.")] = 0,
     dump_after_all: Annotated[bool, typer.Option("--dump-after-all", help="Write the graph after every pass to standard error.")] = False,
     dump_to: Annotated[Path | None, typer.Option(help="Write the graph after every pass to a file in this folder.")] = None,

@@ -10,7 +10,7 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import Imports, Json, Shapes, Weights, load_imports
-from .images import FASHION, read_images
+from .images import FASHION, Mean, Size, Std, read_images
 from .sources import COMPILED, read_arrays, read_graph
 
 
@@ -18,9 +18,9 @@ def evaluate(
     source: Annotated[str, typer.Argument(metavar="IN", help="A .tso, or a .tersor, .mlir or .onnx graph.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder with a sub-folder for each class, an .npz with `labels`, or fashion-mnist.")],
     against: Annotated[str | None, typer.Option(help="Another model to compare with: gives agreement and SQNR, and needs no labels.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by: 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="Their standard deviation.")] = None,
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
     limit: Annotated[int | None, typer.Option(help="Take only so many images, evenly spread.")] = None,
     weights: Weights = None,
     shape: Shapes = None,

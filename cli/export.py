@@ -9,7 +9,7 @@ import typer
 
 from . import show
 from .build import Imports, Json, Shapes, Weights, check_suffix, load_imports
-from .images import calibration_of
+from .images import Mean, Size, Std, calibration_of
 from .sources import read_graph
 
 
@@ -22,9 +22,9 @@ def export(
     calibration: Annotated[
         str | None, typer.Option(help="A folder of images, or an .npz of samples along axis 0, for passes that look at activations.")
     ] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by: 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="Their standard deviation.")] = None,
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:

@@ -1,11 +1,13 @@
-"""Images that `tersor opt` calibrates with, trains on and measures accuracy with."""
+"""Images that commands calibrate with, train on and measure accuracy with, and the options that say how they are normalized."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
@@ -22,6 +24,10 @@ FASHION = "fashion-mnist"
 CALIBRATION = 512
 #: Images of a batch when accuracy is measured.
 BATCH = 200
+
+Mean = Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by: 0.485,0.456,0.406.")]
+Std = Annotated[str | None, typer.Option(help="Their standard deviation.")]
+Size = Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")]
 
 
 def read_images(

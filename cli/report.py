@@ -10,7 +10,7 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import Imports, Shapes, Weights, load_imports
-from .images import calibration_of
+from .images import Mean, Size, Std, calibration_of
 from .sources import COMPILED, read_graph
 
 
@@ -24,9 +24,9 @@ def report(
     calibration: Annotated[
         str | None, typer.Option(help="A folder of images, or an .npz of samples: for passes, and to compare on; random without it.")
     ] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by.")] = None,
-    std: Annotated[str | None, typer.Option(help="Their standard deviation.")] = None,
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
     profile: Annotated[bool, typer.Option("--profile", help="Measure every kernel here: time on the nodes, and the roofline.")] = False,
     weights: Weights = None,
     shape: Shapes = None,

@@ -8,7 +8,7 @@ import typer
 
 from . import show
 from .build import Imports, Json, Shapes, Weights, load_imports
-from .images import calibration_of
+from .images import Mean, Size, Std, calibration_of
 from .sources import read_graph
 
 
@@ -19,9 +19,9 @@ def sensitivity(
     ratio: Annotated[float, typer.Option(help="Share of a layer's output channels that pruning removes.")] = 0.5,
     exclude_above: Annotated[float | None, typer.Option(help="Also print pipelines that leave out layers whose error is larger.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Compile and time: milliseconds that each layer saves.")] = False,
-    mean: Annotated[str | None, typer.Option(help="Mean of the channels, of 1, that images are normalized by.")] = None,
-    std: Annotated[str | None, typer.Option(help="Their standard deviation.")] = None,
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side of images to this before the middle is cut out.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
     weights: Weights = None,
     shape: Shapes = None,
     imports: Imports = None,

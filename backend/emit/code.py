@@ -56,7 +56,7 @@ class Code(Protocol):
     def function(self, name: str) -> Function:
         """A host function, loaded into this process."""
 
-    def library(self) -> bytes:
+    def shared_library(self) -> bytes:
         """A shared library. Symbols of the TVM runtime stay open until it is loaded."""
 
     def write_object(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class Jitted:
     def function(self, name: str) -> Function:
         return function_object(self._module[name])
 
-    def library(self) -> bytes:
+    def shared_library(self) -> bytes:
         with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
             source = Path(folder) / "model.o"
             self.write_object(source)
@@ -93,7 +93,7 @@ class Linked:
     def function(self, name: str) -> Function:
         return self._loaded[name]
 
-    def library(self) -> bytes:
+    def shared_library(self) -> bytes:
         return self._library
 
     def write_object(self, path: Path) -> None:
