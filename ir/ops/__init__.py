@@ -40,6 +40,7 @@ from .elementwise import (
     Where,
 )
 from .fake import Fake
+from .fake_norm import FakeConvNorm2d
 from .linear import Dense, Linear, Matmul
 from .namespace import Math, TorchMath, torch_dtype
 from .norm import BatchNorm, GroupNorm, LayerNorm
@@ -91,6 +92,7 @@ __all__ = [
     "Expand",
     "Expm1",
     "Fake",
+    "FakeConvNorm2d",
     "Floor",
     "FloorDivide",
     "Gelu",
