@@ -72,7 +72,7 @@ def test_folders_are_trained_on(cli: Cli) -> None:
 
 def test_a_network_that_takes_bytes(cli: Cli) -> None:
     """--image-input: calibrated and evaluated on the files' bytes; what it gives is what the network gives for normalized images."""
-    pixels, labels = write_images(Path("data"), 8)
+    pixels, labels = write_images(Path("data"), 40)
     images = ["--calibration", "data", "--test", "data", "--mean", "0.4", "--std", "0.2"]
     code, out, err = cli("opt", "m.tersor", "-p", "int8", "-o", "s.tersor", "--image-input", "--json", *images)
     assert code == 0 and not err, err
@@ -81,7 +81,8 @@ def test_a_network_that_takes_bytes(cli: Cli) -> None:
     x = pixels.byte().permute(0, 2, 3, 1)
     y, z = small(x), graph()((pixels.float() / 255 - 0.4) / 0.2)
     assert (y - z).square().sum() < 1e-2 * z.square().sum()
-    assert float((y.argmax(1) == labels).double().mean()) == pytest.approx(json.loads(out)[-2]["accuracy"])
+    measured = [row["accuracy"] for row in json.loads(out) if row["accuracy"] is not None]
+    assert float((y.argmax(1) == labels).double().mean()) == pytest.approx(measured[-1])
     code, _, err = cli("opt", "s.tersor", "-p", "canonicalize", "-o", "t.tersor", *images)
     assert code == 1 and "takes bytes, and its mean and std are in the network" in err
     code, _, err = cli("opt", "m.tersor", "-p", "canonicalize", "-o", "t.tersor", "--image-input")
