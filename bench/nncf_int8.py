@@ -19,7 +19,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 METHODS = {"nncf mixed": "mixed", "nncf performance": "performance", "nncf mixed, accurate bias": "mixed accurate"}
 
 
-def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: str) -> Run:
+def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: str, threads: int = 1) -> Run:
     """A function from images to logits. method: of METHODS' values; the graph is f32 with its norms folded."""
     import nncf
     import openvino
@@ -38,7 +38,7 @@ def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: st
             subset_size=len(images),
             fast_bias_correction=not accurate,
         )
-        exe = openvino.Core().compile_model(small, "CPU", {"INFERENCE_NUM_THREADS": 1})
+        exe = openvino.Core().compile_model(small, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"})
 
     def run(x: np.ndarray) -> np.ndarray:
         result: np.ndarray = np.array(exe(x)[0])
