@@ -33,7 +33,7 @@ Size = Annotated[int | None, typer.Option(help="Resize the shorter side of image
 def read_images(
     source: str, graph: Graph | CompiledModel, mean: str | None, std: str | None, size: int | None, part: str, labels: bool = True
 ) -> Any:
-    """The data of `--train` or `--test`, in the shape of the model's input: arrays of Fashion-MNIST, else an ImageFolder; normalized for float inputs.
+    """The data of `--train` or `--test`, in the shape of the model's input: arrays of Fashion-MNIST, else an ImageFolder; normalized if it is float.
 
     part: of Fashion-MNIST, `train` or `t10k`. labels: whether the sub-folders of a folder are classes.
     """

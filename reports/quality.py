@@ -53,7 +53,8 @@ def evaluate(
     (image, label), which is read image by image. labels: whether the labels of a Dataset are used. against: a model to compare with, such as the one
     before compression.
 
-    Raises TersorError for a model of several inputs or outputs, labels that are not a class, and data that is empty or has neither labels nor a model to compare with.
+    Raises TersorError for a model of several inputs or outputs, labels that are not a class, empty data, and data without labels where
+    there is no model to compare with.
     """
     run, other = Runner(model), None if against is None else Runner(against)
     count = run.batch or BATCH
