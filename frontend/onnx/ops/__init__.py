@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    bits,
     contrib,
     convolution,
     elementwise,
@@ -14,11 +15,13 @@ from . import (
     resize,
     shapes,
     slices,
+    sorting,
     trigonometry,
 )
 
 __all__ = [
     "activations",
+    "bits",
     "contrib",
     "convolution",
     "elementwise",
@@ -32,5 +35,6 @@ __all__ = [
     "resize",
     "shapes",
     "slices",
+    "sorting",
     "trigonometry",
 ]
