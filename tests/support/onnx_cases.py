@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from tersor.frontend.onnx.export.save import to_model
@@ -300,6 +303,16 @@ def run_ort(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     results: list[np.ndarray] = session.run(None, dict(zip((i.name for i in session.get_inputs()), inputs)))
     return results
+
+
+def run_optimized(path: Path, x: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
+    """onnxruntime's result with all optimizations, and the operators of its optimized graph."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path.with_suffix(".optimized"))
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {session.get_inputs()[0].name: x})
+    return y, Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
 def exported(graph: Graph) -> Any:
