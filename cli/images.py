@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,16 +112,17 @@ def _batches(data: Any, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]
         yield torch.stack(images), torch.tensor(labels)
 
 
-def calibration_of(source: str, graph: Graph, mean: str | None, std: str | None, size: int | None) -> list[Any]:
+def calibration_of(source: str, graph: Graph, mean: str | None, std: str | None, size: int | None) -> Sequence[Any]:
     """Batches of the images in a folder (or the first of Fashion-MNIST) for passes that look at activations."""
     if source != FASHION and not Path(source).is_dir():
         return read_calibration(source, graph)
     data = read_images(source, graph, mean, std, size, "train", labels=False)
-    if isinstance(data, tuple):
-        data = (data[0][:CALIBRATION], data[1][:CALIBRATION])
     count = 16 if graph.batched else graph.inputs[0].shape[0]
-    batches = [x for x, _ in _batches(data, count)]
-    return [x for x in batches if graph.batched or len(x) == count]
+    if isinstance(data, tuple):
+        batches = data[0][:CALIBRATION].split(count)
+        return [x for x in batches if graph.batched or len(x) == count]
+    found: Sequence[Any] = data.batches(count, whole=not graph.batched)
+    return found
 
 
 def first_process() -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.errors import VerifyError
 from ...ir.evaluate import to_numpy, to_torch
 from ...ir.op import Const, Op, Value
 from ...ir.ops import (
@@ -48,6 +49,7 @@ from ...ir.ops import (
     QuantSumPool2d,
     Relu,
     Requantize,
+    Reshape,
     StorageCast,
     Upsample,
 )
@@ -100,7 +102,7 @@ def integer_bytes(op: Quantize) -> Result:
 
 @rewrite
 def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
-    """layer(dq(x), dq(w), b) -> dq(quant.layer(x, w, b_i32))"""
+    """layer(dq(x), dq(w), b) -> dq(quant.layer(x, w, b_i32)), or dq(quant.layer(x, w)) + b"""
     x, w = small(op.x), stored(op.w)
     if x is None or w is None or not isinstance(w.op, Const):
         return None
@@ -113,7 +115,11 @@ def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
         b = integer_bias(op.b, layer.out.type)
         if isinstance(b, Refusal):
             return b
-        layer = layer.rebuilt(b=b)
+        try:
+            layer = layer.rebuilt(b=b)
+        except VerifyError:  # some quantizers give channels of tiny scales the largest bias there is: the sum passes i32, so it is one of floats
+            column = (op.b.type.size, *(1,) * (op.out.type.rank - 2 if kind is not QuantLinear else 0))
+            return Add(Dequantize(layer, loc=op.loc), Reshape(op.b, column, loc=op.loc), loc=op.loc)
     return Dequantize(layer, loc=op.loc)
 
 

@@ -6,7 +6,7 @@ import gzip
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -66,6 +66,13 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
         mean, std = self.statistics
         return (pixels.permute(2, 0, 1).float() / 255 - mean) / std, label
 
+    def batches(self, size: int, whole: bool = False) -> Batches:
+        """Batches of images without labels, for calibration. They are read when they are used, so a folder need not fit into memory.
+
+        whole: leave a last batch of fewer images out.
+        """
+        return Batches(self, size, len(self) // size if whole else -(-len(self) // size))
+
     def _pixels(self, path: Path) -> np.ndarray:
         """u8 (height, width[, 3])"""
         image_module = _pillow()
@@ -78,6 +85,30 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
         size = (max(wide, round(image.width * scale)), max(high, round(image.height * scale)))
         left, top = (size[0] - wide) // 2, (size[1] - high) // 2
         return np.array(image.resize(size, image_module.Resampling.BILINEAR).crop((left, top, left + wide, top + high)))
+
+
+class Batches(Sequence[torch.Tensor]):
+    """A data set's images by batch number, read again each time."""
+
+    def __init__(self, images: ImageFolder, size: int, length: int):
+        self.images = images
+        self.size = size
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> torch.Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[torch.Tensor]: ...
+    def __getitem__(self, index: int | slice) -> torch.Tensor | list[torch.Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.length))]
+        if not -self.length <= index < self.length:
+            raise IndexError(index)
+        start = index % self.length * self.size
+        return torch.stack([self.images[i][0] for i in range(start, min(start + self.size, len(self.images)))])
 
 
 def _files(folder: Path, labels: bool) -> tuple[list[str], list[tuple[Path, int]]]:

@@ -107,6 +107,21 @@ def test_an_image_is_resized_cut_and_normalized(tmp_path: Path) -> None:
     assert float(half.mean()) == pytest.approx(grey[:, 5:25].mean(), abs=0.02)
 
 
+def test_batches_of_a_folder_are_read_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path, 40)
+    images = ImageFolder(tmp_path, (1, 12, 12), [0.4], [0.2], labels=False)
+    batches, read = images.batches(16), []
+    fetch = ImageFolder.__getitem__
+    monkeypatch.setattr(ImageFolder, "__getitem__", lambda self, i: read.append(i) or fetch(self, i))
+    assert [len(x) for x in batches] == [16, 16, 8] and len(images.batches(16, whole=True)) == 2
+    assert torch.equal(batches[-1], batches[2]) and [len(x) for x in batches[1:]] == [16, 8]
+    read.clear()
+    small = tersor.transform(graph(), "default,quantize{samples=16},to-integer", calibration=batches)
+    assert small.find("quant.conv2d") and max(read) == 15
+    with pytest.raises(IndexError):
+        batches[3]
+
+
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is not there: apt-get install dataset-fashion-mnist")
 def test_fashion_mnist_is_normalized(cli: Cli) -> None:
     x, y = fashion_mnist("t10k")

@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    bits,
     contrib,
     convolution,
     elementwise,
@@ -12,13 +13,16 @@ from . import (
     quantized,
     reductions,
     resize,
+    sampling,
     shapes,
     slices,
+    sorting,
     trigonometry,
 )
 
 __all__ = [
     "activations",
+    "bits",
     "contrib",
     "convolution",
     "elementwise",
@@ -30,7 +34,9 @@ __all__ = [
     "quantized",
     "reductions",
     "resize",
+    "sampling",
     "shapes",
     "slices",
+    "sorting",
     "trigonometry",
 ]
