@@ -19,6 +19,8 @@ from ....target import Target
 
 #: Channels of a step.
 STEP = 4
+#: Element types of bytes.
+BYTES = ("u8", "i8")
 #: What the products of a pair of channels may add up to in i16, over 255.
 PAIR = 128
 
@@ -30,6 +32,9 @@ class Arithmetic:
     #: dtype of packed weights, and how many of them a step of a vector takes for each lane.
     dtype: ClassVar[str] = "int8"
     each: ClassVar[int] = STEP
+    #: dtype of activations, and how many channels a step takes.
+    x_dtype: ClassVar[str] = "uint8"
+    channels: ClassVar[int] = STEP
     #: Vector registers beside accumulators: for each vector of weights, and for all of a step.
     per_vector: ClassVar[int] = 1
     per_step: ClassVar[int] = 1
@@ -42,7 +47,7 @@ class Arithmetic:
 
     def fits(self, x: str, weights: np.ndarray) -> bool:
         """Whether sums are exact for activations of an element type and these weights (..., 4)."""
-        return True
+        return x in BYTES
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Weights (..., vectors, lanes, 4) in the order in which `multiply` reads them."""
@@ -169,6 +174,45 @@ class Vnni(Arithmetic):
         return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", acc, x[0], w[0])
 
 
+class Pairs(Arithmetic):
+    """pmaddwd of x86 on i16, two channels a step: what Winograd's transforms leave of bytes."""
+
+    name = "pairs"
+    dtype = "int16"
+    x_dtype = "int16"
+    channels = 2
+    each = 2
+    per_step = 3
+    cycles = 0.7
+
+    def runs_on(self, target: Target) -> bool:
+        return pmaddwd_on(target)
+
+    def fits(self, x: str, weights: np.ndarray) -> bool:
+        return x == "i16"
+
+    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
+        pair = splat(t.reinterpret("int32", b.load(x, at, self.channels)), lanes)
+        return [b.let("x", t.reinterpret(f"int16x{2 * lanes}", pair))]
+
+    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
+        return acc + pmaddwd(x[0], w[0], lanes)
+
+
+class PairsVnni(Pairs):
+    """vpdpwssd of x86: pmaddwd and the addition in one instruction."""
+
+    name = "pairs_vnni"
+    per_step = 1
+    cycles = 0.5
+
+    def runs_on(self, target: Target) -> bool:
+        return target.dot == "vnni"
+
+    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
+        return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", acc, x[0], w[0])
+
+
 def pmaddwd(a: Expr, w: Expr, lanes: int) -> Any:
     """Products of neighbouring i16, added in pairs into i32."""
     name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[lanes]
@@ -186,7 +230,7 @@ def x86(target: Target) -> bool:
 
 
 #: The fastest first.
-ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Maddubs(), Madd16(), Plain())
+ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Maddubs(), Madd16(), Plain(), PairsVnni(), Pairs())
 
 
 def arithmetic_named(name: str) -> Arithmetic:

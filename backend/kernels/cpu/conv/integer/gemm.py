@@ -8,7 +8,7 @@ Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tvm import tirx as t
@@ -213,7 +213,19 @@ class Product:
         finish_tile(k, self.groups, tile, self.vector, pixel, self.image)
 
 
-def finish_tile(k: KernelBuilder, groups: Groups, tile: IntegerTile, vector: Expr, pixel: Expr, image: Expr) -> None:
+class Sums(Protocol):
+    """Accumulators of rows x vectors."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def vectors(self) -> int: ...
+
+    def value(self, i: int, j: int) -> Expr: ...
+
+
+def finish_tile(k: KernelBuilder, groups: Groups, tile: Sums, vector: Expr, pixel: Expr, image: Expr) -> None:
     """The epilogue on all accumulators of a tile, and their stores: rows are neighbouring pixels of the result."""
     b, block, per_block, lanes = k.b, groups.g.lanes, groups.per_block, groups.lanes
     stride, plane = k.fusion.map_rows(k.fusion.result).cut(1)
