@@ -73,7 +73,7 @@ def kept(file: Path, target: str) -> dict[str, Row]:
     found = json.loads(file.read_text())
     was, now = (found.get("target"), found["machine"]["processor"]), (target, machine()["processor"])
     if was != now:
-        raise SystemExit(f"{file} has rows of target {was[0]} on {was[1]}; this is {now[0]} on {now[1]}: measure all networks, or give another --name")
+        raise SystemExit(f"{file} has rows of target {was[0]} on {was[1]}, this is {now[0]} on {now[1]}: leave out --keep, or give another --name")
     return {row["network"]: Row(**{**row, "ratio": Ratio(**row["ratio"])}) for row in found["rows"]}
 
 

@@ -41,6 +41,21 @@ class Arithmetic:
     #: Cycles of a step of one vector, in which an f32 arithmetic would do half a multiply-add.
     cycles: ClassVar[float] = 1.0
 
+    @property
+    def wide(self) -> bool:
+        """Whether it takes activations of i16."""
+        return self.x_dtype == "int16"
+
+    @property
+    def steps(self) -> int:
+        """Steps of a dword of channels."""
+        return STEP // self.channels
+
+    @property
+    def dword_cycles(self) -> float:
+        """Cycles of one vector for a dword of channels."""
+        return self.cycles * self.steps
+
     def runs_on(self, target: Target) -> bool:
         """Whether the target has the instructions."""
         return True
@@ -103,7 +118,7 @@ class Madd16(Arithmetic):
     dtype = "int16"
     per_vector = 2
     per_step = 3
-    cycles = 1.4
+    cycles = 1.7
 
     def runs_on(self, target: Target) -> bool:
         return pmaddwd_on(target)
@@ -125,7 +140,7 @@ class Madd16(Arithmetic):
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         for value, weight in zip(x, w):
-            acc = acc + pmaddwd(t.reinterpret(f"int16x{2 * lanes}", value), weight, lanes)
+            acc = added(b, acc, pmaddwd(t.reinterpret(f"int16x{2 * lanes}", value), weight, lanes))
         return acc
 
 
@@ -152,7 +167,7 @@ class Maddubs(Arithmetic):
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         name = {4: "ssse3.pmadd.ub.sw.128", 8: "avx2.pmadd.ub.sw", 16: "avx512.pmaddubs.w.512"}[lanes]
         sums = t.call_llvm_pure_intrin(f"int16x{2 * lanes}", f"llvm.x86.{name}", x[0], w[0])
-        return acc + pmaddwd(sums, const(1, "int16", 2 * lanes), lanes)
+        return added(b, acc, pmaddwd(sums, const(1, "int16", 2 * lanes), lanes))
 
 
 class Vnni(Arithmetic):
@@ -175,7 +190,7 @@ class Vnni(Arithmetic):
 
 
 class Pairs(Arithmetic):
-    """pmaddwd of x86 on i16, two channels a step: what Winograd's transforms leave of bytes."""
+    """pmaddwd of x86 on activations of i16, two channels a step: bytes that were widened, or what Winograd's transforms make of them."""
 
     name = "pairs"
     dtype = "int16"
@@ -183,7 +198,7 @@ class Pairs(Arithmetic):
     channels = 2
     each = 2
     per_step = 3
-    cycles = 0.7
+    cycles = 0.65
 
     def runs_on(self, target: Target) -> bool:
         return pmaddwd_on(target)
@@ -191,12 +206,16 @@ class Pairs(Arithmetic):
     def fits(self, x: str, weights: np.ndarray) -> bool:
         return x == "i16"
 
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        pairs = weights.reshape(*weights.shape[:-1], self.steps, self.channels)
+        return np.ascontiguousarray(np.moveaxis(pairs, -2, -4).astype(np.int16))
+
     def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
         pair = splat(t.reinterpret("int32", b.load(x, at, self.channels)), lanes)
         return [b.let("x", t.reinterpret(f"int16x{2 * lanes}", pair))]
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        return acc + pmaddwd(x[0], w[0], lanes)
+        return added(b, acc, pmaddwd(x[0], w[0], lanes))
 
 
 class PairsVnni(Pairs):
@@ -211,6 +230,11 @@ class PairsVnni(Pairs):
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", acc, x[0], w[0])
+
+
+def added(b: Builder, acc: Expr, product: Expr) -> Expr:
+    """acc + product on x86, in that order (`Builder.opaque`)."""
+    return b.opaque(acc + product, "v")
 
 
 def pmaddwd(a: Expr, w: Expr, lanes: int) -> Any:
@@ -241,3 +265,8 @@ def arithmetic_named(name: str) -> Arithmetic:
 def fitting(target: Target, x: str, weights: np.ndarray) -> list[str]:
     """Names of the arithmetics that are exact for a layer on a target, the fastest first."""
     return [a.name for a in ARITHMETICS if a.runs_on(target) and a.fits(x, weights)]
+
+
+def fitting_pairs(target: Target) -> list[str]:
+    """Names of the arithmetics of i16, exact for all bytes, the fastest first."""
+    return fitting(target, "i16", np.zeros(0, np.int8))

@@ -1,4 +1,4 @@
-"""Winograd on stored integers: its matrices, the proof that its sums are exact, and its kernels against the loops of `integer_oracle`, bit for bit."""
+"""Winograd on stored integers: its matrices, the bound of its sums, and its kernels against the loops of `integer_oracle`, bit for bit."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_bound_is_that_of_all_activations() -> None:
 
 # -- kernels -----------------------------------------------------------------------------------
 
-#: (channels, outputs, padding, height, width, parameters): parts of channels, chunks of which the last begins earlier, odd channels, and maps below a tile.
+#: (channels, outputs, padding, height, width, parameters): parts of channels, a last chunk that begins earlier, odd channels, maps below a tile.
 SAME = (1, 1, 1, 1)
 Geometry = tuple[int, int, tuple[int, int, int, int], int, int, dict[str, int]]
 CASES: list[Geometry] = [
@@ -233,5 +233,3 @@ def test_the_model_chooses_by_shape_and_weights() -> None:
     convs = [s for s in compiled.steps if s.op.startswith("int_conv2d")]
     assert [(s.template, s.params.get("m")) for s in convs] == [("integer_winograd", 4), ("integer_winograd", 2), ("integer_direct", None)]
     network.check(compiled)
-
-

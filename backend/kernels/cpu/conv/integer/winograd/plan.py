@@ -1,7 +1,7 @@
 """The numbers of an integer Winograd kernel: its tiles, its parts, and where things lie in scratch.
 
-Layouts of i16 scratch, L lanes of i32: V [plane][tile][channel], U [plane][pair of channels][vector][L][2], M [plane][tile][vector][L] of i32. V holds
-a chunk of tiles, U and M one group of output vectors, U a part of its channels.
+Layouts in scratch, L lanes of i32: V [plane][tile][channel] and U [plane][pair of channels][vector][L][2] of i16, M [plane][tile][vector][L] of i32.
+V holds a chunk of tiles, U and M one group of output vectors, U a part of its channels.
 """
 
 from __future__ import annotations

@@ -40,9 +40,7 @@ class Products(Scratch):
         with b.loop("pair", 0, p.depth * self.vectors, "rolled") as number:
             base = b.let("base", at + number * (TAPS * width))
             taps = [t.Cast(f"int16x{width}", b.load(self.k.args[self.k.anchor.w], base + i * width, width)) for i in range(TAPS)]
-            columns = []
-            for s in range(3):
-                columns.append([b.value(value) for value in by_rows(b, matrix, [b.value(taps[r * 3 + s]) for r in range(3)])])
+            columns = [[b.value(value) for value in by_rows(b, matrix, [b.value(tap) for tap in taps[s::3]])] for s in range(3)]
             to = b.let("to", self.place("u") + number * width)
             for i, row in enumerate(zip(*columns)):
                 for j, value in enumerate(by_rows(b, matrix, row)):

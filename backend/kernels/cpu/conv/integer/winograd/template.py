@@ -22,7 +22,7 @@ from ......target import Target
 from ......tile.fusion import Fusion
 from ......tile.integer import TileIntConv2d
 from .....template import Params, kernel
-from ....arithmetic.integers import fitting
+from ....arithmetic.integers import fitting_pairs
 from ....integer_tail import packs
 from ....integer_tile import tile_cycles
 from ....window import share, workers
@@ -52,7 +52,7 @@ class IntegerWinograd(IntegerConv):
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         g = conv_window(fusion)
         geometry = (g.kh, g.kw, g.sh, g.sw, g.dh, g.dw, g.groups, g.block_in) == (3, 3, 1, 1, 1, 1, 1, 16)
-        able = geometry and super().accepts(fusion, target) and bool(fitting(target, "i16", np.zeros(0, np.int8)))
+        able = geometry and super().accepts(fusion, target) and bool(fitting_pairs(target))
         return able and bool(self.sizes(fusion))
 
     def sizes(self, fusion: Fusion) -> list[int]:
@@ -69,7 +69,7 @@ class IntegerWinograd(IntegerConv):
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         g = conv_window(fusion)
         parts = -(-pairs(g) // DEPTH)
-        how = {"arithmetic": fitting(target, "i16", np.zeros(0, np.int8))[0], "depth": -(-pairs(g) // parts), "packs": packs(fusion, target)}
+        how = {"arithmetic": fitting_pairs(target)[0], "depth": -(-pairs(g) // parts), "packs": packs(fusion, target)}
         result = []
         for m in self.sizes(fusion):
             total = g.n * -(-g.oh // m) * -(-g.ow // m)

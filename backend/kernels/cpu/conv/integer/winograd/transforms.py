@@ -115,8 +115,6 @@ def combine(coefficients: Sequence[int], xs: Sequence[Expr]) -> Expr:
     for c, x in terms:
         dtype = str(x.ty.dtype).partition("x")[0]
         product = x if abs(c) == 1 else x * const(abs(c), dtype, lanes_of(x))
-        if result is None:
-            result = product if c > 0 else const(0, dtype, lanes_of(x)) - product
-        else:
-            result = result + product if c > 0 else result - product
+        result = const(0, dtype, lanes_of(x)) if result is None and c < 0 else result
+        result = product if result is None else result + product if c > 0 else result - product
     return result
