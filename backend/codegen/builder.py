@@ -34,15 +34,6 @@ define linkonce_odr i32 @tersor_rolled() alwaysinline nounwind {
 """
 
 
-#: No instructions either: a value that LLVM takes for another one. {kind} is a vector type, {register} the constraint of its registers.
-_OPAQUE = """
-define linkonce_odr {kind} @{name}({kind} %x) alwaysinline nounwind {{
-  %y = call {kind} asm "", "={register},0"({kind} %x)
-  ret {kind} %y
-}}
-"""
-
-
 @dataclass
 class Buffer:
     """A flat view of a pointer."""
@@ -222,19 +213,12 @@ class Builder:
 
     def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
         """What a function written in LLVM IR returns for the address of an element. code: its definition, `linkonce_odr` and without declarations."""
+        return self.call_function(dtype, name, code, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
+
+    def call_function(self, dtype: str, name: str, code: str, *values: Expr) -> Expr:
+        """What a function written in LLVM IR returns for some values."""
         self._foreign[name] = code
-        return t.call_extern(dtype, name, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
-
-    def opaque(self, value: Expr, register: str) -> Expr:
-        """A vector of i32 whose origin LLVM does not see. register: the constraint of the target's vector registers, `v` on x86.
-
-        A sum that goes through this at every step stays a sum step by step. LLVM would add the terms of several steps to each other first, which
-        takes more registers than there are.
-        """
-        lanes = lanes_of(value)
-        name = f"tersor_opaque_{lanes}"
-        self._foreign[name] = _OPAQUE.format(kind=f"<{lanes} x i32>", name=name, register=register)
-        return t.call_extern(f"int32x{lanes}", name, value)
+        return t.call_extern(dtype, name, *values)
 
     # -- result --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from tvm import tirx as t
 
 from ...codegen.builder import Buffer, Builder, Expr
 from ...target import Target
-from .arithmetic.integers import Arithmetic
+from .arithmetic.base import Arithmetic
 
 #: Bytes of a cache line.
 LINE_BYTES = 64

@@ -1,84 +1,17 @@
-"""How a register tile multiplies bytes and adds into i32: one class for each instruction that does it.
-
-A step takes four neighbouring channels of a pixel, one dword, in all lanes of a vector, and four weights for each lane (an output):
-
-    acc[lane] += x[0] w[lane, 0] + x[1] w[lane, 1] + x[2] w[lane, 2] + x[3] w[lane, 3]         modulo 2^32
-
-Every arithmetic that fits a layer gives the same bits, so which one runs is a matter of speed.
-"""
+"""How a register tile multiplies bytes and adds into i32: one class for each instruction that does it, and the list of all arithmetics."""
 
 from __future__ import annotations
-
-from typing import Any, ClassVar
 
 import numpy as np
 from tvm import tirx as t
 
 from ....codegen.builder import Buffer, Builder, Expr, const, splat
 from ....target import Target
+from .base import STEP, Arithmetic, added, pmaddwd, pmaddwd_on
+from .pairs import Pairs, PairsVnni
 
-#: Channels of a step.
-STEP = 4
-#: Element types of bytes.
-BYTES = ("u8", "i8")
 #: What the products of a pair of channels may add up to in i16, over 255.
 PAIR = 128
-
-
-class Arithmetic:
-    """One way to multiply and accumulate. weights (..., steps, vectors, lanes, 4) i8 are packed by `pack`, vector by vector."""
-
-    name: ClassVar[str]
-    #: dtype of packed weights, and how many of them a step of a vector takes for each lane.
-    dtype: ClassVar[str] = "int8"
-    each: ClassVar[int] = STEP
-    #: dtype of activations, and how many channels a step takes.
-    x_dtype: ClassVar[str] = "uint8"
-    channels: ClassVar[int] = STEP
-    #: Vector registers beside accumulators: for each vector of weights, and for all of a step.
-    per_vector: ClassVar[int] = 1
-    per_step: ClassVar[int] = 1
-    #: Cycles of a step of one vector, in which an f32 arithmetic would do half a multiply-add.
-    cycles: ClassVar[float] = 1.0
-
-    @property
-    def wide(self) -> bool:
-        """Whether it takes activations of i16."""
-        return self.x_dtype == "int16"
-
-    @property
-    def steps(self) -> int:
-        """Steps of a dword of channels."""
-        return STEP // self.channels
-
-    @property
-    def dword_cycles(self) -> float:
-        """Cycles of one vector for a dword of channels."""
-        return self.cycles * self.steps
-
-    def runs_on(self, target: Target) -> bool:
-        """Whether the target has the instructions."""
-        return True
-
-    def fits(self, x: str, weights: np.ndarray) -> bool:
-        """Whether sums are exact for activations of an element type and these weights (..., 4)."""
-        return x in BYTES
-
-    def pack(self, weights: np.ndarray) -> np.ndarray:
-        """Weights (..., vectors, lanes, 4) in the order in which `multiply` reads them."""
-        return weights
-
-    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        """The four channels of a pixel that begin at an element of x, in all lanes."""
-        raise NotImplementedError(f"{type(self).__name__}.operands")
-
-    def load(self, b: Builder, w: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        """Packed weights of a step and vector."""
-        return [b.let("w", b.load(w, at, lanes * self.each))]
-
-    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        """acc and the four products of each lane."""
-        raise NotImplementedError(f"{type(self).__name__}.multiply")
 
 
 class Plain(Arithmetic):
@@ -187,70 +120,6 @@ class Vnni(Arithmetic):
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", acc, x[0], w[0])
-
-
-class Pairs(Arithmetic):
-    """pmaddwd of x86 on activations of i16, two channels a step: bytes that were widened, or what Winograd's transforms make of them."""
-
-    name = "pairs"
-    dtype = "int16"
-    x_dtype = "int16"
-    channels = 2
-    each = 2
-    per_step = 3
-    cycles = 0.65
-
-    def runs_on(self, target: Target) -> bool:
-        return pmaddwd_on(target)
-
-    def fits(self, x: str, weights: np.ndarray) -> bool:
-        return x == "i16"
-
-    def pack(self, weights: np.ndarray) -> np.ndarray:
-        pairs = weights.reshape(*weights.shape[:-1], self.steps, self.channels)
-        return np.ascontiguousarray(np.moveaxis(pairs, -2, -4).astype(np.int16))
-
-    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        pair = splat(t.reinterpret("int32", b.load(x, at, self.channels)), lanes)
-        return [b.let("x", t.reinterpret(f"int16x{2 * lanes}", pair))]
-
-    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        return added(b, acc, pmaddwd(x[0], w[0], lanes))
-
-
-class PairsVnni(Pairs):
-    """vpdpwssd of x86: pmaddwd and the addition in one instruction."""
-
-    name = "pairs_vnni"
-    per_step = 1
-    cycles = 0.5
-
-    def runs_on(self, target: Target) -> bool:
-        return target.dot == "vnni"
-
-    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", acc, x[0], w[0])
-
-
-def added(b: Builder, acc: Expr, product: Expr) -> Expr:
-    """acc + product on x86, in that order (`Builder.opaque`)."""
-    return b.opaque(acc + product, "v")
-
-
-def pmaddwd(a: Expr, w: Expr, lanes: int) -> Any:
-    """Products of neighbouring i16, added in pairs into i32."""
-    name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[lanes]
-    return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.{name}", a, w)
-
-
-def pmaddwd_on(target: Target) -> bool:
-    """Whether a target multiplies pairs of i16 in vectors of its width."""
-    return x86(target) and (target.lanes < 16 or "avx512bw" in target.features)
-
-
-def x86(target: Target) -> bool:
-    """Whether a target has the vector instructions of x86."""
-    return target.triple.startswith("x86_64")
 
 
 #: The fastest first.

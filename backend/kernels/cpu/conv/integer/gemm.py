@@ -20,7 +20,8 @@ from .....target import Target
 from .....tile.fusion import Fusion, RowLayout
 from .....tile.integer import TileIntConv2d
 from ....template import Params, Template, kernel
-from ...arithmetic.integers import Arithmetic, arithmetic_named, fitting
+from ...arithmetic.base import Arithmetic
+from ...arithmetic.integers import arithmetic_named, fitting
 from ...integer_tail import finish, packs
 from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...register_tile import cover, runs

@@ -12,7 +12,8 @@ from functools import cached_property
 
 from ......tile.fusion import Fusion
 from .....template import Params
-from ....arithmetic.integers import Arithmetic, arithmetic_named
+from ....arithmetic.base import Arithmetic
+from ....arithmetic.integers import arithmetic_named
 from ....window import Window
 from ...template import conv_window
 from ..geometry import Groups

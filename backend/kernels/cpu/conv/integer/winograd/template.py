@@ -35,8 +35,9 @@ from .plan import Plan, make_plan, pairs
 from .products import Products
 from .transforms import CENTER, TRANSFORMS
 
-#: Pairs of channels whose transformed weights are made at once, at most.
-DEPTH = 64
+#: Pairs of channels whose transformed weights are made at once, at most: few, so that these stay in L1, where few tiles need them.
+DEPTH = 32
+FEW = 8
 #: Tiles of a chunk worth measuring.
 TILES = (28, 49, 14, 98)
 
@@ -68,8 +69,7 @@ class IntegerWinograd(IntegerConv):
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         g = conv_window(fusion)
-        parts = -(-pairs(g) // DEPTH)
-        how = {"arithmetic": fitting_pairs(target)[0], "depth": -(-pairs(g) // parts), "packs": packs(fusion, target)}
+        how = {"arithmetic": fitting_pairs(target)[0], "packs": packs(fusion, target)}
         result = []
         for m in self.sizes(fusion):
             total = g.n * -(-g.oh // m) * -(-g.ow // m)
@@ -78,18 +78,20 @@ class IntegerWinograd(IntegerConv):
                 # few weights: threads divide tiles, as other kernels divide rows; many: they divide channels
                 if chunks > 1 or (total >= threads and g.small_weights):
                     chunks = -(-chunks // threads) * threads
-                result.append({"m": m, "tiles": -(-total // chunks), **how})
+                tiles = -(-total // chunks)
+                parts = -(-pairs(g) // (DEPTH if tiles > FEW else DEPTH // 2))
+                result.append({"m": m, "tiles": tiles, "depth": -(-pairs(g) // parts), **how})
         return result
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         p = make_plan(fusion, target.lanes, params, 1)
-        g, halves = p.g, -(-16 // target.lanes)
-        work = 4.0 * p.planes * p.tiles * g.in_blocks * halves / 2
+        # measured on AVX2 and AVX-512: stores of weights miss L1, the more so the wider they are
+        weight, pixel = 0.2 * target.lanes, 2 + 0.15 * target.lanes
+        work = 4.0 * p.tiles * p.g.in_blocks * max(1, 8 // target.lanes)
         for vectors, _, count in p.groups.groups:
-            products = p.planes * tile_cycles(target, p.tiles, vectors, p.depth * p.parts, p.arithmetic)
-            weights = p.depth * p.parts * vectors * p.planes * 1.5
-            work += count * (products + weights + 4.0 * p.tiles * vectors * p.planes)
-        return p.chunks * work
+            products = tile_cycles(target, p.tiles, vectors, p.depth * p.parts, p.arithmetic)
+            work += count * (products + vectors * (p.depth * p.parts * weight + p.tiles * pixel))
+        return p.chunks * p.planes * work
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """w (O, C, 3, 3) -> [group][part][pair of channels][vector][tap][lane][2]; biases, then the zero point, in the place of the zero point."""
