@@ -45,7 +45,7 @@ class PairsVnni(Pairs):
 
     name = "pairs_vnni"
     per_step = 1
-    cycles = 0.5
+    cycles = 0.6
 
     def runs_on(self, target: Target) -> bool:
         return target.dot == "vnni"
