@@ -11,6 +11,7 @@ import pytest
 from backend_run import ALL_TARGETS, Compiled
 
 from tersor.backend.kernels.cpu.arithmetic.integers import Maddubs
+from tersor.backend.kernels.cpu.conv.integer.padded import IntegerPadded
 from tersor.backend.kernels.cpu.conv.integer.winograd.template import IntegerWinograd
 from tersor.backend.target import resolve
 from tersor.backend.tile.integer import IntConv2d, IntLinear, IntSumPool2d, Rescale, RescaledSum, RescaleFixed
@@ -133,7 +134,8 @@ def residual(acc: Value, other: Value, a: np.ndarray, b: float, zeros: tuple[int
 )
 def test_borders_and_tails(target: str, threads: int, geometries: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every zero point at every border, and every way to round: packed, a residual, fixed, multipliers that packs do not allow, no rounding."""
-    monkeypatch.setattr(IntegerWinograd, "accepts", lambda self, fusion, target: False)
+    for other in (IntegerWinograd, IntegerPadded):
+        monkeypatch.setattr(other, "accepts", lambda self, fusion, target: False)
     rng = np.random.default_rng(7)
     graph, outputs, expected, arrays = Graph(), [], [], []
     for i, geometry in enumerate(geometries):

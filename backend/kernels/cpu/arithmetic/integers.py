@@ -51,7 +51,7 @@ class Madd16(Arithmetic):
     dtype = "int16"
     per_vector = 2
     per_step = 3
-    cycles = 1.7
+    cycles = 1.5
 
     def runs_on(self, target: Target) -> bool:
         return pmaddwd_on(target)

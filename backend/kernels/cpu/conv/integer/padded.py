@@ -43,12 +43,28 @@ class Copy:
     chunk: int
 
     @property
+    def taken(self) -> tuple[int, int]:
+        """Every how many rows and columns of the map are copied: what a kernel of one row or column skips is not."""
+        return self.g.sh if self.g.kh == 1 else 1, self.g.sw if self.g.kw == 1 else 1
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Rows and columns of the copy from one output to the next."""
+        return self.g.sh // self.taken[0], self.g.sw // self.taken[1]
+
+    @property
     def rows(self) -> int:
-        return (self.chunk - 1) * self.g.sh + (self.g.kh - 1) * self.g.dh + 1
+        return (self.chunk - 1) * self.steps[0] + (self.g.kh - 1) * self.g.dh + 1
 
     @property
     def columns(self) -> int:
-        return (self.g.ow - 1) * self.g.sw + (self.g.kw - 1) * self.g.dw + 1
+        return (self.g.ow - 1) * self.steps[1] + (self.g.kw - 1) * self.g.dw + 1
+
+    @property
+    def inside(self) -> tuple[int, int]:
+        """First and one past the last of the columns that lie in the map."""
+        low = min(self.columns, -(-self.g.left // self.taken[1]))
+        return low, max(low, min(self.columns, (self.g.w - 1 + self.g.left) // self.taken[1] + 1))
 
     @property
     def dense(self) -> bool:
@@ -193,17 +209,16 @@ class _Group:
         k, g, b, copy = self.k, self.g, self.k.b, self.copy
         x, width = k.args[k.anchor.x], g.block_in
         to = b.let("to", self.base + (kb * copy.rows + row) * copy.row)
-        iy = b.let("iy", self.start * g.sh - g.top + row)
+        iy = b.let("iy", self.start * g.sh - g.top + row * copy.taken[0])
         fill = splat(t.Cast("int16", b.load(k.args[k.anchor.zero], g.out_blocks * g.lanes)), width)
-        low = min(g.left, copy.columns)
-        high = max(low, min(copy.columns, g.left + g.w))
+        low, high = copy.inside
         inside = b.let("inside", t.all(iy >= 0, iy < g.h))
         source = b.let("source", k.fusion.map_rows(k.anchor.x).at(self.image * g.in_blocks + kb, iy) - g.left * width)
         # from left to right, since the store of a dense pixel reaches into the next
         with b.loop("column", 0, low) as column:
             b.store(self.scratch, to + column * copy.pixel, fill, width)
         with b.when(inside), b.loop("column", low, high) as column:
-            value = t.Cast(f"int16x{width}", b.load(x, source + column * width, width))
+            value = t.Cast(f"int16x{width}", b.load(x, source + column * (copy.taken[1] * width), width))
             b.store(self.scratch, to + column * copy.pixel, value, width)
         with b.when(t.Not(inside)), b.loop("column", low, high) as column:
             b.store(self.scratch, to + column * copy.pixel, fill, width)
@@ -213,7 +228,7 @@ class _Group:
     def _row(self, oy: Expr) -> None:
         b, g = self.k.b, self.g
         heights, before = cover(g.ow, max_rows(self.k.target, self.vectors, self.arithmetic), self.vectors), 0
-        source = b.let("row", self.base + (oy - self.start) * (g.sh * self.copy.row))
+        source = b.let("row", self.base + (oy - self.start) * (self.copy.steps[0] * self.copy.row))
         for width, first, repeat in runs(heights):
             with b.range("tile", 0, repeat) as i:
                 number = b.let("number", (oy - self.start) * len(heights) + before + i)
@@ -224,11 +239,11 @@ class _Group:
         k, g, b, copy, lanes = self.k, self.g, self.k.b, self.copy, self.groups.lanes
         w, tile = k.args[k.anchor.w], IntegerTile(b, self.arithmetic, width, self.vectors, lanes)
         tile.start(lambda j, _: b.load(k.args[k.anchor.zero], (self.vector + j) * lanes, lanes))
-        corner = b.let("corner", source + ox * (g.sw * copy.pixel))
+        corner = b.let("corner", source + ox * (copy.steps[1] * copy.pixel))
 
         def steps(at: Expr, panel: Expr, count: int, unroll: int) -> None:
             tile.fetch(w, panel + self.size, count, number, tiles)
-            tile.steps(self.scratch, [(i, at + i * (g.sw * copy.pixel)) for i in range(width)], w, panel, count, unroll)
+            tile.steps(self.scratch, [(i, at + i * (copy.steps[1] * copy.pixel)) for i in range(width)], w, panel, count, unroll)
 
         if copy.dense:
             with b.loop("r", 0, g.kh, "rolled") as r:
