@@ -213,8 +213,12 @@ class Builder:
 
     def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
         """Call a function written in LLVM IR with the address of an element. code: its definition, `linkonce_odr` and without declarations."""
+        return self.call_function(dtype, name, code, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
+
+    def call_function(self, dtype: str, name: str, code: str, *values: Expr) -> Expr:
+        """Call a function written in LLVM IR with values. code: as for `call_llvm`."""
         self._foreign[name] = code
-        return t.call_extern(dtype, name, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
+        return t.call_extern(dtype, name, *values)
 
     # -- result --------------------------------------------------------------------------------
 

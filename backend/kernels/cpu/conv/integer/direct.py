@@ -20,7 +20,8 @@ from .....target import Target
 from .....tile.fusion import Fusion
 from .....tile.integer import TileIntConv2d
 from ....template import Params, kernel
-from ...arithmetic.integers import STEP, Arithmetic, arithmetic_named
+from ...arithmetic.base import STEP, Arithmetic
+from ...arithmetic.integers import arithmetic_named
 from ...integer_tail import packs
 from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...window import Window, balance, column_tiles, tasks, tiles_of
