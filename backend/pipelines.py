@@ -10,7 +10,7 @@ from functools import partial
 
 from ..ir.errors import TersorError
 from ..ir.graph import Graph
-from ..ir.ops import Dequantize
+from ..ir.ops import Dequantize, Fake, FakeConvNorm2d
 from ..ir.verify import verify
 from ..passes import transform
 from .lowering.alias_concats import alias_concats
@@ -33,7 +33,7 @@ Observer = Callable[[str, Graph], None]
 
 def integers(graph: Graph) -> Graph:
     """The graph with its quantize/dequantize pairs, such as those of a quantized ONNX model, as integer operators (`to-integer`)."""
-    return transform(graph, "to-integer") if graph.find(Dequantize) else graph
+    return transform(graph, "to-integer") if any(map(graph.find, (Dequantize, Fake, FakeConvNorm2d))) else graph
 
 
 #: x86-64 and 64-bit ARM.

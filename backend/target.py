@@ -53,8 +53,8 @@ class Target:
 
     @property
     def dot(self) -> str:
-        """The instruction that adds products of bytes to i32: `vnni` (vpdpbusd), `maddubs` (pmaddubsw), or none."""
-        if self.lanes == 16 and {"avx512_vnni", "avx512vl"} <= {*self.features}:
+        """The instruction of x86 that adds products of bytes to i32: `vnni` (vpdpbusd), `maddubs` (pmaddubsw), or none."""
+        if (self.lanes == 16 and {"avx512_vnni", "avx512vl"} <= {*self.features}) or (self.lanes == 8 and "avx_vnni" in self.features):
             return "vnni"
         return "maddubs" if {"avx2", "sse4_2"} & {*self.features} else ""
 
@@ -72,8 +72,8 @@ class Target:
 
         if self.kind != "cpu":
             return tvm.target.Target({"kind": self.kind} | ({"arch": self.mcpu} if self.mcpu else {}))
-        named = ("avx512vnni", "avx512vbmi", "avx512vpopcntdq")
-        asked = [f"+{llvm}" for llvm in named if X86_FEATURES[llvm] in self.features and self.lanes == 16]
+        named = {16: ("avx512vnni", "avx512vbmi", "avx512vpopcntdq"), 8: ("avxvnni",)}.get(self.lanes, ())
+        asked = [f"+{llvm}" for llvm in named if X86_FEATURES[llvm] in self.features]
         hidden = {"mattr": asked} if asked and self.mcpu.startswith("x86-64-v") else {}
         return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "num-cores": max(threads, 1)} | hidden)
 

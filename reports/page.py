@@ -15,6 +15,7 @@ from .layout import HEIGHT, WIDTH, layered
 from .measures import sqnrs as sqnrs_of
 from .measures import times as times_of
 from .roofline import Roofline
+from .tradeoff import Front, Tradeoff
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,7 @@ def report(
     profile: bool | Profile = False,
     inputs: Sequence[torch.Tensor] | None = None,
     ledger: Any = None,
+    front: Front | str | Path | None = None,
     title: str | None = None,
 ) -> Path:
     """Write `report.html`: the graph drawn, its layers, costs and ledger; one file that needs no network.
@@ -78,6 +80,7 @@ def report(
     model: a graph, or a compiled model, whose kernels are drawn in the order in which they run. before: another graph beside it, with which values of
     one name are compared (SQNR) on `inputs`, random ones unless given. profile: True compiles a graph for one thread of this machine and
     measures it; or a profile that is there. ledger: of `transform`; a graph that came from it has it.
+    front: what `tersor.auto` found, or the file of its `to_json`: quality against latency and bytes.
 
     Raises TersorError where the path does not end in .html or has no folder, and for `before` with a compiled model.
     """
@@ -99,7 +102,8 @@ def report(
     else:
         times = {str(row.step): row.time for row in measured.rows} if measured else {}
         drawings.append(draw_kernels(model, title or model.manifest.name, times))
-    path.write_text(page(drawings, measured, ledger, title or drawings[-1].title), encoding="utf-8")
+    tradeoff = Tradeoff.of(front) if front is not None else None
+    path.write_text(page(drawings, measured, ledger, title or drawings[-1].title, tradeoff), encoding="utf-8")
     return path
 
 
@@ -191,7 +195,7 @@ def label_place(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return round(x + (nx - x) / 2 + 4, 1), round(y + (ny - y) / 2, 1)
 
 
-def page(drawings: Sequence[Drawing], profile: Profile | None, ledger: Any, title: str) -> str:
+def page(drawings: Sequence[Drawing], profile: Profile | None, ledger: Any, title: str, tradeoff: Tradeoff | None = None) -> str:
     """The HTML."""
     import jinja2
 
@@ -206,6 +210,7 @@ def page(drawings: Sequence[Drawing], profile: Profile | None, ledger: Any, titl
         profile=profile,
         roofline=Roofline.of(profile) if profile is not None else None,
         ledger=ledger,
+        tradeoff=tradeoff,
         box=(WIDTH, HEIGHT),
         style=(Path(__file__).parent / "page.css").read_text(),
         script=(Path(__file__).parent / "page.js").read_text(),

@@ -247,6 +247,16 @@ class GpuMath:
     ceil = _device("ceil")
     tanh = _device("tanh")
     erf = _device("erf")
+    sin = _device("sin")
+    cos = _device("cos")
+    tan = _device("tan")
+    asin = _device("asin")
+    acos = _device("acos")
+    atan = _device("atan")
+    sinh = _device("sinh")
+    cosh = _device("cosh")
+    acosh = _device("acosh")
+    atanh = _device("atanh")
 
     def __init__(self, b: GpuBuilder, kind: str):
         self.b = b
@@ -301,6 +311,27 @@ class GpuMath:
         if not is_float(a):
             raise UnsupportedError(f"nn.pow of {a.ty.dtype} has no GPU kernel; valid: f32 and f64. Cast the operands")
         return self.call("pow", a, b)
+
+    def signbit(self, x: Expr) -> Expr:
+        return t.NE(t.call_pure_extern("int32", "signbit", self.b.value(x)), int32(0))
+
+    def atan2(self, a: Expr, b: Expr) -> Expr:
+        return self.call("atan2", a, b)
+
+    def bitwise_and(self, a: Expr, b: Expr) -> Expr:
+        return self.b.value(t.bitwise_and(a, b))
+
+    def bitwise_or(self, a: Expr, b: Expr) -> Expr:
+        return self.b.value(t.bitwise_or(a, b))
+
+    def bitwise_xor(self, a: Expr, b: Expr) -> Expr:
+        return self.b.value(t.bitwise_xor(a, b))
+
+    def shift_left(self, a: Expr, b: Expr) -> Expr:
+        return self.b.value(t.shift_left(a, b))
+
+    def shift_right(self, a: Expr, b: Expr) -> Expr:
+        return self.b.value(t.shift_right(a, b))
 
     def mod(self, a: Expr, b: Expr) -> Expr:
         a, b = self.b.value(a), self.b.value(b)

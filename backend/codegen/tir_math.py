@@ -16,8 +16,28 @@ from .ieee import is_float
 from .vector_math import VectorMath, cast, convert, dtype_of, is_constant
 
 
+def _libm(name: str) -> Callable[[TirMath, Expr], Expr]:
+    """A function of the C library, lane by lane in f64: an angle of any size is reduced exactly."""
+
+    def function(self: TirMath, x: Expr) -> Expr:
+        return self._named(convert(self._by_lane(name, self._wide(x)), dtype_of(x)))
+
+    return function
+
+
 class TirMath(VectorMath):
     """`Math` over TensorIR vectors."""
+
+    sin = _libm("sin")
+    cos = _libm("cos")
+    tan = _libm("tan")
+    asin = _libm("asin")
+    acos = _libm("acos")
+    atan = _libm("atan")
+    sinh = _libm("sinh")
+    cosh = _libm("cosh")
+    acosh = _libm("acosh")
+    atanh = _libm("atanh")
 
     # -- arithmetic ----------------------------------------------------------------------------
 
@@ -72,6 +92,23 @@ class TirMath(VectorMath):
         """Whether the floor of a quotient is one below its truncation: the remainder's sign is not the divisor's."""
         zero = self.const(b, 0)
         return t.any(t.all(rest < zero, b > zero), t.all(rest > zero, b < zero))
+
+    # -- bits ----------------------------------------------------------------------------------
+
+    def bitwise_and(self, a: Expr, b: Expr) -> Expr:
+        return t.bitwise_and(a, b)
+
+    def bitwise_or(self, a: Expr, b: Expr) -> Expr:
+        return t.bitwise_or(a, b)
+
+    def bitwise_xor(self, a: Expr, b: Expr) -> Expr:
+        return t.bitwise_xor(a, b)
+
+    def shift_left(self, a: Expr, b: Expr) -> Expr:
+        return t.shift_left(a, b)
+
+    def shift_right(self, a: Expr, b: Expr) -> Expr:
+        return t.shift_right(a, b)
 
     # -- selection and conversion --------------------------------------------------------------
 
@@ -145,6 +182,14 @@ class TirMath(VectorMath):
 
     def sigmoid(self, x: Expr) -> Expr:
         return self._function(x, self._sigmoid, self._sigmoid)
+
+    def signbit(self, x: Expr) -> Expr:
+        bits = self._bits(self._named(convert(x, "float32") if dtype_of(x) == "float16" else x))
+        return bits < self.const(bits, 0)
+
+    def atan2(self, a: Expr, b: Expr) -> Expr:
+        dtype = dtype_of(a)
+        return self._named(convert(self._by_lane("atan2", self._wide(a), self._wide(b)), dtype))
 
     def _function(self, x: Expr, single: Callable[[Expr], Expr], double: Callable[[Expr], Expr]) -> Expr:
         dtype = dtype_of(x)

@@ -118,12 +118,15 @@ class Context:
                 self.progress(what, done + 1, total)
 
 
-def batches(calibration: Any) -> list[Batch] | None:
-    """Calibration as a list: a single array is one batch, a loader is read once."""
+def batches(calibration: Any) -> Sequence[Batch] | None:
+    """Calibration as a sequence: a single array is one batch; a sequence stays as it is, and may read its batches when they are used; a loader is
+    read once."""
     if calibration is None:
         return None
     if hasattr(calibration, "shape") or isinstance(calibration, Mapping):
         return [calibration]
+    if isinstance(calibration, Sequence) and not isinstance(calibration, str):
+        return calibration
     if not isinstance(calibration, Iterable):
         raise TersorError(f"calibration must be a list of batches, got {type(calibration).__name__}")
     return list(calibration)

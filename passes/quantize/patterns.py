@@ -8,6 +8,7 @@ q(dq(x))                          ->  x, or requantize(x) where types differ
 q(clamp(dq(x)))                   ->  requantize(x){low, high}           q(clip(r, a, b)) = clip(q(r), q(a), q(b)): q is monotonic
 q(clamp(add(dq(a), dq(b))))       ->  quant.add(a, b){low, high}         mul likewise, of 8-bit operands
 q(f(dq(x)))                       ->  lookup(x, table)                   table[i] = q(f(dq(i))), in float64
+q(cast(x))                        ->  scast(x)                           bytes that are their own numbers (`image_input`)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ...ir.ops import (
     AdaptiveAvgPool2d,
     Add,
     AvgPool2d,
+    Cast,
     Clip,
     Concat,
     Conv2d,
@@ -48,6 +50,7 @@ from ...ir.ops import (
     Relu,
     Requantize,
     Reshape,
+    StorageCast,
     Upsample,
 )
 from ...ir.ops.quant import Rounded, Rounding
@@ -86,6 +89,15 @@ def quantize_constant(op: Quantize) -> Result:
     if not isinstance(op.x.op, Const):
         return None
     return named(Const(to_numpy(op.evaluate(to_torch(op.x.op.array))), op.to, loc=op.loc), op.x.name)
+
+
+@rewrite
+def integer_bytes(op: Quantize) -> Result:
+    """q(cast(x)) -> scast(x)"""
+    cast = op.x.op
+    if not isinstance(cast, Cast) or cast.x.type.elem != op.to.storage or op.to != Uniform(op.to.storage, (1.0,), (0,)):
+        return None
+    return StorageCast(cast.x, op.to, loc=cast.loc)
 
 
 @rewrite
@@ -326,4 +338,14 @@ def tabulated(y: Value, v: Value, x: Any, to: Uniform) -> np.ndarray | Refusal:
 
 def patterns(rounding: Rounding) -> Sequence[Rewrite]:
     """All of them."""
-    return quantize_constant, integer_layer, integer_matmul, integer_sum, MOVE, integer_concat, *rounding_patterns(rounding), integer_table
+    return (
+        quantize_constant,
+        integer_bytes,
+        integer_layer,
+        integer_matmul,
+        integer_sum,
+        MOVE,
+        integer_concat,
+        *rounding_patterns(rounding),
+        integer_table,
+    )

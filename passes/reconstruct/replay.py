@@ -254,3 +254,6 @@ def inputs_in_chunks(graph: Graph, calibration: Sequence[Batch], images: int | N
             if stop > start:
                 yield [v[start:stop] for v in values]
                 left = None if left is None else left - (stop - start)
+        if left == 0:
+            # no batch is read in vain: one may be images that are still on disk
+            return

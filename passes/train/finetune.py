@@ -36,6 +36,7 @@ class Finetune(Pass):
     gradient. ema: decay of averaged weights, which are then the result. smoothing: of the labels. temperature: T of the distillation.
     validate: share of the examples held out to measure accuracy on. patience: stop after so many epochs without a better one, on the
     examples held out or by `transform(..., evaluate=)`, and keep the best weights.
+    quantize_after: steps in which fake-quantize operators (`quantize{qat=true}`) measure ranges and round nothing.
     seed: of order and noise, by default the transform's. device: cpu, cuda or cuda:N.
     checkpoint: a file written after each epoch, and each `every` steps. A run that finds it goes on from there, and ends with the weights of
     a run that was never killed; one that was complete is not run again.
@@ -65,6 +66,7 @@ class Finetune(Pass):
     temperature: float = 4.0
     validate: float = 0.0
     patience: int | None = None
+    quantize_after: int = 0
     seed: int | None = None
     device: str = "cpu"
     checkpoint: str | None = None
@@ -100,6 +102,8 @@ class Finetune(Pass):
             value = getattr(self, option)
             if value is not None and value < low:
                 raise TersorError(f"{option} must be at least {low}, got {value}")
+        if self.quantize_after < 0:
+            raise TersorError(f"quantize_after must be at least 0, got {self.quantize_after}")
         for option in ("lr", "temperature", "clip", "decay"):
             value = getattr(self, option)
             if value is not None and not value > 0:
@@ -111,9 +115,7 @@ class Finetune(Pass):
         if not 0 <= self.distill_weight <= 1:
             raise TersorError(f"distill_weight must be from 0 to 1, got {self.distill_weight}")
         if self.patience is not None and not self.validate and ctx.evaluate is None:
-            raise TersorError(
-                "patience needs something to scoring_layer by: validate=0.1 holds out a tenth of the data, or transform(..., evaluate=f)"
-            )
+            raise TersorError("patience needs something to judge by: validate=0.1 holds out a tenth of the data, or transform(..., evaluate=f)")
         if self.every is not None and self.checkpoint is None:
             raise TersorError("every says when to write the checkpoint, and there is none: add checkpoint=FILE")
 

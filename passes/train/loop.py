@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...ir.errors import TersorError
+from ...ir.ops.fake import measuring_only
 from ..core.context import Context
 from .data import Batch, Data
 from .loss import Loss
@@ -84,7 +85,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr * factor
         self.optimizer.zero_grad()
-        loss, correct = self.loss(self.wrapped, batch)
+        with measuring_only(state.done < self.options.quantize_after):
+            loss, correct = self.loss(self.wrapped, batch)
         counts = self.processes.total(float(loss.detach()) * len(batch), len(batch), math.nan if correct is None else correct)
         if not math.isfinite(counts[0]):
             raise Diverged(f"the loss is {counts[0] / counts[1]} in step {state.step + 1} of epoch {state.epoch + 1}")

@@ -7,9 +7,9 @@ from typing import Any
 
 from tvm import tirx as t
 
-from ....ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
+from ....ir.ops import Concat, Expand, Gather, IndexSelect, Pad, Slice, Transpose
 from ...codegen.builder import Expr
-from ...codegen.gpu import GpuKernel, choose, div, mod
+from ...codegen.gpu import GpuKernel, choose, div, flat, mod
 from ...tile.moves import AsStrided, DepthToSpace, FromNhwc, PadCrop, ToNhwc
 from ...tile.ops import ChannelGather
 from ..template import kernel
@@ -99,6 +99,13 @@ class Indexed(Move):
 
     def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
         place = k.place(k.args[op.index], index[op.axis], op.x.shape[op.axis])
+        return k.read(op.x, [place if axis == op.axis else i for axis, i in enumerate(index)])
+
+
+@kernel(Gather)
+class GatheredElements(Move):
+    def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
+        place = k.place(k.args[op.index], flat(index, op.index.shape), op.x.shape[op.axis])
         return k.read(op.x, [place if axis == op.axis else i for axis, i in enumerate(index)])
 
 

@@ -9,7 +9,23 @@ from typing import Any
 import numpy as np
 from tvm import tirx as t
 
-from ....ir.ops import ArgMax, ArgMin, CumSum, GroupNorm, LayerNorm, LogSoftmax, Mean, Prod, ReduceMax, ReduceMin, Softmax, Sum
+from ....ir.ops import (
+    ArgMax,
+    ArgMin,
+    CumMax,
+    CumMin,
+    CumProd,
+    CumSum,
+    GroupNorm,
+    LayerNorm,
+    LogSoftmax,
+    Mean,
+    Prod,
+    ReduceMax,
+    ReduceMin,
+    Softmax,
+    Sum,
+)
 from ....ir.ops.reduce import Reduce
 from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, coordinates, div, mod
@@ -44,13 +60,13 @@ def threads_for(size: int, target: Target) -> int:
 
 
 def monoid(k: GpuKernel, op: Any) -> tuple[str, Expr, Combine]:
-    """The type that a reduction computes in, its first value, and how two become one."""
+    """The type that a reduction or scan computes in, its first value, and how two become one."""
     dtype = TIR_DTYPE[str(op.out.type.elem)]
     dtype = "int32" if dtype == "bool" else dtype
-    if isinstance(op, (ReduceMax, ReduceMin)):
-        greatest = isinstance(op, ReduceMax)
+    if isinstance(op, (ReduceMax, ReduceMin, CumMax, CumMin)):
+        greatest = isinstance(op, (ReduceMax, CumMax))
         return dtype, lowest(dtype) if greatest else highest(dtype), k.math.max if greatest else k.math.min
-    if isinstance(op, Prod):
+    if isinstance(op, (Prod, CumProd)):
         return dtype, t.const(1, dtype), lambda a, b: a * b
     return dtype, t.const(0, dtype), lambda a, b: a + b
 
@@ -158,22 +174,22 @@ class Lines(GpuTemplate):
         return math.prod(shape[: op.axis]), shape[op.axis], math.prod(shape[op.axis + 1 :])
 
 
-@kernel(CumSum)
+@kernel(CumSum, CumProd, CumMax, CumMin)
 class Cumulative(Lines):
     """A thread for each line."""
 
-    name = "gpu_cum_sum"
+    name = "gpu_scan"
 
     def write(self, k: GpuKernel, op: Any) -> None:
         b, (outer, size, inner) = k.b, self.parts(op)
-        dtype = TIR_DTYPE[str(op.out.type.elem)]
+        dtype, start, combine = monoid(k, op)
         with k.each(outer * inner) as line:
             first = b.value(div(line, inner) * (size * inner) + mod(line, inner))
             acc = b.local(1, dtype)
-            b.store(acc, 0, t.const(0, dtype))
+            b.store(acc, 0, start)
             with b.loop("i", 0, size) as i:
                 at = b.value(first + i * inner)
-                b.store(acc, 0, b.load(acc, 0) + k.math.convert(b.load(k.args[op.x], at), dtype))
+                b.store(acc, 0, combine(b.load(acc, 0), b.value(k.math.convert(b.load(k.args[op.x], at), dtype))))
                 k.store(b.load(acc, 0), coordinates(at, op.out.shape))
 
 

@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    bits,
     contrib,
     convolution,
     elementwise,
@@ -15,11 +16,13 @@ from . import (
     sampling,
     shapes,
     slices,
+    sorting,
     trigonometry,
 )
 
 __all__ = [
     "activations",
+    "bits",
     "contrib",
     "convolution",
     "elementwise",
@@ -34,5 +37,6 @@ __all__ = [
     "sampling",
     "shapes",
     "slices",
+    "sorting",
     "trigonometry",
 ]

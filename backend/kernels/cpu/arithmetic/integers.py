@@ -44,6 +44,10 @@ class Arithmetic:
         """Whether sums are exact for activations of an element type and these weights (..., 4)."""
         return True
 
+    def offset(self, x: str) -> int:
+        """What is subtracted from each activation of an element type before it is multiplied: zero points are less by it."""
+        return 0
+
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Weights (..., vectors, lanes, 4) in the order in which `multiply` reads them."""
         return weights
@@ -135,7 +139,7 @@ class Maddubs(Arithmetic):
     cycles = 1.0
 
     def runs_on(self, target: Target) -> bool:
-        return target.dot in ("maddubs", "vnni") and (target.lanes < 16 or "avx512bw" in target.features)
+        return x86(target) and target.dot in ("maddubs", "vnni") and (target.lanes < 16 or "avx512bw" in target.features)
 
     def fits(self, x: str, weights: np.ndarray) -> bool:
         pairs = weights.reshape(-1, 2).astype(np.int32)
@@ -151,7 +155,7 @@ class Maddubs(Arithmetic):
 
 
 class Vnni(Arithmetic):
-    """vpdpbusd of x86: four products of u8 and i8 added to an i32 in one instruction, without saturation."""
+    """vpdpbusd of x86 (AVX-512 VNNI, AVX-VNNI): four products of u8 and i8 added to an i32 in one instruction, without saturation."""
 
     name = "vnni"
     cycles = 0.5
@@ -167,6 +171,72 @@ class Vnni(Arithmetic):
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", acc, x[0], w[0])
+
+
+class Usdot(Arithmetic):
+    """usdot of ARM's int8 matrix extension: four products of u8 and i8 added to an i32."""
+
+    name = "usdot"
+    cycles = 0.5
+
+    def runs_on(self, target: Target) -> bool:
+        return arm(target) and "i8mm" in target.features
+
+    def fits(self, x: str, weights: np.ndarray) -> bool:
+        return x == "u8"
+
+    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
+        return [b.let("x", t.reinterpret(f"uint8x{4 * lanes}", dword(b, x, at, lanes)))]
+
+    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
+        return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.aarch64.neon.usdot.v{lanes}i32.v{4 * lanes}i8", acc, x[0], w[0])
+
+
+class Sdot(Arithmetic):
+    """sdot of ARM's dot product extension: four products of i8 added to an i32. u8 activations become i8 by subtracting 128: a bit is turned."""
+
+    name = "sdot"
+    cycles = 0.5
+
+    def runs_on(self, target: Target) -> bool:
+        return arm(target) and "asimddp" in target.features
+
+    def offset(self, x: str) -> int:
+        return 128 if x == "u8" else 0
+
+    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
+        value = dword(b, x, at, lanes)
+        if x.dtype == "uint8":
+            value = t.bitwise_xor(value, const(-0x7F7F7F80, "int32", lanes))
+        return [b.let("x", t.reinterpret(f"int8x{4 * lanes}", value))]
+
+    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
+        return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.aarch64.neon.sdot.v{lanes}i32.v{4 * lanes}i8", acc, x[0], w[0])
+
+
+class Smlal(Plain):
+    """smlal of NEON: products of i16, to which bytes are widened, added to i32. LLVM selects it for products of sign-extended i16."""
+
+    name = "smlal"
+    dtype = "int16"
+    cycles = 3.0
+
+    def runs_on(self, target: Target) -> bool:
+        return arm(target)
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        return super().pack(weights).astype(np.int16)
+
+    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
+        return [b.let("x", splat(t.Cast("int16", b.load(x, at + i)), lanes)) for i in range(STEP)]
+
+    def load(self, b: Builder, w: Buffer, at: Expr, lanes: int) -> list[Expr]:
+        return [b.let("w", b.load(w, at + i * lanes, lanes)) for i in range(STEP)]
+
+    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
+        for value, weight in zip(x, w):
+            acc = acc + t.Cast(f"int32x{lanes}", value) * t.Cast(f"int32x{lanes}", weight)
+        return acc
 
 
 def pmaddwd(a: Expr, w: Expr, lanes: int) -> Any:
@@ -185,8 +255,13 @@ def x86(target: Target) -> bool:
     return target.triple.startswith("x86_64")
 
 
+def arm(target: Target) -> bool:
+    """Whether a target has the vector instructions of 64-bit ARM."""
+    return target.triple.startswith("aarch64")
+
+
 #: The fastest first.
-ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Maddubs(), Madd16(), Plain())
+ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Usdot(), Sdot(), Maddubs(), Madd16(), Smlal(), Plain())
 
 
 def arithmetic_named(name: str) -> Arithmetic:
