@@ -13,6 +13,7 @@ from ...ir.ops import (
     Conv2d,
     ConvTranspose2d,
     Elementwise,
+    Gather,
     IndexSelect,
     Linear,
     Matmul,
@@ -97,7 +98,7 @@ def window_size(op: AvgPool2d) -> int | None:
 def data_operands(op: Op) -> list[Value]:
     """Operands that are quantized as activations: all but weights, biases and indices."""
     match op:
-        case Conv2d() | ConvTranspose2d() | Linear() | IndexSelect():
+        case Conv2d() | ConvTranspose2d() | Linear() | IndexSelect() | Gather():
             return [op.x]
     found = table_input(op)
     return [found] if found is not None else list(dict.fromkeys(op.operands))
