@@ -1,4 +1,4 @@
-"""What each operator is to quantization: a product sum, a sum, a move, a clamp, arithmetic, a table, or float."""
+"""The role of each operator in quantization: a layer, a sum, a move, a clamp, arithmetic, a table, or float."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def data_operands(op: Op) -> list[Value]:
 
 
 def grid(value: Value) -> Uniform | None:
-    """The type on whose numbers a float value lies: it is a dequantized tensor, moved or not."""
+    """The quantized type whose numbers a float value holds, as a dequantized tensor, moved or not; else None."""
     from ...ir.ops import Dequantize
 
     while value.op is not None and (value.op.selects or isinstance(value.op, Upsample)):
