@@ -4,8 +4,9 @@
         [--out bench/results] [--name int8_latency] [--keep]
 
 The int8 networks are compiled with `require="int8"`, and each is compared with the interpreter bit for bit before it is timed. Weights are
-random (bench/models.py) and calibration images are noise: times depend on neither. A folder for graphs keeps them from one run to the next, since
-quantizing takes longer than measuring. --name: of the files that are written. --keep: with the rows of other networks that they have.
+random (bench/models.py) and calibration images are noise: like trained ones, such weights do not fit pmaddubsw, and do fit Winograd's bound.
+A folder for graphs keeps them from one run to the next, since quantizing takes longer than measuring. --name: of the files that are written.
+--keep: with the rows of other networks that they have.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 except tersor.UnsupportedError as error:
                     refused[f"{name}, {form}"] = str(error)
                     continue
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            print(table(rows[-1:]).splitlines()[2], flush=True)
     for name, why in refused.items():
         print(f"refused: {name}: {why}")
     missing = [name for name, model in MODELS.items() if model.path() is None]

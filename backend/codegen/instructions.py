@@ -24,7 +24,7 @@ def opaque(b: Builder, value: Expr, register: str) -> Expr:
     """A vector of i32 whose origin LLVM does not see. register: the constraint of the target's vector registers, `v` on x86.
 
     A sum that goes through this at every step stays a sum step by step. LLVM would add the terms of several steps to each other first, which takes
-    more registers than there are: a register tile of 5 x 2 on AVX2 is a tenth slower.
+    more registers than there are: a register tile of 5 x 2 on AVX2 is slower by a tenth and more.
     """
     lanes = lanes_of(value)
     name = f"tersor_opaque_{lanes}"

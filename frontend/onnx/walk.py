@@ -118,6 +118,8 @@ class Walk:
     def known_now(self, proto: Any, inputs: list[Any]) -> Sequence[Any] | None:
         """The results of a node of shapes or of constants only, or of one that changes nothing; None where it must become an op."""
         kind = proto.op_type
+        if kind in ("Identity", "If", "Shape", "Size") and (not inputs or inputs[0] is None):
+            raise FormError("input 0 is left out, and it is required")
         if kind == "Identity":
             return inputs
         if kind == "Constant":

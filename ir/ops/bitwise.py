@@ -48,7 +48,8 @@ class Shift(Bitwise):
 
     def amount(self, m: Math, b: Any) -> tuple[Any, Any]:
         """The places, and the same as a processor takes them, which is one less than the number of bits at most."""
-        places = m.where(b >= m.const(b, 0), b, m.const(b, self.width))
+        signed = str(self.b.type.elem).startswith("i")
+        places = m.where(b >= m.const(b, 0), b, m.const(b, self.width)) if signed else b
         return places, m.min(places, m.const(b, self.width - 1))
 
 

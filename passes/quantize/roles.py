@@ -14,6 +14,7 @@ from ...ir.ops import (
     ConvTranspose2d,
     Elementwise,
     FakeConvNorm2d,
+    Gather,
     IndexSelect,
     Linear,
     Matmul,
@@ -98,7 +99,7 @@ def window_size(op: AvgPool2d) -> int | None:
 def data_operands(op: Op) -> list[Value]:
     """Operands that are quantized as activations: all but weights, biases and indices."""
     match op:
-        case Conv2d() | FakeConvNorm2d() | ConvTranspose2d() | Linear() | IndexSelect():
+        case Conv2d() | FakeConvNorm2d() | ConvTranspose2d() | Linear() | IndexSelect() | Gather():
             return [op.x]
     found = table_input(op)
     return [found] if found is not None else list(dict.fromkeys(op.operands))

@@ -191,7 +191,10 @@ def test_borders_and_tails(target: str, threads: int, geometries: list[tuple[Any
 POINTWISE = [(37, 64, 1, 9, 11, 1), (16, 20, 1, 5, 7, 2), (48, 96, 3, 4, 4, 3), (64, 33, 1, 30, 31, 1)]
 
 
-@pytest.mark.parametrize(("target", "threads", "elem"), [(ALL_TARGETS[1], 2, "u8"), (ALL_TARGETS[1], 1, "i8"), (ALL_TARGETS[0], 2, "i8")])
+@pytest.mark.parametrize(
+    ("target", "threads", "elem"),
+    [(ALL_TARGETS[1], 2, "u8"), pytest.param(ALL_TARGETS[1], 1, "i8", marks=pytest.mark.slow), (ALL_TARGETS[0], 2, "i8")],
+)
 def test_pointwise_of_widened_bytes(target: str, threads: int, elem: str) -> None:
     """Where no instruction multiplies these bytes, each thread widens its pixels, those of a chunk at a time."""
     rng, graph, arrays, expected = np.random.default_rng(5), Graph(), [], []

@@ -39,7 +39,7 @@ OUT_OF_SCOPE: dict[str, Sequence[str]] = {
     "shapes that depend on data": ("NonMaxSuppression", "NonZero", "Unique"),
     "signals, images and text": ("DFT", "STFT", "MelWeightMatrix", "ImageDecoder", "TfIdfVectorizer"),
     "random numbers": ("Bernoulli",),
-    "bits of integers": ("BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
+    "bits of floats": ("BitCast",),
 }
 #: They are run twice: with scales and zero points as inputs, and with all but the first input known when the model is loaded.
 QUANTIZED = (

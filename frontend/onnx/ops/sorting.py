@@ -6,7 +6,7 @@ from ....ir.op import Value
 from ....ir.ops import ArgSort, Gather, Slice
 from ..node import Node
 from ..registry import Ints, onnx_converter
-from .indexing import _positive
+from .indexing import positive
 
 
 @onnx_converter("TopK")
@@ -26,4 +26,4 @@ def top_k(node: Node, x: Value, k: Ints, *, axis: int = -1, largest: int = 1, so
 def gather_elements(node: Node, x: Value, index: Value, *, axis: int = 0) -> Value:
     """y[i, j] = x[index[i, j], j] for axis 0"""
     along = node.axis(axis, x.type.rank)
-    return Gather(x, _positive(node, index, node.static(x, along)), along).out
+    return Gather(x, positive(node, index, node.static(x, along)), along).out

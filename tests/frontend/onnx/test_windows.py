@@ -152,3 +152,50 @@ def test_an_open_end_leaves_the_batch_free(end: int) -> None:
     constants = {"starts": np.array([0, 1]), "ends": np.array([end, end]), "axes": np.array([0, 1])}
     graph = check(model([N("Slice", ["x", "starts", "ends", "axes"], ["y"])], {"x": ["N", 5]}, ["y"], constants))
     assert graph.batched == {"x"}
+
+
+# -- places that are computed ------------------------------------------------------------------
+
+#: Operator -> (inputs beside x (4, 5, 3): shape and whether they are places, attributes).
+PLACES: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any]]] = {
+    "GatherND": ({"i": (2, 6, 2)}, {}),
+    "GatherND by batch": ({"i": (4, 6, 1)}, {"batch_dims": 1}),
+    "GatherElements": ({"i": (2, 7, 3)}, {"axis": 1}),
+    "ScatterElements": ({"i": (2, 5, 3), "u": (2, 5, 3)}, {"axis": 0}),
+    "ScatterElements add": ({"i": (4, 6, 2), "u": (4, 6, 2)}, {"axis": 1, "reduction": "add"}),
+    "ScatterND": ({"i": (3, 1), "u": (3, 5, 3)}, {}),
+    "ScatterND max": ({"i": (2, 3, 2), "u": (2, 3, 3)}, {"reduction": "max"}),
+}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["computed", "known"])
+@pytest.mark.parametrize("name", PLACES)
+def test_places(name: str, known: bool) -> None:
+    """Negative places count from the end; where places repeat, the last counts or they combine in order."""
+    more, attributes = PLACES[name]
+    operator = name.split()[0]
+    size = {"GatherND by batch": 5, "GatherElements": 5, "ScatterElements add": 5}.get(name, 4)
+    rng = np.random.default_rng(0)
+    i = rng.integers(-size, size, more["i"])
+    x, u = rng.standard_normal((4, 5, 3)).astype(np.float32), rng.standard_normal(more.get("u", ())).astype(np.float32)
+    proto = model([N(operator, ["x", "i", *(["u"] if "u" in more else [])], ["y"], **attributes)], {"x": [4, 5, 3]}, ["y"], {"i": i} if known else {})
+    if not known:
+        proto.graph.input.append(helper.make_tensor_value_info("i", TensorProto.INT64, more["i"]))
+    if "u" in more:
+        proto.graph.input.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, more["u"]))
+    given = [x, *([] if known else [i]), *([u] if "u" in more else [])]
+    graph = load_onnx(proto)
+    wanted = run_ort(proto, given)
+    assert_equal(results_of(graph, given), wanted, 1e-6)
+    assert_equal([np.asarray(tersor.compile(graph, threads=1)(*given))], wanted, 1e-6)
+
+
+@pytest.mark.parametrize("exclusive, reverse", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_running_products(exclusive: int, reverse: int) -> None:
+    constants = {"axis": np.array(1)}
+    proto = model([N("CumProd", ["x", "axis"], ["y"], exclusive=exclusive, reverse=reverse)], {"x": ["N", 4]}, ["y"], constants, opset=26)
+    x = np.arange(1, 9, dtype=np.float32).reshape(2, 4)
+    ordered = x[:, ::-1] if reverse else x
+    y = np.cumprod(ordered, 1)
+    y = np.concatenate([np.ones((2, 1)), y[:, :-1]], 1) if exclusive else y
+    assert_equal(results_of(load_onnx(proto), [x]), [(y[:, ::-1] if reverse else y).astype(np.float32)], 0)

@@ -27,7 +27,8 @@ from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...window import Window, balance, column_tiles, tasks, tiles_of
 from ..template import conv_window
 from .borders import Borders
-from .gemm import IntegerConv, finish_tile
+from .finish import finish_tile
+from .gemm import IntegerConv
 from .geometry import Depth, Groups
 
 #: Kernel columns [first, last), and the pixels of a tile that all of them touch.

@@ -8,7 +8,7 @@ Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from tvm import tirx as t
@@ -22,11 +22,12 @@ from .....tile.integer import TileIntConv2d
 from ....template import Params, Template, kernel
 from ...arithmetic.base import Arithmetic
 from ...arithmetic.integers import arithmetic_named, fitting
-from ...integer_tail import finish, packs
+from ...integer_tail import packs
 from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...register_tile import cover, runs
 from ...window import Window, balance, share, tasks, workers
 from ..template import conv_window
+from .finish import finish_tile
 from .geometry import Groups, whole_bias
 from .widen import WIDE, widen, widened, widening
 
@@ -235,34 +236,3 @@ class Product:
                 tile.fetch(k.args[k.anchor.w], panel + self.panel, steps * depth.steps, number, tiles)
                 tile.steps(self.source, rows, k.args[k.anchor.w], panel, steps * depth.steps)
         finish_tile(k, self.groups, tile, self.vector, pixel, self.image)
-
-
-class Sums(Protocol):
-    """Accumulators of rows x vectors."""
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def vectors(self) -> int: ...
-
-    def value(self, i: int, j: int) -> Expr: ...
-
-
-def finish_tile(k: KernelBuilder, groups: Groups, tile: Sums, vector: Expr, pixel: Expr, image: Expr) -> None:
-    """The epilogue on all accumulators of a tile, and their stores: rows are neighbouring pixels of the result."""
-    b, block, per_block, lanes = k.b, groups.g.lanes, groups.per_block, groups.lanes
-    stride, plane = k.fusion.map_rows(k.fusion.result).cut(1)
-    if tile.vectors % per_block == 0:
-        for j in range(0, tile.vectors, per_block):
-            own = b.let("own", vector + j)
-            offset = b.let("offset", image * stride + t.floordiv(own, per_block) * plane + pixel * block)
-            values = [tile.value(i, j + part) for i in range(tile.rows) for part in range(per_block)]
-            finish(k, values, offset, own * lanes, image, k.params["packs"])
-        return
-    for j in range(tile.vectors):
-        own = b.let("own", vector + j)
-        lane = t.floormod(own, per_block) * lanes
-        offset = b.let("offset", image * stride + t.floordiv(own, per_block) * plane + pixel * block + lane)
-        for i in range(tile.rows):
-            k.finish(tile.value(i, j), offset + i * block, own * lanes, image, lanes)

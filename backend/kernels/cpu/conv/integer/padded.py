@@ -20,73 +20,17 @@ from .....target import Target
 from .....tile.fusion import Fusion
 from .....tile.integer import TileIntConv2d
 from ....template import Params, kernel
-from ...arithmetic.base import STEP, Arithmetic
+from ...arithmetic.base import Arithmetic
 from ...arithmetic.integers import arithmetic_named
 from ...integer_tail import packs
 from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...register_tile import cover, runs
 from ...window import Window, balance, share, workers
 from ..template import conv_window
-from .gemm import IntegerConv, finish_tile
+from .finish import finish_tile
+from .gemm import IntegerConv
 from .geometry import Groups
-from .widen import WIDE, widening
-
-#: i16 behind the copy, which the last store of a pixel may reach.
-SLACK = 32
-
-
-@dataclass(frozen=True)
-class Copy:
-    """The copy of the rows that `chunk` output rows read: [input block][row][column][channel]."""
-
-    g: Window
-    chunk: int
-
-    @property
-    def taken(self) -> tuple[int, int]:
-        """Every how many rows and columns of the map are copied: what a kernel of one row or column skips is not."""
-        return self.g.sh if self.g.kh == 1 else 1, self.g.sw if self.g.kw == 1 else 1
-
-    @property
-    def steps(self) -> tuple[int, int]:
-        """Rows and columns of the copy from one output to the next."""
-        return self.g.sh // self.taken[0], self.g.sw // self.taken[1]
-
-    @property
-    def rows(self) -> int:
-        return (self.chunk - 1) * self.steps[0] + (self.g.kh - 1) * self.g.dh + 1
-
-    @property
-    def columns(self) -> int:
-        return (self.g.ow - 1) * self.steps[1] + (self.g.kw - 1) * self.g.dw + 1
-
-    @property
-    def inside(self) -> tuple[int, int]:
-        """First and one past the last of the columns that lie in the map."""
-        low = min(self.columns, -(-self.g.left // self.taken[1]))
-        return low, max(low, min(self.columns, (self.g.w - 1 + self.g.left) // self.taken[1] + 1))
-
-    @property
-    def dense(self) -> bool:
-        """Whether a kernel row of a pixel is one run of channels."""
-        return self.g.block_in == STEP and self.g.dw == 1
-
-    @property
-    def pixel(self) -> int:
-        return self.g.c if self.dense else self.g.block_in
-
-    @property
-    def row(self) -> int:
-        return self.columns * self.pixel
-
-    @property
-    def pairs(self) -> int:
-        """Pairs of a kernel row that is one run."""
-        return -(-self.g.kw * self.g.c // 2)
-
-    @property
-    def size(self) -> int:
-        return self.g.in_blocks * self.rows * self.row + SLACK
+from .widen import WIDE, Copy, widening
 
 
 @kernel(TileIntConv2d)
@@ -110,11 +54,11 @@ class IntegerPadded(IntegerConv):
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         g, groups = conv_window(fusion), Groups(conv_window(fusion), target.lanes)
-        copy, arithmetic = Copy(g, params["chunk"]), arithmetic_named(params["arithmetic"])
+        copy, arithmetic = Copy(g, int(params["chunk"])), arithmetic_named(params["arithmetic"])
         steps = g.kh * (copy.pairs if copy.dense else g.kw * groups.dwords * arithmetic.steps)
         work = sum(count * tile_cycles(target, g.ow, vectors, steps, arithmetic) for vectors, _, count in groups.groups)
-        copied = -(-g.oh // params["chunk"]) * copy.rows * copy.columns * g.in_blocks
-        return float(g.n * (g.oh * work + 2.0 * copied))
+        copied = -(-g.oh // copy.chunk) * copy.rows * copy.columns * g.in_blocks
+        return g.n * (g.oh * work + 2.0 * copied)
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """The weights by `Groups`, or [group][kernel row][pair][vector][lane][2]; biases, then the zero point, in the place of the zero point."""

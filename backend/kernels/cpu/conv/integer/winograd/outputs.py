@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tvm import tirx as t
 
 from ......codegen.builder import Expr, const
-from ..gemm import finish_tile
+from ..finish import finish_tile
 from .plan import WIDE
 from .scratch import Scratch
 from .transforms import by_columns

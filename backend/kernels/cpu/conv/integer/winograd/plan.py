@@ -27,11 +27,11 @@ WIDE = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """tiles: of a chunk. depth: pairs of channels of a part of the weights. lanes: i32 of a vector."""
+    """most: tiles of a chunk, as parameters say. depth: pairs of channels of a part of the weights. lanes: i32 of a vector."""
 
     g: Window
     m: int
-    tiles: int
+    most: int
     depth: int
     lanes: int
     threads: int
@@ -69,6 +69,11 @@ class Plan:
     def total(self) -> int:
         """Tiles of all images."""
         return self.g.n * math.prod(self.grid)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a chunk: there are no more than the map has."""
+        return min(self.most, self.total)
 
     @property
     def chunks(self) -> int:

@@ -1,6 +1,6 @@
 """M = V U of an output group: for each plane a matrix product over channels. U = G g G^T is made on the way, from weights of one byte.
 
-The transformed weights are 8 times as large as the weights, and reading them takes longer than making them, unless few tiles need them.
+The transformed weights are 8 times as large as the weights: of 512 channels to 512 they are 18.9 MB, the weights 2.4.
 """
 
 from __future__ import annotations
