@@ -41,13 +41,13 @@ def _seed() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collectstart() -> None:
-    """What a module draws when it is imported does not depend on which modules were imported before."""
+    """Seed before each module is imported, so that its random numbers do not depend on the modules imported before."""
     _seed()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """What a test draws does not depend on which tests ran before it in the same worker."""
+    """Seed before each test, so that its random numbers do not depend on the tests run before in the same worker."""
     _seed()
 
 

@@ -3,8 +3,8 @@
     python tools/codegen_snapshot.py -o before.json      # then change or move code
     python tools/codegen_snapshot.py -o after.json --compare before.json
 
-A change that must not alter generated code (a move, a new name, a refactoring) leaves every hash as it is. Hashed are the TVM
-module that is handed to LLVM (structure, types, constants, addresses) and the packed weights; names of symbols and variables are not.
+A change that must not alter generated code (a move, a new name, a refactoring) leaves every hash unchanged. The hashes cover the TVM
+module that is passed to LLVM (structure, types, constants, addresses) and the packed weights, but not names of symbols and variables.
 `--assembly` compiles as well and hashes the disassembled machine code, which takes minutes a network.
 """
 

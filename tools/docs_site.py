@@ -1,4 +1,4 @@
-"""A hook of mkdocs (`make docs`): what pages link to in bench/results becomes part of the site."""
+"""A hook of mkdocs (`make docs`): adds the files in bench/results that pages link to."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """In the repository they lie beside docs/, on the site below it."""
+    """Adapt links to the results: in the repository they are beside docs/, on the site below it."""
     return markdown.replace("](../bench/results/", "](bench/results/")

@@ -59,7 +59,7 @@ def test_each_kernel_fetches_for_one_layer() -> None:
     [
         (head(nn.Conv2d(64, 64, 1), 64), (ROWS + 1, 64, 7, 7)),  # weights that serve many rows
         (head(nn.Conv2d(4, 1024, 1), 1024, ROOM * resolve(TARGET).l2 // 4096 + 1), (1, 4, 7, 7)),  # more than the third-level cache has room for
-        (head(nn.Conv2d(64, 64, 3, groups=64), 64), (1, 64, 9, 9)),  # nothing to multiply on_block
+        (head(nn.Conv2d(64, 64, 3, groups=64), 64), (1, 64, 9, 9)),  # too little to multiply meanwhile
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 64)), (1, 64, 1, 1)),  # nothing before
         (nn.Sequential(nn.Conv2d(64, 64, 1), nn.Upsample(scale_factor=8), *head(nn.ReLU(), 64)), (1, 64, 14, 14)),  # too much between
     ],

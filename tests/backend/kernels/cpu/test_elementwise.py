@@ -1,4 +1,4 @@
-"""Regions of elementwise operators alone: broadcasting of every kind, mixed types, plain and blocked, and what `fuse` puts into them."""
+"""Fusions of only elementwise operators: broadcasting of every kind, mixed types, plain and blocked, and which ops fuse-epilogues puts into them."""
 
 from __future__ import annotations
 
