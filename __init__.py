@@ -1,6 +1,6 @@
-"""Tersor: trained CNNs made small and fast. A torch or ONNX model becomes a graph, passes rewrite it, TVM turns it into native kernels.
+"""Tersor makes trained CNNs small and fast: a torch or ONNX model becomes a graph, passes rewrite it, and TVM compiles it to native kernels.
 
-Names are loaded when they are first used, so that loading a compiled model imports neither torch nor a compiler.
+Names are imported on first use, so that loading a compiled model imports neither torch nor a compiler.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .ir.types import Tensor
     from .passes.core.base import Pass, register_pass
     from .passes.core.transform import transform
+    from .passes.folding.image_input import image_input
     from .passes.train.module import from_torch, to_torch
     from .reports.page import report
     from .reports.quality import evaluate
@@ -55,6 +56,7 @@ _WHERE = {
     "converter": "frontend.registry",
     "evaluate": "reports.quality",
     "from_torch": "passes.train.module",
+    "image_input": "passes.folding.image_input",
     "kernel": "backend.kernels.template",
     "load": "frontend.load",
     "load_compiled": "backend.runtime.model",
@@ -90,6 +92,7 @@ __all__ = [
     "converter",
     "evaluate",
     "from_torch",
+    "image_input",
     "kernel",
     "load",
     "load_compiled",

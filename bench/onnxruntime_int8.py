@@ -30,7 +30,7 @@ class Reader:
         return next(self.batches, None)
 
 
-def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: str) -> Run:
+def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: str, threads: int = 1) -> Run:
     """A function from images to logits. method: of METHODS' values; the graph is f32 with its norms folded."""
     import onnxruntime
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -54,7 +54,7 @@ def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: st
             logging.disable(logging.NOTSET)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(str(small), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 

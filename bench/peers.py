@@ -117,7 +117,12 @@ def open_tersor(path: str, threads: int) -> Run:
     import tersor
 
     exe = tersor.load_compiled(path)
-    return lambda x: np.asarray(exe(x))
+
+    def run(x: np.ndarray) -> np.ndarray:
+        y = exe(x)
+        return np.asarray(y[0] if isinstance(y, tuple | list) else y)
+
+    return run
 
 
 def _torch_run(module: Any) -> Run:

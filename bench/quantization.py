@@ -2,9 +2,10 @@
 
     python -m tersor.bench.quantization [--networks lite0 mobilenetv2] [--settings NAME ...] [--seeds 0 1 2] [--calibration 64] [--images 200]
 
-Beside it onnxruntime's static int8 of the same images (`onnxruntime_int8.py`; its u8 times s8 is exact on processors with VNNI alone). A seed
-draws the crops. Integer graphs run in the interpreter, which is bit-exact. Photographs and weights come out of packages (`make demo`;
-bench/photo_crops.py names the Debian packages); no photograph is used both to calibrate and to evaluate.
+Beside it onnxruntime's static int8 of the same images (`onnxruntime_int8.py`; its u8 times s8 is exact on processors with VNNI alone) and
+nncf's, run by openvino (`nncf_int8.py`), where they are installed. A seed draws the crops. Our networks run compiled, which is bit-exact.
+Photographs and weights come out of packages (`make demo`; bench/photo_crops.py names the Debian packages); no photograph is used both to
+calibrate and to evaluate.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import torch
 
 import tersor
 
+from . import nncf_int8, onnxruntime_int8
 from .fashion import DataMissing
 from .latency import RESULTS
-from .onnxruntime_int8 import METHODS, quantized
 from .others import mobilenetv2_trained
 from .photo_crops import WALLPAPERS, Crops, crops
 from .photos import efficientnet_lite0
@@ -50,14 +51,18 @@ SETTINGS = {
     "tensor": "quantize{granularity=tensor},correct-bias,to-integer,canonicalize",
     "tensor, equalize": "equalize{by=weights},quantize{granularity=tensor},correct-bias,to-integer,canonicalize",
 }
-CHUNK = 16
+#: Other tools, by setting: what makes a function of a graph and calibration batches, and its option.
+TOOLS = {name: (onnxruntime_int8.quantized, option) for name, option in onnxruntime_int8.METHODS.items()}
+TOOLS |= {name: (nncf_int8.quantized, option) for name, option in nncf_int8.METHODS.items()}
+#: Images of a calibration batch, and of an evaluated one.
+CHUNK, BATCH = 16, 8
 
 
 @dataclass(frozen=True)
 class Row:
     """agreement: share of images whose top-1 is float32's. sqnr: dB over all logits of all images. seconds: of quantizing.
 
-    pipeline: of ours; for onnxruntime how it chooses ranges.
+    pipeline: of ours; for other tools how they choose ranges.
     """
 
     network: str
@@ -73,7 +78,7 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--settings", nargs="+", default=[*SETTINGS, *METHODS], help="names, or pipelines after `default`")
+    parser.add_argument("--settings", nargs="+", default=[*SETTINGS, *TOOLS], help="names, or pipelines after `default`")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--photographs", type=Path, default=WALLPAPERS, help="folder of .jpg and .png files, at least 20 with those of scikit-learn")
     parser.add_argument("--calibration", type=int, default=64)
@@ -102,11 +107,21 @@ def measured(name: str, seed: int, settings: Sequence[str], given: Crops, calibr
     batches = list(np.split(few, range(CHUNK, len(few), CHUNK)))
     rows = []
     for setting in settings:
-        pipeline = METHODS.get(setting) or SETTINGS.get(setting, setting)
         start = time.perf_counter()
-        small = quantized(graph, batches, pipeline) if setting in METHODS else tersor.transform(graph, pipeline, calibration=batches)
-        seconds = time.perf_counter() - start
-        got = logits(small, many)
+        if setting in TOOLS:
+            quantized, pipeline = TOOLS[setting]
+            try:
+                run = quantized(graph, batches, pipeline)
+            except ImportError as missing:
+                print(f"{setting}: {missing}", flush=True)
+                continue
+            seconds = time.perf_counter() - start
+        else:
+            pipeline = SETTINGS.get(setting, setting)
+            small = tersor.transform(graph, pipeline, calibration=batches)
+            seconds = time.perf_counter() - start
+            run = tersor.compile(small, batch=[BATCH], require="int8")
+        got = logits(run, many)
         agreement = float((got.argmax(1) == expected.argmax(1)).mean())
         rows.append(Row(name, seed, setting, pipeline, len(many), agreement, sqnr(expected, got), seconds))
         print(f"{name:12} {seed} {setting:24} agreement {agreement:6.1%}  SQNR {rows[-1].sqnr:5.2f} dB  {seconds:6.1f} s", flush=True)
@@ -114,8 +129,8 @@ def measured(name: str, seed: int, settings: Sequence[str], given: Crops, calibr
 
 
 def spread(x: np.ndarray, count: int) -> np.ndarray:
-    """`count` images evenly out of all."""
-    chosen: np.ndarray = x[np.linspace(0, len(x) - 1, min(count, len(x))).astype(int)]
+    """`count` images evenly out of all, in whole batches."""
+    chosen: np.ndarray = x[np.linspace(0, len(x) - 1, min(count, len(x)) // BATCH * BATCH).astype(int)]
     return chosen
 
 
@@ -127,7 +142,7 @@ def normalized(x: np.ndarray, statistics: Statistics) -> np.ndarray:
 
 
 def logits(graph: Callable[..., Any], x: np.ndarray) -> np.ndarray:
-    result: np.ndarray = np.concatenate([np.asarray(graph(x[i : i + CHUNK])) for i in range(0, len(x), CHUNK)])
+    result: np.ndarray = np.concatenate([np.asarray(graph(x[i : i + BATCH])) for i in range(0, len(x), BATCH)])
     return result
 
 

@@ -20,6 +20,7 @@ from .evaluate import evaluate
 from .execute import bench, profile, run
 from .export import export
 from .export_c import export_c
+from .reduce import reduce
 from .report import report
 from .reproduce import reproduce
 from .save import save
@@ -34,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 MAKE = (trace, opt, save, compile, export, export_c, tune, auto)
-LOOK = (run, show_layers, report, bench, profile, passes, sensitivity, diff, reproduce, cache)
+LOOK = (run, show_layers, report, bench, profile, passes, sensitivity, diff, reproduce, reduce, cache)
 for command in (*MAKE, *LOOK):
     app.command()(command)
 # `eval` is a builtin of Python

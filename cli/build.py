@@ -13,7 +13,7 @@ from ..ir.errors import TersorError
 from ..ir.graph import Graph
 from ..reproducer import reproducing
 from . import show
-from .images import Mean, Size, Std, accuracy_on, calibration_of, first_process, read_images
+from .images import Mean, Size, Std, accuracy_on, calibration_of, first_process, read_images, with_image_input
 from .sources import COMPILED, GRAPHS, example, import_module, read_graph, read_module
 
 Weights = Annotated[str | None, typer.Option("--weights", help="A .safetensors file with the constants of an .mlir graph.")]
@@ -58,6 +58,9 @@ def opt(
     mean: Mean = None,
     std: Std = None,
     size: Size = None,
+    as_bytes: Annotated[
+        bool, typer.Option("--image-input", help="First make the input bytes, u8 (N, H, W, C): --mean and --std go into the network.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of passes that draw random numbers.")] = 0,
     dump_after_all: Annotated[bool, typer.Option("--dump-after-all", help="Write the graph after every pass to standard error.")] = False,
     dump_to: Annotated[Path | None, typer.Option(help="Write the graph after every pass to a file in this folder.")] = None,
@@ -77,6 +80,9 @@ def opt(
     from ..passes import DumpAfterEach, Instrument, Timing
 
     graph = read_graph(source, weights, shape)
+    if as_bytes:
+        graph = with_image_input(graph, mean, std)
+        mean = std = None
     instruments: list[Instrument] = []
     if dump_after_all:
         instruments.append(DumpAfterEach(sys.stderr))
@@ -166,7 +172,7 @@ def check_suffix(path: str, valid: tuple[str, ...]) -> None:
 
 
 def database_of(text: str | None) -> str | bool | None:
-    """What `--tuned` gives to `compile`: `none` is no database."""
+    """The `tuned` argument of `compile` for `--tuned`: `none` means no database."""
     return False if text == "none" else text
 
 

@@ -28,6 +28,7 @@ def report(
     std: Std = None,
     size: Size = None,
     profile: Annotated[bool, typer.Option("--profile", help="Measure every kernel here: time on the nodes, and the roofline.")] = False,
+    front: Annotated[str | None, typer.Option(help="The .json of `tersor auto`: quality against latency and bytes.")] = None,
     weights: Weights = None,
     shape: Shapes = None,
     imports: Imports = None,
@@ -42,11 +43,11 @@ def report(
         if given := [name for name, value in (("--before", before), ("--pipeline", pipeline), ("--calibration", calibration)) if value]:
             raise TersorError(f"{given[0]} belongs to a graph, and {source} is compiled: give the .tersor file")
         with show.working(f"reporting {source}"):
-            path = write(load_compiled(source), output, profile=profile, title=Path(source).name)
+            path = write(load_compiled(source), output, profile=profile, front=front, title=Path(source).name)
     else:
         if before is not None and pipeline is not None:
             raise TersorError("--before names the graph beside this one, and --pipeline makes one of this: give one of them")
-        path = write(**_graphs(source, before, pipeline, calibration, (mean, std, size), weights, shape), path=output, profile=profile)
+        path = write(**_graphs(source, before, pipeline, calibration, (mean, std, size), weights, shape), path=output, profile=profile, front=front)
     show.line(f"{path}: {path.stat().st_size:,} bytes")
 
 

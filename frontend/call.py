@@ -27,7 +27,9 @@ def elem_of(dtype: torch.dtype, what: str) -> str:
     """Element name of a torch dtype; `what` names the tensor in the error."""
     if dtype not in _ELEM:
         kind = "complex numbers are not supported" if dtype.is_complex else f"{dtype} is not supported"
-        raise UnsupportedError(f"{what} is {dtype}: {kind}; valid: {', '.join(str(d).removeprefix('torch.') for d in _ELEM)}")
+        raise UnsupportedError(
+            f"{what} is {dtype}: {kind}; valid: {', '.join(str(d).removeprefix('torch.') for d in _ELEM)} (others are out of scope)"
+        )
     return _ELEM[dtype]
 
 
@@ -48,6 +50,7 @@ class Call:
     elem, shape: element type and shape of the (first) result as torch computed them; a dimension that depends on the batch is -1 in `shape`.
     sizes: the same shape at the batch of the example.
     batch_axes: axes of the result whose size is the batch itself, not a multiple of it.
+    plain(): whether every tensor that it reads is, in torch, all of its memory, in row-major order.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Call:
         batch_axes: tuple[int, ...] = (),
         dims: Callable[[Value], tuple[int, ...]] = lambda x: x.shape,
         batch_input: Value | None = None,
+        plain: Callable[[], bool] = lambda: True,
     ):
         self.target = target
         self.loc = loc
@@ -69,6 +73,7 @@ class Call:
         self.batch_axes = batch_axes
         self._dims = dims
         self._batch_input = batch_input
+        self.plain = plain
 
     # -- questions -----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import TersorError
-from .types import Elem, Uniform
+from .types import FLOATS, STORAGE, Elem, Uniform
 
 #: Keys of arrays that belong to types; no identifier of a constant starts so.
 PREFIX = "!"
@@ -65,10 +65,21 @@ def unpack_types(about: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Elem
             scales = tuple((array if factor is None else array.astype(np.float64) * float(factor)).tolist())
             zeros = fields.pop("zero_points", None)
             points = (0,) * len(scales) if zeros is None else tuple(arrays[zeros].tolist())
+            _check(scales, points, **fields)
             types[alias] = Uniform(scales=scales, zero_points=points, **fields)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TersorError(f"its table of element types is damaged: {type(error).__name__}: {error}") from None
     return types
+
+
+def _check(scales: Any, points: Any, storage: Any, axis: Any, expressed: Any, qmin: Any, qmax: Any) -> None:
+    """Raise ValueError or TypeError for what no `Uniform` holds; whether a type fits its tensor is for the verifier."""
+    if storage not in STORAGE or expressed not in FLOATS:
+        raise ValueError(f"storage {storage!r} of {expressed!r}")
+    if not all(type(s) is float for s in scales) or not all(type(z) is int for z in points):
+        raise ValueError("scales are a row of floats, zero points a row of integers")
+    if not all(n is None or type(n) is int for n in (axis, qmin, qmax)):
+        raise ValueError(f"axis {axis!r}, range {qmin!r} to {qmax!r}; valid: integers or nothing")
 
 
 def _narrow(scales: tuple[float, ...]) -> np.ndarray | None:

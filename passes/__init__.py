@@ -1,7 +1,7 @@
 """Passes: Graph -> Graph. Importing the package registers the built-in ones."""
 
 from .bits import Binarize, Dorefa, FreezeBits, Ternarize
-from .cleanup import canonicalize, raise_ops, simplify
+from .cleanup import argmax_output, canonicalize, raise_ops, simplify
 from .core.base import LayerPass, Pass, find_pass, known_passes, register_pass
 from .core.context import Context
 from .core.instruments import DumpAfterEach, Instrument, Step, StopAtFirstBad, Timing
@@ -48,6 +48,7 @@ __all__ = [
     "ToFire",
     "ToInteger",
     "ToInvertedResidual",
+    "argmax_output",
     "canonicalize",
     "find_pass",
     "fold_affine",

@@ -17,9 +17,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: A page that measures many kernels.
 LONG = {"tuning.md"}
+#: A page that test_transcript.py runs.
+ELSEWHERE = {"transcript.md"}
+CODE = [pytest.param(p, marks=pytest.mark.slow) if p.name in LONG else p for p in PAGES if p.name not in ELSEWHERE]
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.slow) if p.name in LONG else p for p in PAGES], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", CODE, ids=lambda p: p.name)
 def test_code_runs(page: Path, tmp_path: Path) -> None:
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(ROOT / "tests/support/page.py"), str(page)], cwd=tmp_path, env=env, capture_output=True, text=True)

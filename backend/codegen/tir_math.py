@@ -1,6 +1,6 @@
-"""The namespace that elementwise operators compute in when they become TensorIR: the counterpart of torch in `evaluate`.
+"""The `Math` namespace over TensorIR, in which elementwise operators become code: the counterpart of torch in `evaluate`.
 
-f32 functions are those of `vectormath`; f16 computes in f32, f64 calls libm. LLVM may contract a * b + c into one fused multiply-add; `mul`
+f32 functions are those of `vector_math`; f16 computes in f32, f64 calls libm. LLVM may contract a * b + c into one fused multiply-add; `mul`
 and `add` are fenced against it. NaN goes through max and min as in torch; which zero they return for +0 and -0 is not specified.
 """
 
@@ -16,8 +16,28 @@ from .ieee import is_float
 from .vector_math import VectorMath, cast, convert, dtype_of, is_constant
 
 
+def _libm(name: str) -> Callable[[TirMath, Expr], Expr]:
+    """A function of the C library, lane by lane in f64: an angle of any size is reduced exactly."""
+
+    def function(self: TirMath, x: Expr) -> Expr:
+        return self._named(convert(self._by_lane(name, self._wide(x)), dtype_of(x)))
+
+    return function
+
+
 class TirMath(VectorMath):
     """`Math` over TensorIR vectors."""
+
+    sin = _libm("sin")
+    cos = _libm("cos")
+    tan = _libm("tan")
+    asin = _libm("asin")
+    acos = _libm("acos")
+    atan = _libm("atan")
+    sinh = _libm("sinh")
+    cosh = _libm("cosh")
+    acosh = _libm("acosh")
+    atanh = _libm("atanh")
 
     # -- arithmetic ----------------------------------------------------------------------------
 
@@ -28,7 +48,7 @@ class TirMath(VectorMath):
         return self._fence(a) + self._fence(b)
 
     def mod(self, a: Expr, b: Expr) -> Expr:
-        """Exact, also where the quotient has more digits than a float: fmod of the C library, lane by lane."""
+        """The exact remainder, even where the quotient has more digits than a float: fmod of the C library, lane by lane."""
         if not is_float(a):
             return t.floormod(a, self._divisor(b))
         dtype = dtype_of(a)
@@ -36,7 +56,7 @@ class TirMath(VectorMath):
         return convert(t.Select(self._floored(rest, b), rest + b, rest), dtype)
 
     def floordiv(self, a: Expr, b: Expr) -> Expr:
-        """Of floats (a - fmod(a, b)) / b, less 1 where the remainder has the other sign, and rounded: the steps of torch and Python."""
+        """For floats (a - fmod(a, b)) / b, minus 1 where the remainder has the other sign, rounded: as torch and Python do it."""
         if not is_float(a):
             return self._integer_quotient(a, b)
         dtype = dtype_of(a)
@@ -54,7 +74,7 @@ class TirMath(VectorMath):
         return self._named(quotient if dtype_of(b).startswith("u") else t.Select(t.EQ(b, self.const(b, -1)), zero - a, quotient))
 
     def _divisor(self, b: Expr) -> Expr:
-        """b, but 1 where the processor would end the process: for 0, and for -1, by which the lowest integer has no quotient."""
+        """b, but 1 where the processor would trap: for 0, and for -1, since the lowest integer has no quotient by it."""
         b = self._named(b)
         if is_constant(b):
             return b
@@ -73,13 +93,30 @@ class TirMath(VectorMath):
         zero = self.const(b, 0)
         return t.any(t.all(rest < zero, b > zero), t.all(rest > zero, b < zero))
 
+    # -- bits ----------------------------------------------------------------------------------
+
+    def bitwise_and(self, a: Expr, b: Expr) -> Expr:
+        return t.bitwise_and(a, b)
+
+    def bitwise_or(self, a: Expr, b: Expr) -> Expr:
+        return t.bitwise_or(a, b)
+
+    def bitwise_xor(self, a: Expr, b: Expr) -> Expr:
+        return t.bitwise_xor(a, b)
+
+    def shift_left(self, a: Expr, b: Expr) -> Expr:
+        return t.shift_left(a, b)
+
+    def shift_right(self, a: Expr, b: Expr) -> Expr:
+        return t.shift_right(a, b)
+
     # -- selection and conversion --------------------------------------------------------------
 
     def where(self, c: Expr, a: Expr, b: Expr) -> Expr:
         return t.Select(expression(c), expression(a), expression(b))
 
     def cast(self, x: Expr, elem: str) -> Expr:
-        """To small integers by way of i32, so that what does not fit wraps as it does in torch."""
+        """Convert; to small integers through i32, so that values out of range wrap as in torch."""
         x = expression(x)
         dtype = TIR_DTYPE[elem]
         if dtype == dtype_of(x):
@@ -113,7 +150,7 @@ class TirMath(VectorMath):
         return self._function(x, self._exp32, t.exp)
 
     def exp_negative(self, x: Expr) -> Expr:
-        """exp of x <= 0, a quarter faster: what would be denormal is 0."""
+        """exp of x <= 0, a quarter faster: denormal results are 0."""
         return self._function(x, self._exp_negative32, t.exp)
 
     def log(self, x: Expr) -> Expr:
@@ -145,6 +182,14 @@ class TirMath(VectorMath):
 
     def sigmoid(self, x: Expr) -> Expr:
         return self._function(x, self._sigmoid, self._sigmoid)
+
+    def signbit(self, x: Expr) -> Expr:
+        bits = self._bits(self._named(convert(x, "float32") if dtype_of(x) == "float16" else x))
+        return bits < self.const(bits, 0)
+
+    def atan2(self, a: Expr, b: Expr) -> Expr:
+        dtype = dtype_of(a)
+        return self._named(convert(self._by_lane("atan2", self._wide(a), self._wide(b)), dtype))
 
     def _function(self, x: Expr, single: Callable[[Expr], Expr], double: Callable[[Expr], Expr]) -> Expr:
         dtype = dtype_of(x)

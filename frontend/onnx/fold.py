@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,17 +70,27 @@ def fold(node: Any, arrays: Sequence[np.ndarray | None], opsets: Mapping[str, in
 def _check_size(node: Any, arrays: Sequence[np.ndarray | None]) -> None:
     """Refuse what would fill the memory before it is computed."""
     known = [a for a in arrays if a is not None]
-    size = 0.0
-    if node.op_type == "ConstantOfShape":
-        size = math.prod(known[0].tolist())
-    elif node.op_type == "Expand" or node.op_type == "Tile":
-        size = known[0].size * math.prod(known[1].tolist())
-    elif node.op_type == "Range" and all(a.size == 1 for a in known[:3]) and known[2].item():
-        size = (known[1].item() - known[0].item()) / known[2].item()
-    elif node.op_type == "OneHot":
-        size = known[0].size * float(known[1].reshape(-1)[0])
+    count = _COUNTS.get(node.op_type)
+    if count is None or len(known) < count[0] or any(a.dtype.kind not in "biuf" for a in known[1 : count[0]]):
+        return
+    try:
+        size = float(count[1](*known))
+    except (ValueError, OverflowError, ZeroDivisionError):  # not one number, or none: the evaluator refuses it
+        return
     if size > LIMIT:
         raise FormError(f"a constant of {size:.3g} elements; at most {LIMIT} are computed when a model is loaded")
+
+
+#: Operators whose results grow with the numbers in their inputs: how many inputs say so, and how many elements come out.
+_COUNTS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "ConstantOfShape": (1, lambda shape, *rest: math.prod(shape.reshape(-1).tolist())),
+    "Expand": (2, lambda x, shape, *rest: x.size * math.prod(shape.reshape(-1).tolist())),
+    "Tile": (2, lambda x, repeats, *rest: x.size * math.prod(repeats.reshape(-1).tolist())),
+    "Range": (3, lambda start, limit, delta, *rest: (limit.item() - start.item()) / delta.item()),
+    "OneHot": (2, lambda indices, depth, *rest: indices.size * float(depth.reshape(-1)[0])),
+    "Pad": (2, lambda x, pads, *rest: math.prod(n + abs(lo) + abs(hi) for n, lo, hi in zip(x.shape, *np.split(pads.astype(float), 2)))),
+    **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow"), (1, lambda size, *rest: size.item())),
+}
 
 
 def attributes_of(node: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ WIDENED = {TensorProto.UINT16: ("u16", "i32"), TensorProto.UINT4: ("u4", "u8"), 
 class Input:
     """One input at the sizes of the graph. batched: dimension 0 is free in the file, and is taken for the batch.
 
-    narrow: the storage type that `elem` holds, where that is wider.
+    narrow: the storage type that `elem` holds, where that is wider. An input without elements holds nothing to wait for: it is a constant.
     """
 
     name: str
@@ -89,8 +89,8 @@ def _check_given(proto: Any, given: tuple[int, ...] | None, name: str, known: di
     if given is None:
         return
     dims = _dims(proto)
-    if any(not isinstance(n, int) or n < 1 for n in given):
-        raise TersorError(f"the shape of input {proto.name!r} must be positive integers, got {given}")
+    if any(not isinstance(n, int) or n < 0 for n in given):
+        raise TersorError(f"the shape of input {proto.name!r} must be integers of at least 1, or 0 for a tensor without elements; got {given}")
     if dims is None:
         return
     if len(given) != len(dims) or any(isinstance(d, int) and d != n for d, n in zip(dims, given)):
@@ -106,7 +106,7 @@ def _resolved(proto: Any, given: tuple[int, ...] | None, known: dict[str, int], 
     elem, narrow = elem_type(data_type, f"input {proto.name!r}"), WIDENED.get(data_type, ("", ""))[0]
     dims = _dims(proto)
     if given is not None:
-        return Input(proto.name, elem, given, _free(proto)[:1] == [0], narrow)
+        return Input(proto.name, elem, given, _free(proto)[:1] == [0] and 0 not in given, narrow)
     if dims is None:
         return [-1]
     sizes = [d if isinstance(d, int) else batch if i == 0 else known.get(d, 0) for i, d in enumerate(dims)]

@@ -74,7 +74,7 @@ class Walk:
         batched = free and given.batched
         value = self.graph.add_input(Tensor(given.shape, given.elem), given.name, batched)
         self.names.add(given.name)
-        self.env[given.name] = value
+        self.env[given.name] = value if value.type.size else np.empty(given.shape, NUMPY[given.elem])
         if batched:
             self.twins[value] = Value(Tensor((self.batch + 2, *given.shape[1:]), given.elem), None, given.name)
 
@@ -118,6 +118,8 @@ class Walk:
     def known_now(self, proto: Any, inputs: list[Any]) -> Sequence[Any] | None:
         """The results of a node of shapes or of constants only, or of one that changes nothing; None where it must become an op."""
         kind = proto.op_type
+        if kind in ("Identity", "If", "Shape", "Size") and (not inputs or inputs[0] is None):
+            raise FormError("input 0 is left out, and it is required")
         if kind == "Identity":
             return inputs
         if kind == "Constant":
@@ -175,6 +177,8 @@ class Walk:
             inputs = inputs[:-1]
         if len(inputs) < entry.required or (entry.rest is None and len(inputs) > len(entry.kinds)):
             raise FormError(f"it has {len(inputs)} inputs; valid: {entry.required} to {len(entry.kinds)}")
+        if left_out := [i for i in range(entry.required) if inputs[i] is None]:
+            raise FormError(f"input {left_out[0]} is left out, and it is required")
         kinds = [*entry.kinds, *[entry.rest or object] * len(inputs)]
         args = [self.argument(n, x, kind) for n, x, kind in zip(proto.input, inputs, kinds)]
         try:
@@ -186,7 +190,10 @@ class Walk:
         except TersorError:
             raise
         except Exception as error:
-            raise TersorError(f"{self.file}: the converter of {node.operator} failed [{node.loc}]: {type(error).__name__}: {error}") from error
+            given = ", ".join("nothing" if x is None else str(x.type) if isinstance(x, Value) else f"{x.dtype}{list(x.shape)}" for x in inputs)
+            raise TersorError(
+                f"{self.file}: the converter of {node.operator} failed on ({given}) [{node.loc}]: {type(error).__name__}: {error}"
+            ) from error
 
     def argument(self, name: str, x: Any, kind: type) -> Any:
         if x is None:

@@ -40,10 +40,19 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     with _quiet():
         program = torch.export.export(module, args, dict(kwargs), dynamic_shapes=dynamic, strict=False)
         remove_dropout(program)
+        _check_out(program)
         if make_functional(program.graph):
             return program
         rules: dict[Any, Any] = dict(default_decompositions())
         return _decomposed(program.run_decompositions({op: rule for op, rule in rules.items() if str(op) not in CONVERTERS}))
+
+
+def _check_out(program: ExportedProgram) -> None:
+    """`out=` of another shape is resized in torch, and what the caller then holds is not what export says."""
+    for node in program.graph.nodes:
+        out, val = node.kwargs.get("out"), node.meta.get("val")
+        if isinstance(out, fx.Node) and isinstance(val, torch.Tensor) and out.meta["val"].shape != val.shape:
+            raise UnsupportedError(f"{node.target} writes a result of shape {list(val.shape)} into out= of shape {list(out.meta['val'].shape)}")
 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
@@ -143,13 +152,14 @@ def check_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     except TypeError as err:
         name, count = type(module).__name__, len(args) + len(kwargs)
         raise TersorError(f"{name}.forward{signature} does not fit the example inputs: {err}, got {count}") from err
-    tensors = [t for t in tree_leaves((args, dict(kwargs))) if isinstance(t, torch.Tensor)]
-    if not tensors:
+    leaves = tree_leaves((args, dict(kwargs)))
+    tensors = [t for t in leaves if isinstance(t, torch.Tensor)]
+    if leaves and not tensors:
         raise TersorError("example inputs hold no torch.Tensor; pass one tensor or a tuple of tensors, one for each parameter of forward")
     for i, t in enumerate(tensors):
         elem_of(t.dtype, f"example input {i}")
         if 0 in t.shape:
-            raise TersorError(f"example input {i} has shape {tuple(t.shape)}: an empty tensor cannot be traced")
+            raise TersorError(f"example input {i} has shape {tuple(t.shape)}: an empty tensor cannot be traced (out of scope)")
 
 
 def reason(error: Exception) -> str:
@@ -175,7 +185,7 @@ def export_error(module: nn.Module, error: Exception) -> TersorError:
     if _is_data_dependent(error):
         return UnsupportedError(
             f"{name}.forward decides by the values of a tensor{where}, which a graph without control flow cannot hold; "
-            f"compute both sides and choose with torch.where, or move the decision out of the model ({reason(error)})"
+            f"compute both sides and choose with torch.where, or move the decision out of the model (out of scope: {reason(error)})"
         )
     return TersorError(f"torch.export cannot trace {name}{where}: {reason(error)}")
 

@@ -35,7 +35,7 @@ class Sizes:
     def at(self, sizes: Iterable[Any], batch: int | None = None, loc: Loc | None = None) -> tuple[int, ...]:
         """The sizes at a batch, the example's by default."""
         exprs = [n.node.expr if isinstance(n, torch.SymInt) else sympy.Integer(n) for n in sizes]
-        self._check(exprs, loc, "makes a tensor whose shape depends on the values of another; shapes must be static")
+        self._check(exprs, loc, "makes a tensor whose shape depends on the values of another; shapes must be static", " (out of scope)")
         return tuple(int(e.subs({self.symbol: batch or self.batch}) if e.free_symbols else e) for e in exprs)
 
     def number(self, x: Any, call: Call, symbolic: bool) -> Any:
@@ -45,15 +45,15 @@ class Sizes:
         expr = x.node.expr
         if not expr.free_symbols:
             return int(expr) if isinstance(x, torch.SymInt) else float(expr)
-        self._check([expr], call.loc, f"gives the value of a tensor to {call.target} as a Python number; keep it a tensor (no .item())")
+        self._check([expr], call.loc, f"gives the value of a tensor to {call.target} as a Python number; keep it a tensor (no .item())", "")
         if not symbolic or isinstance(x, torch.SymFloat):
             raise StaticBatchNeeded(f"{call.target} computes with the batch size [{call.loc}]")
         return -1
 
-    def _check(self, exprs: Iterable[Any], loc: Loc | None, what: str) -> None:
+    def _check(self, exprs: Iterable[Any], loc: Loc | None, what: str, scope: str) -> None:
         """Raise when a size or number is a symbol other than the batch: torch knows it from data only."""
         if set().union(*(e.free_symbols for e in exprs)) - {self.symbol}:
-            raise UnsupportedError(f"{self.module}.forward {what}{f' [{loc}]' if loc else ''}")
+            raise UnsupportedError(f"{self.module}.forward {what}{f' [{loc}]' if loc else ''}{scope}")
 
 
 def is_symbolic(val: Any) -> bool:

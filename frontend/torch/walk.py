@@ -16,7 +16,7 @@ from ...ir.errors import TersorError, UnsupportedError, VerifyError
 from ...ir.graph import Graph, unattached
 from ...ir.op import Loc, Op, Value
 from ...ir.types import Tensor
-from ..call import Call, FormError, StaticBatchNeeded, elem_of
+from ..call import TORCH, Call, FormError, StaticBatchNeeded, elem_of
 from ..registry import CONVERTERS
 from . import aten  # noqa: F401  registers the converters
 from .constants import Constants
@@ -120,11 +120,14 @@ class Walk:
     def output_error(self, argument: Any, node: Any, where: str) -> Exception:
         """What to raise for a result that is no tensor; the batch size is a number once the batch is fixed."""
         if not isinstance(argument, SymIntArgument | SymFloatArgument | SymBoolArgument):
-            return UnsupportedError(f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors")
+            return UnsupportedError(
+                f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors (other results are out of scope)"
+            )
         if self.batch is not None and node.meta["val"].node.expr.free_symbols <= {self.sizes.symbol}:
             return StaticBatchNeeded(f"{self.name}.forward returns its batch size")
         return UnsupportedError(
-            f"{self.name}.forward returns the value of a tensor as a Python number in its {where}; return the tensor (no .item(), no .tolist())"
+            f"{self.name}.forward returns the value of a tensor as a Python number in its {where}; "
+            "return the tensor (numbers from data are out of scope: no .item(), no .tolist())"
         )
 
     # -- calls ---------------------------------------------------------------------------------
@@ -137,6 +140,9 @@ class Walk:
         if val is None or isinstance(val, int | float | torch.SymInt | torch.SymFloat | torch.SymBool):
             return None  # size arithmetic is read from its result, assertions are torch's own
         target = str(node.target)
+        if isinstance(val, torch.Tensor) and not is_symbolic(val) and 0 in val.shape and val.dtype in TORCH.values():
+            # an empty tensor is known, whatever it is made from
+            return torch.empty(val.shape, dtype=val.dtype)
         known = self.known_now(node, target)
         if known is not None:
             return known
@@ -161,11 +167,14 @@ class Walk:
         if results is _MISSING:
             return _MISSING
         result = results[index]
+        val = node.meta["val"]
+        if result is None and isinstance(val, torch.Tensor) and not is_symbolic(val) and 0 in val.shape:
+            return torch.empty(val.shape, dtype=val.dtype)
         if result is None:
-            self.note_missing(str(source.target), node_loc(source), f"its result {index} has no equivalent")
+            self.note_missing(str(source.target), node_loc(source), f"its result {index} is not supported yet")
             return _MISSING
         if isinstance(result, Value):
-            self.dims[result] = self.sizes.dims(node.meta["val"].shape)
+            self.dims[result] = self.sizes.dims(val.shape)
         return result
 
     def call(self, node: fx.Node, target: str) -> Call:
@@ -176,7 +185,11 @@ class Walk:
         source = next((v for v in self.graph.inputs if v.name in self.graph.batched), None)
         elem = elem_of(val.dtype, f"{target} [{loc}]")
         shape, sizes, batch_axes = self.sizes.dims(val.shape), self.sizes.at(val.shape, loc=loc), self.sizes.batch_axes(val.shape)
-        return Call(target, loc, elem, shape, sizes, batch_axes, self.dims_of, source)
+
+        def plain() -> bool:
+            return all(_lies_plainly(v) for n in node.all_input_nodes if isinstance(v := n.meta.get("val"), torch.Tensor))
+
+        return Call(target, loc, elem, shape, sizes, batch_axes, self.dims_of, source, plain)
 
     def apply(self, node: fx.Node, call: Call) -> Any:
         entry = CONVERTERS[call.target]
@@ -238,6 +251,9 @@ class Walk:
         """
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             return None
+        if target.startswith("quantized_decomposed.dequantize"):
+            # layers run on the integers
+            return None
         inputs = [n for n in node.all_input_nodes if _has_tensor(n.meta.get("val"))]
         known = all(isinstance(self.env.get(n), torch.Tensor) for n in inputs)
         if not known or any(is_symbolic(n.meta.get("val")) for n in (node, *node.all_input_nodes)):
@@ -252,7 +268,13 @@ class Walk:
 
         assert callable(node.target)
         with torch.no_grad():
-            return node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
+            try:
+                result = node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
+                # memory that nobody has written
+                return result.zero_() if "empty" in target and isinstance(result, torch.Tensor) else result
+            except RuntimeError:
+                # memory around an empty tensor; the converter says what it thinks of that
+                return None
 
     # -- the batch -----------------------------------------------------------------------------
 
@@ -299,9 +321,13 @@ class Walk:
     def why_missing(self, node: fx.Node, call: Call) -> str:
         """What is known beyond that there is no converter; raises when a fixed batch would do."""
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-            return "it draws random numbers, and a graph computes the same on every run"
+            return "out of scope: it draws random numbers, and a graph computes the same on every run"
         if isinstance(node.target, torch._ops.HigherOrderOperator):
-            return "it is control flow, and a graph has none"
+            return "out of scope: it is control flow, and a graph has none"
+        if call.target.endswith(("_backward.default", "_backward_data.default")):
+            return "out of scope: it is a step of backpropagation, and a graph computes forward"
+        if any(word in call.target for word in ("sparse", "quantized", "int_repr")):
+            return "out of scope: it works on torch's own sparse or quantized tensors"
         if not any(_has_tensor(n.meta.get("val")) for n in node.all_input_nodes):
             if self.batch is None:
                 return "it makes a tensor from the value of another as a Python number; keep it a tensor (no .item())"
@@ -319,8 +345,14 @@ class Walk:
         example = next((target for target in self.missing if target not in CONVERTERS and "." in target), next(iter(self.missing)))
         return UnsupportedError(
             f"{self.name} uses {len(parts)} operator{'s' if len(parts) > 1 else ''} that Tersor cannot convert: {', '.join(parts)}; "
+            "what has no reason is not supported yet; "
             f'to add one, decorate a function (call, *args) -> op with @tersor.frontend.converter("{example}")'
         )
+
+
+def _lies_plainly(val: torch.Tensor) -> bool:
+    """Whether a tensor is all of its memory, in row-major order."""
+    return val.is_contiguous() and val.storage_offset() == 0 and val.untyped_storage().nbytes() == val.numel() * val.element_size()
 
 
 def _has_tensor(val: Any) -> bool:

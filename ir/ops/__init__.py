@@ -4,6 +4,7 @@ from ..op import Const
 from .activation import Clip, Elu, Gelu, HardSigmoid, HardSwish, LeakyRelu, Prelu, Relu, Sigmoid, Silu, Softplus
 from .bits import BinarizeWeight, DorefaWeight, QuantizeActivation, QuantizeGradient, Sign, TernarizeWeight
 from .bits_layers import BitsConv2d, BitsWeightConv2d, SignBit, Threshold, ToLevels
+from .bitwise import Bitwise, BitwiseAnd, BitwiseOr, BitwiseXor, ShiftLeft, ShiftRight
 from .check import out_size
 from .compare import Equal, Greater, GreaterEqual, Less, LessEqual, LogicalAnd, LogicalNot, LogicalOr, NotEqual
 from .conv import Conv, Conv2d, ConvTranspose, ConvTranspose2d
@@ -32,6 +33,7 @@ from .elementwise import (
     Remainder,
     Round,
     Rsqrt,
+    Signbit,
     Sqrt,
     Sub,
     Tanh,
@@ -40,6 +42,7 @@ from .elementwise import (
     Where,
 )
 from .fake import Fake
+from .fake_norm import FakeConvNorm2d
 from .linear import Dense, Linear, Matmul
 from .namespace import Math, TorchMath, torch_dtype
 from .norm import BatchNorm, GroupNorm, LayerNorm
@@ -48,13 +51,18 @@ from .quant import Dequantize, Quantize, Requantize, StorageCast
 from .quant_layers import QuantConv2d, QuantConvTranspose2d, QuantLinear, QuantMatmul
 from .quant_math import Lookup, QuantAdd, QuantMul
 from .quant_pool import QuantSum, QuantSumPool2d
-from .reduce import ArgMax, ArgMin, ArgReduce, CumSum, LogSoftmax, Mean, Prod, Reduce, ReduceMax, ReduceMin, Softmax, Sum
+from .reduce import ArgMax, ArgMin, ArgReduce, LogSoftmax, Mean, Prod, Reduce, ReduceMax, ReduceMin, Softmax, Sum
+from .scan import ArgSort, CumMax, CumMin, CumProd, CumSum, LogCumSumExp, Scan
+from .scatter import Gather, Scatter
 from .shape import Concat, Expand, IndexSelect, Pad, Reshape, Slice, Transpose
 from .sparse import Masked, Shared
 from .spatial import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample
+from .trigonometry import Acos, Acosh, Asin, Atan, Atan2, Atanh, Cos, Cosh, Sin, Sinh, Tan
 
 __all__ = [
     "Abs",
+    "Acos",
+    "Acosh",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "AdaptivePool2d",
@@ -62,12 +70,21 @@ __all__ = [
     "ArgMax",
     "ArgMin",
     "ArgReduce",
+    "ArgSort",
+    "Asin",
     "Asinh",
+    "Atan",
+    "Atan2",
+    "Atanh",
     "AvgPool2d",
     "BatchNorm",
     "BinarizeWeight",
     "BitsConv2d",
     "BitsWeightConv2d",
+    "Bitwise",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
     "Cast",
     "Ceil",
     "ChannelShuffle",
@@ -78,6 +95,11 @@ __all__ = [
     "Conv2d",
     "ConvTranspose",
     "ConvTranspose2d",
+    "Cos",
+    "Cosh",
+    "CumMax",
+    "CumMin",
+    "CumProd",
     "CumSum",
     "Dense",
     "Dequantize",
@@ -91,8 +113,10 @@ __all__ = [
     "Expand",
     "Expm1",
     "Fake",
+    "FakeConvNorm2d",
     "Floor",
     "FloorDivide",
+    "Gather",
     "Gelu",
     "Greater",
     "GreaterEqual",
@@ -109,6 +133,7 @@ __all__ = [
     "Log1p",
     "Log2",
     "Log10",
+    "LogCumSumExp",
     "LogSoftmax",
     "LogicalAnd",
     "LogicalNot",
@@ -151,11 +176,18 @@ __all__ = [
     "Reshape",
     "Round",
     "Rsqrt",
+    "Scan",
+    "Scatter",
     "Shared",
+    "ShiftLeft",
+    "ShiftRight",
     "Sigmoid",
     "Sign",
     "SignBit",
+    "Signbit",
     "Silu",
+    "Sin",
+    "Sinh",
     "Slice",
     "Softmax",
     "Softplus",
@@ -163,6 +195,7 @@ __all__ = [
     "StorageCast",
     "Sub",
     "Sum",
+    "Tan",
     "Tanh",
     "TernarizeWeight",
     "Threshold",

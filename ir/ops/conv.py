@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Conv(Op):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
-    learned = ("w", "b")
+    learned: ClassVar[tuple[str, ...]] = ("w", "b")
 
     @property
     def kernel(self) -> tuple[int, int]:

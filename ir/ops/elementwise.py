@@ -196,6 +196,19 @@ class Round(NumericUnary, name="nn.round"):
         return m.rint(x) if self.x.type.is_float else x
 
 
+class Signbit(Elementwise, name="nn.signbit"):
+    """Whether a float has the sign -, that of zeros and NaN included."""
+
+    x: Value
+
+    def infer(self) -> Tensor:
+        floats(self, "x")
+        return Tensor(self.x.shape, "bool", self.x.type.layout)
+
+    def f(self, m: Math, x: Any) -> Any:
+        return m.signbit(x)
+
+
 class Cast(Elementwise, name="nn.cast"):
     """x as another plain element type; float to integer truncates, anything to bool is x != 0."""
 

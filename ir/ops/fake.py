@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..op import Op, Value
-from ..types import STORAGE, Tensor, storage_range
+from ..types import STORAGE, Tensor, Uniform, storage_range
 from .check import floats, has_shape
 from .straight_through import straight_through
 
@@ -15,18 +18,31 @@ if TYPE_CHECKING:
     Ends = tuple[torch.Tensor, torch.Tensor]
 
 
+_MEASURING: ContextVar[bool] = ContextVar("measuring", default=False)
+
+
+@contextmanager
+def measuring_only(on: bool = True) -> Iterator[None]:
+    """While training, `quant.fake` measures ranges and rounds nothing: the delayed start of Jacob et al. (1712.05877, section 3.1)."""
+    token = _MEASURING.set(on)
+    try:
+        yield
+    finally:
+        _MEASURING.reset(token)
+
+
 class Fake(Op, name="quant.fake"):
     """S (clamp(rint(x / S) + Z) - Z) for the range low .. high; the gradient is that of x where nothing was clamped, else 0 (1712.05877, 3.1).
 
     Unsigned storage is affine: S = (high - low) / (qmax - qmin), Z = qmin - rint(low / S), the range widened to hold 0. Signed storage is
     symmetric: S = max(|low|, |high|) / qmax, Z = 0. `narrow` leaves out the smallest integer (-127 .. 127 for i8). low and high are scalars,
     or (C,) for ranges along `axis`. While training they are running statistics, low <- low + momentum (min x - low) and so high, and x is
-    quantized by the new ones; momentum = 1 follows x, as a weight's range does.
+    quantized by the new ones. Without them the range is that of x itself, as a weight's is.
     """
 
     x: Value
-    low: Value
-    high: Value
+    low: Value | None = None
+    high: Value | None = None
     storage: str = "u8"
     axis: int | None = None
     narrow: bool = False
@@ -35,7 +51,9 @@ class Fake(Op, name="quant.fake"):
     learned = ("x",)
 
     def infer(self) -> Tensor:
-        floats(self, "x", "low", "high")
+        if (self.low is None) != (self.high is None):
+            raise self.fail("low and high are given together, or neither")
+        floats(self, "x", *(("low", "high") if self.low is not None else ()))
         if self.storage not in STORAGE or STORAGE[self.storage][0] > 8:
             raise self.fail(f"storage must have at most 8 bits (i8, u8, i4, …), got {self.storage!r}")
         if self.axis is not None and not 0 <= self.axis < self.x.type.rank:
@@ -73,6 +91,8 @@ class Fake(Op, name="quant.fake"):
         import torch
 
         x, low, high = xs
+        if low is None:
+            low, high = self.ends(x)
         qmin, qmax = self.range
         with torch.no_grad():
             scale, zero = (self._along(v, x) for v in self.scale_and_zero(low, high))
@@ -84,10 +104,22 @@ class Fake(Op, name="quant.fake"):
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Quantized by the new ends; it measured the smallest and the largest element."""
         x, low, high = xs
-        rows = x.detach().flatten() if self.axis is None else x.detach().movedim(self.axis, 0).flatten(1)
-        least, most = rows.amin(-1), rows.amax(-1)
+        if low is None:
+            return (x if _MEASURING.get() else self.evaluate(x, None, None)), {}
+        least, most = self.ends(x)
         ends = (low.lerp(least, self.momentum), high.lerp(most, self.momentum))
-        return self.evaluate(x, *ends), {"low": least, "high": most}
+        return (x if _MEASURING.get() else self.evaluate(x, *ends)), {"low": least, "high": most}
+
+    def ends(self, x: torch.Tensor) -> Ends:
+        """Smallest and largest element: scalars, or (C,) along the axis."""
+        rows = x.detach().flatten() if self.axis is None else x.detach().movedim(self.axis, 0).flatten(1)
+        return rows.amin(-1), rows.amax(-1)
+
+    def integer_type(self, low: torch.Tensor, high: torch.Tensor) -> Uniform:
+        """The type whose numbers are exactly those that x is rounded to, for f32 ends of the range."""
+        scale, zero = self.scale_and_zero(low, high)
+        scales, zeros = (tuple(v.reshape(-1).tolist()) for v in (scale, zero))
+        return Uniform(self.storage, scales, tuple(int(z) for z in zeros), self.axis, qmin=self.range[0], qmax=self.range[1])
 
     def _along(self, v: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return v if self.axis is None else v.reshape([-1 if i == self.axis else 1 for i in range(x.dim())])

@@ -83,6 +83,9 @@ class MaxPool2d(Pool2d, name="nn.max_pool2d"):
 
         (x,) = xs
         lowest = -float("inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
+        if not x.is_floating_point():
+            # torch refuses bytes whose channels lie together when a map has more than 255 elements
+            x = x.contiguous()
         return F.max_pool2d(self.padded(x, self.dilation, self.ceil_mode, lowest), self.kernel, self.stride, 0, self.dilation)
 
 

@@ -163,15 +163,3 @@ class LogSoftmax(AlongAxis, name="nn.log_softmax"):
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0].log_softmax(self.axis)
         return y
-
-
-class CumSum(AlongAxis, name="nn.cum_sum"):
-    """y[i] = x[0] + … + x[i] along the axis; integers and bools give i64."""
-
-    def infer(self) -> Tensor:
-        axis_in_range(self, self.axis, self.x.type.rank)
-        return Tensor(self.x.shape, _summed(self))
-
-    def evaluate(self, *xs: Any) -> torch.Tensor:
-        y: torch.Tensor = xs[0].cumsum(self.axis)
-        return y

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 #: One call of the graph: an array or tensor, a tuple of them for several inputs, or a dict by input name.
 Batch = Any
-#: Called as progress(what, done, total); what follows ": " in the first changes as the work goes on ("finetune: epoch 1/2, loss 0.31").
+#: Called as progress(what, done, total). The part of `what` after ": " may change from call to call ("finetune: epoch 1/2, loss 0.31").
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
-#: What measures latency when the caller gives nothing, by name: passes import no backend.
+#: The default latency function, by name because passes import no backend.
 DEFAULT_LATENCY = "tersor.backend.latency:latency"
 
 
@@ -47,7 +47,7 @@ class Context:
     position: int = 0
     #: how often each pattern of the running pass was applied
     rewrites: Counter[str] = field(default_factory=Counter)
-    #: what the running pass says of each layer, for the ledger
+    #: the running pass's report on each layer, for the ledger
     layers: list[Any] = field(default_factory=list)
 
     @property
@@ -108,7 +108,7 @@ class Context:
         return teacher
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """Yield items, telling `progress` how far it is."""
+        """Yield items, and report to `progress` how many are done."""
         if total is None:
             items = list(items)
             total = len(items)
@@ -118,12 +118,15 @@ class Context:
                 self.progress(what, done + 1, total)
 
 
-def batches(calibration: Any) -> list[Batch] | None:
-    """Calibration as a list: a single array is one batch, a loader is read once."""
+def batches(calibration: Any) -> Sequence[Batch] | None:
+    """Calibration as a sequence: a single array is one batch; a sequence stays as it is, and may read its batches when they are used; a loader is
+    read once."""
     if calibration is None:
         return None
     if hasattr(calibration, "shape") or isinstance(calibration, Mapping):
         return [calibration]
+    if isinstance(calibration, Sequence) and not isinstance(calibration, str):
+        return calibration
     if not isinstance(calibration, Iterable):
         raise TersorError(f"calibration must be a list of batches, got {type(calibration).__name__}")
     return list(calibration)
@@ -131,7 +134,7 @@ def batches(calibration: Any) -> list[Batch] | None:
 
 @contextmanager
 def open_progress(progress: Progress | bool | None) -> Iterator[Progress | None]:
-    """A given function as it is; for True a bar on standard error if that is a terminal; otherwise nothing."""
+    """The given function; for True a bar on standard error if that is a terminal; otherwise None."""
     if callable(progress):
         yield progress
     elif not progress or not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""What each operator is to quantization: a product sum, a sum, a move, a clamp, arithmetic, a table, or float."""
+"""The role of each operator in quantization: a layer, a sum, a move, a clamp, arithmetic, a table, or float."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ...ir.ops import (
     Conv2d,
     ConvTranspose2d,
     Elementwise,
+    FakeConvNorm2d,
+    Gather,
     IndexSelect,
     Linear,
     Matmul,
@@ -33,7 +35,7 @@ def role(op: Op) -> Role:
     if why_float(op) is not None:
         return "float"
     match op:
-        case Conv2d() | ConvTranspose2d() | Linear() | Matmul():
+        case Conv2d() | FakeConvNorm2d() | ConvTranspose2d() | Linear() | Matmul():
             return "layer"
         case Mean() | AvgPool2d() | AdaptiveAvgPool2d():
             return "sum"
@@ -51,7 +53,7 @@ def why_float(op: Op) -> str | None:
     if isinstance(op, Const) or op.out.type.elem != "f32":
         return f"it gives {op.out.type}"
     match op:
-        case Conv2d() | ConvTranspose2d() | Linear():
+        case Conv2d() | FakeConvNorm2d() | ConvTranspose2d() | Linear():
             return None if _constant(op.w) and (op.b is None or _constant(op.b)) else "its weights are not f32 constants"
         case AvgPool2d():
             return None if window_size(op) else "its windows hold different numbers of elements"
@@ -97,14 +99,14 @@ def window_size(op: AvgPool2d) -> int | None:
 def data_operands(op: Op) -> list[Value]:
     """Operands that are quantized as activations: all but weights, biases and indices."""
     match op:
-        case Conv2d() | ConvTranspose2d() | Linear() | IndexSelect():
+        case Conv2d() | FakeConvNorm2d() | ConvTranspose2d() | Linear() | IndexSelect() | Gather():
             return [op.x]
     found = table_input(op)
     return [found] if found is not None else list(dict.fromkeys(op.operands))
 
 
 def grid(value: Value) -> Uniform | None:
-    """The type on whose numbers a float value lies: it is a dequantized tensor, moved or not."""
+    """The quantized type whose numbers a float value holds, as a dequantized tensor, moved or not; else None."""
     from ...ir.ops import Dequantize
 
     while value.op is not None and (value.op.selects or isinstance(value.op, Upsample)):

@@ -6,7 +6,7 @@ import gzip
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -16,31 +16,31 @@ from ...ir.errors import TersorError
 
 #: Where the package dataset-fashion-mnist puts its files.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-#: Mean and standard deviation of Fashion-MNIST's training images, of 1.
+#: Mean and standard deviation of Fashion-MNIST's training images, for pixels from 0 to 1.
 FASHION_MEAN, FASHION_STD = 0.2860, 0.3530
 #: Names of image files.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 class DataMissing(TersorError):
-    """The files are not there; the message says which package brings them."""
+    """The files are missing; the message names the package that has them."""
 
 
 class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
     """Images in sub-folders, whose sorted names are the labels 0, 1, …: `folder/cat/1.jpg`, `folder/dog/7.png`.
 
     An image is (channels, height, width) in f32: grey for one channel, RGB for three; resized (bilinear, antialiased) so that its shorter
-    side is `resize` (by default what the crop needs), its middle cut out, scaled to 0 .. 1, minus `mean`, by `std` (one number each, or one
-    for each channel). labels=False takes the images of the folder itself too, all with label 0. Needs Pillow. Nothing is drawn at random: for
-    augmentation wrap it in a Dataset of your own.
+    side is `resize` (by default what the crop needs), its middle cut out, scaled to 0 .. 1, and normalized to (x - mean) / std (one number each, or
+    one for each channel). Without mean and std it is u8 (height, width, channels), for a network of `image_input`. labels=False takes the images of
+    the folder itself too, all with label 0. Needs Pillow. Nothing is drawn at random: for augmentation wrap it in a Dataset of your own.
     """
 
     def __init__(
         self,
         folder: str | Path,
         shape: tuple[int, int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
         resize: int | None = None,
         labels: bool = True,
     ):
@@ -50,7 +50,9 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
         if resize is not None and resize < max(self.crop):
             raise TersorError(f"images resized to {resize} cannot be cut to {self.crop[0]}x{self.crop[1]}: expected {max(self.crop)} at least")
         self.resize = resize
-        self.mean, self.std = (per_channel(v, self.channels, name) for v, name in ((mean, "mean"), (std, "std")))
+        if (mean is None) != (std is None):
+            raise TersorError("mean and std are given together, or neither for images as bytes")
+        self.statistics = None if mean is None or std is None else (per_channel(mean, self.channels, "mean"), per_channel(std, self.channels, "std"))
         self.classes, self.files = _files(Path(folder), labels)
 
     def __len__(self) -> int:
@@ -58,8 +60,18 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         path, label = self.files[index]
-        pixels = torch.from_numpy(self._pixels(path)).reshape(*self.crop, self.channels).permute(2, 0, 1)
-        return (pixels.float() / 255 - self.mean) / self.std, label
+        pixels = torch.from_numpy(self._pixels(path)).reshape(*self.crop, self.channels)
+        if self.statistics is None:
+            return pixels, label
+        mean, std = self.statistics
+        return (pixels.permute(2, 0, 1).float() / 255 - mean) / std, label
+
+    def batches(self, size: int, whole: bool = False) -> Batches:
+        """Batches of images without labels, for calibration. They are read when they are used, so a folder need not fit into memory.
+
+        whole: leave a last batch of fewer images out.
+        """
+        return Batches(self, size, len(self) // size if whole else -(-len(self) // size))
 
     def _pixels(self, path: Path) -> np.ndarray:
         """u8 (height, width[, 3])"""
@@ -73,6 +85,30 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
         size = (max(wide, round(image.width * scale)), max(high, round(image.height * scale)))
         left, top = (size[0] - wide) // 2, (size[1] - high) // 2
         return np.array(image.resize(size, image_module.Resampling.BILINEAR).crop((left, top, left + wide, top + high)))
+
+
+class Batches(Sequence[torch.Tensor]):
+    """A data set's images by batch number, read again each time."""
+
+    def __init__(self, images: ImageFolder, size: int, length: int):
+        self.images = images
+        self.size = size
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> torch.Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[torch.Tensor]: ...
+    def __getitem__(self, index: int | slice) -> torch.Tensor | list[torch.Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.length))]
+        if not -self.length <= index < self.length:
+            raise IndexError(index)
+        start = index % self.length * self.size
+        return torch.stack([self.images[i][0] for i in range(start, min(start + self.size, len(self.images)))])
 
 
 def _files(folder: Path, labels: bool) -> tuple[list[str], list[tuple[Path, int]]]:
@@ -110,7 +146,7 @@ def per_channel(values: Sequence[float], channels: int, name: str) -> torch.Tens
 def fashion_mnist(
     part: str, mean: Sequence[float] = (FASHION_MEAN,), std: Sequence[float] = (FASHION_STD,), folder: Path | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images, f32 (N, 1, 28, 28), minus mean and by std, and labels, i64 (N,), of `train` (60,000) or `t10k` (10,000) (Xiao et al., 1708.07747)."""
+    """Images, f32 (N, 1, 28, 28), as (x - mean) / std, and labels, i64 (N,), of `train` (60,000) or `t10k` (10,000) (Xiao et al., 1708.07747)."""
     pixels, labels = fashion_mnist_bytes(part, folder)
     return (pixels.float() / 255 - per_channel(mean, 1, "mean")) / per_channel(std, 1, "std"), labels
 

@@ -62,9 +62,9 @@ def spec(dtype: np.dtype, count: int, mode: str) -> str:
     return f"{_CODES[dtype.kind]}.{dtype.itemsize * 8}.{max(count, 1)}.{mode}"
 
 
-def emulated(folder: Path, graph: Graph, x: np.ndarray, result: np.ndarray, threads: int) -> list[Step]:
+def emulated(folder: Path, graph: Graph, x: np.ndarray, result: np.ndarray, threads: int, name: str = TARGET) -> list[Step]:
     """Lower a graph for aarch64, run it under qemu, and write its one output to `result`; returns the steps."""
-    target = resolve(TARGET)
+    target = resolve(name)
     emitter = Emitter(target, threads)
     steps, arena = emitter.add(lower(graph, target, threads), "main_b2")
     emitter.build().write_to_file(str(folder / "model.o"), "o")
@@ -79,9 +79,14 @@ def emulated(folder: Path, graph: Graph, x: np.ndarray, result: np.ndarray, thre
     weights = emitter.weights.blob()
     x.tofile(folder / "0.bin")
     weights.tofile(folder / "2.bin")
+    command = [str(QEMU), "-cpu", "max", "./harness", str(len(steps))]
     tensors = [spec(x.dtype, x.size, "r"), spec(result.dtype, result.size, "w"), spec(weights.dtype, weights.size, "r")]
     done = subprocess.run(
-        [str(QEMU), "./harness", str(len(steps)), *tensors, spec(weights.dtype, arena, "z")], cwd=folder, capture_output=True, text=True, timeout=120
+        [*command, *tensors, spec(weights.dtype, arena, "z")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     result[...] = np.fromfile(folder / "1.bin", result.dtype).reshape(result.shape)
@@ -106,9 +111,14 @@ def test_a_network_runs_under_qemu(tmp_path: Path, threads: int, monkeypatch: py
     assert np.abs(result - own).max() <= 1e-5 * np.abs(own).max()
 
 
+#: A processor for each arithmetic on bytes that ARM has.
+ARITHMETICS = {"smlal": TARGET, "sdot": "arm64:neoverse-n1", "usdot": "arm64:neoverse-v1"}
+
+
 @needs_gcc
 @needs_qemu
-def test_an_integer_network_runs_under_qemu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_an_integer_network_runs_under_qemu(arithmetic: str, tmp_path: Path) -> None:
     """On two threads, to the bits of the interpreter; depthwise, pointwise, strided and grouped convolutions, tables and pools."""
     net, x = model()
     layers: Any = net
@@ -116,8 +126,9 @@ def test_an_integer_network_runs_under_qemu(tmp_path: Path) -> None:
     graph = tersor.transform(graph, "int8", calibration=[x])
     expected = graph(x)
     result = np.zeros(expected.shape, np.float32)
-    steps = emulated(tmp_path, graph, x, result, 2)
+    steps = emulated(tmp_path, graph, x, result, 2, ARITHMETICS[arithmetic])
     assert {"integer_gemm", "integer_depthwise", "integer_pool"} <= {s.template for s in steps}
+    assert {s.params["arithmetic"] for s in steps if "arithmetic" in s.params} == {arithmetic}
     np.testing.assert_array_equal(result, expected)
 
 

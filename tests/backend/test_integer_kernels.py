@@ -15,7 +15,7 @@ from tersor.backend.kernels.cpu.arithmetic.integers import Maddubs
 from tersor.backend.kernels.cpu.conv.integer.padded import IntegerPadded
 from tersor.backend.kernels.cpu.conv.integer.paired_depthwise import PairedDepthwise
 from tersor.backend.kernels.cpu.conv.integer.winograd.template import IntegerWinograd
-from tersor.backend.target import resolve
+from tersor.backend.target import host_features, resolve
 from tersor.backend.tile.integer import IntConv2d, IntLinear, IntSumPool2d, Rescale, RescaledSum, RescaleFixed
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
@@ -67,8 +67,19 @@ def rescale(acc: Value, multiplier: np.ndarray, zero: int, low: int, high: int) 
     return Rescale(acc, m, scalar(zero, np.int32), scalar(low - zero, np.float32), scalar(high - zero, np.float32), "u8")
 
 
+#: vpdpbusd in vectors of 8: a processor that has it and no AVX-512.
+avx_vnni = pytest.mark.skipif("avx_vnni" not in host_features(), reason="this processor has no AVX-VNNI")
+
+
 @pytest.mark.parametrize(
-    ("target", "seed", "threads"), [(ALL_TARGETS[0], 0, 1), (ALL_TARGETS[0], 1, 2), (ALL_TARGETS[1], 2, 1), (ALL_TARGETS[2], 3, 1)]
+    ("target", "seed", "threads"),
+    [
+        (ALL_TARGETS[0], 0, 1),
+        (ALL_TARGETS[0], 1, 2),
+        (ALL_TARGETS[1], 2, 1),
+        (ALL_TARGETS[2], 3, 1),
+        pytest.param("cpu:alderlake", 4, 1, marks=avx_vnni),
+    ],
 )
 def test_convolutions(target: str, seed: int, threads: int) -> None:
     """Eight random ones in one graph: accumulators of some, others rounded in the same kernel."""

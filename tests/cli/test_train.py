@@ -70,6 +70,25 @@ def test_folders_are_trained_on(cli: Cli) -> None:
     assert same(small, expected)
 
 
+def test_a_network_that_takes_bytes(cli: Cli) -> None:
+    """--image-input: calibrated and evaluated on the files' bytes; what it gives is what the network gives for normalized images."""
+    pixels, labels = write_images(Path("data"), 40)
+    images = ["--calibration", "data", "--test", "data", "--mean", "0.4", "--std", "0.2"]
+    code, out, err = cli("opt", "m.tersor", "-p", "int8", "-o", "s.tersor", "--image-input", "--json", *images)
+    assert code == 0 and not err, err
+    small = tersor.load("s.tersor")
+    assert str(small.inputs[0].type.elem) == "u8"
+    x = pixels.byte().permute(0, 2, 3, 1)
+    y, z = small(x), graph()((pixels.float() / 255 - 0.4) / 0.2)
+    assert (y - z).square().sum() < 1e-2 * z.square().sum()
+    measured = [row["accuracy"] for row in json.loads(out) if row["accuracy"] is not None]
+    assert float((y.argmax(1) == labels).double().mean()) == pytest.approx(measured[-1])
+    code, _, err = cli("opt", "s.tersor", "-p", "canonicalize", "-o", "t.tersor", *images)
+    assert code == 1 and "takes bytes, and its mean and std are in the network" in err
+    code, _, err = cli("opt", "m.tersor", "-p", "canonicalize", "-o", "t.tersor", "--image-input")
+    assert code == 1 and "--image-input needs --mean and --std" in err
+
+
 def test_an_image_is_resized_cut_and_normalized(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -86,6 +105,21 @@ def test_an_image_is_resized_cut_and_normalized(tmp_path: Path) -> None:
     grey = pixels @ [0.299, 0.587, 0.114] / 255
     assert half.shape == (1, 10, 10)
     assert float(half.mean()) == pytest.approx(grey[:, 5:25].mean(), abs=0.02)
+
+
+def test_batches_of_a_folder_are_read_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path, 40)
+    images = ImageFolder(tmp_path, (1, 12, 12), [0.4], [0.2], labels=False)
+    batches, read = images.batches(16), []
+    fetch = ImageFolder.__getitem__
+    monkeypatch.setattr(ImageFolder, "__getitem__", lambda self, i: read.append(i) or fetch(self, i))
+    assert [len(x) for x in batches] == [16, 16, 8] and len(images.batches(16, whole=True)) == 2
+    assert torch.equal(batches[-1], batches[2]) and [len(x) for x in batches[1:]] == [16, 8]
+    read.clear()
+    small = tersor.transform(graph(), "default,quantize{samples=16},to-integer", calibration=batches)
+    assert small.find("quant.conv2d") and max(read) == 15
+    with pytest.raises(IndexError):
+        batches[3]
 
 
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is not there: apt-get install dataset-fashion-mnist")

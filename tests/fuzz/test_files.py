@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,17 @@ def test_mutated_files(files: list[Path]) -> None:
     assert found["refused"] > 100 and found["ran"] and found["loaded"], found
 
 
+def _node(operator: str, inputs: list[str], outputs: list[str]) -> Any:
+    from onnx import helper
+
+    return helper.make_node(operator, inputs, outputs)
+
+
 #: What the long run found once.
-FOUND = {
+FOUND: dict[str, Callable[[Any], Any]] = {
+    "if without a condition": lambda m: (m.graph.node[0].__setattr__("op_type", "If"), m.graph.node[0].ClearField("input")),
+    "expand without a shape": lambda m: (m.graph.node[0].__setattr__("op_type", "Expand"), m.graph.node[0].input.__delitem__(slice(1, None))),
+    "a constant to expand without a shape": lambda m: m.graph.node.insert(0, _node("Expand", [m.graph.initializer[0].name], ["spare"])),
     "if without a branch": lambda m: m.graph.node[0].__setattr__("op_type", "If"),
     "an output that nothing makes": lambda m: m.graph.output[0].__setattr__("name", "nowhere"),
     "a tensor of strings without any": lambda m: m.graph.initializer[0].MergeFrom(type(m.graph.initializer[0])(data_type=8)),

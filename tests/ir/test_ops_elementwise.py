@@ -49,6 +49,7 @@ UNARY: list[tuple[type[o.Elementwise], dict[str, Any], Callable[[torch.Tensor], 
     (o.Erf, {}, torch.erf),
     (o.Expm1, {}, torch.expm1),
     (o.Asinh, {}, torch.asinh),
+    *((getattr(o, name.capitalize()), {}, getattr(torch, name)) for name in ("sin", "cos", "tan", "atan", "sinh", "cosh")),
 ]
 
 
@@ -69,6 +70,17 @@ def test_unary_of_positive() -> None:
         (o.Rsqrt, torch.rsqrt),
     ):
         check(kind, [rand(3, 20, low=0.1, high=9.0)], oracle)
+
+
+def test_inverse_functions_within_their_domains() -> None:
+    for kind, oracle in ((o.Asin, torch.asin), (o.Acos, torch.acos), (o.Atanh, torch.atanh)):
+        check(kind, [rand(3, 20, low=-0.95, high=0.95)], oracle)
+    check(o.Acosh, [rand(3, 20, low=1.1, high=9.0)], torch.acosh)
+
+
+def test_signbit() -> None:
+    x = np.array([0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, np.nan, -np.nan])
+    check(o.Signbit, [x], torch.signbit, batched=False)
 
 
 @pytest.mark.parametrize("kind", [o.Relu, o.Elu, o.Softplus, o.Silu, o.Gelu, o.HardSwish, o.HardSigmoid, o.LeakyRelu])
@@ -123,6 +135,7 @@ BINARY: list[tuple[type[o.Elementwise], Callable[..., torch.Tensor]]] = [
     (o.FloorDivide, lambda a, b: torch.div(a, b, rounding_mode="floor")),
     (o.TruncDivide, lambda a, b: torch.div(a, b, rounding_mode="trunc")),
 ]
+BINARY += [(o.Atan2, torch.atan2)]
 SHAPES = [((3, 4, 5, 6), (3, 4, 5, 6)), ((3, 4, 5, 6), ()), ((3, 4, 5, 6), (4, 1, 1)), ((3, 4, 1, 1), (1, 4, 5, 6)), ((3, 6), (6,))]
 
 
@@ -267,3 +280,42 @@ def test_type_refusals() -> None:
     refuses(r"approximate must be 'none' or 'tanh', got 'erf'", o.Gelu, f32, "erf")
     refuses(r"w must have shape \[4\] or \[1\] for x of shape \[2, 4\], got \[2\]", o.Prelu, value_of((2, 4)), f32)
     refuses(r"x and w must hold the same element type", o.Prelu, value_of((2, 2)), f64)
+
+
+# -- bits of integers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "oracle"),
+    [(o.BitwiseAnd, torch.bitwise_and), (o.BitwiseOr, torch.bitwise_or), (o.BitwiseXor, torch.bitwise_xor)],
+    ids=lambda p: getattr(p, "name", None),
+)
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])
+def test_bitwise(kind: Any, oracle: Any, dtype: str) -> None:
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    check(kind, [ints(3, 40, low=low, high=high, dtype=dtype), ints(40, low=low, high=high, dtype=dtype, seed=1)], oracle)
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("int8", 8), ("int32", 32), ("int64", 64), ("uint8", 8)])
+def test_shifts_are_products_and_quotients_by_powers_of_two(dtype: str, bits: int) -> None:
+    """Against Python's integers, of any size; beyond the ends of the type everything has been shifted out."""
+    limits = np.iinfo(dtype)
+    values = [v for v in (limits.min, limits.max, -77, -1, 0, 1, 5, 100) if limits.min <= v <= limits.max]
+    places = [p for p in (-1, 0, 1, 3, bits - 1, bits, bits + 1) if p >= limits.min]
+    a, b = np.array([(v, p) for v in values for p in places], dtype).T
+    left, right = [], []
+    for v, p in zip(a.tolist(), b.tolist()):
+        far = bits if p < 0 else p
+        wrapped = (v << far) % (1 << bits) if far < bits else 0
+        left.append(wrapped - (1 << bits) if limits.min < 0 and wrapped >= 1 << (bits - 1) else wrapped)
+        right.append(v >> far)
+    graph = Graph()
+    type_ = Tensor(a.shape, dtype.replace("uint", "u").replace("int", "i"))
+    x, y = graph.add_input(type_, "x"), graph.add_input(type_, "y")
+    graph.set_outputs([graph.add(o.ShiftLeft(x, y)), graph.add(o.ShiftRight(x, y))])
+    got = evaluate(graph, [torch.from_numpy(a.copy()), torch.from_numpy(b.copy())])
+    assert [g.tolist() for g in got] == [left, right]
+
+
+def test_bitwise_refuses_floats() -> None:
+    refuses("a must hold integers, got tensor<2xf32>", o.BitwiseAnd, value_of((2,)), value_of((2,)))

@@ -145,6 +145,14 @@ def test_max_pool2d_of_integers_never_lets_padding_win(dtype: str) -> None:
     assert torch.equal(got.double(), F.max_pool2d(torch.from_numpy(x).double(), 3, 2, 1))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
+def test_max_pool2d_of_integers_in_any_memory_order(dtype: str) -> None:
+    """Channels that lie together, as those of a decoded image do, on a map of more than 255 elements."""
+    x = torch.from_numpy(np.random.default_rng(0).integers(0, 120, (2, 20, 18, 5)).astype(dtype)).permute(0, 3, 1, 2)
+    got = MaxPool2d(value_of((2, 5, 20, 18), {"uint8": "u8", "int8": "i8", "int32": "i32"}[dtype]), (3, 3), (2, 2), (1, 1, 1, 1)).evaluate(x)
+    assert torch.equal(got.double(), F.max_pool2d(x.double(), 3, 2, 1))
+
+
 def test_max_pool2d_passes_nan_on() -> None:
     x = torch.zeros(1, 1, 4, 4)
     x[0, 0, 3, 3] = float("nan")

@@ -197,7 +197,17 @@ def test_products_come_back_bit_for_bit(seed: int) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    ["[]", '{"!q0": {}}', '{"!q0": {"scales": "!77"}}', "{", '{"!q0": {"scales": "!0", "colour": 1}}', '{"!q0": {"scales": "!0", "times": []}}'],
+    [
+        "[]",
+        '{"!q0": {}}',
+        '{"!q0": {"scales": "!77"}}',
+        "{",
+        '{"!q0": {"scales": "!0", "colour": 1}}',
+        '{"!q0": {"scales": "!0", "times": []}}',
+        '{"!q0": {"storage": "c8", "axis": 0, "expressed": "f32", "qmin": null, "qmax": null, "scales": "!0"}}',
+        '{"!q0": {"storage": "i8", "axis": "0", "expressed": "f32", "qmin": null, "qmax": null, "scales": "!0"}}',
+        '{"!q0": {"storage": "i8", "axis": 0, "expressed": 32, "qmin": null, "qmax": null, "scales": "!0"}}',
+    ],
 )
 def test_a_damaged_table_of_types(tmp_path: Path, table: str) -> None:
     network().save(tmp_path / "net.tersor")

@@ -23,6 +23,7 @@ from tersor.ir.op import Const
 from tersor.reports import layers, sqnrs, times
 from tersor.reports.layout import HEIGHT, WIDTH, layered
 from tersor.reports.roofline import Roofline
+from tersor.reports.tradeoff import Tradeoff
 
 
 class Branches(nn.Module):
@@ -147,6 +148,27 @@ def test_the_page_needs_nothing_from_outside(page: Path) -> None:
     assert not re.findall(r"""(?:src|href)=|url\(|@import|https?://(?!www\.w3\.org)""", text)
     assert len(text) < 200_000 and "&lt;int8&gt;" in text and "to-integer" in text
     assert text.count('class="drawing"') == 2 and "2x8x8x8" in text
+
+
+def test_a_front_is_drawn(graph: Graph, tmp_path: Path) -> None:
+    """What `tersor auto` found: a dot for each network in both plots, better ones higher, faster ones left; a table of the front."""
+    tried = [
+        {"pipeline": p, "quality": q, "latency": ms, "nbytes": n}
+        for p, q, ms, n in (("", 0.9, 4.0, 9000), ("int8", 0.89, 1.0, 2500), ("x", 0.5, 3.0, 8000))
+    ]
+    content = {"measure": "accuracy", "budget": "", "first": tried[0], "front": tried[:2], "tried": tried, "failed": {}}
+    (tmp_path / "front.json").write_text(json.dumps(content))
+    text = tersor.report(graph, tmp_path / "a.html", front=tmp_path / "front.json").read_text()
+    drawn = Tradeoff.of(tmp_path / "front.json")
+    for plot in drawn.plots:
+        dots = {d.name.partition(":")[0]: d for d in plot.dots if d.kind != "first"}
+        assert dots["int8"].x < dots["x"].x < dots["as it was"].x and dots["as it was"].y < dots["int8"].y < dots["x"].y
+    assert text.count('class="tradeoff"') == 2 and text.count("<circle") == 8 and "accuracy 0.8900, 2.5 kB" in text
+    for broken in ("{}", "[", json.dumps(content | {"front": [{}]})):
+        (tmp_path / "front.json").write_text(broken)
+        with pytest.raises(tersor.TersorError, match="is no front"):
+            tersor.report(graph, tmp_path / "b.html", front=tmp_path / "front.json")
+    assert not (tmp_path / "b.html").exists()
 
 
 def test_mistakes_are_said(graph: Graph, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,13 +42,24 @@ def seeds(folder: Path) -> list[Path]:
         small.to_onnx(folder / "int8.onnx")
     save(small, folder / "net.mlir", folder / "weights.safetensors")
     tersor.compile(small, threads=1, batch=2).save(folder / "net.tso")
+    for path in folder.glob("*.tersor"):
+        path.write_bytes(_in_order(path.read_bytes()))
     return [folder / n for n in ("net.tersor", "int8.tersor", "net.onnx", "int8.onnx", "net.mlir", "net.tso")]
 
 
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its header sorted, which is written in another order by every process: a case must be the same in the next run."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
 def mutated(data: bytes, suffix: str, rng: random.Random) -> bytes:
-    """One to four changes."""
-    if suffix == ".onnx" and rng.random() < 0.7:
-        return changed_model(data, rng)
+    """One to four changes. Most keep what is checked first whole: a protobuf, the text of a graph, the header of a safetensors file."""
+    change = {".onnx": changed_model, ".tersor": changed_header, ".mlir": changed_text}.get(suffix)
+    if change is not None and rng.random() < 0.7:
+        return change(data, rng)
     for _ in range(rng.choice((1, 1, 2, 4))):
         data = rng.choice(CHANGES)(data, rng)
     return data
@@ -134,6 +147,75 @@ def changed_model(data: bytes, rng: random.Random) -> bytes:
                 if len(dims):
                     dims[rng.randrange(len(dims))].dim_value = rng.choice(NUMBERS)
     return bytes(model.SerializeToString())
+
+
+TOKEN = re.compile(r"%[\w.:#-]+|![\w.]+|\"[^\"\n]*\"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|[A-Za-z_][\w.]*|\S")
+
+
+def changed_text(data: bytes, rng: random.Random) -> bytes:
+    """The text of a graph with tokens replaced by others of it or by numbers, removed or doubled, and lines moved."""
+    text = data.decode()
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        tokens = list(TOKEN.finditer(text))
+        if not tokens:
+            break
+        at = rng.choice(tokens)
+        kind = _kind(at[0])
+        match rng.randrange(8):
+            case 0 | 1 | 2:
+                new = rng.choice([t[0] for t in tokens if _kind(t[0]) == kind])
+            case 3 | 4:
+                new = str(rng.choice((*NUMBERS, 0.5, "nan", "1e400"))) if kind == "0" else rng.choice(tokens)[0]
+            case 5:
+                new = ""
+            case 6:
+                new = at[0] * 2
+            case _:
+                lines = text.splitlines(keepends=True)
+                line = lines.pop(rng.randrange(len(lines)))
+                for place in sorted(rng.sample(range(len(lines) + 1), rng.randrange(min(3, len(lines) + 1))), reverse=True):
+                    lines.insert(place, line)
+                text = "".join(lines)
+                continue
+        text = text[: at.start()] + new + text[at.end() :]
+    return text.encode()
+
+
+def _kind(token: str) -> str:
+    """Tokens of one kind may stand in each other's place."""
+    return "0" if token.lstrip("-")[:1].isdigit() else token[0] if token[0] in '%!"' else "a" if token[0].isalpha() else "."
+
+
+def changed_header(data: bytes, rng: random.Random) -> bytes:
+    """A safetensors file whose header is still JSON: its texts changed by tokens, its numbers and names by others."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    about = header.get("__metadata__", {})
+    texts = [k for k in ("text", "types", "packed") if k in about]
+    if texts and rng.random() < 0.7:
+        key = rng.choice(texts)
+        about[key] = changed_text(about[key].encode(), rng).decode()
+    else:
+        _change_json(header, rng)
+    new = json.dumps(header).encode()
+    return len(new).to_bytes(8, "little") + new + data[8 + size :]
+
+
+def _change_json(node: Any, rng: random.Random) -> None:
+    """One value somewhere inside becomes another, or goes."""
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = rng.choice(keys)
+        if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.9:
+            node = node[key]
+            continue
+        if rng.random() < 0.2:
+            del node[key]
+        else:
+            node[key] = rng.choice((*NUMBERS, "F32", "I8", "BOOL", "", None, [], {}, True, -0.5, "1"))
+        return
 
 
 def read(path: Path) -> str:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from tersor.frontend.onnx.export.save import to_model
 from tersor.ir import Const, Graph, Op, Tensor, Value
 from tersor.ir.ops import (
     Abs,
+    Acos,
+    Acosh,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     Add,
     ArgMax,
     ArgMin,
+    ArgSort,
+    Asin,
     Asinh,
+    Atan,
+    Atan2,
+    Atanh,
     AvgPool2d,
     BatchNorm,
+    BitwiseAnd,
+    BitwiseOr,
+    BitwiseXor,
     Cast,
     Ceil,
     ChannelShuffle,
@@ -27,6 +40,11 @@ from tersor.ir.ops import (
     Concat,
     Conv2d,
     ConvTranspose2d,
+    Cos,
+    Cosh,
+    CumMax,
+    CumMin,
+    CumProd,
     CumSum,
     Div,
     Elu,
@@ -37,6 +55,7 @@ from tersor.ir.ops import (
     Expm1,
     Floor,
     FloorDivide,
+    Gather,
     Gelu,
     Greater,
     GreaterEqual,
@@ -53,6 +72,7 @@ from tersor.ir.ops import (
     Log1p,
     Log2,
     Log10,
+    LogCumSumExp,
     LogicalAnd,
     LogicalNot,
     LogicalOr,
@@ -78,14 +98,21 @@ from tersor.ir.ops import (
     Reshape,
     Round,
     Rsqrt,
+    Scatter,
+    ShiftLeft,
+    ShiftRight,
     Sigmoid,
+    Signbit,
     Silu,
+    Sin,
+    Sinh,
     Slice,
     Softmax,
     Softplus,
     Sqrt,
     Sub,
     Sum,
+    Tan,
     Tanh,
     Transpose,
     TruncDivide,
@@ -106,13 +133,49 @@ def positive(*shape: int) -> Value:
 
 
 IMAGE, FLAT = Tensor((1, 4, 7, 9)), Tensor((2, 5))
-UNARY = (Abs, Ceil, Erf, Exp, Floor, Gelu, HardSigmoid, HardSwish, LeakyRelu, Neg, Relu, Round, Sigmoid, Silu, Softplus, Tanh, Elu, Expm1, Asinh)
+UNARY = (
+    Abs,
+    Ceil,
+    Cos,
+    Cosh,
+    Erf,
+    Sin,
+    Sinh,
+    Tan,
+    Atan,
+    Exp,
+    Floor,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Neg,
+    Relu,
+    Round,
+    Sigmoid,
+    Silu,
+    Softplus,
+    Tanh,
+    Elu,
+    Expm1,
+    Asinh,
+)
+UNARY += (Sin, Cos, Tan, Atan, Sinh, Cosh)
 BINARY = (Add, Div, Equal, Greater, GreaterEqual, Less, LessEqual, Maximum, Minimum, Mul, NotEqual, Remainder, Sub, FloorDivide, TruncDivide)
+
+BITS = (BitwiseAnd, BitwiseOr, BitwiseXor, ShiftLeft, ShiftRight)
 
 #: Name -> (types of the inputs, what makes the op of them). Every operator of the `nn` dialect occurs.
 CASES: dict[str, tuple[Sequence[Tensor], Build]] = {
     **{kind.name: ((IMAGE,), kind) for kind in UNARY},
     **{kind.name: ((IMAGE, Tensor((1, 1, 9))), kind) for kind in BINARY},
+    **{kind.name: ((IMAGE,), lambda x, kind=kind: kind(Mul(Tanh(x), Const(np.float32(0.9))))) for kind in (Asin, Acos, Atanh)},
+    "acosh": ((IMAGE,), lambda x: Acosh(Exp(Abs(x)))),
+    "atan2": ((IMAGE, IMAGE), Atan2),
+    "atan2 on the axes": ((IMAGE, IMAGE), lambda a, b: Atan2(Round(a), Mul(Round(b), weight()))),
+    "sign": ((IMAGE,), lambda x: Signbit(Mul(Round(x), Const(np.float32(-1))))),
+    **{f"{kind.name} {elem}": ((Tensor((9,), elem), Tensor((9,), elem)), kind) for kind in BITS for elem in ("u8", "i32", "i64")},
+    "shift of all bits": ((Tensor((9,), "i32"),), lambda x: ShiftRight(Sub(x, Const(np.int32(2))), Const(np.int32(31)))),
     "sqrt": ((IMAGE,), lambda x: Sqrt(Abs(x))),
     "rsqrt": ((IMAGE,), lambda x: Rsqrt(Exp(x))),
     "log": ((IMAGE,), lambda x: Log(Exp(x))),
@@ -180,6 +243,16 @@ CASES: dict[str, tuple[Sequence[Tensor], Build]] = {
     "log softmax": ((IMAGE,), lambda x: LogSoftmax(x, 3)),
     "cum sum": ((IMAGE,), lambda x: CumSum(x, 2)),
     "cum sum of integers": ((Tensor((4, 3), "i32"),), lambda x: CumSum(x, 0)),
+    **{kind.name: ((IMAGE,), lambda x, kind=kind: kind(x, 3)) for kind in (CumProd, CumMax, CumMin, LogCumSumExp)},
+    "cum prod of integers": ((Tensor((4, 3), "i32"),), lambda x: CumProd(x, 0)),
+    "cum max of integers": ((Tensor((4, 3), "i32"),), lambda x: CumMax(x, 0)),
+    "arg sort": ((IMAGE,), lambda x: ArgSort(x, 2)),
+    "arg sort, descending, of equals": ((Tensor((4, 9), "i32"),), lambda x: ArgSort(x, 1, True)),
+    "gather": ((IMAGE, Tensor((1, 4, 7, 2), "i64")), lambda x, i: Gather(x, i, 3)),
+    **{
+        f"scatter, {mode}": ((Tensor((5, 3)), Tensor((3, 3))), lambda x, u, mode=mode: Scatter(x, Const(np.array([4, 0, 2])), u, mode))
+        for mode in ("set", "add", "mul", "max", "min")
+    },
     "reshape": ((IMAGE,), lambda x: Reshape(x, (-1, 36, 7))),
     "transpose": ((IMAGE,), lambda x: Transpose(x, (0, 2, 3, 1))),
     "expand": ((Tensor((1, 4, 1, 9)),), lambda x: Expand(x, (-1, -1, 7, -1))),
@@ -230,6 +303,16 @@ def run_ort(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     results: list[np.ndarray] = session.run(None, dict(zip((i.name for i in session.get_inputs()), inputs)))
     return results
+
+
+def run_optimized(path: Path, x: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
+    """onnxruntime's result with all optimizations, and the operators of its optimized graph."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path.with_suffix(".optimized"))
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {session.get_inputs()[0].name: x})
+    return y, Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
 def exported(graph: Graph) -> Any:

@@ -103,10 +103,11 @@ class IntegerDense(Template):
         s = _shape(fusion, target)
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))
         assert w is not None and zero is not None
-        sums = (0 if b is None else b.astype(np.int64)) - int(zero) * w.sum(1, dtype=np.int64)
+        arithmetic = arithmetic_named(params["arithmetic"])
+        sums = (0 if b is None else b.astype(np.int64)) - (int(zero) - arithmetic.offset(str(op.x.type.elem))) * w.sum(1, dtype=np.int64)
         bias = np.zeros(s.blocks * s.lanes, np.int64)
         bias[: s.n] = sums
-        return {op.w: s.pack(w, arithmetic_named(params["arithmetic"])), op.zero: (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)}
+        return {op.w: s.pack(w, arithmetic), op.zero: (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)}
 
     def emit(self, k: KernelBuilder) -> None:
         s, arithmetic, b = _shape(k.fusion, k.target), arithmetic_named(k.params["arithmetic"]), k.b

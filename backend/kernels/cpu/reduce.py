@@ -1,4 +1,4 @@
-"""Reductions over any axes, arg-reductions and running sums.
+"""Reductions over any axes, and arg-reductions.
 
 Axes collapse to alternating kept and reduced dimensions. Where the last one is reduced, lanes run along it and are joined at the end
 (`_rows`); where it is kept, each lane has a result of its own (`_columns`).
@@ -13,15 +13,15 @@ from typing import Any
 
 from tvm import tirx as t
 
-from ....ir.ops import ArgMax, ArgMin, CumSum, Mean, Prod, Reduce, ReduceMax, ReduceMin, Sum
-from ...codegen.builder import TIR_DTYPE, Expr, const, int32, ramp, splat
+from ....ir.ops import ArgMax, ArgMin, Mean, Prod, Reduce, ReduceMax, ReduceMin, Sum
+from ...codegen.builder import Expr, const, int32, ramp, splat
 from ...codegen.ieee import is_float
 from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.vector_math import convert
 from ...target import Target
 from ...tile.fusion import Fusion
 from ..template import Template, kernel
-from .accumulators import Monoid, Row, addition, extreme, product, sum_dtype
+from .accumulators import Monoid, Row, addition, extreme, product
 from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 
 #: Vectors that one step of a sum or a maximum works on: as many chains hide the latency of an addition.
@@ -103,34 +103,6 @@ class ArgReduceKernel(Reduction):
             k.finish(k.b.value(convert(join(first, place), "int64")), offset, channel, None, lanes)
 
         _each(k, walk(op.x.shape, (op.axis,)), finish)
-
-
-@kernel(CumSum)
-class CumSumKernel(Reduction):
-    """One addition after the other along the axis; lanes run along what lies behind it."""
-
-    name = "cum_sum"
-
-    def emit(self, k: KernelBuilder) -> None:
-        op: CumSum = k.anchor
-        b, shape, dtype = k.b, op.x.shape, sum_dtype(str(op.x.type.elem))
-        outer, size, inner = math.prod(shape[: op.axis]), shape[op.axis], math.prod(shape[op.axis + 1 :])
-        threads = k.threads if op.x.type.size >= PARALLEL else 1
-        chunks = chunks_for(outer, inner, threads, k.target.lanes)
-        along = inner == shape[-1] and op.axis < len(shape) - 1
-        with tasks(b, [outer], chunks, threads) as ((index,), chunk):
-            base = b.let("base", index * (size * inner))
-
-            def body(at: Expr, lanes: int) -> None:
-                total = b.local(lanes, dtype)
-                b.store(total, 0, const(0, dtype, lanes), lanes)
-                with b.loop("i", 0, size) as i:
-                    offset = b.let("offset", base + i * inner + at)
-                    value = b.value(b.load(total, 0, lanes) + convert(b.load(k.args[op.x], offset, lanes), dtype))
-                    b.store(total, 0, value, lanes)
-                    k.finish(convert(value, TIR_DTYPE[str(op.out.type.elem)]), offset, at if along else None, None, lanes)
-
-            vectors(b, inner, widest(inner, k.target.lanes), body, 1, chunk, chunks)
 
 
 #: A value to reduce, from an element of x, its position along the (last) reduced dimension, and the number of lanes.

@@ -1,4 +1,4 @@
-"""Data movement: each element of the result says which one it is."""
+"""Data movement: each element of the result computes which element of an operand it is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from tvm import tirx as t
 
-from ....ir.ops import Concat, Expand, IndexSelect, Pad, Slice, Transpose
+from ....ir.ops import Concat, Expand, Gather, IndexSelect, Pad, Slice, Transpose
 from ...codegen.builder import Expr
-from ...codegen.gpu import GpuKernel, choose, div, mod
+from ...codegen.gpu import GpuKernel, choose, div, flat, mod
 from ...tile.moves import AsStrided, DepthToSpace, FromNhwc, PadCrop, ToNhwc
 from ...tile.ops import ChannelGather
 from ..template import kernel
@@ -56,7 +56,7 @@ class Concatenated(Move):
 
 @kernel(ChannelGather)
 class Gathered(Move):
-    """Channels in runs of one operand and one step; the runs are told apart by comparisons."""
+    """Channel gather: the channels form runs of one operand and one step; comparisons choose the run."""
 
     def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
         channel = index[1]
@@ -102,6 +102,13 @@ class Indexed(Move):
         return k.read(op.x, [place if axis == op.axis else i for axis, i in enumerate(index)])
 
 
+@kernel(Gather)
+class GatheredElements(Move):
+    def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
+        place = k.place(k.args[op.index], flat(index, op.index.shape), op.x.shape[op.axis])
+        return k.read(op.x, [place if axis == op.axis else i for axis, i in enumerate(index)])
+
+
 @kernel(DepthToSpace)
 class PixelsOfPhases(Move):
     def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
@@ -113,7 +120,7 @@ class PixelsOfPhases(Move):
 
 
 def joined(k: GpuKernel, xs: Sequence[Any], axis: int, index: Sequence[Expr], place: Expr) -> Expr:
-    """The element at `place` along an axis of operands that lie behind one another."""
+    """The element at `place` along the axis of concatenated operands."""
     ends = [sum(x.shape[axis] for x in xs[: i + 1]) for i in range(len(xs))]
 
     def among(first: int, last: int) -> Expr:
@@ -131,7 +138,7 @@ Run = tuple[int, int, int]
 
 
 def runs(table: Sequence[int]) -> list[Run]:
-    """A table of integers cut into runs that step evenly."""
+    """A table of integers, cut into runs with a constant step."""
     result: list[Run] = []
     at = 0
     while at < len(table):
@@ -140,7 +147,7 @@ def runs(table: Sequence[int]) -> list[Run]:
         while end < len(table) and table[end] - table[end - 1] == step:
             end += 1
         if end == at + 2 and end < len(table):
-            # two values that step unlike what follows are two runs of one
+            # two values with another step than the next ones are two runs of one value
             step, end = 0, at + 1
         result.append((at, table[at], step))
         at = end

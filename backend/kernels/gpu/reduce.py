@@ -9,7 +9,23 @@ from typing import Any
 import numpy as np
 from tvm import tirx as t
 
-from ....ir.ops import ArgMax, ArgMin, CumSum, GroupNorm, LayerNorm, LogSoftmax, Mean, Prod, ReduceMax, ReduceMin, Softmax, Sum
+from ....ir.ops import (
+    ArgMax,
+    ArgMin,
+    CumMax,
+    CumMin,
+    CumProd,
+    CumSum,
+    GroupNorm,
+    LayerNorm,
+    LogSoftmax,
+    Mean,
+    Prod,
+    ReduceMax,
+    ReduceMin,
+    Softmax,
+    Sum,
+)
 from ....ir.ops.reduce import Reduce
 from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, coordinates, div, mod
@@ -20,49 +36,49 @@ from .template import ElementTemplate, GpuTemplate
 
 #: Elements of a row from which a block of threads reduces it.
 LONG = 64
-#: What puts two values together.
+#: Function that combines two values.
 Combine = Callable[[Expr, Expr], Expr]
 
 
 def lowest(dtype: str) -> Expr:
-    """What every value is at least."""
+    """The smallest value of a type."""
     if dtype.startswith("float"):
         return t.const(-math.inf, dtype)
     return t.const(0 if dtype == "bool" else int(np.iinfo(dtype).min), dtype)
 
 
 def highest(dtype: str) -> Expr:
-    """What every value is at most."""
+    """The largest value of a type."""
     if dtype.startswith("float"):
         return t.const(math.inf, dtype)
     return t.const(1 if dtype == "bool" else int(np.iinfo(dtype).max), dtype)
 
 
 def threads_for(size: int, target: Target) -> int:
-    """A power of two of threads for a row."""
+    """Threads for a row, a power of two."""
     return min(256, target.block, max(32, 1 << (size - 1).bit_length()))
 
 
 def monoid(k: GpuKernel, op: Any) -> tuple[str, Expr, Combine]:
-    """The type that a reduction computes in, its first value, and how two become one."""
+    """The type that a reduction or scan computes in, its identity, and the function that combines two values."""
     dtype = TIR_DTYPE[str(op.out.type.elem)]
     dtype = "int32" if dtype == "bool" else dtype
-    if isinstance(op, (ReduceMax, ReduceMin)):
-        greatest = isinstance(op, ReduceMax)
+    if isinstance(op, (ReduceMax, ReduceMin, CumMax, CumMin)):
+        greatest = isinstance(op, (ReduceMax, CumMax))
         return dtype, lowest(dtype) if greatest else highest(dtype), k.math.max if greatest else k.math.min
-    if isinstance(op, Prod):
+    if isinstance(op, (Prod, CumProd)):
         return dtype, t.const(1, dtype), lambda a, b: a * b
     return dtype, t.const(0, dtype), lambda a, b: a + b
 
 
 def walk(op: Reduce) -> tuple[list[int], Callable[[Expr], list[Expr]]]:
-    """The kept axes of x, and the index along the reduced ones for a flat place among them."""
+    """The kept axes of x, and a function from a flat index to the index along the reduced axes."""
     kept = [axis for axis in range(op.x.type.rank) if axis not in op.axes]
     return kept, lambda at: coordinates(at, [op.x.shape[axis] for axis in op.axes])
 
 
 def placed(op: Reduce, index: Sequence[Expr]) -> Callable[[Sequence[Expr]], list[Expr]]:
-    """The index in x from that along the reduced axes, for one result."""
+    """For one result, a function from the index along the reduced axes to the index in x."""
     kept = [axis for axis in range(op.x.type.rank) if axis not in op.axes]
     own = dict(zip(kept, [i for axis, i in enumerate(index) if not op.keepdim or axis in kept]))
     return lambda inner: [own[axis] if axis in own else inner[op.axes.index(axis)] for axis in range(op.x.type.rank)]
@@ -124,7 +140,7 @@ class BlockReduction(GpuTemplate):
 
 @kernel(ArgMax, ArgMin)
 class ArgReduction(ElementTemplate):
-    """The first place of the extreme; a NaN is the extreme of its row, as in torch."""
+    """The first index of the extreme; a NaN is the extreme of its row, as in torch."""
 
     name = "gpu_arg_reduce"
 
@@ -150,30 +166,30 @@ class ArgReduction(ElementTemplate):
 
 
 class Lines(GpuTemplate):
-    """What works along one axis."""
+    """Base of templates that work along one axis."""
 
     def parts(self, op: Any) -> tuple[int, int, int]:
-        """Elements before, along and behind the axis."""
+        """Elements before, along and after the axis."""
         shape = op.x.shape
         return math.prod(shape[: op.axis]), shape[op.axis], math.prod(shape[op.axis + 1 :])
 
 
-@kernel(CumSum)
+@kernel(CumSum, CumProd, CumMax, CumMin)
 class Cumulative(Lines):
     """A thread for each line."""
 
-    name = "gpu_cum_sum"
+    name = "gpu_scan"
 
     def write(self, k: GpuKernel, op: Any) -> None:
         b, (outer, size, inner) = k.b, self.parts(op)
-        dtype = TIR_DTYPE[str(op.out.type.elem)]
+        dtype, start, combine = monoid(k, op)
         with k.each(outer * inner) as line:
             first = b.value(div(line, inner) * (size * inner) + mod(line, inner))
             acc = b.local(1, dtype)
-            b.store(acc, 0, t.const(0, dtype))
+            b.store(acc, 0, start)
             with b.loop("i", 0, size) as i:
                 at = b.value(first + i * inner)
-                b.store(acc, 0, b.load(acc, 0) + k.math.convert(b.load(k.args[op.x], at), dtype))
+                b.store(acc, 0, combine(b.load(acc, 0), b.value(k.math.convert(b.load(k.args[op.x], at), dtype))))
                 k.store(b.load(acc, 0), coordinates(at, op.out.shape))
 
 
@@ -203,7 +219,7 @@ class SoftmaxRows(Lines):
 
 @kernel(LayerNorm, GroupNorm)
 class Norm(GpuTemplate):
-    """y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * gamma + beta over contiguous rows, by torch's two passes."""
+    """y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * gamma + beta over contiguous rows, in two passes as in torch."""
 
     name = "gpu_norm"
 

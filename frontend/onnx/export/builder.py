@@ -60,14 +60,15 @@ class Builder:
         self.used.add(name)
         return name
 
-    def node(self, op_type: str, *inputs: str | None, output: str | None = None, **attributes: Any) -> str:
-        """Write a node of one output; returns the name of its output. A None input is left out."""
+    def node(self, op_type: str, *inputs: str | None, output: str | None = None, skipped: int = 0, **attributes: Any) -> str:
+        """Write a node; returns the name of its output, the first behind `skipped` others, which nobody reads. A None input is left out."""
         name = output or self.unique(f"{self.stem}_{op_type.lower()}")
         given = [i or "" for i in inputs]
         while given and not given[-1]:
             given.pop()
         label = self.label(self.loc or name, name)
-        self.nodes.append(helper.make_node(op_type, given, [name], name=label, **{k: v for k, v in attributes.items() if v is not None}))
+        outputs = [*(self.unique(f"{name}_unread") for _ in range(skipped)), name]
+        self.nodes.append(helper.make_node(op_type, given, outputs, name=label, **{k: v for k, v in attributes.items() if v is not None}))
         return name
 
     def label(self, wanted: str, other: str) -> str:

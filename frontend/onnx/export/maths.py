@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .builder import Builder
 
 
@@ -61,7 +63,9 @@ class OnnxMath:
 
     def __getattr__(self, name: str) -> Any:
         plain = {"exp", "log", "sqrt", "floor", "ceil", "abs", "tanh", "erf", "sigmoid", "pow", "mul", "add", "max", "min"}
-        op_type = {"rint": "Round"}.get(name, name.capitalize() if name in plain else "")
+        plain |= {"sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "acosh", "atanh"}
+        bits = {"bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr", "bitwise_xor": "BitwiseXor"}
+        op_type = {"rint": "Round", **bits}.get(name, name.capitalize() if name in plain else "")
         if not op_type:
             raise AttributeError(name)
         return lambda x, *rest: self._call(op_type, x, *rest)
@@ -86,6 +90,42 @@ class OnnxMath:
         rest, zero = a - q * b, self.const(a, 0)
         below = self._call("And", rest != zero, self._call("Xor", rest < zero, b < zero))
         return self.where(below, q - self.const(a, 1), q)
+
+    def atan2(self, a: Term, b: Term) -> Term:
+        """The angle between the nearer axis and (|b|, |a|), then moved to its quadrant."""
+        zero, one, size, other = self.const(a, 0), self.const(a, 1), self.abs(a), self.abs(b)
+        larger, smaller = self.max(size, other), self.min(size, other)
+        ratio = self.where(smaller == larger, self.where(larger == zero, zero, one), smaller / larger)
+        angle = self._call("Atan", ratio)
+        angle = self.where(size > other, self.const(a, math.pi / 2) - angle, angle)
+        angle = self.where(self.signbit(b), self.const(a, math.pi) - angle, angle)
+        return self.where(self.signbit(a), self._call("Neg", angle), angle)
+
+    def signbit(self, x: Term) -> Term:
+        """-0 included; NaN has no sign in ONNX."""
+        zero = self.const(x, 0)
+        return self._call("Or", x < zero, self._call("And", x == zero, self.const(x, 1) / x < zero))
+
+    def shift_left(self, a: Term, b: Term) -> Term:
+        """ONNX shifts only what has no sign; others are multiplied by a power of 2."""
+        if a.elem[0] == "u":
+            return self._call("BitShift", a, b, direction="LEFT")
+        return a * self._power_of_two(b, a.elem)
+
+    def shift_right(self, a: Term, b: Term) -> Term:
+        """The floor of the quotient by a power of 2, which the largest integer is below where all bits but the sign go."""
+        if a.elem[0] == "u":
+            return self._call("BitShift", a, b, direction="RIGHT")
+        bits = int(a.elem[1:])
+        power = self._power_of_two(self.where(b < self.const(b, bits - 1), b, self.const(b, 0)), a.elem)
+        sign = self.where(a < self.const(a, 0), self.const(a, -1), self.const(a, 0))
+        return self.where(b < self.const(b, bits - 1), self.floordiv(a, power), sign)
+
+    def _power_of_two(self, b: Term, elem: str) -> Term:
+        """2^b out of a table."""
+        bits = int(elem[1:])
+        table = self.b.const(np.array([1 << i for i in range(bits - 1)] + [-(1 << (bits - 1))], np.int64), elem)
+        return Term(self.b, self.b.node("Gather", table, self.b.cast(b.name, "i64")), elem)
 
     def expm1(self, x: Term) -> Term:
         """2 t / (1 - t), t = tanh(x / 2), where exp(x) - 1 would cancel."""

@@ -17,7 +17,7 @@ from ....ir.op import Const, Op, Value
 from ....ir.ops import Dequantize, Quantize, StorageCast
 from ....ir.ops.quant import Rounded
 from ....ir.types import Uniform
-from . import elementwise, layers, shapes  # noqa: F401  register the exporters
+from . import elementwise, layers, order, shapes  # noqa: F401  register the exporters
 from .builder import Builder, NotExported, data_type
 from .fusion import SATURATES, ExportReport, report_of
 from .quantized import constant_of, dequantized, is_accumulator, quantized, stored_as

@@ -13,7 +13,6 @@ from ....ir.ops import (
     ArgMin,
     ChannelShuffle,
     Concat,
-    CumSum,
     Expand,
     IndexSelect,
     LogSoftmax,
@@ -56,12 +55,6 @@ def place(b: Builder, op: ArgMax | ArgMin, x: str) -> str:
 @onnx_exporter(Softmax, LogSoftmax)
 def softmax(b: Builder, op: Softmax | LogSoftmax, x: str) -> str:
     return b.node(type(op).__name__, x, axis=op.axis)
-
-
-@onnx_exporter(CumSum)
-def cum_sum(b: Builder, op: CumSum, x: str) -> str:
-    elem = str(op.out.type.elem)
-    return b.node("CumSum", x if op.x.type.elem == elem else b.cast(x, elem), b.const(op.axis, "i64"))
 
 
 @onnx_exporter(Reshape)

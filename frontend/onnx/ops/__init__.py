@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    bits,
     contrib,
     convolution,
     elementwise,
@@ -12,13 +13,17 @@ from . import (
     quantized,
     reductions,
     resize,
+    sampling,
+    scattering,
     shapes,
     slices,
+    sorting,
     trigonometry,
 )
 
 __all__ = [
     "activations",
+    "bits",
     "contrib",
     "convolution",
     "elementwise",
@@ -30,7 +35,10 @@ __all__ = [
     "quantized",
     "reductions",
     "resize",
+    "sampling",
+    "scattering",
     "shapes",
     "slices",
+    "sorting",
     "trigonometry",
 ]

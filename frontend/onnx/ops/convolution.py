@@ -1,4 +1,4 @@
-"""Convolutions over one and two dimensions."""
+"""Convolutions over one, two and three dimensions of space."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....ir.op import Const, Value
-from ....ir.ops import Conv2d, ConvTranspose2d, Dequantize, Pad, QuantConv2d
+from ....ir.ops import Add, Conv2d, ConvTranspose2d, Dequantize, Pad, QuantConv2d
 from ..node import Node
 from ..registry import Ints, onnx_converter
 from .geometry import as_image, four, pair, sides_of, spread
+from .volumes import conv3d, conv_transpose3d
 
 Numbers = Sequence[int] | None
 
 
 def _space(node: Node, x: Value, w: Value, kernel_shape: Numbers) -> int:
     space = w.type.rank - 2
-    if space not in (1, 2) or x.type.rank != w.type.rank:
-        raise node.unsupported(f"a convolution of x {list(x.shape)} by w {list(w.shape)}; valid: over 1 or 2 dimensions of space")
+    if space not in (1, 2, 3) or x.type.rank != w.type.rank:
+        raise node.unsupported(f"a convolution of x {list(x.shape)} by w {list(w.shape)}; valid: over 1 to 3 dimensions of space")
     if kernel_shape is not None and tuple(kernel_shape) != w.shape[2:]:
         raise node.unsupported(f"kernel_shape {list(kernel_shape)} with w {list(w.shape)}; valid: {list(w.shape[2:])}")
     return space
@@ -62,6 +63,10 @@ def convolution(
     space = _space(node, x, w, kernel_shape)
     stride, dilation = spread(node, strides, space, "strides"), spread(node, dilations, space, "dilations")
     sides = sides_of(node, x, auto_pad, pads, w.shape[2:], stride, dilation)
+    if space == 3:
+        if kind is not Conv2d:
+            raise node.unsupported("a convolution of integers over 3 dimensions of space; valid: 1 or 2, or floats")
+        return conv3d(node, x, w, b, sides, stride, dilation, group)
     op = kind(
         as_image(node, x, space),
         weights_as_image(node, w, space),
@@ -110,6 +115,11 @@ def conv_transpose(
     if any(p < 0 for side in sides for p in side):
         extra = tuple(e - min(0, hi) for e, (_, hi) in zip(extra, sides))
         sides = [(lo, max(0, hi)) for lo, hi in sides]
+    if space == 3:
+        y = conv_transpose3d(node, x, w, tuple(sides), stride, dilation, extra, group)
+        top, bottom, left, right = four(tuple(sides[1:]))
+        y = Pad(y, (0, 0, 0, 0, 0, 0, -top, -bottom, -left, -right)).out if any(map(any, sides[1:])) else y
+        return y if b is None else Add(y, node.reshape(b, (b.type.size, 1, 1, 1))).out
     even = all(lo == hi for lo, hi in sides)
     padding = tuple(lo for lo, _ in sides) if even else (0,) * space
     op = ConvTranspose2d(

@@ -1,4 +1,4 @@
-"""Sampling grids: AffineGrid. What samples by a computed grid has no operator here."""
+"""Sampling grids."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from ....ir.ops import (
 from ..integers import plain
 from ..node import Node
 from ..registry import onnx_converter
+from .extremes import max_pool_with_places
 from .geometry import as_image, four, pair, sides_of, spread
 
 Numbers = Sequence[int] | None
@@ -68,9 +69,14 @@ def max_pool(
     pads: Numbers = None,
     storage_order: int = 0,
     strides: Numbers = None,
-) -> Value:
+) -> Value | list[Value]:
+    space = len(kernel_shape)
     if node.used(1):
-        raise node.unsupported("the indices of the maxima; valid: one output")
+        if x.type.rank != space + 2 or space > 2:
+            raise node.unsupported(f"the indices of the maxima, of x {list(x.shape)}; valid: 1 or 2 dimensions of space, or one output")
+        stride, steps = spread(node, strides, space, "strides"), spread(node, dilations, space, "dilations")
+        sides = sides_of(node, x, auto_pad, pads, kernel_shape, stride, steps)
+        return max_pool_with_places(node, x, kernel_shape, stride, sides, steps, bool(ceil_mode), bool(storage_order))
 
     def pool(x: Value, kernel: tuple[int, int], stride: tuple[int, int], sides: tuple[int, int, int, int], dilation: tuple[int, int]) -> Op:
         return MaxPool2d(x, kernel, stride, sides, dilation, bool(ceil_mode))

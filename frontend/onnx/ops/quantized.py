@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
+from ....ir.errors import VerifyError
 from ....ir.op import Const, Op, Value
 from ....ir.ops import (
     Add,
@@ -136,10 +138,11 @@ def qlinear_conv(
     integers = weight(node, w, node.storage(3), w_scale, w_zero, 0)
     x_elem = uniform_type(node, node.storage(0), x_scale, x_zero, 1, x.type.rank)
     to = uniform_type(node, node.storage(7), y_scale, y_zero, 1, x.type.rank)
-    if integers is not None and x_elem is not None and to is not None and (b is None or isinstance(b.op, Const)):
+    if integers is not None and x_elem is not None and to is not None and (b is None or isinstance(b.op, Const)) and w.type.rank < 5:
         bias = None if b is None else bias_of(b, x_elem, integers)
-        acc = convolution(node, QuantConv2d, stored(x, x_elem), integers, bias, **window)
-        return plain(Requantize(acc, to))
+        # a sum that may not fit i32 is one of floats
+        with suppress(VerifyError):
+            return plain(Requantize(convolution(node, QuantConv2d, stored(x, x_elem), integers, bias, **window), to))
     xs, ws = to_floats(node, x, x_scale, x_zero, 1, 0, node.storage(0)), to_floats(node, w, w_scale, w_zero, 0, 0, node.storage(3))
     real = None if b is None else Mul(node.cast(b, "f32"), Mul(x_scale, w_scale)).out
     y = convolution(node, Conv2d, xs, ws, None, **window)
@@ -166,10 +169,11 @@ def qlinear_matmul(
     to = uniform_type(node, node.storage(7), y_scale, y_zero, -2, ranks[0])
     if ea is not None and to is not None and ea.axis is None and to.axis is None and min(ranks) > 1:
         w = weight(node, b, node.storage(3), b_scale, b_zero, -1) if ranks[1] == 2 else None
-        if w is not None:
-            return plain(Requantize(QuantLinear(stored(a, ea), swapped(w)), to))
-        if eb is not None and eb.axis is None:
-            return plain(Requantize(QuantMatmul(stored(a, ea), stored(b, eb)), to))
+        with suppress(VerifyError):
+            if w is not None:
+                return plain(Requantize(QuantLinear(stored(a, ea), swapped(w)), to))
+            if eb is not None and eb.axis is None:
+                return plain(Requantize(QuantMatmul(stored(a, ea), stored(b, eb)), to))
     rows, columns = (-2 if ranks[0] > 1 else -1), -1
     left = to_floats(node, a, a_scale, a_zero, rows, 0, node.storage(0))
     right = to_floats(node, b, b_scale, b_zero, columns, 0, node.storage(3))

@@ -12,6 +12,8 @@ from ....ir.ops import (
     Add,
     ArgMax,
     ArgMin,
+    Concat,
+    CumProd,
     CumSum,
     Equal,
     Exp,
@@ -23,6 +25,7 @@ from ....ir.ops import (
     Prod,
     ReduceMax,
     ReduceMin,
+    Slice,
     Softmax,
     Sqrt,
     Sub,
@@ -107,6 +110,20 @@ def cum_sum(node: Node, x: Value, axis: Ints, *, exclusive: int = 0, reverse: in
     total = node.cast(CumSum(ordered, along), str(x.type.elem))
     if exclusive:
         total = Sub(total, ordered).out
+    return total if flip is None else IndexSelect(total, flip, along).out
+
+
+@onnx_converter("CumProd")
+def cum_prod(node: Node, x: Value, axis: Ints, *, exclusive: int = 0, reverse: int = 0) -> Value:
+    """Exclusive: without the element itself, so the first is 1. Reverse: from the end."""
+    along = node.axis(axis[0], x.type.rank)
+    size = node.static(x, along)
+    flip = node.const(np.arange(size)[::-1], "i64") if reverse else None
+    ordered = x if flip is None else IndexSelect(x, flip, along).out
+    total = node.cast(CumProd(ordered, along), str(x.type.elem))
+    if exclusive:
+        ones = node.expand(node.like(x, 1), [1 if a == along else n for a, n in enumerate(node.dims(x))])
+        total = Concat([ones, Slice(total, along, 0, size - 1)], along).out if size > 1 else ones
     return total if flip is None else IndexSelect(total, flip, along).out
 
 

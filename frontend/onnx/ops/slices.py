@@ -48,10 +48,10 @@ def slice_(node: Node, x: Value, starts: Ints, ends: Ints, axes: Ints | None = N
 
 
 def _is_whole(size: Dim, start: Dim, end: Dim, step: int) -> bool:
-    """Whether a slice is the whole dimension at every batch."""
+    """Whether a slice is the whole dimension at every batch; exporters write the largest i32 or i64 for an open end."""
     if isinstance(start, Size) or start != 0 or step != 1:
         return False
-    return same(end, size) if isinstance(end, Size) else end >= 1 << 31
+    return same(end, size) if isinstance(end, Size) else end >= (1 << 31) - 1
 
 
 @onnx_converter("Split")

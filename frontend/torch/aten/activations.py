@@ -7,9 +7,16 @@ import math
 from ....ir.op import Op, Value
 from ....ir.ops import (
     Abs,
+    Acos,
+    Acosh,
+    Asin,
     Asinh,
+    Atan,
+    Atanh,
     Ceil,
     Clip,
+    Cos,
+    Cosh,
     Div,
     Elu,
     Equal,
@@ -42,9 +49,12 @@ from ....ir.ops import (
     Rsqrt,
     Sigmoid,
     Silu,
+    Sin,
+    Sinh,
     Softplus,
     Sqrt,
     Sub,
+    Tan,
     Tanh,
     Where,
 )
@@ -74,6 +84,16 @@ UNARY: dict[str, type[Op]] = {
     "round": Round,
     "erf": Erf,
     "asinh": Asinh,
+    "sin": Sin,
+    "cos": Cos,
+    "tan": Tan,
+    "asin": Asin,
+    "acos": Acos,
+    "atan": Atan,
+    "sinh": Sinh,
+    "cosh": Cosh,
+    "acosh": Acosh,
+    "atanh": Atanh,
 }
 
 
@@ -244,6 +264,15 @@ def trunc(call: Call, x: Value) -> Op:
     return Where(GreaterEqual(x, call.cast(0, call.elem)), Floor(x), Ceil(x))
 
 
+@converter("aten.round.decimals")
+def round_decimals(call: Call, x: Value, *, decimals: int) -> Op:
+    """rint(x * 10^d) / 10^d, for negative d rint(x / 10^-d) * 10^-d"""
+    if not x.type.is_float:
+        raise call.unsupported(f"round of {x.type.elem} to decimals; valid: floats")
+    power = call.cast(10.0 ** abs(decimals), call.elem)
+    return Div(Round(Mul(x, power)), power) if decimals > 0 else Mul(Round(Div(x, power)), power)
+
+
 @converter("aten.isnan.default")
 def isnan(call: Call, x: Value) -> Op:
     return NotEqual(x, x)
@@ -262,17 +291,3 @@ def isfinite(call: Call, x: Value) -> Op:
 @converter("aten.logical_not.default")
 def logical_not(call: Call, x: Value) -> Op:
     return LogicalNot(call.truth(x))
-
-
-@converter("aten.bitwise_not.default")
-def bitwise_not(call: Call, x: Value) -> Op:
-    if x.type.elem != "bool":
-        raise call.unsupported(f"bitwise_not of {x.type.elem}, only bool is supported")
-    return LogicalNot(x)
-
-
-@converter("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
-@converter("aten.native_dropout.default")
-def dropout(call: Call, x: Value, p: float, train: bool | None) -> Op:
-    """Those that do not train are gone before the walk."""
-    raise call.unsupported("dropout in training mode; call model.eval(), and pass training=self.training to functional dropout")

@@ -115,6 +115,14 @@ def minimum(call: Call, a: Value, b: Value) -> Op:
     return Minimum(call.cast(a, call.elem), call.cast(b, call.elem))
 
 
+@converter("aten.fmax.default", "aten.fmin.default")
+def number_extreme(call: Call, a: Value, b: Value) -> Op:
+    """The extreme of two numbers; of a number and NaN the number."""
+    x, y = call.cast(a, call.elem), call.cast(b, call.elem)
+    extreme = maximum(call, x, y) if "fmax" in call.target else minimum(call, x, y)
+    return Where(NotEqual(x, x), y, Where(NotEqual(y, y), x, extreme)) if x.type.is_float else extreme
+
+
 @converter("aten.addcmul.default")
 def addcmul(call: Call, x: Value, a: Value, b: Value, value: Number = 1) -> Op:
     """x + (value * a) * b, in torch's order: a * b alone may overflow"""
@@ -166,21 +174,6 @@ def logical_or(call: Call, a: Value, b: Value) -> Op:
 @converter("aten.logical_xor.default")
 def logical_xor(call: Call, a: Value, b: Value) -> Op:
     return NotEqual(call.truth(a), call.truth(b))
-
-
-BITWISE: dict[str, type[Op]] = {"bitwise_and": LogicalAnd, "bitwise_or": LogicalOr, "bitwise_xor": NotEqual}
-
-
-def _register_bitwise(name: str, kind: type[Op]) -> None:
-    @converter(f"aten.{name}.Tensor", f"aten.{name}.Scalar")
-    def convert(call: Call, a: Value, b: Operand) -> Op:
-        if call.elem != "bool":
-            raise call.unsupported(f"{name} of {call.elem}, only bool is supported")
-        return kind(a, call.cast(b, "bool"))
-
-
-for _name, _kind in BITWISE.items():
-    _register_bitwise(_name, _kind)
 
 
 @converter("aten.where.self", "aten.where.Scalar", "aten.where.ScalarSelf", "aten.where.ScalarOther")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....ir.op import Op, Value
-from ....ir.ops import Add, GreaterEqual, IndexSelect, Less, LogicalAnd, Transpose, Where
+from ....ir.ops import Add, GreaterEqual, IndexSelect, Less, LogicalAnd, Mul, Transpose, Where
 from ...call import Call
 from ...registry import converter
 
@@ -26,32 +26,67 @@ def index_select(call: Call, x: Value, dim: int, index: Value) -> Value:
 
 @converter("aten.index.Tensor", "aten._unsafe_index.Tensor")
 def index(call: Call, x: Value, indices: Sequence[Value | None]) -> Value:
-    """x[:, i, j]: constant indices of any number, or one computed index; negative ones count from the end."""
+    """x[:, i, j] with indices that broadcast together; negative ones count from the end."""
     given = [(axis, i) for axis, i in enumerate(indices) if i is not None]
+    if any(i.type.elem == "bool" for _, i in given):
+        raise call.unsupported("indexing by a mask gives a tensor whose shape depends on data, which is out of scope; valid: torch.where")
     for axis, _ in given:
         call.static(x, axis)
     arrays = [call.constant(i) for _, i in given]
     if len(given) == 1 and arrays[0] is None:
         axis, computed = given[0]
-        return _take(call, x, _from_start(call, computed, x.shape[axis]), axis, call.shape)
+        return _take(call, x, from_start(call, computed, x.shape[axis]), axis, call.shape)
     known = [a for a in arrays if a is not None]
-    if len(known) != len(given):
-        raise call.unsupported("indexing by several computed tensors at once")
-    return _take_constant(call, x, [axis for axis, _ in given], known)
+    axes = [axis for axis, _ in given]
+    if len(known) == len(given):
+        return _take_constant(call, x, axes, known)
+    sizes = [x.shape[a] for a in axes]
+    return _take_merged(call, x, axes, flat_places(call, [i for _, i in given], sizes))
 
 
-def _from_start(call: Call, index: Value, size: int) -> Value:
-    """index + size where that counts from the end; what is out of range stays as it is, for the error to name."""
+def from_start(call: Call, index: Value, size: int) -> Value:
+    """Indices as i64, plus the size where they count from the end; what is out of range stays as it is, for the error to name."""
+    array = call.constant(index)
+    if array is not None:
+        return call.const(np.where(array < 0, array.astype(np.int64) + size, array), "i64")
+    wide = call.cast(index, "i64")
     if index.type.elem == "u8":
-        return index
-    index, zero, length = call.cast(index, "i64"), call.const(0, "i64"), call.const(size, "i64")
-    behind = LogicalAnd(Less(index, zero), GreaterEqual(index, call.const(-size, "i64")))
-    return Where(behind, Add(index, length), index).out
+        return wide
+    behind = LogicalAnd(Less(wide, call.const(0, "i64")), GreaterEqual(wide, call.const(-size, "i64")))
+    return Where(behind, Add(wide, call.const(size, "i64")), wide).out
+
+
+def flat_places(call: Call, indices: Sequence[Value], sizes: Sequence[int]) -> Value:
+    """Flat places in axes of these sizes; -1 where an index is out of range, which is an error when it is read or written there."""
+    places: Value = call.const(0, "i64")
+    valid: Value | None = None
+    for axis, (i, size) in enumerate(zip(indices, sizes)):
+        at = from_start(call, i, size)
+        places = Add(places, Mul(at, call.const(int(np.prod(sizes[axis + 1 :], dtype=np.int64)), "i64"))).out
+        if call.constant(i) is None:
+            inside = LogicalAnd(GreaterEqual(at, call.const(0, "i64")), Less(at, call.const(size, "i64"))).out
+            valid = inside if valid is None else LogicalAnd(valid, inside).out
+        elif not ((at.op.array >= 0) & (at.op.array < size)).all():  # type: ignore[union-attr]
+            raise call.unsupported(f"an index from {at.op.array.min()} to {at.op.array.max()}; valid: {-size} to {size - 1}")  # type: ignore[union-attr]
+    return places if valid is None else Where(valid, places, call.const(-1, "i64")).out
+
+
+def static_shape(call: Call, *xs: Value) -> None:
+    """No size of these may depend on the batch."""
+    for x in xs:
+        for axis in range(x.type.rank):
+            call.static(x, axis)
 
 
 def _take_constant(call: Call, x: Value, axes: list[int], arrays: list[np.ndarray]) -> Value:
     sizes = [x.shape[a] for a in axes]
     places = np.ravel_multi_index([np.where(a < 0, a + n, a) for a, n in zip(np.broadcast_arrays(*arrays), sizes)], sizes)
+    return _take_merged(call, x, axes, call.const(places, "i64"))
+
+
+def _take_merged(call: Call, x: Value, axes: list[int], places: Value) -> Value:
+    """x at places in the axes taken as one."""
+    sizes = [x.shape[a] for a in axes]
     # axes side by side stay where they are, others move to the front, as in numpy
     if axes != list(range(axes[0], axes[-1] + 1)):
         x, dims = _to_front(call, x, axes)
@@ -60,7 +95,9 @@ def _take_constant(call: Call, x: Value, axes: list[int], arrays: list[np.ndarra
         dims = call.dims(x)
     first, last = axes[0], axes[-1]
     merged = call.reshape(x, (*dims[:first], int(np.prod(sizes)), *dims[last + 1 :]))
-    return call.reshape(IndexSelect(merged, call.const(places.reshape(-1), "i64"), first), call.shape)
+    array = call.constant(places)
+    flat = call.const(array.reshape(-1), "i64") if array is not None else call.reshape(places, (places.type.size,))
+    return call.reshape(IndexSelect(merged, flat, first), call.shape)
 
 
 def _to_front(call: Call, x: Value, axes: list[int]) -> tuple[Value, tuple[int, ...]]:

@@ -39,7 +39,7 @@ def batch_norm_no_stats(call: Call, x: Value, w: Value | None, b: Value | None, 
         y = Mul(y, call.reshape(call.cast(w, call.elem), column)).out
     if b is not None:
         y = Add(y, call.reshape(call.cast(b, call.elem), column)).out
-    return [y, None, None]
+    return [y, *(call.reshape(s, (x.shape[1],)) for s in _statistics(call, x, axes, eps))]
 
 
 @converter("aten.batch_norm.default")
@@ -74,7 +74,16 @@ def layer_norm(
 
 @converter("aten.native_layer_norm.default")
 def native_layer_norm(call: Call, x: Value, shape: Sequence[int], w: Value | None, b: Value | None, eps: float) -> list[Any]:
-    return [layer_norm(call, x, shape, w, b, eps), None, None]
+    """With the mean and 1 / sqrt(variance + eps) of each row."""
+    axes = tuple(range(x.type.rank - len(shape), x.type.rank))
+    return [layer_norm(call, x, shape, w, b, eps), *_statistics(call, x, axes, eps)]
+
+
+def _statistics(call: Call, x: Value, axes: tuple[int, ...], eps: float) -> list[Op]:
+    """Mean and 1 / sqrt(variance + eps) over axes, which stay as size 1."""
+    mean = Mean(x, axes, True)
+    centered = Sub(x, mean).out
+    return [mean, Rsqrt(Add(Mean(Mul(centered, centered), axes, True), call.cast(eps, call.elem)))]
 
 
 @converter("aten.group_norm.default")
@@ -86,7 +95,10 @@ def group_norm(
 
 @converter("aten.native_group_norm.default", symbolic=True)
 def native_group_norm(call: Call, x: Value, w: Value | None, b: Value | None, n: int, c: int, size: int, groups: int, eps: float) -> list[Any]:
-    return [group_norm(call, x, groups, w, b, eps), None, None]
+    """With the mean and 1 / sqrt(variance + eps) of each group."""
+    batch = call.dims(x)[0]
+    rows = call.reshape(x, (batch, groups, x.type.size // (x.shape[0] * groups)))
+    return [group_norm(call, x, groups, w, b, eps), *(call.reshape(s, (batch, groups)) for s in _statistics(call, rows, (2,), eps))]
 
 
 @converter("aten.instance_norm.default")

@@ -13,7 +13,6 @@ from ....ir.ops import (
     ArgMax,
     ArgMin,
     Cast,
-    CumSum,
     Equal,
     Exp,
     Log,
@@ -57,8 +56,15 @@ def sum_(call: Call, x: Value, dim: Dims = None, keepdim: bool = False, *, dtype
     return call.cast(Sum(x, axes_of(call, x, dim), keepdim), call.elem)
 
 
+@converter("prims.sum.default", "prims.prod.default")
+def reduced(call: Call, x: Value, dims: Dims = None, *, output_dtype: Any = None) -> Value:
+    return sum_(call, x, dims) if "sum" in call.target else call.cast(prod(call, x, dims), call.elem)
+
+
 @converter("aten.prod.dim_int", "aten.prod.default")
 def prod(call: Call, x: Value, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Op:
+    if call.elem == "bool":
+        return all_(call, x, dim, keepdim)
     return Prod(call.cast(x, call.elem), axes_of(call, x, dim), keepdim)
 
 
@@ -140,11 +146,6 @@ def logsumexp(call: Call, x: Value, dim: Dims, keepdim: bool = False) -> Op:
         return Where(Equal(Abs(largest), call.cast(math.inf, call.elem)), call.cast(0, call.elem), largest)
 
     return Add(Log(Sum(Exp(Sub(x, shift(True))), axes, keepdim)), shift(keepdim))
-
-
-@converter("aten.cumsum.default")
-def cumsum(call: Call, x: Value, dim: int, *, dtype: Any = None) -> Op:
-    return CumSum(call.cast(x, call.elem), call.axis(dim, x.type.rank))
 
 
 @converter("aten.var.correction", "aten.var.dim", "aten.var.default")

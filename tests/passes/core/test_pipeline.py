@@ -197,7 +197,7 @@ def unregistered(op: nn.Relu) -> Result:
 @pytest.mark.parametrize(
     ("text", "column", "message"),
     [
-        ("fold-bnn", 1, r"unknown pass 'fold-bnn' (did you mean 'fold-bn'?); known: adaround, binarize, canonicalize,"),
+        ("fold-bnn", 1, r"unknown pass 'fold-bnn' (did you mean 'fold-bn'?); known: adaround, argmax-output, binarize, canonicalize,"),
         ("canonicalize,defalt", 14, r"unknown pass 'defalt' (did you mean 'default'?); known: adaround,"),
         ("canonicalize fold-bn", 14, "expected ',' or the end of the pipeline, got 'f'"),
         ("fold-bn,", 9, "expected a pass after ',', got the end"),

@@ -209,7 +209,7 @@ def test_nan_stops_with_the_weights_of_the_last_complete_epoch() -> None:
         ("steps=9", {"train": iter(BATCHES)}, "gave no batch in epoch 2; a generator is used up after one epoch"),
         ("validate=0.1", {"train": BATCHES}, "batches that come one by one have none to hold out"),
         ("validate=0.001", {"train": (X, Y)}, "validate=0.001 of 256 examples holds out 0, which is too few"),
-        ("patience=2", {"train": BATCHES}, r"patience needs something to scoring_layer by: validate=0.1 .*, or transform\(..., evaluate=f\)"),
+        ("patience=2", {"train": BATCHES}, r"patience needs something to judge by: validate=0.1 .*, or transform\(..., evaluate=f\)"),
         (
             "distill_weight=0.5",
             {"train": BATCHES, "teacher": nn.Conv2d(1, 5, 12)},

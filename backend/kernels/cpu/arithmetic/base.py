@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from tvm import tirx as t
 
-from ....codegen.builder import Buffer, Builder, Expr
+from ....codegen.builder import Buffer, Builder, Expr, splat
 from ....codegen.instructions import opaque
 from ....target import Target
 
@@ -63,6 +63,10 @@ class Arithmetic:
         """Whether sums are exact for activations of an element type and these weights (..., 4)."""
         return x in BYTES
 
+    def offset(self, x: str) -> int:
+        """What is subtracted from each activation of an element type before it is multiplied: zero points are less by it."""
+        return 0
+
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Weights (..., vectors, lanes, 4) in the order in which `multiply` reads them."""
         return weights
@@ -78,6 +82,11 @@ class Arithmetic:
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         """acc and the four products of each lane."""
         raise NotImplementedError(f"{type(self).__name__}.multiply")
+
+
+def dword(b: Builder, x: Buffer, at: Expr, lanes: int) -> Expr:
+    """Four bytes in all lanes: one broadcast from memory."""
+    return splat(t.reinterpret("int32", b.load(x, at, STEP)), lanes)
 
 
 def added(b: Builder, acc: Expr, product: Expr) -> Expr:

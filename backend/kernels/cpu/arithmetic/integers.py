@@ -7,7 +7,8 @@ from tvm import tirx as t
 
 from ....codegen.builder import Buffer, Builder, Expr, const, splat
 from ....target import Target
-from .base import STEP, Arithmetic, added, pmaddwd, pmaddwd_on
+from .arm import Sdot, Smlal, Usdot
+from .base import STEP, Arithmetic, added, dword, pmaddwd, pmaddwd_on, x86
 from .pairs import Pairs, PairsVnni
 
 #: What the products of a pair of channels may add up to in i16, over 255.
@@ -34,11 +35,6 @@ class Plain(Arithmetic):
         for value, weight in zip(x, w):
             acc = acc + value * weight
         return acc
-
-
-def dword(b: Builder, x: Buffer, at: Expr, lanes: int) -> Expr:
-    """Four bytes in all lanes: one broadcast from memory."""
-    return splat(t.reinterpret("int32", b.load(x, at, STEP)), lanes)
 
 
 class Madd16(Arithmetic):
@@ -88,7 +84,7 @@ class Maddubs(Arithmetic):
     cycles = 1.0
 
     def runs_on(self, target: Target) -> bool:
-        return target.dot in ("maddubs", "vnni") and (target.lanes < 16 or "avx512bw" in target.features)
+        return x86(target) and target.dot in ("maddubs", "vnni") and (target.lanes < 16 or "avx512bw" in target.features)
 
     def fits(self, x: str, weights: np.ndarray) -> bool:
         pairs = weights.reshape(-1, 2).astype(np.int32)
@@ -104,7 +100,7 @@ class Maddubs(Arithmetic):
 
 
 class Vnni(Arithmetic):
-    """vpdpbusd of x86: four products of u8 and i8 added to an i32 in one instruction, without saturation."""
+    """vpdpbusd of x86 (AVX-512 VNNI, AVX-VNNI): four products of u8 and i8 added to an i32 in one instruction, without saturation."""
 
     name = "vnni"
     cycles = 0.5
@@ -123,7 +119,7 @@ class Vnni(Arithmetic):
 
 
 #: The fastest first.
-ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Maddubs(), Madd16(), Plain(), PairsVnni(), Pairs())
+ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Usdot(), Sdot(), Maddubs(), Madd16(), Smlal(), Plain(), PairsVnni(), Pairs())
 
 
 def arithmetic_named(name: str) -> Arithmetic:

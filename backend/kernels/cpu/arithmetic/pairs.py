@@ -48,7 +48,8 @@ class PairsVnni(Pairs):
     cycles = 0.6
 
     def runs_on(self, target: Target) -> bool:
-        return target.dot == "vnni"
+        # AVX-VNNI's form has another encoding
+        return target.dot == "vnni" and target.lanes == 16
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         return vpdpwssd(b, acc, x[0], w[0])

@@ -15,12 +15,23 @@ from tersor.backend.tile.ops import Fused
 from tersor.ir.op import Const
 from tersor.ir.ops import (
     Abs,
+    Acos,
+    Acosh,
     Add,
+    Asin,
     Asinh,
+    Atan,
+    Atan2,
+    Atanh,
+    BitwiseAnd,
+    BitwiseOr,
+    BitwiseXor,
     Cast,
     Ceil,
     Clip,
     Conv2d,
+    Cos,
+    Cosh,
     Div,
     Elu,
     Equal,
@@ -54,11 +65,17 @@ from tersor.ir.ops import (
     Remainder,
     Round,
     Rsqrt,
+    ShiftLeft,
+    ShiftRight,
     Sigmoid,
+    Signbit,
     Silu,
+    Sin,
+    Sinh,
     Softplus,
     Sqrt,
     Sub,
+    Tan,
     Tanh,
     TruncDivide,
     Where,
@@ -115,11 +132,19 @@ UNARY: list[Callable[[Any], Any]] = [
     Erf,
     Expm1,
     Asinh,
+    Sin,
+    Cos,
+    Tan,
+    Atan,
+    Sinh,
+    Cosh,
 ]
 UNARY += [lambda x: Clip(x, 0.0, 6.0), lambda x: Clip(x, max=1.0), lambda x: Gelu(x, "tanh"), lambda x: Elu(x, 0.7)]
 UNARY += [lambda x: Log(Abs(x)), lambda x: Log1p(Abs(x)), lambda x: Log2(Abs(x)), lambda x: Log10(Abs(x))]
 UNARY += [lambda x: Sqrt(Abs(x)), lambda x: Rsqrt(Abs(x))]
-BINARY = [Add, Sub, Mul, Div, Maximum, Minimum, Remainder, FloorDivide, TruncDivide, lambda a, b: Pow(Abs(a), b)]
+UNARY += [lambda x: Asin(Tanh(x)), lambda x: Acos(Tanh(x)), lambda x: Atanh(Tanh(x)), lambda x: Acosh(Add(Abs(x), Exp(Abs(x))))]
+UNARY += [lambda x: Cast(Signbit(x), str(x.type.elem))]
+BINARY = [Add, Sub, Mul, Div, Maximum, Minimum, Remainder, FloorDivide, TruncDivide, Atan2, lambda a, b: Pow(Abs(a), b)]
 COMPARE = [Equal, NotEqual, Less, LessEqual, Greater, GreaterEqual]
 
 
@@ -149,6 +174,11 @@ def test_integers(elem: str) -> None:
             Abs(x),
             Floor(x),
             Pow(y, y),
+            BitwiseAnd(x, y),
+            BitwiseOr(x, y),
+            BitwiseXor(x, y),
+            ShiftLeft(x, y),
+            ShiftRight(x, Mul(y, y)),
         ]
         return arithmetic + [f(x, y) for f in COMPARE] + [Cast(x, "f32"), Cast(x, "bool"), Cast(Mul(x, y), "i64")]
 

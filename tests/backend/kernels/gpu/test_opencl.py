@@ -105,7 +105,21 @@ def test_rows() -> None:
         ]  # fmt: skip
 
     used = templates(graph_of(build, (2, 5, 70), (2, 6, 5, 7)))
-    assert {"gpu_softmax", "gpu_norm", "gpu_cum_sum", "gpu_arg_reduce", "gpu_reduce", "gpu_block_reduce"} <= used
+    assert {"gpu_softmax", "gpu_norm", "gpu_scan", "gpu_arg_reduce", "gpu_reduce", "gpu_block_reduce"} <= used
+
+
+def test_scans_sorts_and_places() -> None:
+    def build(x: Value, index: Value, places: Value, rows: Value, flags: Value) -> list[Any]:
+        scans = [kind(x, 1) for kind in (ops.CumProd, ops.CumMax, ops.CumMin)]
+        sorts = [ops.ArgSort(x, 1), ops.ArgSort(ops.Round(x), 2, True)]
+        scatters = [ops.Scatter(x, places, rows, mode) for mode in ("set", "add", "mul", "max", "min")]
+        return [*scans, *sorts, ops.Gather(x, index, 1), *scatters, ops.Scatter(flags, places, ops.Greater(ops.Sum(rows, (1, 2)), x0))]
+
+    x0 = Const(np.zeros((), np.float32))
+    inputs = Tensor((4, 5, 7)), Tensor((4, 9, 7), "i64"), Tensor((6,), "i64"), Tensor((6, 5, 7)), Tensor((4,), "bool")
+    graph, rng = graph_of(build, *inputs), np.random.default_rng(0)
+    arrays = [rng.standard_normal(inputs[0].shape).astype(np.float32), rng.integers(0, 5, inputs[1].shape), np.array([3, 0, 3, 1, 0, 3])]
+    check(graph, [*arrays, rng.standard_normal(inputs[3].shape).astype(np.float32), np.array([True, False, True, False])])
 
 
 def test_movement() -> None:
@@ -152,8 +166,11 @@ def test_elementwise_of_all_types() -> None:
     def build(x: Value, i: Value) -> list[Any]:
         positive = ops.Add(ops.Abs(x), Const(np.float32(0.5)))
         unary = [ops.Exp, ops.Expm1, ops.Log, ops.Log1p, ops.Log2, ops.Log10, ops.Sqrt, ops.Rsqrt, ops.Tanh, ops.Erf, ops.Asinh, ops.Floor, ops.Round]
-        half = Const(np.float32(0.7))
+        unary += [ops.Sin, ops.Cos, ops.Tan, ops.Atan, ops.Sinh, ops.Cosh]
+        half, inside = Const(np.float32(0.7)), ops.Mul(x, Const(np.float32(0.45)))
+        bits = [kind(i, Const(np.int64(6))) for kind in (ops.BitwiseAnd, ops.BitwiseOr, ops.BitwiseXor, ops.ShiftLeft, ops.ShiftRight)]
         return [
+            *bits, *(op(inside) for op in (ops.Asin, ops.Acos, ops.Atanh)), ops.Acosh(ops.Exp(positive)), ops.Atan2(x, inside), ops.Signbit(x),
             *(op(positive) for op in unary), ops.Elu(x), ops.Gelu(x, "tanh"), ops.Softplus(x), ops.HardSwish(x), ops.Clip(x, -0.5, 0.5),
             ops.Remainder(x, half), ops.FloorDivide(x, half), ops.Pow(positive, x), ops.Less(x, half),
             ops.FloorDivide(i, Const(np.int64(-7))), ops.Remainder(i, Const(np.int64(-7))), ops.TruncDivide(i, Const(np.int64(3))),

@@ -76,7 +76,7 @@ class ByteDepthwise(IntegerConv):
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor
         g = conv_window(fusion)
-        able = target.dot == "vnni" and "avx512vbmi" in target.features and op.x.type.elem == "u8"
+        able = target.dot == "vnni" and target.lanes == LANES and "avx512vbmi" in target.features and op.x.type.elem == "u8"
         fits = g.depthwise and g.block_in == g.lanes and g.kw <= PIXELS and g.dw == 1
         return able and fits and super().accepts(fusion, target) and Borders(g, 0).few
 

@@ -63,8 +63,9 @@ class IntegerDirect(IntegerConv):
         g = conv_window(fusion)
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))
         assert w is not None and zero is not None
-        weights = Groups(g, target.lanes).pack(w, arithmetic_named(params["arithmetic"]))
-        return {op.w: weights, op.zero: Borders(g, g.out_blocks * g.lanes).biases(w, b, int(zero))}
+        arithmetic = arithmetic_named(params["arithmetic"])
+        biases = Borders(g, g.out_blocks * g.lanes).biases(w, b, int(zero) - arithmetic.offset(str(op.x.type.elem)))
+        return {op.w: Groups(g, target.lanes).pack(w, arithmetic), op.zero: biases}
 
     def emit(self, k: KernelBuilder) -> None:
         groups, at = Groups(conv_window(k.fusion), k.target.lanes), 0

@@ -61,8 +61,9 @@ class IntegerConv(Template):
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))
         assert w is not None and zero is not None
         g = conv_window(fusion)
-        bias = whole_bias(w, b, int(zero), g.out_blocks * g.lanes)
-        weights = Groups(g, target.lanes).pack(w, arithmetic_named(params["arithmetic"]))
+        arithmetic = arithmetic_named(params["arithmetic"])
+        bias = whole_bias(w, b, int(zero) - arithmetic.offset(str(op.x.type.elem)), g.out_blocks * g.lanes)
+        weights = Groups(g, target.lanes).pack(w, arithmetic)
         # the bias goes with the zero point, since a layer need not have a bias of its own
         return {op.w: weights, op.zero: np.concatenate([bias, np.full(1, int(zero), np.int32)])}
 
