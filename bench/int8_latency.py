@@ -93,7 +93,7 @@ def graphs(name: str, x: torch.Tensor, folder: Path | None) -> tuple[tersor.Grap
 
 
 def measured(name: str, target: str, threads: int, rounds: int, folder: Path | None = None) -> Row:
-    """Both models of one network, right and then timed."""
+    """Both models of one network, checked and then timed."""
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     graph, small = graphs(name, x, folder)
     models = [tersor.compile(graph, target=target, threads=threads), tersor.compile(small, target=target, threads=threads, require="int8")]
