@@ -2,7 +2,7 @@
 
     python -m tersor.bench.compile_time [--networks resnet50] [--threads 1] [--out bench/results]
 
-Every network is compiled by a process of its own, whose imports are not counted. Writes compile_time.json and compile_time.md.
+Every network is compiled by its own process, whose imports are not counted. Writes compile_time.json and compile_time.md.
 """
 
 from __future__ import annotations

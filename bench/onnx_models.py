@@ -8,7 +8,7 @@ Error of a float model: the largest difference from onnxruntime without optimiza
 free, 3; and from float64.
 Error of a quantized one: in steps of its last rounding, with the share of values that differ. onnxruntime divides where Tersor multiplies by the
 reciprocal, so ties may round the other way, and a step early in a network moves what follows.
-Latency: batch 1, one thread, all of onnxruntime's optimizations, both in processes of their own, interleaved.
+Latency: batch 1, one thread, all of onnxruntime's optimizations, both in their own processes, interleaved.
 """
 
 from __future__ import annotations

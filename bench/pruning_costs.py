@@ -3,7 +3,7 @@
     python -m tersor.bench.pruning_costs [--network resnet50] [--methods obs lasso] [--images 256] [--macs 0.5] [--threads 2] [--out bench/results]
 
 Random weights and smooth random images, both with a seed: time and memory do not depend on them, the SQNR does (photographs and trained weights:
-accuracy.py). Each method runs in a process of its own, whose peak memory is what the kernel counted (getrusage). Time is that of the whole
+accuracy.py). Each method runs in its own process, whose peak memory is that of getrusage. Time is that of the whole
 `transform`, its own measurement of the loss included. Writes pruning_costs.json and pruning_costs.md.
 """
 

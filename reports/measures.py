@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def times(graph: Graph, profile: Profile) -> dict[str, float]:
     """ms by node of `graph.to_networkx`: the time of each kernel goes to the op that it was made from, found by source location.
 
-    A kernel includes the ops fused into it, so an epilogue has no time of its own. Of several ops at one location, the first that the kernel names
+    A kernel includes the ops fused into it, so an epilogue has no separate time. Of several ops at one location, the first that the kernel names
     gets the time. Kernels without an op here (moves between layouts) are left out, so the sum may be less than `profile.total`.
     """
     names = node_names(graph)

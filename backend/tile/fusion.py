@@ -112,7 +112,7 @@ class Fusion:
         return [(v, size) for op in self.ops for v, size in op.addresses() if self.array(v) is None]
 
     def array(self, arg: Value | None) -> np.ndarray | None:
-        """The constant behind an argument of the fusion; None for a missing or computed operand."""
+        """The array of an argument of the fusion that is constant; None for a missing or computed operand."""
         if arg is None:
             return None
         op = self.op.args[self.op.body.inputs.index(arg)].op

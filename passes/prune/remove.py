@@ -18,7 +18,7 @@ from .constants import Contributions, bias_of
 
 @dataclass(frozen=True)
 class Weights:
-    """New weights of a layer at its old size, in place of its own; its bias then holds all that removed channels contributed."""
+    """New weights of a layer at its old size, and a bias that includes all contributions of removed channels."""
 
     w: np.ndarray
     b: np.ndarray | None = None

@@ -1,6 +1,6 @@
 """The strength of each channel set by its filters alone: their l1 norms (Li et al., 1608.08710), zero where the channels cannot vary.
 
-Removing a channel whose filters are zero loses nothing, even if a depthwise layer or a gate after it has weights of its own. So each
+Removing a channel whose filters are zero loses nothing, even if a depthwise layer or a gate after it has its own weights. So each
 channel is followed from its filters to the readers: it is zero, constant, or varies with the input.
 """
 

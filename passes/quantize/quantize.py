@@ -42,7 +42,7 @@ class QuantizePass(LayerPass):
     concat(a, b)                ->  concat(dq(q(a)), dq(q(b)))             of one type
 
     Activations are u8 with one scale and zero point for the tensor, weights s8 with a scale per output channel and zero point 0. Weights stay
-    f32 constants behind their pair, so that later passes and training still see them (Jacob et al., 1712.05877, section 2; Nagel et al., 2106.08295).
+    f32 constants before their pair, so that later passes and training still see them (Jacob et al., 1712.05877, section 2; Nagel et al., 2106.08295).
 
     range: the range of activations that a type covers. minmax: all values seen. percentile: all but a share beyond each end. mse: least squared
     rounding and clipping error within that. samples: images used at most. skip: patterns of module paths that stay float.

@@ -1,4 +1,4 @@
-"""Which layers the passes of this folder change, and the constant behind a layer's weight."""
+"""Which layers the passes of this folder change, and the dense array of a layer's weight."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class AdaptiveInstanceNorm(nn.Module):
 
 @odd((1, 11, 6, 6))
 class Activations(nn.Module):
-    """Every activation in a row, each behind a convolution that its tail can join."""
+    """Every activation in a row, each after a convolution whose epilogue it can join."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class LocalResponse(nn.Module):
 
 @odd((1, 4, 8, 8))
 class Parametrized(nn.Module):
-    """Weights behind weight norm and spectral norm."""
+    """Weights with weight norm and spectral norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class Arithmetic(nn.Module):
 
 @odd((1, 6, 7, 7))
 class WideSums(nn.Module):
-    """Means and sums in float64 behind a convolution in float32."""
+    """Means and sums in float64 after a convolution in float32."""
 
     def __init__(self) -> None:
         super().__init__()

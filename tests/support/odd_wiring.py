@@ -14,7 +14,7 @@ T = torch.Tensor
 
 @odd((1, 3, 24, 24))
 class CrossStagePartial(nn.Module):
-    """Half of the channels skip the stage and are concatenated behind it (1911.11929)."""
+    """Half of the channels skip the stage and are concatenated after it (1911.11929)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One operator in a graph of its own, checked against torch."""
+"""A graph of one operator, checked against torch."""
 
 from __future__ import annotations
 

@@ -73,12 +73,12 @@ class DotTile(Tile):
                 b.store(self.acc[i][j], 0, b.load(self.acc[i][j], 0, lanes) + value * weight, lanes)
 
     def sums(self, i: int, bias: Expr) -> Expr:
-        """bias + the outputs of row i, which lie in the first lanes of a vector with zeros behind."""
+        """bias + the outputs of row i, in the first lanes of a vector; zeros in the others."""
         return self.b.value(lane_sums(self.b, [self.value(i, j) for j in range(self.vectors)]) + bias)
 
 
 def lane_sums(b: Builder, vectors: Sequence[Expr]) -> Expr:
-    """The sum over the lanes of vector j in lane j, zeros behind; of as many vectors as lanes at most."""
+    """The sum over the lanes of vector j in lane j, zeros in the lanes after them; for at most as many vectors as lanes."""
     lanes = lanes_of(vectors[0])
     zero = const(0.0, lanes=lanes)
     padded = [*vectors, *[zero] * (-len(vectors) % QUAD)]

@@ -112,7 +112,7 @@ class Gemm(ConvTemplate):
 
 
 def output_groups(g: Window) -> list[tuple[int, int, int, int]]:
-    """(vectors, first block, number of groups, dot products behind the last of them); vectors is 0 where all outputs are dot products."""
+    """(vectors, first block, number of groups, dot products after the last of them); vectors is 0 where all outputs are dot products."""
     dots = dot_outputs(g)
     *others, last = vector_groups(g.o // g.lanes) if dots else Channels(g).vectors
     return [*((*group, 0) for group in others), (*last, dots)]
