@@ -1,4 +1,4 @@
-"""Instructions that TensorIR and LLVM's intrinsics cannot express well: functions in LLVM IR around inline assembly, inlined where they are called."""
+"""Instructions that TensorIR or LLVM's intrinsics cannot express well: functions in LLVM IR around inline assembly, inlined where they are called."""
 
 from __future__ import annotations
 
