@@ -1,6 +1,6 @@
-"""Tersor: trained CNNs made small and fast. A torch or ONNX model becomes a graph, passes rewrite it, TVM turns it into native kernels.
+"""Tersor makes trained CNNs small and fast: a torch or ONNX model becomes a graph, passes rewrite it, and TVM compiles it to native kernels.
 
-Names are loaded when they are first used, so that loading a compiled model imports neither torch nor a compiler.
+Names are imported on first use, so that loading a compiled model imports neither torch nor a compiler.
 """
 
 from __future__ import annotations

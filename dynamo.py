@@ -1,4 +1,4 @@
-"""`torch.compile(model, backend="tersor")`: each graph that dynamo takes out of a model, traced and compiled."""
+"""`torch.compile(model, backend="tersor")`: trace and compile each graph that dynamo captures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .ir.errors import TersorError
 if TYPE_CHECKING:
     from .backend.runtime.model import CompiledModel
 
-    #: a model, and the results that are no tensors by their places
+    #: a model, and the results that are not tensors, by position
     _Entry = tuple[CompiledModel, dict[int, Any]]
 
-#: What `options=` may hold: arguments of `tersor.compile`, and passes that run before.
+#: Valid keys of `options=`: arguments of `tersor.compile`, and `pipeline`, passes that run before.
 OPTIONS = ("target", "threads", "tuned", "winograd", "require", "pipeline")
 
 
@@ -29,13 +29,13 @@ OPTIONS = ("target", "threads", "tuned", "winograd", "require", "pipeline")
 def backend(
     module: nn.Module, example_inputs: Sequence[Any], *, mode: str | None = None, options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
-    """An fx module of dynamo's and inputs like those that it will get -> a function of these inputs.
+    """Compile dynamo's fx module for inputs like the examples; returns a function of such inputs.
 
     options: arguments of `tersor.compile` by name, and `pipeline`: passes that run before.
 
-    Parameters and buffers are constants of the compiled code; where one has changed the graph is compiled again. Code that asks for gradients
-    runs eagerly, with a warning: call the model under `torch.no_grad()` or `torch.inference_mode()`. What breaks dynamo's graph runs eagerly, by
-    torch's own rule. Raises `TersorError` for operators that Tersor does not know, all of them at once, unless
+    Parameters and buffers are constants of the compiled code; after one has changed, the graph is compiled again. Code that needs gradients
+    runs eagerly, with a warning: call the model under `torch.no_grad()` or `torch.inference_mode()`. As always in dynamo, code at a graph break
+    runs eagerly. Raises `TersorError` for operators that Tersor does not know, all of them at once, unless
     `torch._dynamo.config.suppress_errors` is set.
     """
     given = dict(options or {})
@@ -48,12 +48,12 @@ def backend(
 
 
 def _is_static(x: Any) -> bool:
-    """Whether dynamo passes a tensor of the model itself: a parameter or a buffer."""
+    """Whether a tensor that dynamo passes belongs to the model: a parameter or a buffer."""
     return isinstance(x, nn.Parameter) or getattr(x, "_dynamo_static_input_type", None) is not None
 
 
 class _Bound(nn.Module):
-    """A module with some of its arguments bound, and tensors alone as results; the others are noted while it is traced."""
+    """A module with some of its arguments bound, whose results are only tensors; other results are recorded while it is traced."""
 
     def __init__(self, module: nn.Module, bound: dict[int, Any], count: int, note: Callable[[Sequence[Any]], None]):
         super().__init__()
@@ -100,7 +100,7 @@ class _Compiled:
         return tuple(others[i] if i in others else next(tensors) for i in range(len(results) + len(others)))
 
     def prepare(self, args: Sequence[Any]) -> _Entry | None:
-        """The model for these arguments; None where nothing is left to compile, or torch is to run eagerly what Tersor cannot."""
+        """The model for these arguments; None where nothing is left to compile, or where torch is to run eagerly what Tersor cannot compile."""
         if self.static is None:
             self.static = tuple(i for i, x in enumerate(args) if _is_static(x))
         state = tuple(_identity(args[i]) for i in self.static)
@@ -143,7 +143,7 @@ class _Compiled:
 
 
 def _identity(x: torch.Tensor) -> tuple[int, int]:
-    """Which tensor it is, and how often it was changed in place."""
+    """The tensor's identity, and how often it was changed in place."""
     return id(x), 0 if x.is_inference() else x._version
 
 

@@ -1,4 +1,4 @@
-"""Make a failing run small: the fewest operators, passes and batches of a reproducer that still fail alike (MLIR: mlir-reduce)."""
+"""Reduce a failing run to the fewest operators, passes and batches that fail in the same way (like mlir-reduce)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Note = Callable[[str], None]
 
 
 def reduce(run: Reproducer, note: Note | None = None) -> Reproducer:
-    """A smaller run that fails with the same kind of error and the same sentence, but for numbers, names in quotes, places and asides.
+    """A smaller run that fails with the same type of error and the same sentence, except for numbers, quoted names, locations and parentheses.
 
-    Batches are dropped, then passes, then what comes behind the operator that is to blame, then what comes before it: values become inputs.
-    note: told what was left out. Raises TersorError where the run does not fail.
+    Drops batches, then passes, then the operators after the one that fails, then those before it, whose results become inputs.
+    note: called with what was left out. Raises TersorError where the run does not fail.
     """
     wanted = failure(run)
     if wanted is None:
@@ -40,7 +40,7 @@ def reduce(run: Reproducer, note: Note | None = None) -> Reproducer:
 
 
 def failure(run: Reproducer) -> str | None:
-    """What two failures have in common when they are one fault; None where the run does not fail."""
+    """The signature of a failure, equal for two failures of one fault; None where the run does not fail."""
     found = _error(run)
     return re.sub(r"\[[^\]]*\]| ?\([^)]*\)| and \d+ more|\d+(\.\d+)?|'[^']*'|%\w+", "#", found) if found else None
 
@@ -82,7 +82,7 @@ def _fewer_passes(run: Reproducer, fails: Fails) -> Iterator[Reproducer]:
 
 
 def _fewer_outputs(run: Reproducer, fails: Fails) -> Iterator[Reproducer]:
-    """The graph up to the first operator with which it fails: sought by halves, then from operand to operand, since branches may mislead."""
+    """The graph up to the first operator with which it fails, by bisection, then from operand to operand, since branches may mislead bisection."""
     graph = run.graph
     places = [op for op in graph.ops if not isinstance(op, Const)]
     low, high = 0, len(places) - 1
@@ -99,7 +99,7 @@ def _fewer_outputs(run: Reproducer, fails: Fails) -> Iterator[Reproducer]:
 
 
 def _fewer_inputs(run: Reproducer, fails: Fails) -> Iterator[Reproducer]:
-    """Results of operators become inputs, the last first; what computed them goes."""
+    """Replace results of operators by inputs, the last first; the operators that computed them are dropped."""
     tried: set[str] = set()
     while True:
         graph = run.graph
@@ -123,12 +123,12 @@ def _place(op: Op) -> str:
 
 
 def cut(graph: Graph, op: Op) -> Graph:
-    """The graph whose inputs are the results of an operator, in its place."""
+    """The graph with the results of an operator as inputs instead of the operator."""
     return extract(graph, graph.outputs, {v: v.name or f"cut_{i}" for i, v in enumerate(op.outs)})
 
 
 def extract(graph: Graph, outputs: Sequence[Value], cuts: dict[Value, str]) -> Graph:
-    """What of a graph computes `outputs` out of its inputs and of the values to cut at, which become inputs of these names."""
+    """The part of a graph that computes `outputs` from its inputs and from the values of `cuts`, which become inputs with these names."""
     needed: set[Op] = set()
     stack = list(outputs)
     while stack:
@@ -158,7 +158,7 @@ def extract(graph: Graph, outputs: Sequence[Value], cuts: dict[Value, str]) -> G
 
 
 def _computed(graph: Graph, op: Op, batches: Sequence[Any]) -> list[dict[str, np.ndarray]]:
-    """The calibration batches as the cut graph takes them."""
+    """The calibration batches as inputs of the cut graph."""
     inputs = cut(graph, op).inputs
     place = graph.ops.index(op)
     result = []
@@ -170,7 +170,7 @@ def _computed(graph: Graph, op: Op, batches: Sequence[Any]) -> list[dict[str, np
 
 
 def _values(graph: Graph, place: int, inputs: list[Any]) -> list[np.ndarray]:
-    """What the operator at a place of the graph gives for inputs."""
+    """The results of the operator at a position of the graph, for the given inputs."""
     run = at_batch_of(graph, inputs)
     found: list[np.ndarray] = []
     evaluate(run, inputs, observe=lambda op, y: found.append(to_numpy(y)) if op is run.ops[place] else None)

@@ -1,4 +1,4 @@
-"""A failing run as one file: graph, pipeline or target, and inputs, which `tersor reproduce FILE` runs again (mlir-opt: --run-reproducer)."""
+"""A failing run as one file (graph, pipeline or target, and inputs), which `tersor reproduce FILE` runs again (like mlir-opt --run-reproducer)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reproducer:
     versions: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Run again what failed; its error propagates."""
+        """Run it again; its error propagates."""
         if self.kind == "compile":
             from .backend.compile import compile
 
@@ -61,7 +61,7 @@ class Reproducer:
 
 
 def load_reproducer(path: str | Path) -> Reproducer:
-    """Read a file of `Reproducer.save`. Raises TersorError for any other."""
+    """Read a file of `Reproducer.save`. Raises TersorError for any other file."""
     from . import load
 
     try:
@@ -88,7 +88,7 @@ def reproducing(
     calibration: Any = None,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
-    """Write a reproducer where the block fails, whatever the error; nothing without a path. note: told where it is."""
+    """Write a reproducer if the block fails with any error; does nothing without a path. note: called with where it is."""
     try:
         yield
     except Exception as error:

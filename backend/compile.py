@@ -1,4 +1,4 @@
-"""compile: Graph -> CompiledModel. One native module holds a host function per batch; weights and equal kernels are shared."""
+"""compile: Graph -> CompiledModel. One native module has a host function per batch size; these share weights and equal kernels."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def compile(
     winograd: int = WINOGRAD,
     progress: Progress | None = None,
 ) -> CompiledModel:
-    """Native code for a graph. Quantize/dequantize pairs become integer operators first, as `to-integer` has it.
+    """Native code for a graph. Quantize/dequantize pairs first become integer operators, by the pass `to-integer`.
 
     target: `"cpu"` (this machine), `"cpu:znver3"`, `"arm64:cortex-a72"`, `"opencl"`, `"cuda:sm_90"`, or a `Target`. For CUDA, nvcc makes
-    the code where it is found (`TERSOR_NVCC`, or on the path); what is compiled without it can be saved and read, but not run.
+    the code where it is found (`TERSOR_NVCC`, or on the path); a model compiled without it can be saved and read, but not run.
     threads: how many threads each call uses, fixed here.
-    batch: one batch size or several, each with its own code and all with the same weights (but for those that
-    Winograd transforms otherwise for another batch). None is 1 and the example's, or the traced size where the batch is static.
-    require: `"f32"` makes an operator that computes in another float type an error; `"int8"` one that has multiply-accumulates in floats, or that
-    computes in floats between integer operators; `"bits"` a float layer whose weights or inputs have few bits.
+    batch: one batch size or several, each with its own code and all with the same weights (except those that
+    Winograd transforms differently for another batch). None is 1 and the example's, or the traced size where the batch is static.
+    require: makes some operators an error. `"f32"`: one that computes in another float type; `"int8"`: one that has multiply-accumulates in floats,
+    or that computes in floats between integer operators; `"bits"`: a float layer whose weights or inputs have few bits.
     observe: called as `observe(stage, graph)` after each stage of lowering, for each batch.
     tuned: choices of kernels measured by `tune`: a `Database` or the path of one, None for the one that ships with Tersor for this processor
-    (where there is one), False for none. What a database does not know, the cost model chooses; `profile()` says which did.
+    (if any), False for none. For fusions not in the database the cost model chooses; `profile()` says which of the two did.
     winograd: the largest m for which a 3x3 convolution may use Winograd's F(m x m, 3x3): 0 none (the least memory), 2, 4 (as precise as a direct
-    convolution), 6 (somewhat faster on large maps, ten times the rounding error).
+    convolution), 6 (somewhat faster on large feature maps, ten times the rounding error).
     progress: called as `progress(done, functions)` while functions are compiled.
 
     Kernels are compiled on all cores, and their code is kept in a folder for the next compile (`TERSOR_CACHE`, see docs/compile-and-profile.md).
 
     Raises `TersorError` for an unknown target, a batch the graph cannot take, constants that hold nan or a damaged database, and
-    `UnsupportedError` for what has no kernel.
+    `UnsupportedError` for an operator or element type without a kernel.
     """
     if not isinstance(graph, Graph):
         raise TersorError(f"compile takes a Graph, got {type(graph).__name__}: a torch.nn.Module becomes one by trace(module, example_inputs)")
@@ -97,7 +97,7 @@ def compile(
 
 
 def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1, progress: Progress | None = None) -> CompiledModel:
-    """Native code for planned graphs (what `lower` returns) and their batch sizes; each is read only when the one before is emitted."""
+    """Native code for planned graphs (what `lower` returns) and their batch sizes; each is taken after the one before is emitted."""
     if target.gpu:
         return build_for_device(lowered, target)
     emitter = Emitter(target, threads, remember=True)
@@ -121,7 +121,7 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
 
 
 def build_for_device(lowered: Iterable[tuple[int | None, Graph]], target: Target) -> DeviceModel:
-    """`build` for a GPU: kernels as source or cubin, and how each step starts one."""
+    """`build` for a GPU: kernels as source or cubin, and the launch of each step."""
     emitter = DeviceEmitter(target)
     entries, launches, precision, products = [], {}, {}, {}
     for n, graph in lowered:
@@ -152,7 +152,7 @@ def _port(v: Value, name: str, unaligned: bool = False) -> Port:
 
 
 def _anywhere(graph: Graph, v: Value) -> bool:
-    """Whether all kernels that read an input do so element by element."""
+    """Whether all kernels that read an input load it element by element, so that it needs no alignment."""
     for op in (op for op in graph.ops if isinstance(op, Fused)):
         fusion = Fusion(op)
         read = [inner for outer, inner in zip(op.args, op.body.inputs) if root(outer) is v]

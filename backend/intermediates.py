@@ -1,4 +1,4 @@
-"""What every kernel of a compiled graph computes: the way to find the one that is wrong."""
+"""The result of every kernel of a compiled graph, to find a wrong one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KernelValue = tuple[str, str, np.ndarray]
 def kernel_values(graph: Graph, inputs: Sequence[np.ndarray], target: str | Target = "cpu", threads: int = 1) -> dict[str, KernelValue]:
     """Results by value name, in order, for every kernel of the graph at the batch of `inputs`.
 
-    The kernels and their parameters are those of `compile`; only their results lie in memory of their own, where nothing overwrites them.
+    The kernels and their parameters are those of `compile`; only, each result has its own memory, so that nothing overwrites it.
     """
     target = resolve(target)
     arrays = bind(graph, tuple(inputs), {})

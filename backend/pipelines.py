@@ -1,6 +1,6 @@
-"""The stages of lowering, one list for each kind of target: a graph of nn operators becomes a sequence of kernels with their places in memory.
+"""The stages of lowering, a list for each kind of target: a graph of nn operators becomes a sequence of kernels with memory offsets.
 
-Every stage gives a graph that can be printed, parsed in a fresh process, and resumed to the same bits.
+The graph after every stage can be printed, parsed in another process, and lowered further to the same bits.
 """
 
 from __future__ import annotations
@@ -38,34 +38,34 @@ def integers(graph: Graph) -> Graph:
 
 #: x86-64 and 64-bit ARM.
 CPU_STAGES: dict[str, Stage] = {
-    # masked and shared weights become constants, quantize/dequantize pairs integer operators; batch norms folded, constants computed,
-    # dead code gone: the preset `default`
+    # masked and shared weights become constants, quantize/dequantize pairs integer operators; then the preset `default` folds batch norms,
+    # computes constants and removes dead code
     "prepare": lambda graph, target, threads: transform(integers(transform(graph, "freeze-sparsity")), "default"),
-    # only operators that have kernels are left
+    # afterwards every operator has a kernel
     "legalize": lambda graph, target, threads: legalize(graph, target),
     # before layouts are assigned, since an epilogue has the layout of its anchor
     "fuse-epilogues": lambda graph, target, threads: fuse_epilogues(graph),
-    # feature maps blocked by the vector width; packs where plain and blocked meet
+    # block feature maps by the vector width; packs convert between plain and blocked
     "assign-layouts": lambda graph, target, threads: assign_layouts(graph, target.lanes),
     # the stages that follow ask the chosen templates what they can address
     "select-kernels": select_with_metaschedule,
-    # concats and slices that share memory with their operands need no kernel
+    # concats and slices whose operands share the result's memory need no kernel
     "alias-concats": alias_concats,
-    # what had to stay a gather goes into the kernels that read it
+    # the gathers that are left go into the kernels that read them
     "fuse-gathers": fuse_gathers,
-    # neighbouring kernels in one, so that the map between them stays in cache; those with a gather inside are taken
+    # merge neighbouring kernels, so that the feature map between them stays in cache; after fuse-gathers, whose fusions are not merged
     "fuse-chains": fuse_chains,
-    # once no more kernels change: each thread's rows of a map together, where producer and consumers agree
+    # after the last change of kernels: store each thread's rows of a feature map together, where producer and consumers support it
     "partition-rows": partition_rows,
-    # a place in the arena for each result, known when all sizes and strides are
+    # last, when all sizes and strides are known: an arena offset for each result
     "plan-memory": plan_memory,
 }
-#: OpenCL and CUDA: maps stay plain (N, C, H, W).
+#: OpenCL and CUDA: feature maps stay plain (N, C, H, W).
 GPU_STAGES: dict[str, Stage] = {
     "prepare": CPU_STAGES["prepare"],
     "legalize": CPU_STAGES["legalize"],
     "fuse-epilogues": CPU_STAGES["fuse-epilogues"],
-    # kernels write outputs where the caller's memory is
+    # kernels write outputs to the caller's memory
     "own-outputs": lambda graph, target, threads: own_outputs(graph),
     "select-kernels": select_kernels,
     "plan-memory": plan_memory,
@@ -105,7 +105,7 @@ def resume(
     tuned: Tuned = None,
     winograd: int = WINOGRAD,
 ) -> Graph:
-    """Continue with the stages after `stage`, from a graph as it was after that one. Target and threads must be those of its beginning."""
+    """Continue with the stages after `stage`, from the graph after that stage. Target and threads must be the same as before."""
     names = list(stages_of(target))
     if stage not in names:
         raise TersorError(f"unknown stage {stage!r}; stages: {', '.join(names)}")

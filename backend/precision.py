@@ -1,4 +1,4 @@
-"""In which precision the operators of a compiled graph compute, and the checks behind `compile(require=...)`."""
+"""The precision in which operators of a compiled graph compute, and the checks of `compile(require=...)`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..passes.precision import Precision
 from .tile.integer import Rounding
 from .tile.ops import Fused
 
-#: What `require` may ask for.
+#: Valid values of `require`.
 REQUIRE = ("f32", "int8", "bits")
-#: A filter of at most so many values, each four times on average, was frozen by a method of few bits.
+#: A filter with at most this many values, each used four times on average, counts as frozen by a method of few bits.
 FEW_VALUES = 16
 _WIDEST = ("f64", "f32", "bf16", "f16", "i64", "i32", "i16", "i8", "u8", "bool")
 
@@ -54,7 +54,7 @@ def precision(op: Op) -> str:
     """`bits` for product sums of packed operands, `int8` for sums and roundings of stored integers; else the widest float among operands and
     results, or the widest integer.
 
-    What makes integers of floats, or floats of integers, counts as float.
+    A conversion between integers and floats counts as float.
     """
     if op.few_bits:
         return "bits"
@@ -93,7 +93,7 @@ def require_int8(graph: Graph) -> None:
 def require_bits(graph: Graph) -> None:
     """Raise `TersorError` for a float convolution or linear layer whose weights or inputs have few bits, in a graph before it is lowered.
 
-    Few bits are what the passes binarize, ternarize and dorefa give, also after freeze-bits. Layers that those left alone may be anything.
+    Few bits means results of the passes binarize, ternarize and dorefa, also after freeze-bits. Other layers may have any precision.
     """
     found = [(op, why) for op in graph.ops if op.macs() and not op.few_bits and (why := _simulates(op))]
     if found:
@@ -107,7 +107,7 @@ def require_bits(graph: Graph) -> None:
 
 
 def _simulates(op: Op) -> str:
-    """Why a product sum in floats stands for one of few bits, or nothing."""
+    """Why a float convolution or product simulates few bits; empty where it does not."""
     for v in op.operands:
         if isinstance(v.op, WeightQuantizer):
             return f"its weights are made by {v.op.name}, which simulates few bits in floats"
@@ -119,14 +119,14 @@ def _simulates(op: Op) -> str:
 
 
 def _moved(v: Value) -> Value:
-    """What a value was before it was moved or pooled."""
+    """The value that a chain of moves and pooling starts from."""
     while v.op is not None and v.op.selects and len(v.op.operands) == 1:
         v = v.op.operands[0]
     return v
 
 
 def _values(w: np.ndarray) -> int:
-    """Values that a filter takes at most, where they are few; else 0."""
+    """The largest number of values of a filter, where it is small; else 0."""
     filters = w.reshape(len(w), -1)
     if filters.shape[1] < 4:
         return 0
@@ -139,13 +139,13 @@ def _values(w: np.ndarray) -> int:
 
 
 def check_bits(lowered: Graph) -> None:
-    """Raise `TersorError` where lowering has left no packed product sum, or one of few bits in floats."""
+    """Raise `TersorError` where lowering has made no packed convolution or product, or left one of few bits in floats."""
     if not any(op.few_bits or op.accumulates for op in computing(lowered)):
         raise TersorError("require='bits': no operator of the lowered graph works on packed bits")
 
 
 def check_int8(lowered: Graph) -> None:
-    """Raise `TersorError` where lowering has made a float product sum of an integer one."""
+    """Raise `TersorError` where lowering has turned an integer convolution or product into a float one."""
     wrong = [op for op in computing(lowered) if op.macs() and precision(op) != "int8"]
     if wrong:
         op = wrong[0]

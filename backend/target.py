@@ -1,4 +1,4 @@
-"""Targets: the facts about a processor that kernels ask for. No kernel looks at the host."""
+"""Targets: the facts about a processor that kernels use. No kernel looks at the host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..ir.errors import TersorError
 
-#: Features that LLVM uses on its own, as it spells them -> as /proc/cpuinfo does: what a library needs, checked before it runs.
+#: Features that LLVM uses by itself, in its spelling -> in that of /proc/cpuinfo. A library needs them; they are checked before it runs.
 X86_FEATURES = {name: name for name in ("popcnt", "movbe", "bmi2", "adx", "f16c", "fma", "avx2", "gfni", "vaes", "vpclmulqdq")}
 X86_FEATURES |= {name: name for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512ifma", "avx512vbmi")}
 X86_FEATURES |= {f"avx512{part}": f"avx512_{part}" for part in ("vbmi2", "vnni", "bitalg", "vpopcntdq", "bf16", "fp16")}
@@ -26,8 +26,8 @@ KINDS += "opencl, cuda:sm_<capability> such as cuda:sm_90"
 @dataclass(frozen=True)
 class Target:
     """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register; `features` are named as in
-    /proc/cpuinfo. kind: which list of `pipelines.PIPELINES` lowers for it. Of a GPU: `block`, the most threads of a block, and `shared`, the bytes
-    of memory that they share; what every one of its kind has."""
+    /proc/cpuinfo. kind: which list of `pipelines.PIPELINES` lowers for it. For a GPU: `block`, the most threads of a block, and `shared`, their
+    bytes of shared memory, both as every GPU of the kind has them."""
 
     name: str
     triple: str
@@ -53,20 +53,20 @@ class Target:
 
     @property
     def dot(self) -> str:
-        """The instruction of x86 that adds products of bytes to i32: `vnni` (vpdpbusd), `maddubs` (pmaddubsw), or none."""
+        """The x86 instruction that adds products of bytes to i32: `vnni` (vpdpbusd), `maddubs` (pmaddubsw), or none."""
         if (self.lanes == 16 and {"avx512_vnni", "avx512vl"} <= {*self.features}) or (self.lanes == 8 and "avx_vnni" in self.features):
             return "vnni"
         return "maddubs" if {"avx2", "sse4_2"} & {*self.features} else ""
 
     @property
     def popcounts(self) -> bool:
-        """Whether an instruction counts the bits of each 32 of a vector (vpopcntd)."""
+        """Whether an instruction counts the bits of each 32-bit element of a vector (vpopcntd)."""
         return self.lanes == 16 and "avx512_vpopcntdq" in self.features
 
     def tvm(self, threads: int = 1) -> Any:
         """The TVM target that generates code for it.
 
-        `mattr` repeats the features that kernels ask for: where a machine hides some of what its processor's name promises, `mcpu` is a lesser one.
+        `mattr` repeats the features that kernels use: where a machine hides features that its processor's name implies, `mcpu` is a lesser processor.
         """
         import tvm
 
@@ -120,7 +120,7 @@ def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: An
     else:
         lanes, registers = 4, 16
     if len(features) < len(promised):
-        # A virtual machine may hide what the processor's name promises.
+        # A virtual machine may hide features that the processor's name implies.
         cpu = {16: "x86-64-v4", 8: "x86-64-v3", 4: "x86-64-v2"}[lanes]
     return Target(name, triple, cpu, features, lanes, registers, **facts)
 
@@ -144,7 +144,7 @@ def _llvm_features(name: str, cpu: str, triple: str) -> frozenset[str]:
 
 @functools.cache
 def host_features() -> frozenset[str]:
-    """Feature flags of the processor this process runs on; empty where the system does not tell."""
+    """Feature flags of the processor that this process runs on; empty where the system does not report them."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -154,7 +154,7 @@ def host_features() -> frozenset[str]:
 
 
 def cache_size(level: int) -> int:
-    """Bytes of this machine's data or unified cache of a level, of one core or shared; a guess where the system does not tell."""
+    """Bytes of this machine's data or unified cache of a level, of one core or shared; a guess where the system does not report it."""
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
             kind = (index / "type").read_text().strip()

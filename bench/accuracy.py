@@ -1,12 +1,12 @@
-"""Accuracy against multiply-accumulates and measured latency, without fine-tuning, of every way to make a trained network smaller.
+"""Accuracy against multiply-accumulates and measured latency, without fine-tuning, for every compression method.
 
 python -m tersor.bench.accuracy [--networks resnet20] [--groups curve ablation] [--labels obs l1] [--macs 0.5 0.25] [--seeds 0 1 2] [--train]
-python -m tersor.bench.accuracy --latency      # times what the runs compiled; wants an idle machine
-python -m tersor.bench.accuracy --report       # only writes the tables and plots anew
+python -m tersor.bench.accuracy --latency      # times the compiled networks of earlier runs; needs an idle machine
+python -m tersor.bench.accuracy --report       # only writes the tables and plots again
 
-Every run is one row of accuracy.json, written at once; what stands there is not run again, what failed is. A seed draws the calibration
-images and what a method leaves to chance; the network is always the one trained with seed 0. Trained networks come from the cache of
-train.py; with --train those that are missing are trained first. Where a run fails, the exit code is 1 and tables are not written.
+Every run is one row of accuracy.json, written at once. Runs with a row are not repeated, failed ones are. A seed draws the calibration
+images and the random choices of a method; the network is always the one trained with seed 0. Trained networks come from the cache of
+train.py; with --train missing ones are trained first. Where a run fails, the exit code is 1 and tables are not written.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 class Results:
-    """accuracy.json: rows by their run's key. Several processes may write to one file: each adds its rows to what stands there."""
+    """accuracy.json: rows by their run's key. Several processes may write to one file: each adds its rows to those in the file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -84,7 +84,7 @@ class Results:
         return {r["key"]: r for r in json.loads(self.path.read_text())["rows"]} if self.path.is_file() else {}
 
     def has(self, run: Run) -> bool:
-        """A row of the same run is there and did not fail."""
+        """Whether there is a row of the same run that did not fail."""
         row = self.rows.get(run.key)
         return row is not None and row["run"] == asdict(run) and "failed" not in row
 
@@ -98,7 +98,7 @@ class Results:
 
 
 def attempt(run: Run, work: Callable[[Run], dict[str, Any]]) -> Row:
-    """The row of a run, or one that says why there is none; warnings stand in it."""
+    """The row of a run, with its warnings, or a row with the reason of a failure."""
     row: Row = {"key": run.key, "run": asdict(run), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
     start = time.process_time()
     with warnings.catch_warnings(record=True) as said:
@@ -112,7 +112,7 @@ def attempt(run: Run, work: Callable[[Run], dict[str, Any]]) -> Row:
 
 
 def refuse_failed(results: Results, wanted: Sequence[Run]) -> None:
-    """Stop with exit code 1, each reason once, where rows of these runs failed: tables of them would say less than those that stand there."""
+    """Stop with exit code 1 and each reason once where rows of these runs failed: their tables would be worse than the existing ones."""
     failed = [row for r in wanted if (row := results.rows.get(r.key)) is not None and "failed" in row]
     if failed:
         reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(row["failed"] for row in failed))
@@ -131,7 +131,7 @@ def line(row: Row) -> str:
 
 
 def execute(run: Run, train: bool = False) -> dict[str, Any]:
-    """What a run measures: share of MACs, parameters, and top-1 or agreement."""
+    """Execute a run: share of MACs, parameters, and top-1 or agreement."""
     if run.network == LITE0:
         return execute_lite0(run)
     calibration = list(torch.split(fashion_mnist("train").sample(run.images, run.seed), 64))
@@ -163,7 +163,7 @@ def chosen(images: Images, count: int, seed: int) -> Images:
 
 
 def network(recipe: Recipe, train: bool = False) -> torch.nn.Module:
-    """From the cache, or trained now if that is allowed."""
+    """The network of a recipe, from the cache, or trained now if `train`."""
     found = trained(recipe) if train else restored(recipe)
     if found is None:
         size = "" if recipe.macs == 1 else f" --macs {recipe.macs:g}"
@@ -173,7 +173,7 @@ def network(recipe: Recipe, train: bool = False) -> torch.nn.Module:
 
 @cache
 def traced(name: str, train: bool = False) -> Graph:
-    """The trained network of seed 0; `train` as of `network`."""
+    """The trained network of seed 0; `train` as in `network`."""
     return trace(network(Recipe(name), train))
 
 
@@ -200,7 +200,7 @@ def compiled_top1(graph: Graph, images: Images, file: Path | None = None) -> flo
 
 
 def compiled_file(run: Run) -> Path | None:
-    """Where the compiled network of a run is kept: only those of the first seed are timed, the others cost the same but for chance."""
+    """Where the compiled network of a run is kept: only those of the first seed are timed, since the others cost the same."""
     return cache_folder() / "compiled" / run.file if run.seed == SEEDS[0] and run.group != "ablation" else None
 
 
@@ -208,7 +208,7 @@ def compiled_file(run: Run) -> Path | None:
 
 
 def execute_lite0(run: Run) -> dict[str, Any]:
-    """Agreement with the original's first place and SQNR of the logits over unlabelled crops; no accuracy, for there are few labels."""
+    """Agreement with the original's top-1 and SQNR of the logits over unlabelled crops; no accuracy, since there are few labels."""
     original, calibration, evaluation, expected = lite0(run.images, run.seed)
     graph = tersor.transform(original, run.pipeline, calibration=calibration, seed=run.seed)
     exe = tersor.compile(graph, batch=1)

@@ -1,4 +1,4 @@
-"""The accuracy report: tables and plots of the rows of accuracy.json. A row that failed gives its reason; `accuracy` writes none of such rows."""
+"""The accuracy report: tables and plots of the rows of accuracy.json. A row that failed gives its reason."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ SHARES = (0.5, 0.25)
 SEEDS = (0, 1, 2)
 LITE0 = "efficientnet-lite0"
 LITE0_SHARES = (0.8, 0.65)
-#: What follows the method in a label -> options.
+#: Suffix of the method in a label -> options.
 LITE0_REPAIRS = {
     "": "",
     ", no reconstruction": " reconstruct=false",
@@ -26,7 +26,7 @@ LITE0_REPAIRS = {
 #: Unlabelled images for calibration, of Fashion-MNIST's 60,000.
 IMAGES = 4096
 
-#: Label -> pipeline; each differs from that of the curves by what its label says. The method is the default, backward elimination.
+#: Label -> pipeline; each differs from that of the curves as its label says. The method is the default, backward elimination.
 ABLATION: dict[str, str] = {
     "no reconstruction": "fold-bn,prune-channels{{{budget} reconstruct=false}}",
     "no reconstruction, batch norms recalibrated": "prune-channels{{{budget} reconstruct=false}},recalibrate-bn,fold-bn",
@@ -54,7 +54,7 @@ REPAIRS = ("none", "batch norms recalibrated", "least squares")
 
 @dataclass(frozen=True)
 class Run:
-    """group: the table it stands in. macs: the share wanted, None where the passes decide. pipeline: empty for what is not made by our passes.
+    """group: its table. macs: the share wanted, None where the passes decide. pipeline: empty for networks that our passes do not make.
     variant, repair: of Torch-Pruning. images: for calibration; the pass may use fewer."""
 
     network: str
@@ -73,12 +73,12 @@ class Run:
 
     @property
     def file(self) -> str:
-        """A name for its compiled network, another one when the run is defined differently."""
+        """A name for its compiled network, which depends on all fields of the run."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16] + ".tso"
 
 
 def runs(shares: Sequence[float] = SHARES, seeds: Sequence[int] = SEEDS) -> Iterator[Run]:
-    """All runs, in an order in which an interrupted benchmark is of use: every table for the first seed, then the next."""
+    """All runs, in an order that makes an interrupted benchmark useful: every table for the first seed, then the next."""
     for network in NETWORKS:
         yield Run(network, "original", "original", 1.0, 0, "default")
     for seed in seeds:

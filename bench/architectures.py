@@ -2,10 +2,10 @@
 
     python -m tersor.bench.architectures [NAME ...] [--threads 1] [--target cpu] [--out bench/results/architectures.json]
 
-Three random inputs at batch 1 and three at batch 3; error = max|y - y64| / max|y64|, the largest over inputs and outputs; of integers and
-bools the share of elements that differ. Ends with a non-zero code when a network fails, its error is above 1e-4, or its results hardly change
+Three random inputs at batch 1 and three at batch 3; error = max|y - y64| / max|y64|, the largest over inputs and outputs; for integers
+and bools the share of elements that differ. Ends with a non-zero code when a network fails, its error is above 1e-4, or its results hardly change
 from input to input (random weights can do that), so that the comparison would say nothing.
-NAME is a part of a network's name; `--list` prints them. Below the table stand the slow kernels: more than 3 % of a network's time, and more than
+NAME is a part of a network's name; `--list` prints them. Below the table are the slow kernels: more than 3 % of a network's time, and more than
 twice as long as the processor's peak and the bandwidth of a copy allow.
 """
 
@@ -61,7 +61,7 @@ ARCHITECTURES: dict[str, Callable[[], Model]] = {**TRAINED, **{name: own(name) f
 
 @dataclass
 class Row:
-    """What was found out about one network.
+    """The results for one network.
 
     errors: of each output at each batch, the largest of three inputs; signal: how much the results change from input to input;
     ms: median of a call at batch 1.
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def check(name: str, target: str = "cpu", threads: int = 1) -> Row:
-    """Trace, compile and compare one network; what goes wrong is written on its row."""
+    """Trace, compile and compare one network; errors are recorded in its row."""
     row = Row(name)
     try:
         module, example = ARCHITECTURES[name]()

@@ -1,4 +1,4 @@
-"""What a copy reaches: the bandwidth that kernels are compared with."""
+"""The bandwidth of copies, with which kernels are compared."""
 
 from __future__ import annotations
 

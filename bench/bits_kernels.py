@@ -2,8 +2,8 @@
 
     python -m tersor.bench.bits_kernels [--rounds 7] [--out bench/results]
 
-Each convolution stands in a small compiled network, and its time is that of its kernel in whole runs (`profile`), epilogue included: ReLU of the
-float ones, rounding to u8 of int8, thresholds and the packing of the next map of few bits, scale and shift of weights alone. GOP/s counts two
+Each convolution is in a small compiled network, and its time is that of its kernel in whole runs (`profile`), epilogue included: ReLU for float,
+rounding to u8 for int8, thresholds and packing of the next map for few bits, scale and shift where only weights have few bits. GOP/s counts two
 operations for each multiply-accumulate of the window, border included. Each result is compared with the interpreter before it is timed.
 """
 

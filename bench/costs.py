@@ -1,9 +1,9 @@
-"""What a network costs around its latency: seconds to compile, to load and give a first result in a fresh process, and peak memory.
+"""Costs of a network besides latency: seconds to compile, to load and to a first result in a fresh process, and peak memory.
 
     python -m tersor.bench.costs [--networks resnet50] [--threads 1] [--rounds 5] [--out bench/results]
 
-Loading and memory are those of a new process that has torch installed, with a saved model and 10 runs; engines take turns. Peak memory is
-VmHWM, which counts mapped files as far as they were touched. `tersor, winograd=0` has no transformed weights: the option that trades speed for
+Loading and memory are those of a new process that has torch installed, with a saved model and 10 runs; engines alternate. Peak memory is
+VmHWM, which counts the touched pages of mapped files. `tersor, winograd=0` has no transformed weights: the option that trades speed for
 memory. Writes costs.json and costs.md.
 """
 

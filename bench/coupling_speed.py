@@ -1,4 +1,4 @@
-"""Time to find which channels go together, `Coupling(graph)` and `spaces_of`, on large graphs.
+"""Time of channel coupling, `Coupling(graph)` and `spaces_of`, on large graphs.
 
     python -m tersor.bench.coupling_speed [--repeat 7] [--out bench/results]
 
@@ -25,7 +25,7 @@ from tersor.ir.types import Tensor
 from .engines import machine
 from .results_file import write_results
 
-#: Seconds that are asked for, of both steps together.
+#: Goal: seconds of both steps together.
 LIMIT = 2.0
 
 

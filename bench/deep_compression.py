@@ -2,7 +2,7 @@
 
 python -m tersor.bench.deep_compression [lenet300 lenet5] [--epochs 8] [--out bench/results/deep_compression.json]
 
-Trained networks and the checkpoints of every stage are kept in the cache folder of `bench.train`, so a run that was killed goes on. Sizes are
+Trained networks and the checkpoints of every stage are kept in the cache folder of `bench.train`, so a killed run resumes. Sizes are
 those of all constants, biases included, against float32; the last is that of the whole file.
 """
 
@@ -69,7 +69,7 @@ def layers(option: str, values: dict[str, Any]) -> str:
 
 
 def run(name: str, epochs: int, seed: int, report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Train, prune, share, code; what each stage left."""
+    """Train, prune, share, code; returns the results of each stage."""
     recipe, folder = RECIPES[name], cache_folder() / f"deep-compression-{name}-{epochs}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
@@ -78,7 +78,7 @@ def run(name: str, epochs: int, seed: int, report: Callable[[str], None] = print
     graph = trace(module, (torch.zeros(1, 1, 28, 28),))
 
     def stage(number: int, before: Graph, pipeline: str) -> Graph:
-        """A pipeline, or what it gave before."""
+        """Run a pipeline, or load its earlier result."""
         path = folder / f"{number}.tersor"
         if not path.exists():
             checkpoint = str(folder / f"{number}.ckpt")

@@ -1,4 +1,4 @@
-"""The main job: a trained network, folded and compiled, classifies real photographs.
+"""The demo: a trained network, folded and compiled, classifies real photographs.
 
 make demo        or        python -m tersor.bench.demo [--rounds 7] [--threads 1 2]
 """
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     args = parser.parse_args()
 
-    # the reference is not timed here, and two threads that wait for each other are slow on a busy machine
+    # the reference is not timed here, and threads that wait for each other are slow on a busy machine
     torch.set_num_threads(1)
     module, photos = efficientnet_lite0(), photographs()
     example = torch.from_numpy(photos[0].pixels)
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def classify(module: torch.nn.Module, exe: Any, photos: Sequence[Photo]) -> None:
-    """Top-5 per photograph, right and equal to torch how often."""
+    """Print the top-5 of each photograph, and how often the result is right and equal to torch's."""
     name_of = class_names()
     table = Table(title=f"{len(photos)} photographs, top-5 of the compiled network", title_justify="left")
     for column in ("photograph", "label", "top-5"):
@@ -89,7 +89,7 @@ def percent(p: float) -> str:
 
 
 def latency(module: torch.nn.Module, x: np.ndarray, threads: Sequence[int], rounds: int) -> None:
-    """Beside torch and onnxruntime, interleaved, each engine in its own process."""
+    """Latency beside torch and onnxruntime, interleaved, each engine in its own process."""
     table = Table(title=f"Latency of one photograph, medians of {rounds} interleaved rounds (fastest to slowest)", title_justify="left")
     for column in ("threads", "tersor, ms", "onnxruntime, ms", "torch, ms", "tersor / onnxruntime", "tersor / torch"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Torch-Pruning (Fang et al., 2301.12900) on our networks: what it removes for a budget of MACs, and our repair of what it leaves."""
+"""Torch-Pruning (Fang et al., 2301.12900) on our networks: the channels that it removes for a MAC budget, and our repair of the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tersor.passes.prune.layerwise import Pruning, Settings
 from .fashion import Images
 from .fashion_networks import Residual, count_macs
 
-#: Largest share of a layer that may go. A group that would lose all its channels is skipped by Torch-Pruning, so that a higher ratio would
+#: Largest share of a layer to remove. A group that would lose all its channels is skipped by Torch-Pruning, so that a higher ratio would
 #: remove less; with this, each of our layers, of 16 channels and more, keeps one.
 MOST = 0.9
 
@@ -45,7 +45,7 @@ class Removed:
 
 
 def prune(module: nn.Module, macs: float, variant: Variant, labelled: Images | None = None) -> Removed:
-    """As many channels removed as leave at most the share `macs` of the multiply-accumulates."""
+    """Remove channels until at most the share `macs` of the multiply-accumulates is left."""
     budget = macs * count_macs(module)
     low, high = 0.0, MOST
     best = remove(module, high, variant, labelled)
@@ -100,7 +100,7 @@ def stream(module: nn.Module) -> list[nn.Module]:
 
 
 def repaired(graph: Graph, removed: Removed, calibration: Sequence[torch.Tensor], seed: int) -> Graph:
-    """The same channels taken from `graph` (its norms folded), every reader refitted by least squares as prune-channels does it."""
+    """Remove the same channels from `graph` (its norms folded), and refit every reader by least squares as prune-channels does."""
     coupling = Coupling(graph)
     settings = Settings("first-k", sum(map(len, calibration)), 10, True, True, "Torch-Pruning, least squares")
     walk = Pruning(coupling, [], np.zeros(0, np.int64), settings, Context(calibration, seed=seed, position=1))

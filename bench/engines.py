@@ -1,7 +1,7 @@
-"""Inference engines under measurement: each in a process of its own, timed in turns.
+"""Inference engines under measurement: each in its own process, with interleaved timings.
 
-A process holds one engine with one model and runs a batch of timings when it is told to, so that A B A B is possible, thread pools never
-share a process, and all engines are bound to the same processors. peers.py says how each runs, serve.py is the process.
+A process holds one engine with one model and runs a batch of timings on command, so that A B A B is possible, thread pools never
+share a process, and all engines are bound to the same processors. peers.py defines how each runs, serve.py is the process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-#: Seconds between two engines: the worker threads of the one before spin for up to 20 ms before they sleep (onnxruntime).
+#: Seconds between two engines: worker threads of the previous one spin for up to 20 ms before they sleep (onnxruntime).
 REST = 0.1
 
 
@@ -30,7 +30,7 @@ class Engine:
     def __init__(self, name: str, path: Path, example: Path, threads: int, cpus: Sequence[int]):
         self.name = name
         self.folder = example.parent
-        # TVM binds a pool of its own to the first cores otherwise, whatever the process is bound to
+        # otherwise TVM binds its pool to the first cores, whatever the process is bound to
         env = os.environ | {"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0", "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, "-m", "tersor.bench.serve"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
@@ -130,7 +130,7 @@ class Ratio:
 def interleaved(
     engines: Sequence[Engine], rounds: int, seconds: float = 0.25, progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, Latency]:
-    """A B C A B C ...: in every round each engine runs for about `seconds`; the order turns by one from round to round."""
+    """A B C A B C ...: in every round each engine runs for about `seconds`; the order rotates by one from round to round."""
     runs = {e.name: max(1, int(1e3 * seconds / min(e.time(2)))) for e in engines}
     medians: dict[str, list[float]] = {e.name: [] for e in engines}
     for r in range(rounds):
@@ -148,7 +148,7 @@ def ratio(ours: Latency, peer: Latency) -> Ratio:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on: processor, system, versions."""
+    """The machine on which a figure was measured: processor, system, versions."""
     import platform
     from importlib import metadata
 

@@ -1,4 +1,4 @@
-"""200 random convolution geometries: each must be right, and none much slower than its template's median.
+"""200 random convolution geometries: each must be correct, and none much slower than its template's median.
 
     python -m tersor.bench.geometry --out bench/results/geometry.json
 

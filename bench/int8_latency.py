@@ -1,15 +1,18 @@
 """Latency of seven networks in int8 beside the same networks in float32, both compiled by Tersor, interleaved.
 
-    python -m tersor.bench.int8_latency [--networks resnet18 ...] [--threads 1] [--rounds 5] [--graphs FOLDER] [--out bench/results]
+    python -m tersor.bench.int8_latency [--networks resnet18 ...] [--target cpu] [--threads 1] [--rounds 5] [--graphs FOLDER]
+        [--out bench/results] [--name int8_latency] [--keep]
 
 The int8 networks are compiled with `require="int8"`, and each is compared with the interpreter bit for bit before it is timed. Weights are
-random (bench/models.py) and calibration images are noise: times depend on neither. A folder for graphs keeps them from one run to the next, since
-quantizing takes longer than measuring.
+random (bench/models.py) and calibration images are noise: like trained ones, such weights do not fit pmaddubsw, and do fit Winograd's bound.
+A folder for graphs keeps them from one run to the next, since quantizing takes longer than measuring. --name: of the files that are written.
+--keep: with the rows of other networks that they have.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -46,17 +49,33 @@ class Row:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(SEVEN), choices=list(SEVEN))
+    parser.add_argument("--target", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--graphs", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--name", default="int8_latency")
+    parser.add_argument("--keep", action="store_true")
     args = parser.parse_args(argv)
-    rows = []
+    file = args.out / f"{args.name}.json"
+    rows = kept(file, args.target) if args.keep else {}
     for name in args.networks:
-        rows.append(measured(name, args.threads, args.rounds, args.graphs))
-        print(table(rows[-1:]), flush=True)
-    write_results(args.out / "int8_latency.json", {"machine": machine(), "rounds": args.rounds, "rows": [asdict(r) for r in rows]})
-    (args.out / "int8_latency.md").write_text(f"{machine()['processor']}, {args.rounds} rounds, batch 1.\n\n{table(rows)}\n")
+        rows[name] = measured(name, args.target, args.threads, args.rounds, args.graphs)
+        print(table([rows[name]]), flush=True)
+    every = [rows[name] for name in SEVEN if name in rows]
+    write_results(file, {"machine": machine(), "target": args.target, "rounds": args.rounds, "rows": [asdict(r) for r in every]})
+    file.with_suffix(".md").write_text(f"{machine()['processor']}, target {args.target}, {args.rounds} rounds, batch 1.\n\n{table(every)}\n")
+
+
+def kept(file: Path, target: str) -> dict[str, Row]:
+    """The rows of a file of results, by network. Raises `SystemExit` where they are of another target or processor."""
+    if not file.exists():
+        return {}
+    found = json.loads(file.read_text())
+    was, now = (found.get("target"), found["machine"]["processor"]), (target, machine()["processor"])
+    if was != now:
+        raise SystemExit(f"{file} has rows of target {was[0]} on {was[1]}, this is {now[0]} on {now[1]}: leave out --keep, or give another --name")
+    return {row["network"]: Row(**{**row, "ratio": Ratio(**row["ratio"])}) for row in found["rows"]}
 
 
 def graphs(name: str, x: torch.Tensor, folder: Path | None) -> tuple[tersor.Graph, tersor.Graph]:
@@ -73,11 +92,11 @@ def graphs(name: str, x: torch.Tensor, folder: Path | None) -> tuple[tersor.Grap
     return graph, small
 
 
-def measured(name: str, threads: int, rounds: int, folder: Path | None = None) -> Row:
-    """Both models of one network, right and then timed."""
+def measured(name: str, target: str, threads: int, rounds: int, folder: Path | None = None) -> Row:
+    """Both models of one network, checked and then timed."""
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     graph, small = graphs(name, x, folder)
-    models = [tersor.compile(graph, threads=threads), tersor.compile(small, threads=threads, require="int8")]
+    models = [tersor.compile(graph, target=target, threads=threads), tersor.compile(small, target=target, threads=threads, require="int8")]
     with torch.no_grad():
         wanted = np.asarray(small(x))
     if not np.array_equal(np.asarray(models[1](x)), wanted):

@@ -84,7 +84,7 @@ def ours(small: tersor.Graph, threads: int) -> Run:
 
 
 def others(graph: tersor.Graph, threads: int) -> dict[str, Run]:
-    """What is installed, on the same f32 network with its norms folded."""
+    """The other engines that are installed, on the same f32 network with its norms folded."""
     images = [torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(2)).numpy()]
     found: dict[str, Run] = {}
     for engine, make, option in (("onnxruntime", onnxruntime_int8.quantized, "MinMax"), ("openvino", nncf_int8.quantized, "mixed")):
@@ -96,7 +96,7 @@ def others(graph: tersor.Graph, threads: int) -> dict[str, Run]:
 
 
 def milliseconds(run: Run, x: np.ndarray, count: int) -> list[float]:
-    """Times of `count` calls behind one that is not counted."""
+    """Times of `count` calls, after one that is not counted."""
     run(x)
     found = []
     for _ in range(count):

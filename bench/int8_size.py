@@ -2,7 +2,7 @@
 
 python -m tersor.bench.int8_size [--networks lite0 mobilenetv2] [--out bench/results]
 
-Of trained networks (`make demo`), calibrated on noise: sizes do not depend on what the integers are.
+The networks are trained (`make demo`) and calibrated on noise: sizes do not depend on the values of the integers.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from tersor.ir.types import Tensor, Uniform
 from tersor.ir.verify import verify
 from tersor.passes.folding.fold_bn import fold_batch_norms
 
-#: milliseconds that the design asks for
+#: Goals in milliseconds.
 LIMITS = {
     ("2,000 ops", "print"): 50,
     ("2,000 ops", "parse"): 150,
@@ -83,7 +83,7 @@ def per_channel(scales: int) -> Graph:
 def milliseconds(run: Callable[[Any], Any], prepare: Callable[[], Any], repeat: int = 7) -> tuple[float, float]:
     """Median wall time and median CPU time of a run on what `prepare` makes, which is not timed.
 
-    They part when other processes hold the cores; then only the CPU time says anything."""
+    They differ when other processes use the cores; then only the CPU time is meaningful."""
     wall, cpu = [], []
     for _ in range(repeat):
         given = prepare()

@@ -1,4 +1,4 @@
-"""Every kernel against the roofline that is measured in the same run: one thread, with warm and with cold caches.
+"""Every kernel against the roofline measured in the same run: one thread, with warm and with cold caches.
 
     python -m tersor.bench.kernels [--groups pointwise depthwise ...] [--networks resnet18 ...] [--rounds 30]
                                    [--out bench/results] [--name kernels]
@@ -10,9 +10,9 @@ them another name.
 A kernel is bound by max(multiply-adds / FMA peak, bytes / bandwidth), where the bandwidth is that of copying as many bytes between two arrays,
 also with warm and with cold caches. Multiply-adds are those of the direct convolution, so Winograd passes its bound.
 
-The rounds are divided into passes over all layers, and then over all networks, so that what disturbs a shared machine for a minute is in one pass of
-a kernel. Each measures the FMA peak beside the kernel, and a layer with Winograd beside the same without: the clock drifts by a tenth within minutes,
-a ratio within a pass does not. What a layer reached is the median of its passes' ratios.
+The rounds are divided into passes over all layers, and then over all networks, so that a disturbance of a minute on a shared machine affects only one
+pass of a kernel. Each pass measures the FMA peak beside the kernel, and a layer with Winograd beside the same without: the clock drifts by a tenth
+within minutes, a ratio within a pass does not. The result of a layer is the median of its passes' ratios.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from .layers import LAYERS, Layer
 from .models import GMACS, build
 from .results_file import write_results
 
-#: Places in the source are told from here.
+#: Source locations are shown relative to this folder.
 ROOT = Path(__file__).parents[1]
-#: Layout changes at the borders of a one-layer module: no part of its kernel.
+#: Layout changes at the borders of a one-layer module, which are not part of its kernel.
 BORDER = ("pack", "unpack")
 STATES = ("warm", "cold")
-#: Ends the name of a layer that is compiled without Winograd.
+#: Suffix of the name of a layer that is compiled without Winograd.
 WITHOUT = ", without winograd"
 #: Passes that the rounds are divided into.
 PASSES = 5
-#: Whole networks run so many ms before they are timed, and while they are: a core that idled takes some tens of calls to be fast again.
+#: ms that whole networks run before they are timed, and while they are: an idle core needs some tens of calls to be fast again.
 WARMING, TIMED = 200.0, 200.0
 #: Threads that whole networks are timed with; their kernels are timed with one.
 THREADS = (1, 2)
-#: Kernels of a run, and runs, that tell what it costs to share out a small one.
+#: Kernels of a run, and runs, that measure the cost of dividing a small kernel among threads.
 SMALL, CALLS = 16, 500
-#: What one layer or kernel took in a pass, ms with warm and with cold caches, and the FMA peak meanwhile, GFLOP/s.
+#: Times of one layer or kernel in a pass, ms with warm and with cold caches, and the FMA peak meanwhile, GFLOP/s.
 Pass = dict[str, float]
 
 
@@ -188,14 +188,14 @@ def small_graph() -> tersor.Graph:
 
 
 def shared_us(one: tersor.CompiledModel, two: tersor.CompiledModel) -> float:
-    """What two threads take for each kernel of a run beyond half of the time of one, us: it differs several times over between machines, and on
+    """Time of two threads for each kernel of a run beyond half of the time of one, us: it differs several times over between machines, and on
     shared ones by the minute."""
     whole, half = (exe.profile(rounds=CALLS) for exe in (one, two))
     return 1e3 * (half.run - whole.run / 2) / len(half.rows)
 
 
 def taken(passes: Sequence[tuple[Profile, Profile]], steps: Sequence[int]) -> list[Pass]:
-    """What the steps took together."""
+    """The times of the steps, summed, for each pass."""
     return [
         {
             "warm": sum(warm.rows[i].time for i in steps),
@@ -207,7 +207,7 @@ def taken(passes: Sequence[tuple[Profile, Profile]], steps: Sequence[int]) -> li
 
 
 def record(row: Row, macs: int, nbytes: float, passes: list[Pass]) -> dict[str, Any]:
-    """What is known of one kernel."""
+    """The record of one kernel."""
     kernel = {"template": row.template, "params": row.params, "chosen": row.chosen}
     return kernel | {"macs": macs, "bytes": round(nbytes), "passes": passes, "copy_gbs": {s: copy_gbs(nbytes, cold=s == "cold") for s in STATES}}
 
@@ -260,7 +260,7 @@ def gains(r: dict[str, Any], direct: dict[str, Any]) -> list[float]:
 
 
 def speeds(unit: str, r: dict[str, Any]) -> list[float]:
-    """What a layer reached in each pass: GFLOP/s, or their part of the peak."""
+    """The speed of a layer in each pass: GFLOP/s, or their share of the peak."""
     gflops = [2 * r["macs"] / p["warm"] / 1e6 for p in r["passes"]]
     return gflops if unit == "gflops" else [g / p["peak"] for g, p in zip(gflops, r["passes"])]
 

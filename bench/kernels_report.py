@@ -50,7 +50,7 @@ def layer_tables(report: dict[str, Any], level: str = "##") -> list[str]:
 
 
 def missed_goals(report: dict[str, Any], level: str = "##") -> list[str]:
-    """How many of the layers reached what they are meant to, and those that did not."""
+    """How many of the layers reached their goals, and those that did not."""
     meant = [r for r in report["layers"] if r["goal"]]
     missed = [r for r in meant if not r["met"]]
     lines = ["", f"{level} Layers below their goals", "", f"Of {len(meant)} layers {len(meant) - len(missed)} reach what they are meant to."]
@@ -107,7 +107,7 @@ def speed(r: Record, state: str) -> list[str]:
 
 
 def goal(r: Record) -> list[str]:
-    """What it is meant to reach, and what it reached; a goal that is missed is bold."""
+    """The goal of a layer and its result; a missed goal is bold."""
     if not r["goal"]:
         return ["", ""]
     unit, least = r["goal"]

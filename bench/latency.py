@@ -32,7 +32,7 @@ from .results_file import write_results
 
 #: One image in, one tensor out.
 OTHERS = tuple(name for name in MORE if name not in ("two_input", "detector"))
-#: Below this SQNR an engine computes something else. MNN's Winograd is at 49 dB on some networks.
+#: Below this SQNR an engine counts as wrong. MNN's Winograd is at 49 dB on some networks.
 SAME_DB = 30
 RESULTS = Path(__file__).parent / "results"
 
@@ -62,7 +62,7 @@ def main() -> None:
     for name in args.networks:
         new = measure_network(name, engines, args.threads, (args.batch, 3, args.size, args.size), args.rounds, args.seconds)
         results = [r for r in results if key(r) not in map(key, new)] + new
-        # after each network: what was measured stays when a later one fails
+        # after each network, so that results survive when a later one fails
         report = {"machine": about, "results": sorted(results, key=place)}
         write_results(path, report)
     text = markdown(report)
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def versions(engines: Sequence[str]) -> dict[str, str]:
-    """Of what is installed; what is not stands in the failures of each record."""
+    """Versions of the installed engines; missing ones are in the failures of each record."""
     found = machine()["packages"]
     for name in engines:
         found |= ADAPTERS[name].installed()

@@ -1,4 +1,4 @@
-"""The layers that bench/kernels.py times one by one: shapes of the seven networks and odd ones, with what each kind is meant to reach."""
+"""The layers that bench/kernels.py times one by one: shapes of the seven networks and odd ones, with the goal of each kind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """What distinguishes it, in one line."""
+        """Its geometry in one line."""
         if self.kind == "dense":
             return f"{self.cin} to {self.cout}"
         parts = [f"{self.cin}x{self.size}x{self.size}"]
@@ -125,7 +125,7 @@ def depthwise() -> Iterator[Layer]:
 
 
 def others() -> Iterator[Layer]:
-    """AsStrided, grouped, dilated, large and odd convolutions; dense layers and pools, which are bound by memory."""
+    """Strided, grouped, dilated, large and odd convolutions; dense layers and pools, which are bound by memory."""
     yield Layer("strided", 256, 512, 56, 1, 2)
     yield Layer("strided", 64, 128, 56, 3, 2)
     yield Layer("strided", 256, 512, 14, 3, 2)

@@ -1,6 +1,6 @@
 """nncf's post-training int8 of a graph, run by openvino: its default preset, u8 activations and s8 weights with a scale per channel.
 
-Needs the packages nncf and openvino (`pip install nncf openvino`), which the benches name where they are missing.
+Needs the packages nncf and openvino (`pip install nncf openvino`); benches say so where they are missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks whose geometry no other of bench/ has: dilated 3x3 convolutions, and channel counts that no vector divides."""
+"""Networks with geometries that no other network of bench/ has: dilated 3x3 convolutions, and channel counts that no vector divides."""
 
 from __future__ import annotations
 

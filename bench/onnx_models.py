@@ -1,9 +1,9 @@
-"""Trained ONNX models out of packages (onnx_zoo.py), in f32 and quantized by onnxruntime: load time, error, and latency beside onnxruntime.
+"""Trained ONNX models from packages (onnx_zoo.py), in f32 and quantized by onnxruntime: load time, error, and latency beside onnxruntime.
 
     python -m tersor.bench.onnx_models [--models "mtcnn onet" ...] [--forms f32 qdq operators] [--rounds 9] [--seconds 0.25] [--no-times]
                                        [--out bench/results]
 
-Forms: `f32` is the file itself; `qdq` and `operators` are what `quantize_static` makes of it, u8 activations, 7-bit weights per channel.
+Forms: `f32` is the file itself; `qdq` and `operators` are the results of `quantize_static`, u8 activations, 7-bit weights per channel.
 Error of a float model: the largest difference from onnxruntime without optimizations over the largest value, at batch 1 and, where the batch is
 free, 3; and from float64.
 Error of a quantized one: in steps of its last rounding, with the share of values that differ. onnxruntime divides where Tersor multiplies by the
@@ -136,7 +136,7 @@ def measured(name: str, form: str, folder: Path, timing: tuple[int, float] | Non
 
 
 def quantized(model: Model, path: Path, form: str) -> Path:
-    """What onnxruntime's quantizer makes of a model."""
+    """The file of a model quantized by onnxruntime."""
     import onnx
     import onnx.version_converter
     from onnxruntime.quantization import QuantFormat, QuantType, quant_pre_process, quantize_static
@@ -195,7 +195,7 @@ def in_float64(graph: tersor.Graph, x: np.ndarray) -> list[np.ndarray]:
 
 
 def last_step(graph: tersor.Graph) -> float:
-    """The scale of the last rounding in front of the first output."""
+    """The scale of the last rounding before the first output."""
     value = graph.outputs[0]
     while value.op is not None:
         if value.op.name == "quant.dequantize":

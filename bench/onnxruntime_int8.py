@@ -1,6 +1,6 @@
 """onnxruntime's static int8 of a graph: QDQ, u8 activations, s8 weights with a scale per channel.
 
-On processors without VNNI onnxruntime multiplies these by an instruction that saturates, and would want 7-bit weights (`reduce_range`).
+On processors without VNNI onnxruntime multiplies these by an instruction that saturates, and would need 7-bit weights (`reduce_range`).
 """
 
 from __future__ import annotations

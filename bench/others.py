@@ -1,8 +1,8 @@
-"""Networks written by others: trained ones out of packages, and the architectures of `transformers` from their configurations.
+"""Networks by other authors: trained ones from packages, and architectures of `transformers` from their configurations.
 
 `TRAINED[name]()` and `TRANSFORMERS[name]()` give (module in evaluation mode, example inputs at batch 1). The configurations are the published
-ones, or the smallest published variant where the family is large; weights are random but keep the scale of activations, and no parameter stands
-at its neutral start (layer scales of 1e-6, batch norms that change nothing, tokens of zeros), so that every branch counts in the result.
+ones, or the smallest published variant where the family is large; weights are random but keep the scale of activations, and no parameter has
+its neutral initial value (layer scales of 1e-6, batch norms that change nothing, tokens of zeros), so that every branch affects the result.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def from_config(cls: str, size: int = 224, gain: float = 1.0, **options: Any) ->
 
 
 def awaken(module: nn.Module, seed: int = 0) -> None:
-    """Noise on what still stands at one value: tokens, positions, layer scales, affine parameters and statistics of norms."""
+    """Add noise to parameters that still have one value: tokens, positions, layer scales, affine parameters and statistics of norms."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for t in (*module.parameters(), *module.buffers()):

@@ -25,12 +25,12 @@ import numpy as np
 #: One image batch in NCHW to the network's result.
 Run = Callable[[np.ndarray], np.ndarray]
 
-#: Names the Python that has litert-torch where this one has not: its requirements contradict constraints.txt.
+#: Environment variable: the Python that has litert-torch, if not this one; its requirements contradict constraints.txt.
 LITERT_PYTHON = "TERSOR_LITERT_PYTHON"
 
 
 class Unavailable(Exception):
-    """Why an engine takes no part."""
+    """Why an engine is left out."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def open_litert(path: str, threads: int) -> Run:
 
 
 def _tool(command: list[str], result: Path) -> None:
-    """Run a converter in the folder of its result; what it says is shown only where it leaves none."""
+    """Run a converter in the folder of its result; its output is shown only where there is no result."""
     done = subprocess.run(command, cwd=result.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode or not result.exists():
         lines = done.stdout.strip().splitlines() or ["no message"]

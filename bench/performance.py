@@ -1,4 +1,4 @@
-"""docs/performance.md, made from what latency.py, costs.py, precision.py, tuning.py and kernels.py wrote.
+"""Generate docs/performance.md from the results of latency.py, costs.py, precision.py, tuning.py and kernels.py.
 
 python -m tersor.bench.performance [--results bench/results] [--out docs/performance.md]
 """
@@ -14,7 +14,7 @@ from typing import Any
 from . import costs_report, kernels_report, latency_report, precision_report, tuning_report
 
 ROOT = Path(__file__).parents[1]
-#: A kernel stands on the page from this share of its network's time on; all are in kernels.md.
+#: Least share of its network's time for a kernel on the page; all are in kernels.md.
 SHARE = 0.05
 SOURCES = ("latency", "other_geometry", "costs", "precision", "tuning", "kernels")
 #: The same of another processor, from files of this suffix.
@@ -116,7 +116,7 @@ def page(results: Path, out: Path) -> str:
         return [*latency_report.about(report[name]), *latency_report.tables(report[name], level), *shown, ""]
 
     def goals(name: str, level: str) -> list[str]:
-        """What kernels were meant to reach and did not, and whole networks beside their multiply-adds."""
+        """Kernels that missed their goals, and whole networks beside their multiply-adds."""
         missed = kernels_report.missed_goals(report[name], level)
         return [*kernels_report.about(report[name]), *missed, "", f"{level} Whole runs", "", *kernels_report.whole_runs(report[name]), ""]
 

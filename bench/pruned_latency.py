@@ -3,11 +3,11 @@
     python -m tersor.bench.pruned_latency [--networks resnet18 vgg16] [--winograd 4 0] [--threads 1] [--rounds 9] [--models DIR] [--prepare]
                                           [--keep] [--out bench/results]
 
-Sizes count, not weights: these are random, channels go by l1, nothing is refitted (accuracy.py has both for trained networks). "Built" is
-the torch network whose convolutions have the channel counts of the pruned one: its batch norms folded, and where a branch reads some channels of a
-stream, the first so many. The cost model chooses all kernels, for the shipped database knows the original's alone. All models of a network are
-timed in turns, each in a process of its own. --models keeps the compiled ones; --prepare stops when they are there: only one plan, whose budget is
-a latency, is timed meanwhile. --keep adds to an earlier run's records.
+Only sizes matter, not weights: these are random, channels are chosen by l1, nothing is refitted (accuracy.py has both for trained networks).
+"Built" is the torch network whose convolutions have the channel counts of the pruned one: its batch norms folded, and where a branch reads some
+channels of a stream, it reads the first ones. The cost model chooses all kernels, since the shipped database has only the original's. All models of
+a network are interleaved, each in its own process. --models keeps the compiled ones; --prepare stops after compiling: only one plan, whose budget
+is a latency, is timed meanwhile. --keep adds to an earlier run's records.
 Writes pruned_latency.json and pruned_latency.md.
 """
 

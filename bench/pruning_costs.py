@@ -1,4 +1,4 @@
-"""What pruning a network costs: seconds, peak memory, rows of each least-squares problem, and what is left of the outputs.
+"""Costs of pruning a network: seconds, peak memory, rows of each least-squares problem, and SQNR of the outputs.
 
     python -m tersor.bench.pruning_costs [--network resnet50] [--methods obs lasso] [--images 256] [--macs 0.5] [--threads 2] [--out bench/results]
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
     from tersor.ir.graph import Graph
 
-#: What is asked of ResNet-50 with 256 images on two cores.
+#: Goals for ResNet-50 with 256 images on two cores.
 MINUTES, GB = 15, 6
 #: Rows per kept unknown where the maps allow.
 RATIO = 2
-#: Images on which the pruned network is judged.
+#: Images on which the pruned network is evaluated.
 OTHERS = 64
 
 
 def smooth_images(count: int, size: int, seed: int) -> torch.Tensor:
-    """f32 (count, 3, size, size): noise of a quarter of the size, enlarged, so that neighbouring pixels say much of each other."""
+    """f32 (count, 3, size, size): noise of a quarter of the size, enlarged, so that neighbouring pixels are correlated."""
     import torch
     import torch.nn.functional as F
 
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs: list[dict[str, Any]] = []
     for method in args.methods:
         runs.append(fresh(args.network, method, args.images, args.size, args.macs, args.threads))
-        # after each method: what was measured stays when a later one fails
+        # after each method, so that results survive when a later one fails
         report = about | {"runs": runs}
         write_results(args.out / "pruning_costs.json", report)
         (args.out / "pruning_costs.md").write_text(markdown(report))

@@ -1,4 +1,4 @@
-"""What int8 costs two trained ImageNet networks: agreement with float32 on photographs that calibration has not seen, and SQNR of the logits.
+"""int8 of two trained ImageNet networks: agreement with float32 on photographs that calibration has not seen, and SQNR of the logits.
 
     python -m tersor.bench.quantization [--networks lite0 mobilenetv2] [--settings NAME ...] [--seeds 0 1 2] [--calibration 64] [--images 200]
 
@@ -51,7 +51,7 @@ SETTINGS = {
     "tensor": "quantize{granularity=tensor},correct-bias,to-integer,canonicalize",
     "tensor, equalize": "equalize{by=weights},quantize{granularity=tensor},correct-bias,to-integer,canonicalize",
 }
-#: Other tools, by setting: what makes a function of a graph and calibration batches, and its option.
+#: Other tools, by setting: the function that quantizes a graph with calibration batches, and its option.
 TOOLS = {name: (onnxruntime_int8.quantized, option) for name, option in onnxruntime_int8.METHODS.items()}
 TOOLS |= {name: (nncf_int8.quantized, option) for name, option in nncf_int8.METHODS.items()}
 #: Images of a calibration batch, and of an evaluated one.

@@ -1,4 +1,4 @@
-"""Size of reports, and how long headless Chromium takes until one can be used: loaded, searched, recoloured and clicked.
+"""Size of reports, and the time in headless Chromium to load, search, recolour and click one.
 
     python -m tersor.bench.report_page [--networks resnet50 mobilenetv2-int8] [--rounds 3] [--out bench/results]
 

@@ -1,8 +1,8 @@
-"""Tune the seven networks on this machine: what makes the database that ships with Tersor.
+"""Tune the seven networks on this machine, to make the database that ships with Tersor.
 
     python -m tersor.bench.tune_seven [--networks resnet18 vgg16] [--threads 1 2] [--db FILE] [--again]
 
-writes backend/tuned/<processor>.json (or FILE). Entries that are there already stay, unless --again. The machine should be idle.
+writes backend/tuned/<processor>.json (or FILE). Existing entries stay, unless --again. The machine should be idle.
 """
 
 from __future__ import annotations

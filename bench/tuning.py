@@ -1,4 +1,4 @@
-"""What the cost model loses against tuned choices: per fusion from the database, and for whole networks measured here.
+"""Loss of the cost model against tuned choices: per fusion from the database, and for whole networks measured here.
 
     python -m tersor.bench.tuning [--networks resnet18 vgg16] [--threads 1 2] [--twice resnet50] [--db FILE] [--out bench/results] [--name tuning]
 
@@ -26,7 +26,7 @@ from .models import GMACS
 from .results_file import write_results
 from .tune_seven import traced
 
-#: What the defaults may lose against tuned choices.
+#: Goal: largest loss of the defaults against tuned choices.
 ALLOWED = 0.15
 
 
@@ -63,7 +63,7 @@ def twice(name: str, threads: int) -> dict[str, Any]:
     first, second = (tersor.tune(graph, threads=threads, seed=seed) for seed in (0, 1))
     here, there = (t.database.section(resolve("cpu"), threads) for t in (first, second))
     pairs = [(r.count, here[r.key], there[r.key]) for r in first.rows if not r.chain and r.key in here and r.key in there]
-    # what the first run could not build has no time there
+    # kernels that the first run could not build have no time there
     timed = [(n, a, b, other) for n, a, b in pairs if (other := a.of(b.template, b.params)) is not None]
     return {
         "network": name,

@@ -1,4 +1,4 @@
-"""`tersor auto`: pipelines searched for under a budget."""
+"""`tersor auto`: search for pipelines under a budget."""
 
 from __future__ import annotations
 

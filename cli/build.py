@@ -172,7 +172,7 @@ def check_suffix(path: str, valid: tuple[str, ...]) -> None:
 
 
 def database_of(text: str | None) -> str | bool | None:
-    """What `--tuned` gives to `compile`: `none` is no database."""
+    """The `tuned` argument of `compile` for `--tuned`: `none` means no database."""
     return False if text == "none" else text
 
 

@@ -1,4 +1,4 @@
-"""`tersor cache`: the kernels that compile keeps."""
+"""`tersor cache`: show or clear the cache of compiled kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tersor passes`: what pipelines may say."""
+"""`tersor passes`: list and explain passes and presets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`tersor diff A B`: the first op whose values part.
+"""`tersor diff A B`: the first op whose values differ.
 
-Values are matched by name, since a pass gives what it puts in a value's place that value's name. A torch module gives the results of its
+Values are matched by name: a value that a pass puts in another's place has its name. A torch module gives the results of its
 submodules, under the names that `trace` gives them; `compiled:model.tersor` compiles a graph here and gives the result of every kernel;
-`ort:model.onnx` gives every float tensor as onnxruntime computes it, unoptimized; a .tso gives its outputs alone.
+`ort:model.onnx` gives every float tensor as onnxruntime computes it, unoptimized; a .tso gives only its outputs.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def open_graph(source: str, shapes: Sequence[str] | None) -> Graph:
 
 
 def make_inputs(sides: Sequence[Any], files: Sequence[str], shapes: Sequence[str]) -> list[np.ndarray]:
-    """Arrays in the order of the inputs: of files, of the given shapes, or random for the first side that knows its inputs."""
+    """Arrays in the order of the inputs: from files, else random in the given shapes or in those of the first side that knows its inputs."""
     known = next((k for k in map(known_inputs, sides) if k), None)
     if shapes and not files and known is None:
         given = example(shapes)
@@ -230,7 +230,7 @@ def run_module(module: torch.nn.Module, arrays: Sequence[np.ndarray]) -> Values:
 
 
 def compare(a: Values, b: Values) -> tuple[list[Row], list[Row]]:
-    """Rows of the values both sides have under one name and in one shape, in the order of B (of A where only A knows it), and of the outputs."""
+    """Rows of the values that both sides have with the same name and shape, in the order of B (of A where only A knows it), and of the outputs."""
     inner = [
         row(name, op, loc, a.inner[name][2], y) for name, (op, loc, y) in b.inner.items() if name in a.inner and a.inner[name][2].shape == y.shape
     ]
@@ -245,7 +245,7 @@ def compare(a: Values, b: Values) -> tuple[list[Row], list[Row]]:
 
 
 def row(name: str, op: str, loc: str, x: np.ndarray, y: np.ndarray) -> Row:
-    """Error and SQNR of y against x; nan and inf must stand in the same places."""
+    """Error and SQNR of y against x; nan and inf must be in the same places."""
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
     finite = np.isfinite(a)
     if not np.array_equal(np.where(finite, 0.0, a), np.where(finite & np.isfinite(b), 0.0, b), equal_nan=True):

@@ -1,4 +1,4 @@
-"""`tersor eval`: how good a model is on images."""
+"""`tersor eval`: quality of a model on images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _open(source: str, weights: str | None, shape: list[str] | None) -> Any:
 
 
 def _data(source: str, model: Any, mean: str | None, std: str | None, size: int | None) -> tuple[Any, bool]:
-    """Images with or without labels, and whether the labels mean something."""
+    """Images with or without labels, and whether the labels are real."""
     if source != FASHION and not Path(source).is_dir():
         arrays = read_arrays(source)
         if not isinstance(arrays, dict):

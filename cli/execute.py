@@ -1,4 +1,4 @@
-"""`tersor run`, `bench` and `profile`: what a compiled model (or a graph) gives and costs."""
+"""`tersor run`, `bench` and `profile`: run and measure a compiled model (or a graph)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def is_compiled(source: str) -> bool:
 def compiled(
     source: str, batch: int | None, target: str, threads: int, tuned: str | None, weights: str | None, shapes: Sequence[str] | None = None
 ) -> CompiledModel:
-    """The model of a .tso, or of a graph compiled now."""
+    """The model of a .tso, or a graph compiled now."""
     if is_compiled(source):
         from .. import load_compiled
 

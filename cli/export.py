@@ -1,4 +1,4 @@
-"""`tersor export`: a graph as an ONNX model."""
+"""`tersor export`: write a graph as an ONNX model."""
 
 from __future__ import annotations
 

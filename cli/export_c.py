@@ -1,4 +1,4 @@
-"""`tersor export-c`: a graph as a folder for a C project."""
+"""`tersor export-c`: write a graph as a folder for a C project."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def export_c(
         model = compile(graph, target=facts, batch=given, tuned=database_of(tuned), winograd=winograd)
         fixed = graph if given is None else graph.at(given)
         arrays = recorded_inputs(fixed, inputs)
-        # for a processor that this machine has not, the interpreter says what is right
+        # for another processor than this machine's, the interpreter gives the expected outputs
         expected = None if runs_here(facts) else leaves(fixed.structure, fixed(*arrays))
         model.export_c(output, arrays, expected, name)
     files = {p.name: p.stat().st_size for p in sorted(Path(output).iterdir()) if p.name.startswith((f"{name}.", f"{name}_test.", f"lib{name}."))}

@@ -1,4 +1,4 @@
-"""Images that commands calibrate with, train on and measure accuracy with, and the options that say how they are normalized."""
+"""Images for calibration, training and accuracy, and the options for their normalization."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Size = Annotated[int | None, typer.Option(help="Resize the shorter side of image
 def read_images(
     source: str, graph: Graph | CompiledModel, mean: str | None, std: str | None, size: int | None, part: str, labels: bool = True
 ) -> Any:
-    """What `--train` and `--test` name, in the shape of the model's input: arrays of Fashion-MNIST, else an ImageFolder; normalized for floats.
+    """The data of `--train` or `--test`, in the shape of the model's input: arrays of Fashion-MNIST, else an ImageFolder; normalized if it is float.
 
     part: of Fashion-MNIST, `train` or `t10k`. labels: whether the sub-folders of a folder are classes.
     """
@@ -77,7 +77,7 @@ def with_image_input(graph: Graph, mean: str | None, std: str | None) -> Graph:
 
 
 def numbers(text: str | None, option: str) -> list[float]:
-    """`"0.485,0.456,0.406"` -> three numbers; nothing where nothing is given."""
+    """`"0.485,0.456,0.406"` -> three numbers; an empty list without text."""
     if text is None:
         return []
     try:
@@ -126,5 +126,5 @@ def calibration_of(source: str, graph: Graph, mean: str | None, std: str | None,
 
 
 def first_process() -> bool:
-    """Whether this process writes: the only one, or number 0 of those that `torchrun` started."""
+    """Whether this process writes files: it is the only one, or number 0 of those that `torchrun` started."""
     return os.environ.get("RANK", "0") == "0"

@@ -1,4 +1,4 @@
-"""`tersor reproduce`: run again what failed elsewhere."""
+"""`tersor reproduce`: run a reproducer again."""
 
 from __future__ import annotations
 

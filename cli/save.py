@@ -1,4 +1,4 @@
-"""`tersor save`: a graph into a file, entropy-coded if asked for, and what it takes."""
+"""`tersor save`: write a graph to a file, optionally entropy-coded, and print its sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tersor sensitivity`: what int8 and pruning cost in each layer, and a pipeline that leaves the worst out."""
+"""`tersor sensitivity`: the error of int8 and pruning in each layer, and a pipeline that leaves out the worst ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands print: results on standard output, everything else on standard error."""
+"""Output of the commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def note(text: str, style: str = "") -> None:
 
 
 def emit_json(value: Any) -> None:
-    """A value as JSON; numbers that JSON does not know (inf, nan) become strings."""
+    """Print a value as JSON; numbers that JSON does not have (inf, nan) become strings."""
     print(json.dumps(_plain(value), indent=1, default=str))
 
 
@@ -53,7 +53,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
 
 
 def rich(shown: RenderableType) -> None:
-    """Something with columns: folded to the width of a terminal, as wide as it needs to be in a pipe."""
+    """Print a table or the like: folded to the width of a terminal, at full width in a pipe."""
     if out.is_terminal:
         out.print(shown)
     else:
@@ -74,7 +74,7 @@ def working(what: str) -> Iterator[None]:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar while something long runs, on a terminal only: call what this gives with the parts done, and their number."""
+    """A bar while something long runs, on a terminal only. Gives a function to call with the parts done and their number."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         bar = progress.add_task(what, total=None)

@@ -1,4 +1,4 @@
-"""What the commands read: modules, graphs, compiled models, arrays."""
+"""Inputs of the commands: modules, graphs, compiled models, arrays."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def import_module(name: str) -> Any:
 
 
 def is_factory(spec: str) -> bool:
-    """Whether a source is `MODULE:FACTORY` and no file."""
+    """Whether a source is `MODULE:FACTORY`, not a file."""
     return ":" in spec and not Path(spec).exists()
 
 

@@ -1,4 +1,4 @@
-"""`tersor tune`: kernels and their parameters measured on this machine."""
+"""`tersor tune`: measure kernels and their parameters on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""auto: pipelines tried one after the other by optuna, on quality, measured latency and size."""
+"""auto: search pipelines with optuna for quality, measured latency and size."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def auto(
     seed: int = 0,
     progress: Progress | bool | None = None,
 ) -> Front:
-    """The front of quality, latency and size that pipelines reach on a graph.
+    """The Pareto front of quality, latency and size that pipelines reach on a graph.
 
-    calibration: batches without labels, for repair and ranges. held: other batches, to judge by where `evaluate` is not given: by agreement, the
-    share of positions whose largest output is that of the graph as it was, or for other outputs than logits by SQNR in dB. Without `held` a
-    part of the calibration is held out; `transform` reproduces a point from the rest.
-    train: data for fine-tuning (`epochs` after what loses accuracy). evaluate: quality of a graph, larger is better.
-    budget: "5 ms", "2 MB", "-1 %" (of quality, in points), or several with commas: the search prefers what keeps to it, `Front.best` is the best
-    that does. target: what is compiled for; latency: how a graph is measured, in ms, where that is not this machine with one thread.
-    trials: networks in all, those in the storage included; the first is the graph as it is. ways: of prune, factorize, sparsify, int8, ternary.
-    storage: a file, or a database URL of optuna's. Another process with the same arguments takes part in the search; one that was killed goes on.
+    calibration: batches without labels, for refits and ranges. held: other batches, to measure quality on where `evaluate` is not given: by
+    agreement, the share of positions whose largest output is that of the original graph, or, where the outputs are not logits, by SQNR in dB.
+    Without `held` a part of the calibration is held out; `transform` reproduces a point from the rest.
+    train: data for fine-tuning (`epochs` after passes that lose accuracy). evaluate: quality of a graph, larger is better.
+    budget: "5 ms", "2 MB", "-1 %" (of quality, in points), or several with commas: the search prefers points within it, and `Front.best` is the
+    best of them. target: what to compile for. latency: measures a graph, in ms, if not on this machine with one thread.
+    trials: networks in all, those in the storage included; the first is the original graph. ways: of prune, factorize, sparsify, int8, ternary.
+    storage: a file, or a database URL of optuna's. Another process with the same arguments joins the search; a killed one resumes.
 
-    Raises TersorError for a budget that is none, ways that do not exist, a storage of another search, and where optuna is missing.
+    Raises TersorError for a budget that is not valid, ways that do not exist, a storage of another search, and where optuna is missing.
     """
     optuna = _optuna()
     if trials < 1 or epochs < 1:
@@ -102,7 +102,7 @@ def auto(
 
 
 def split(graph: Graph, given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Batches to calibrate by and batches to judge by: the last quarter, of a single batch its last half."""
+    """Batches to calibrate on and batches to evaluate on: the last quarter of them, or the last half of a single one."""
     if len(given) > 1:
         count = max(1, len(given) // 4)
         return list(given[:-count]), list(given[-count:])
@@ -114,7 +114,7 @@ def split(graph: Graph, given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def agreement(graph: Graph, held: Sequence[Any]) -> tuple[Callable[[Graph], float], str]:
-    """How near a graph is to the one that it was made of, on batches held out: a function and its name."""
+    """How close a graph's outputs are to those of the original, on batches held out: a function and its name."""
     inputs = [tensors(arguments(graph, batch)) for batch in held]
     logits = len(graph.outputs) == 1 and graph.outputs[0].type.rank >= 2 and graph.outputs[0].type.is_float
     if not logits:
@@ -133,7 +133,7 @@ def _decibels(db: float | None) -> float:
 
 
 def _fastest(model: CompiledModel) -> float:
-    """ms of the fastest run of many: other processes disturb it least."""
+    """ms of the fastest of many runs, the one least disturbed by other processes."""
     once = model.benchmark(repeat=3, warmup=2).min
     return float(model.benchmark(repeat=max(AT_LEAST_RUNS, round(AT_LEAST_MS / once)), warmup=0).min)
 
@@ -167,7 +167,7 @@ def _signature(graph: Graph, space: Space, budget: Budget, target: str, seed: in
 
 
 def _study(optuna: Any, storage: str | Path | None, made_by: str) -> Any:
-    """The study of a storage, made where there is none."""
+    """The study in a storage, created if missing."""
     url = None if storage is None else str(storage) if "://" in str(storage) else f"sqlite:///{Path(storage).absolute()}"
     try:
         study = optuna.create_study(storage=url, study_name="tersor", directions=["maximize", "minimize", "minimize"], load_if_exists=True)
@@ -196,7 +196,7 @@ def _finished(optuna: Any, study: Any) -> list[Any]:
 
 
 def _one(optuna: Any, study: Any, space: Space, measured: Callable[[str], Point], budget: Budget) -> None:
-    """One more trial. A pipeline that was tried before has the values it had; one that fails says why."""
+    """Run one trial. A pipeline that was tried before keeps its values; for one that fails the error is stored."""
 
     def objective(trial: Any) -> tuple[float, float, float]:
         pipeline = space.pipeline(trial)

@@ -1,4 +1,4 @@
-"""What a search found: the points that no other is better than, as a table, a picture and pipelines."""
+"""The result of a search: its Pareto front, as a table, a picture and pipelines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """A network: the pipeline that makes it; what it is worth; latency in ms; bytes of its entropy-coded file."""
+    """A network: the pipeline that makes it; its quality; latency in ms; bytes of its entropy-coded file."""
 
     pipeline: str
     quality: float
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Budget:
-    """At most so many ms or bytes, or so much less quality than the network as it was."""
+    """Limits on ms, on bytes, and on the quality lost against the original network."""
 
     text: str
     latency: float | None = None
@@ -56,7 +56,7 @@ class Budget:
         return cls(text or "", limits.get("latency"), limits.get("nbytes"), limits.get("loss"))
 
     def excess(self, point: Point, first: Point) -> list[float]:
-        """How far a point is above each limit, 0 or less where it keeps to it."""
+        """How far a point is above each limit; 0 or less where it is within."""
         found = []
         if self.latency is not None:
             found.append(point.latency / self.latency - 1)
@@ -86,8 +86,8 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 class Front:
     """The result of `tersor.auto`: iterates over its points.
 
-    measure: what quality is (accuracy, agreement, SQNR). first: the network as it was. points: the front. tried: all points. failed: pipelines
-    that gave an error, with it. make, build: a point's graph and compiled model.
+    measure: how quality is measured (accuracy, agreement, SQNR). first: the original network. points: the front. tried: all points.
+    failed: pipelines that gave an error, with the error. make, build: a point's graph and compiled model.
     """
 
     measure: str
@@ -107,7 +107,7 @@ class Front:
 
     @property
     def best(self) -> Point:
-        """Within the budget: the best quality, or where the budget is one of quality the fastest. Raises where no point keeps to it."""
+        """The best point within the budget: by quality, or by latency where the budget limits quality. Raises where no point is within it."""
         inside = [p for p in self.tried if self.budget.allows(p, self.first)]
         if not inside:
             raise TersorError(f"none of {len(self.tried)} networks keeps to the budget {self.budget.text!r}; the front has {self._range()}")
@@ -120,7 +120,7 @@ class Front:
         return f"{low:.3g} to {high:.3g} ms, {min(p.nbytes for p in self.points):,} to {max(p.nbytes for p in self.points):,} bytes"
 
     def graph(self, point: Point) -> Graph:
-        """The network of a point, made anew by its pipeline."""
+        """The network of a point, made again by its pipeline."""
         return self.make(point.pipeline)
 
     def compile(self, point: Point) -> CompiledModel:
@@ -141,7 +141,7 @@ class Front:
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in [header, *lines])
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The points, all that was tried, and what failed."""
+        """The points, all pipelines tried, and those that failed."""
         content: dict[str, Any] = {
             "measure": self.measure,
             "budget": self.budget.text,
@@ -156,7 +156,7 @@ class Front:
         return text
 
     def draw(self, path: str | Path) -> None:
-        """Save a picture (needs matplotlib): quality against latency and against bytes, all that was tried, and the front."""
+        """Save a picture (needs matplotlib): quality against latency and against bytes, for all points and the front."""
         try:
             from matplotlib.figure import Figure
         except ImportError:

@@ -1,4 +1,4 @@
-"""Which layers int8 and pruning hurt most: each alone, judged by the outputs of the network."""
+"""Sensitivity to int8 and pruning: the error of the network's outputs when each layer alone is changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..reports.measures import times
 @dataclass(frozen=True)
 class Sensitivity:
     """One layer, by its module path. error: |y' - y| / |y| of the network's outputs (Euclidean) where this layer alone is quantized (int8), or loses
-    `ratio` of its output channels (pruned); None where that is impossible, and why. ms saved: measured; None where it was not."""
+    `ratio` of its output channels (pruned); None where that is impossible, with the reason. ms saved: measured; None where it was not."""
 
     layer: str
     op: str
@@ -68,14 +68,14 @@ class Sensitivities:
         return json.dumps({"ratio": self.ratio, "layers": [asdict(r) for r in self.rows]}, indent=1)
 
     def int8_pipeline(self, above: float) -> str:
-        """The preset int8 with the layers left out whose error is larger."""
+        """The preset int8, without the layers whose error is above `above`."""
         skip = tuple(r.layer for r in self.rows if r.int8 is not None and r.int8 > above)
         if all(r.layer in skip for r in self.rows if r.int8 is not None):
             raise TersorError(f"every layer errs by more than {above:g}: nothing would run on integers")
         return PRESETS["int8"].pipeline.replace(",quantize,", f",{format_pass(QuantizePass(skip=skip))},")
 
     def prune_pipeline(self, above: float) -> str:
-        """prune-channels by `ratio` in every layer, as each was judged, with those left out whose error is larger."""
+        """prune-channels by `ratio` in every layer, as measured, without the layers whose error is above `above`."""
         exclude = tuple(r.layer for r in self.rows if r.pruned is None or r.pruned > above)
         if all(r.layer in exclude for r in self.rows):
             raise TersorError(f"every layer errs by more than {above:g}: nothing would be pruned")
@@ -94,11 +94,11 @@ def sensitivity(
 ) -> Sensitivities:
     """Quantize, and prune by `ratio`, each layer alone, and compare the network's outputs on the first calibration batch.
 
-    measure: also compile here, for one thread, and say how many ms each layer saves: for int8 the difference of its kernels in the network as a
-    whole, for pruning that of the whole run (compiles once for each layer). Errors of layers do not add up: several quantized at once may
-    err less or more than their sum.
+    measure: also compile for one thread of this machine, and report how many ms each layer saves: for int8 the difference of its kernels in the
+    quantized network, for pruning that of the whole run (compiles once for each layer). Errors of layers do not add up: several quantized at
+    once may give less or more than the sum.
 
-    Raises TersorError without calibration data, for a graph without layers to judge, and for `what` that is neither int8 nor prune.
+    Raises TersorError without calibration data, for a graph without layers to change, and for `what` that is neither int8 nor prune.
     """
     if unknown := [w for w in what if w not in ("int8", "prune")]:
         raise TersorError(f"there is no sensitivity to {unknown[0]!r}; valid: int8, prune")
@@ -142,7 +142,7 @@ def _pruning(ratio: float, exclude: tuple[str, ...]) -> PruneChannels:
 
 
 def _tried(graph: Graph, what: Any, given: Any, seed: int) -> tuple[Graph | None, str]:
-    """The graph after a pass, or the first sentence of why there is none."""
+    """The graph after a pass, or None and the first sentence of the pass's error."""
     try:
         return transform(graph, [what], calibration=given, seed=seed), ""
     except TersorError as error:
@@ -155,7 +155,7 @@ def _relative(graph: Graph, small: Graph, inputs: Any) -> float:
 
 
 def _int8_ms(plain: Graph, given: Any, seed: int) -> dict[str, float]:
-    """ms by module path that int8 kernels take less than those of floats."""
+    """By module path, ms that int8 kernels save against float ones."""
     from ..backend.compile import compile as compile_graph
 
     found: list[dict[str, float]] = []

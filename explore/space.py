@@ -1,4 +1,4 @@
-"""Which pipelines are tried: the choices of a trial, and the string that they make."""
+"""The search space: the choices of a trial, and the pipeline string that they give."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..ir.graph import Graph
 from ..passes.coupling import Coupling
 from ..passes.prune.spaces import Choice, spaces_of
 
-#: Ways to make a network smaller that a search may be limited to.
+#: The ways to make a network smaller; a search may be limited to some.
 WAYS = ("prune", "factorize", "sparsify", "int8", "ternary")
 
 
 class Chooser(Protocol):
-    """The part of optuna's Trial that is used."""
+    """The methods of optuna's Trial that are used here."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None) -> float: ...
@@ -23,7 +23,7 @@ class Chooser(Protocol):
 
 @dataclass(frozen=True)
 class Space:
-    """ways: of `WAYS`, those that the graph and the data allow. train: whether there is data for `finetune`; epochs: of it."""
+    """ways: the members of `WAYS` that the graph and the data allow. train: whether there is data for `finetune`; epochs: of `finetune`."""
 
     ways: tuple[str, ...]
     train: bool
@@ -31,7 +31,7 @@ class Space:
 
     @classmethod
     def of(cls, graph: Graph, ways: tuple[str, ...] | None, train: bool, epochs: int) -> Space:
-        """What is possible for a graph."""
+        """The space of a graph: the ways that it and the data allow."""
         unknown = [w for w in ways or () if w not in WAYS]
         if unknown:
             raise TersorError(f"unknown way {unknown[0]!r}; valid: {', '.join(WAYS)}")
@@ -49,7 +49,7 @@ class Space:
             passes.append(f"prune-channels{{macs={trial.suggest_float('prune macs', 0.3, 0.95, step=0.05):.2f}}}")
         if self._use(trial, "factorize"):
             passes.append(f"low-rank{{max_error={trial.suggest_float('factorize error', 0.05, 0.3, step=0.05):.2f}}}")
-        # ternary weights have zeros of their own, and no integers
+        # ternary weights exclude sparsify and int8
         ternary = self._use(trial, "ternary")
         if not ternary and self._use(trial, "sparsify"):
             share = trial.suggest_float("sparsity", 0.5, 0.95, step=0.05)
@@ -71,5 +71,5 @@ class Space:
         return (way in self.ways or (way == "finetune" and self.train)) and bool(trial.suggest_categorical(way, [False, True]))
 
     def nothing(self) -> dict[str, Any]:
-        """The choices of the network as it is."""
+        """The choices that leave the network unchanged."""
         return dict.fromkeys((*self.ways, *(("finetune",) if self.train else ())), False)

@@ -1,6 +1,6 @@
-"""Which channels go together: the ties of all ops, joined into sets of positions that are removed at once or not at all.
+"""Channel coupling: the ties of all ops, joined into sets of positions that must be removed together.
 
-A position is an index along one axis of one value, constants included, so that weights, shared ones too, need no rule of their own.
+A position is an index along one axis of one value, constants included, so weights, even shared ones, need no separate rule.
 Sets are the connected components of positions under the ties (Fang et al., 2301.12900, at the level of single channels).
 """
 
@@ -36,13 +36,13 @@ class Blocker:
 
 
 class Coupling:
-    """The sets of a graph, as it is now: a graph that changes needs a new one.
+    """The channel sets of a graph. After the graph changes, build a new one.
 
-    Every position that some tie names has the number of its set, `sets(value, axis)`; `removable` says which sets may go.
+    `sets(value, axis)` gives the set number of each position that a tie names; `removable` says which sets may be removed.
     """
 
     def __init__(self, graph: Graph):
-        # imported here: what compresses nothing need not load scipy
+        # imported here: only compression needs scipy
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -72,7 +72,7 @@ class Coupling:
             self._size += value.shape[axis]
         return self._start[key]
 
-    # -- barriers ------------------------------------------------------------------------------
+    # -- blockers ------------------------------------------------------------------------------
 
     def _block(self, labels: Index, op: Op | None, reason: str) -> None:
         fresh = labels[self._blocked[labels] < 0]
@@ -97,7 +97,7 @@ class Coupling:
                         self._block(self.sets(v, axis), op, f"every position along axis {axis} of {what} {list(v.shape)} counts")
 
     def _bar_whole_axes(self) -> None:
-        """A set that is all of an axis would leave nothing there."""
+        """Block sets that hold all of an axis: their removal would leave nothing there."""
         for (v, axis), start in self._start.items():
             labels = self._label[start : start + v.shape[axis]].astype(np.int64)
             if (labels == labels[0]).all():
@@ -121,7 +121,7 @@ class Coupling:
         return self._blocked < 0
 
     def blocker(self, set_: int) -> Blocker | None:
-        """What bars a set, None for a removable one."""
+        """Why a set may not be removed; None where it may."""
         return None if self._blocked[set_] < 0 else self.blockers[self._blocked[set_]]
 
     def axes(self) -> Iterator[tuple[Axis, Index]]:
@@ -146,7 +146,7 @@ def weight(layer: Layer) -> Value:
 
 
 def source(layer: Layer) -> Axis:
-    """What a layer reads, and the axis of its channels there."""
+    """A layer's input, and the axis of its channels."""
     match layer:
         case Matmul():
             return layer.a, layer.a.type.rank - 1
@@ -156,8 +156,8 @@ def source(layer: Layer) -> Axis:
 
 
 def outputs_of(layer: Layer) -> Axis:
-    """The axis of the weights that makes a layer's output channels; of a transposed convolution, whose weights hold them in two axes
-    (group and position), that of its result."""
+    """The axis of the weights that holds a layer's output channels. A transposed convolution's weights hold them in two axes (group and
+    position), so for it the channel axis of the result."""
     match layer:
         case ConvTranspose2d():
             return layer.out, 1
@@ -167,7 +167,7 @@ def outputs_of(layer: Layer) -> Axis:
 
 
 def inputs_of(layer: Layer) -> Axis | None:
-    """The axis of the weights that sums over input channels; None for a depthwise layer, whose channels stay apart."""
+    """The axis of the weights that sums over input channels; None for a depthwise layer, which sums over none."""
     match layer:
         case Conv2d() | ConvTranspose2d() if layer.depthwise:
             return None
@@ -192,7 +192,7 @@ def layers_of(graph: Graph) -> list[Layer]:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One layer: how many of its output channels may be removed, in how many sets, and what bars the others."""
+    """One layer: how many of its output channels may be removed, in how many sets, and why the others may not."""
 
     layer: Layer
     channels: int
@@ -206,7 +206,7 @@ class Explanation:
 
 
 def explain(graph: Graph | Coupling) -> list[Explanation]:
-    """For each layer whether its output channels can be pruned, and which ops, where in the user's model, bar them."""
+    """For each layer whether its output channels can be pruned; if not, which ops prevent it, and where they are in the user's model."""
     coupling = graph if isinstance(graph, Coupling) else Coupling(graph)
     found = []
     for layer in layers_of(coupling.graph):
@@ -218,7 +218,7 @@ def explain(graph: Graph | Coupling) -> list[Explanation]:
 
 
 def _ties_in_force(graph: Graph) -> dict[Op, list[Tie]]:
-    """The ties of every op, alternatives resolved: the first whose axis is open, that is, barred by nothing before it."""
+    """The ties of every op, alternatives resolved: the first whose axis is open, that is, not blocked by an earlier op."""
     open_: set[Axis] = set()
     ties: dict[Op, list[Tie]] = {}
     for op in graph.ops:

@@ -1,4 +1,4 @@
-"""How precisely a graph computes: operators and multiply-accumulates in bits, integers and floats, and why what is float is float."""
+"""The precision of a graph: its operators and multiply-accumulates by class (bits, integers, floats), and why an operator is float."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Precision:
 
     @property
     def islands(self) -> list[OpPrecision]:
-        """Float operators with MACs or between integer ones: what a network that runs on integers alone must not have."""
+        """Float operators with MACs or between integer ones: an integer-only network has none."""
         return [r for r in self.rows if r.kind == "float" and (r.macs or r.between)]
 
     def macs(self, kind: Class) -> int:
@@ -88,7 +88,7 @@ def kind_of(op: Op) -> Class:
 
 
 def why(op: Op) -> str:
-    """Which operand or result is float, back to the operator that made it so."""
+    """Which operand or result is float, and the operator that made it so."""
     source = _float_source(op)
     if source is None:
         return "its result is read as float"
@@ -97,7 +97,7 @@ def why(op: Op) -> str:
 
 
 def _float_source(op: Op) -> Value | None:
-    """The first float operand that is no constant, followed back through float operators of one operand."""
+    """The first float operand that is not a constant, followed back through float operators of one operand."""
     values = [v for v in op.operands if v.type.is_float and not isinstance(v.op, Const)]
     if not values:
         return None

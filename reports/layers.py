@@ -20,7 +20,7 @@ class Layer:
     """An op of a graph, or a kernel of a compiled model.
 
     name: of the result, or the number of the kernel. op: what it does; a kernel's ops are joined by `+`. parameters, weight_bytes: of the constants
-    that it reads (0 for kernels, whose weights are packed). bytes: operands and results, each once. template: which kernel it is.
+    that it reads (0 for kernels, whose weights are packed). bytes: operands and results, each once. template: of the kernel.
     ms: time in ms, sqnr: dB against another graph; None where they were not measured.
     """
 
@@ -47,7 +47,7 @@ class Layers:
         self.rows = tuple(rows)
         #: `ops` of a graph or `kernels` of a compiled model
         self.kind = kind
-        #: of all weights, each counted once though several layers read it
+        #: of all weights, each counted once even if several layers read it
         self.weight_bytes = weight_bytes
 
     def __len__(self) -> int:

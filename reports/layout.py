@@ -1,4 +1,4 @@
-"""Where the nodes and edges of a graph are drawn: in layers from top to bottom (Sugiyama, Tagawa and Toda, 1981)."""
+"""Layered graph drawing, from top to bottom (Sugiyama, Tagawa and Toda, 1981)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SWEEPS = 6
 
 @dataclass(frozen=True)
 class Layout:
-    """Middle of every node, points that every edge (source, target, key) goes through, and the size of the picture."""
+    """The centre of every node, the points of every edge (source, target, key), and the size of the picture."""
 
     places: dict[Any, tuple[float, float]]
     routes: dict[tuple[Any, Any, int], list[tuple[float, float]]]
@@ -51,7 +51,7 @@ def layered(graph: Any) -> Layout:
 
 
 def _order(thin: Any, rows: list[list[Any]]) -> None:
-    """Order each row by the mean place of its neighbours in the row above, then below, a few times."""
+    """Order each row by the mean position of its neighbours in the row above, then below, in several sweeps."""
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
         neighbours = thin.predecessors if down else thin.successors
@@ -62,7 +62,7 @@ def _order(thin: Any, rows: list[list[Any]]) -> None:
 
 
 def _columns(thin: Any, rows: Sequence[Sequence[Any]]) -> dict[Any, float]:
-    """x of every node: near its neighbours, in order, and apart."""
+    """x of every node: near its neighbours, in the row's order, without overlap."""
     x = {n: j * (WIDTH + GAP) - (len(row) - 1) * (WIDTH + GAP) / 2 for row in rows for j, n in enumerate(row)}
     for sweep in range(SWEEPS):
         neighbours = thin.predecessors if sweep % 2 == 0 else thin.successors
@@ -72,7 +72,7 @@ def _columns(thin: Any, rows: Sequence[Sequence[Any]]) -> dict[Any, float]:
 
 
 def _apart(row: Sequence[Any], wanted: Mapping[Any, float], x: dict[Any, float]) -> None:
-    """Put a row as near to where it wants to be as its order lets it: pushed from the left, from the right, and the middle of both."""
+    """Place a row near the wanted positions without overlap: the mean of pushing nodes from the left and from the right."""
     right: list[float] = []
     for j, n in enumerate(row):
         right.append(wanted[n] if j == 0 else max(wanted[n], right[-1] + _distance(row[j - 1], n)))
@@ -84,7 +84,7 @@ def _apart(row: Sequence[Any], wanted: Mapping[Any, float], x: dict[Any, float])
 
 
 def _distance(a: Any, b: Any) -> float:
-    """Between the middles of two neighbours; edges that pass need less room than nodes."""
+    """Least distance between the centres of two neighbours; points of edges need less room than nodes."""
     return sum(GAP / 2 if isinstance(n, tuple) else (WIDTH + GAP) / 2 for n in (a, b))
 
 

@@ -1,4 +1,4 @@
-"""Time of each op out of a profile, and how far each value is from that of another graph."""
+"""The time of each op, from a profile, and the SQNR of each value against another graph."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def times(graph: Graph, profile: Profile) -> dict[str, float]:
-    """ms by node of `graph.to_networkx`: the time of each kernel goes to the op that it was made of, which has the kernel's source location.
+    """ms by node of `graph.to_networkx`: the time of each kernel goes to the op that it was made from, found by source location.
 
-    A kernel does what is fused into it too, so an epilogue has no time of its own. Of several ops at one location the first that the kernel names
-    is taken. Kernels of no op here (moves between layouts) are left out: the sum may be less than `profile.total`.
+    A kernel includes the ops fused into it, so an epilogue has no time of its own. Of several ops at one location, the first that the kernel names
+    gets the time. Kernels without an op here (moves between layouts) are left out, so the sum may be less than `profile.total`.
     """
     names = node_names(graph)
     at: dict[str, list[Op]] = {}
@@ -50,7 +50,7 @@ def _short(op: Op) -> str:
 def sqnrs(graph: Graph, reference: Graph, inputs: Sequence[torch.Tensor]) -> dict[str, float]:
     """10 log10(sum a^2 / sum (b - a)^2) in dB by node of `graph.to_networkx`: b a value of `graph`, a that of `reference` with its name and shape.
 
-    Values of quantized types are compared as what they stand for. inf: no difference. What a pass has no counterpart for has no number.
+    Values of quantized types are compared as real numbers. inf: no difference. A value without a counterpart in `reference` has no entry.
     """
     wanted = _values(reference, inputs)
     names = node_names(graph)
@@ -69,7 +69,7 @@ def _values(graph: Graph, inputs: Sequence[torch.Tensor]) -> dict[str, np.ndarra
 
 
 def _run(graph: Graph, inputs: Sequence[torch.Tensor]) -> dict[Op, np.ndarray]:
-    """What every op with one result gives, as real numbers, by the op of the graph itself."""
+    """The value of every op with one result, as real numbers."""
     import torch
 
     from ..ir.evaluate import at_batch_of, evaluate, to_numpy
@@ -90,7 +90,7 @@ def _run(graph: Graph, inputs: Sequence[torch.Tensor]) -> dict[Op, np.ndarray]:
 
 
 def real(stored: np.ndarray, type: Tensor) -> np.ndarray:
-    """The numbers that stored ones stand for: scale * (q - zero point), or scale * q + offset; others as they are, in f32."""
+    """The real numbers that a stored array represents: scale * (q - zero point), or scale * q + offset; other types cast to f32."""
     elem = type.elem
     if isinstance(elem, str):
         return stored.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The page: one HTML file without links to anything outside."""
+"""The report page: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from ..backend.runtime.measure import Profile
     from ..backend.runtime.model import CompiledModel
 
-#: What nodes are coloured by: attribute, words, unit.
+#: Quantities that nodes can be coloured by: attribute, label, unit.
 COLOURS = (("ms", "time", "ms"), ("macs", "MACs", ""), ("bytes", "bytes moved", ""), ("sqnr", "SQNR", "dB"), ("precision", "precision", ""))
-#: dB from which on more makes no difference to the eye.
+#: SQNR in dB from which on the colour does not change.
 NO_NOISE = 200.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """A box: its middle, two lines of text, and what a click shows."""
+    """A box: its centre, two lines of text, and the details shown on a click."""
 
     name: str
     x: float
@@ -54,7 +54,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One graph. title: in words; layers: its table."""
+    """One drawn graph, with its title and its table of layers."""
 
     title: str
     nodes: list[Node]
@@ -75,12 +75,12 @@ def report(
     front: Front | str | Path | None = None,
     title: str | None = None,
 ) -> Path:
-    """Write `report.html`: the graph drawn, its layers, costs and ledger; one file that needs no network.
+    """Write `report.html`: the graph drawn, its layers, costs and ledger, in one file that needs no network.
 
-    model: a graph, or a compiled model, whose kernels are drawn in the order in which they run. before: another graph beside it, with which values of
-    one name are compared (SQNR) on `inputs`, random ones unless given. profile: True compiles a graph for one thread of this machine and
-    measures it; or a profile that is there. ledger: of `transform`; a graph that came from it has it.
-    front: what `tersor.auto` found, or the file of its `to_json`: quality against latency and bytes.
+    model: a graph, or a compiled model, whose kernels are drawn in the order in which they run. before: another graph to draw beside it; values of
+    the same name are compared (SQNR) on `inputs`, by default random ones. profile: True compiles a graph for one thread of this machine and
+    measures it; or an existing profile. ledger: of `transform`; by default that of the graph, if it came from `transform`.
+    front: the result of `tersor.auto`, or the file of its `to_json`: drawn as quality against latency and bytes.
 
     Raises TersorError where the path does not end in .html or has no folder, and for `before` with a compiled model.
     """
@@ -141,7 +141,7 @@ def draw_graph(graph: Graph, title: str, times: Mapping[str, float], sqnrs: Mapp
 
 
 def draw_kernels(model: CompiledModel, title: str, times: Mapping[str, float]) -> Drawing:
-    """The drawing of a compiled model: its kernels one after the other, since it does not keep who reads whom."""
+    """The drawing of a compiled model: its kernels in a chain, since it does not store their data flow."""
     import networkx
 
     table = layers(model, times)
@@ -171,7 +171,7 @@ def _drawing(digraph: Any, facts: Mapping[str, dict[str, Any]], title: str, tabl
 
 
 def _cut(text: str) -> str:
-    """The end of a long name, which differs most."""
+    """The end of a long name, its most distinctive part."""
     return text if len(text) <= 24 else "…" + text[-23:]
 
 
@@ -190,7 +190,7 @@ def curve(points: Sequence[tuple[float, float]]) -> str:
 
 
 def label_place(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Right of the first part of an edge."""
+    """Where an edge's label goes: right of its first segment."""
     (x, y), (nx, ny) = points[0], points[1]
     return round(x + (nx - x) / 2 + 4, 1), round(y + (ny - y) / 2, 1)
 

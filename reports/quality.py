@@ -1,4 +1,4 @@
-"""How good a model is on data: top-1, top-5, agreement with another model, SQNR. Images are read as they are needed."""
+"""Quality of a model on data: top-1, top-5, agreement with another model, SQNR. Images are read batch by batch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..ir.graph import Graph
 if TYPE_CHECKING:
     from ..backend.runtime.model import CompiledModel
 
-#: Images of a batch, where the model takes any number.
+#: Images of a batch, where the model takes any batch size.
 BATCH = 32
-#: Called with the images done, and their number where it is known.
+#: Called with the number of images done, and the total.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Shares of images: whose label has the largest output (top1), is among the five largest (top5), whose largest output is that of the other model
-    (agreement). sqnr: dB of the outputs against the other model's. None: there were no labels, or no other model."""
+    """Shares of images: whose label has the largest output (top1) or one of the five largest (top5); with the same largest output as the other
+    model (agreement). sqnr: dB of the outputs against the other model's. None where there were no labels, or no other model."""
 
     images: int
     top1: float | None = None
@@ -50,10 +50,11 @@ def evaluate(
     """Quality of a classifier on data.
 
     model: takes images (N, ...) and gives logits (N, classes). data: (images, labels) as arrays or tensors, images alone, or a torch Dataset of
-    (image, label), which is read image by image. labels: whether those of a Dataset mean anything. against: a model to compare with, such as the one
+    (image, label), which is read image by image. labels: whether the labels of a Dataset are used. against: a model to compare with, such as the one
     before compression.
 
-    Raises TersorError for a model of several inputs or outputs, labels that are no class, and data that is empty or has nothing to measure by.
+    Raises TersorError for a model of several inputs or outputs, labels that are not a class, empty data, and data without labels where
+    there is no model to compare with.
     """
     run, other = Runner(model), None if against is None else Runner(against)
     count = run.batch or BATCH
@@ -68,7 +69,7 @@ def evaluate(
             labelled = True
             if y.min() < 0 or y.max() >= got.shape[1]:
                 raise TersorError(f"the labels must be classes 0 to {got.shape[1] - 1} of the model, got {int(y.min())} to {int(y.max())}")
-            # classes with a larger output than the label's; of equal ones the first counts as larger, as argmax has it
+            # classes with a larger output than the label's; among equal ones the first counts as larger, as in argmax
             mine = got[np.arange(len(got)), y][:, None]
             above = (got > mine).sum(1) + ((got == mine) & (np.arange(got.shape[1]) < y[:, None])).sum(1)
             top1, top5 = top1 + int((above == 0).sum()), top5 + int((above < 5).sum())
@@ -89,7 +90,7 @@ def evaluate(
 
 
 class Runner:
-    """A model of one input and one output of logits, called with any number of images: a fixed batch is filled up."""
+    """A model of one input and one output of logits, called with any number of images: a fixed batch is padded."""
 
     def __init__(self, model: Graph | CompiledModel):
         inputs = list(model.inputs) if isinstance(model, Graph) else list(model.inputs.values())
@@ -97,7 +98,7 @@ class Runner:
         if len(inputs) != 1 or len(names) != 1:
             raise TersorError(f"a model to evaluate has one input and one output, got {[v.name for v in inputs]} and {names}")
         self._model, self._dtype = model, inputs[0].type.dtype
-        #: images of one call, None where that is free; of several compiled batches the largest
+        #: images of one call, None if any; with several compiled batches the largest
         self.batch: int | None = inputs[0].shape[0]
         if isinstance(model, Graph):
             self.batch = None if model.batched else self.batch
@@ -120,7 +121,7 @@ class Runner:
 
 
 def _chunks(data: Any, count: int, labels: bool) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Images and labels, so many at a time."""
+    """Images and labels, `count` at a time."""
     if isinstance(data, tuple):
         images, classes = (_array(part) for part in data)
         if len(images) != len(classes):

@@ -1,4 +1,4 @@
-"""Kernels beside the roofline: speed over arithmetic intensity, both logarithmic (Williams, Waterman and Patterson, CACM 2009)."""
+"""Roofline plot: speed over arithmetic intensity, both logarithmic (Williams, Waterman and Patterson, CACM 2009)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..backend.runtime.measure import Profile
 
-#: Pixels of the plot, and of the room around it.
+#: Pixels of the plot, and of its margins.
 WIDTH, HEIGHT, LEFT, BELOW = 720.0, 320.0, 56.0, 34.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """A kernel: where it is drawn, and what it is."""
+    """A kernel: its position in the plot, and its description."""
 
     x: float
     y: float
@@ -25,7 +25,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Roof:
-    """A peak of arithmetic (a level line), or of memory (a slope)."""
+    """The peak of arithmetic (a horizontal line), or of memory bandwidth (a slope)."""
 
     name: str
     x1: float
@@ -36,7 +36,7 @@ class Roof:
 
 @dataclass(frozen=True)
 class Roofline:
-    """Points and roofs in pixels; ticks: (pixel, text). Kernels without multiplications, or faster than the clock, are not in it."""
+    """Points and roofs in pixels; ticks: (pixel, text). Kernels without multiplications, or too fast for the clock, are left out."""
 
     points: list[Point]
     roofs: list[Roof]
@@ -47,7 +47,7 @@ class Roofline:
 
     @classmethod
     def of(cls, profile: Profile) -> Roofline | None:
-        """The plot of a profile; None where no kernel multiplies. The slope is the highest GB/s that a kernel of the profile itself reached."""
+        """The plot of a profile; None where no kernel multiplies. The slope is the highest GB/s that a kernel of this profile reached."""
         rows = [r for r in profile.rows if r.macs and r.time >= profile.resolution and r.gbs > 0]
         if not rows:
             return None
@@ -79,6 +79,6 @@ class Roofline:
 
 
 def _range(values: Sequence[float]) -> tuple[int, int]:
-    """Whole powers of ten around positive values."""
+    """Exponents of the powers of ten around positive values."""
     low = math.floor(math.log10(min(values)))
     return low, max(low + 1, math.ceil(math.log10(max(values))))

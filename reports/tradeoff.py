@@ -1,4 +1,4 @@
-"""What a search found, drawn: quality against latency, and against bytes."""
+"""Plots of a search's result: quality against latency, and against bytes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Protocol
 
 from ..ir.errors import TersorError
 
-#: Pixels of a plot, and of the room around it.
+#: Pixels of a plot, and of its margins.
 WIDTH, HEIGHT, LEFT, BELOW = 420.0, 260.0, 60.0, 40.0
 #: Steps between the ends of an axis.
 TICKS = 4
 
 
 class Front(Protocol):
-    """What `tersor.auto` gives."""
+    """The result of `tersor.auto`."""
 
     def to_json(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A network. kind: `front`, `tried`, or `first` for the one as it was."""
+    """A network. kind: `front`, `tried`, or `first` for the original."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Plot:
-    """Dots in pixels under the words of the axis across; ticks: (pixel, text)."""
+    """Dots in pixels. across, up: labels of the axes; ticks: (pixel, text)."""
 
     across: str
     up: str
@@ -57,7 +57,7 @@ class Tradeoff:
 
     @classmethod
     def of(cls, front: Front | str | Path) -> Tradeoff:
-        """Of the result of `tersor.auto`, or of the file that its `to_json` has written. Raises TersorError for any other file."""
+        """From the result of `tersor.auto`, or the file that its `to_json` wrote. Raises TersorError for any other file."""
         found = _read(front) if isinstance(front, str | Path) else json.loads(front.to_json())
         measure, first, best = found["measure"], found["first"], found["front"]
         plots = [_plot(found, measure, key, words) for key, words in (("latency", "latency, ms"), ("nbytes", "kB"))]
@@ -100,7 +100,7 @@ def _plot(found: Any, measure: str, key: str, words: str) -> Plot:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """A little more than what the values take, also where they are all one."""
+    """The range of the values with a margin, even where all are equal."""
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
     return low - room, high + room

@@ -1,1 +1,1 @@
-"""Writing TensorIR: a builder of statements, vector maths, and what threads of one call share. Knows no operator and no kernel."""
+"""Code generation: a builder of TensorIR statements, vector maths, threads and barriers. Knows no operator and no kernel."""

@@ -1,4 +1,4 @@
-"""A small builder of TensorIR: statements are nodes from the start, because parsing scripts costs two thirds of compile time.
+"""A small builder of TensorIR. It makes nodes directly, because parsing scripts costs two thirds of compile time.
 
 A kernel is a function of raw pointers. Buffers are flat; an index is in elements; vectors are loads of a ramp.
 """
@@ -25,7 +25,7 @@ Expr = Any
 #: TVM's names are numpy's; no kernel computes in bf16.
 TIR_DTYPE = {elem: dtype.name for elem, dtype in NUMPY.items() if elem != "bf16"}
 
-#: No instructions, but LLVM cannot know that, and unrolls no loop with them.
+#: Assembly without instructions: LLVM does not unroll a loop that contains it.
 _ROLLED = """
 define linkonce_odr i32 @tersor_rolled() alwaysinline nounwind {
   call void asm sideeffect "", ""()
@@ -46,23 +46,23 @@ class Buffer:
 class Builder:
     """Collects the statements of one function.
 
-    team: the threads that share out its parallel loops, each of which becomes a phase (`function`); with 1, TVM launches threads for them.
+    team: the threads that share its parallel loops, each of which becomes a phase (`function`); with 1, TVM launches threads for them.
     """
 
     name: str
     params: list[Any] = field(default_factory=list)
     team: int = 1
     worker: Any = field(default_factory=lambda: t.Var("worker", "int32"))
-    #: How many phases `function` found; None where loops launch threads by themselves.
+    #: Number of phases, set by `function`; None where parallel loops launch threads by themselves.
     phases: int | None = field(default=None, init=False)
     _stack: list[list[Any]] = field(default_factory=lambda: [[]])
     _count: int = 0
     _values: dict[int, Any] = field(default_factory=dict)
-    #: Arrays on the stack, and whether they live as long as the function does.
+    #: Arrays on the stack, and whether their lifetime is the whole function.
     _private: dict[Any, bool] = field(default_factory=dict)
-    #: Loops around the present place that do not begin at 0.
+    #: Number of enclosing loops that do not start at 0.
     _shifted: int = 0
-    #: Functions in LLVM IR that are called.
+    #: Functions in LLVM IR that are called: name -> code.
     _foreign: dict[str, str] = field(default_factory=dict)
 
     # -- declarations --------------------------------------------------------------------------
@@ -76,10 +76,10 @@ class Builder:
         return Buffer(raw, dtype)
 
     def local(self, size: int, dtype: str = "float32", hint: bool = False) -> Buffer:
-        """A small array on the stack. Under 1,024 bytes it can live in registers; from there on TVM makes it a heap call.
+        """A small array on the stack. Below 1,024 bytes it can live in registers; above, TVM allocates it on the heap.
 
-        hint: what it holds changes no result, as the address of a prefetch does. A serial statement may then write memory as well, and runs on
-        thread 0 only.
+        hint: its contents do not change results, like the address of a prefetch. A serial statement that writes it may then also write memory,
+        and runs on thread 0 only.
         """
         bits = int("".join(c for c in dtype if c.isdigit()) or 8)
         if size * bits // 8 >= 1024:
@@ -97,9 +97,9 @@ class Builder:
 
     @contextlib.contextmanager
     def loop(self, name: str, lo: Expr, hi: Expr, kind: str = "serial") -> Iterator[Any]:
-        """`for name in range(lo, hi)`; kind: serial, parallel, vectorized, unrolled, or rolled: serial, and LLVM does not unroll it either.
+        """`for name in range(lo, hi)`; kind: serial, parallel, vectorized, unrolled, or rolled: serial and never unrolled, not even by LLVM.
 
-        The hardware prefetcher tracks a stream per load instruction: a loop that reads a map from L3 is slower on a Zen 4 with five
+        The hardware prefetcher tracks a stream per load instruction: on a Zen 4 a loop that reads a feature map from L3 is slower with five
         copies of its body.
         """
         if kind == "parallel" and self.team > 1:
@@ -126,7 +126,7 @@ class Builder:
 
     @contextlib.contextmanager
     def _shared(self, name: str, count: int) -> Iterator[Any]:
-        """A loop over `count` of which each thread of the team does a contiguous part."""
+        """A loop over `count`; each thread of the team runs a contiguous part."""
         if len(self._stack) > 1:
             raise ValueError(f"the parallel loop {name!r} of {self.name} lies within another statement: only outermost loops are shared out")
         self._stack.append([])
@@ -143,7 +143,7 @@ class Builder:
 
     @contextlib.contextmanager
     def range(self, name: str, lo: int, hi: int, kind: str = "serial") -> Iterator[Any]:
-        """A loop, or just its one iteration when there is only one."""
+        """A loop, or only its body when there is one iteration."""
         if hi - lo == 1:
             yield lo
         else:
@@ -167,10 +167,10 @@ class Builder:
         return var
 
     def value(self, value: Expr) -> Expr:
-        """An intermediate result that later expressions read more than once, kept in a stack slot of its own (a register, after LLVM).
+        """An intermediate result that is read more than once, kept in its own stack slot (a register, after LLVM).
 
-        TVM's analyzer takes time exponential in the length of a chain of variables bound by `let`; a load it leaves alone.
-        Vectors of bools stay expressions. A float that meets itself again is not simplified away (`ieee`).
+        TVM's analyzer takes time exponential in the length of a chain of variables bound by `let`, but does not analyze loads.
+        Vectors of bools stay expressions. Fences keep differences of equal floats from being simplified (`ieee`).
         """
         value = keep_differences(expression(value))
         dtype, lanes = str(value.ty.dtype).partition("x")[0], lanes_of(value)
@@ -196,33 +196,37 @@ class Builder:
         self.emit(t.BufferStore(buffer.raw, value, [ramp(index, lanes, stride)]))
 
     def store_lanes(self, buffer: Buffer, index: Expr, value: Expr, which: tuple[int, Expr], lanes: int) -> None:
-        """Store only the lanes from a first one to before a last one; the others' memory is not touched, nor need it exist."""
+        """Store only the lanes in a range, first to before last; memory of the others is not accessed and need not exist."""
         first, last = which
         numbers = ramp(0, lanes) if not first else t.Shuffle([t.const(i if i >= first else lanes, "int32") for i in range(lanes)], [*range(lanes)])
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
         mask = numbers < splat(int32(last), lanes)
-        # LLVM 22 takes the alignment from the pointer, the versions before as an operand
+        # LLVM 22 takes the alignment from the pointer, earlier versions as an operand
         align = () if llvm_version_major() >= 22 else (int32(4),)
         self.emit(t.Evaluate(t.call_llvm_intrin("void", f"llvm.masked.store.v{lanes}f32.p0", value, address, *align, mask)))
 
     def prefetch(self, buffer: Buffer, index: Expr, write: bool = False, locality: str = "L1") -> None:
-        """Software prefetch of the cache line of an element. locality: `"L1"`, or `"L2"` for what is read only after much else."""
+        """Software prefetch of the cache line of an element. locality: `"L1"`, or `"L2"` for data that is read much later."""
         address = t.address_of(t.BufferLoad(buffer.raw, [int32(index)]))
         level = {"L1": 3, "L2": 2}[locality]
         self.emit(t.Evaluate(t.call_llvm_intrin("void", "llvm.prefetch", address, int32(int(write)), int32(level), int32(1))))
 
     def call_llvm(self, dtype: str, name: str, code: str, buffer: Buffer, index: Expr) -> Expr:
-        """What a function written in LLVM IR returns for the address of an element. code: its definition, `linkonce_odr` and without declarations."""
+        """Call a function written in LLVM IR with the address of an element. code: its definition, `linkonce_odr` and without declarations."""
+        return self.call_function(dtype, name, code, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
+
+    def call_function(self, dtype: str, name: str, code: str, *values: Expr) -> Expr:
+        """Call a function written in LLVM IR with values. code: as for `call_llvm`."""
         self._foreign[name] = code
-        return t.call_extern(dtype, name, t.address_of(t.BufferLoad(buffer.raw, [int32(index)])))
+        return t.call_extern(dtype, name, *values)
 
     # -- result --------------------------------------------------------------------------------
 
     def function(self) -> Any:
         """The PrimFunc. It returns 0: a callee that holds a parallel loop must return an int32.
 
-        With a team, it takes the number of a phase and that of a thread behind the pointers, and does that thread's share of that phase. A phase is
-        a parallel loop, or what stands between two of them and stores to memory, which is the first thread's. Threads have to meet between phases.
+        With a team, it takes a phase number and a thread number after the pointers, and runs that thread's share of that phase. A phase is a
+        parallel loop, or statements between two of them that store to memory, which thread 0 runs. There must be a barrier between phases.
         """
         body, params = self._stack[0], self.params
         if self.team > 1:
@@ -248,7 +252,7 @@ def int32(value: Expr) -> Expr:
 
 
 def expression(value: Expr) -> Expr:
-    """The expression itself, also for `a == b` and `a != b`, which TVM leaves undecided between equality of values and of nodes."""
+    """The expression itself, also for `a == b` and `a != b`, which in TVM may mean equality of values or of nodes."""
     if isinstance(value, (EqualOp, NotEqualOp)):
         return equal(value.a, value.b) if isinstance(value, EqualOp) else not_equal(value.a, value.b)
     return value

@@ -1,4 +1,4 @@
-"""Functions of TensorIR that call each other by symbol, so that each can be compiled alone."""
+"""TensorIR functions that call each other by symbol, so that each can be compiled separately."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from tvm import tirx as t
 from tvm_ffi import structural_hash
 
-#: What the symbols of callees begin with; a host function of a model has another name.
+#: Prefix of the symbols of callees; host functions of a model have other names.
 CALLEE = "tersor_"
 
 
 def callee(function: Any) -> Any:
-    """A function as others call it: its arguments as they are, under a symbol made of its code.
+    """A function that others can call: its arguments are passed as they are, and its symbol is a hash of its code.
 
     Equal functions have equal symbols, in every model.
     """
@@ -31,5 +31,5 @@ def call(symbol: str, arguments: Sequence[Any]) -> Any:
 
 
 def code_hash(function: Any) -> str:
-    """64 bits of what a function computes and how; names of variables do not count."""
+    """A 64-bit hash of a function's code; names of variables do not count."""
     return f"{structural_hash(function) & (1 << 64) - 1:016x}"

@@ -1,7 +1,7 @@
-"""Writes TensorIR for GPUs: one thread's program, the grid of blocks around it, and the maths that OpenCL and CUDA both have.
+"""TensorIR for GPUs: the program of one thread, the grid of blocks around it, and the maths that OpenCL and CUDA share.
 
-A kernel is a function of pointers, each followed by an element offset, because OpenCL cannot point into a buffer at any byte. TVM prints it as
-OpenCL or CUDA source as it stands: no pass runs over it, so nothing takes floats for reals.
+A kernel is a function of pointers, each followed by an element offset, because OpenCL has no pointers to arbitrary bytes of a buffer. TVM prints
+it as OpenCL or CUDA source without running passes over it, so no simplifier treats floats as reals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .kernel_builder import KernelBuilder
 
 @dataclass
 class OffsetBuffer(Buffer):
-    """A flat view of a pointer that begins `offset` elements behind it. Bools are bytes in memory."""
+    """A flat view of a pointer plus `offset` elements. Bools are bytes in memory."""
 
     offset: Any = 0
 
@@ -49,7 +49,7 @@ class GpuBuilder(Builder):
         self._staged: list[Any] = []
 
     def launch(self, blocks: Sequence[int], threads: int) -> None:
-        """The size of the grid; what it leaves out is 1."""
+        """Set the size of the grid; axes left out have size 1."""
         x, y, z = (*blocks, 1, 1)[:3]
         self.grid = Grid((x, y, z), threads)
 
@@ -79,7 +79,7 @@ class GpuBuilder(Builder):
         return Buffer(raw, dtype)
 
     def barrier(self) -> None:
-        """All threads of the block meet here, and see what the others stored."""
+        """A barrier for the threads of the block; afterwards each sees what the others stored."""
         self.emit(t.Evaluate(t.call_intrin("int32", "tirx.tvm_storage_sync", StringImm("shared"))))
 
     def load(self, buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
@@ -95,7 +95,7 @@ class GpuBuilder(Builder):
         return buffer.offset + index if isinstance(buffer, OffsetBuffer) else int32(index)
 
     def value(self, value: Expr) -> Expr:
-        """An intermediate result that later expressions read more than once, in a register. Bools stay expressions."""
+        """An intermediate result that is read more than once, in a register. Bools stay expressions."""
         value = expression(value)
         if isinstance(value, (int, t.Var, t.IntImm, t.FloatImm)) or id(value) in self._values:
             return value
@@ -142,7 +142,7 @@ def mod(a: Expr, b: int) -> Expr:
 
 
 def coordinates(at: Expr, shape: Sequence[int]) -> list[Expr]:
-    """The index along each axis of a flat place in a tensor."""
+    """The index along each axis, from a flat index."""
     index: list[Expr] = []
     for axis, size in enumerate(reversed(shape)):
         index.append(at if axis == len(shape) - 1 else mod(at, size))
@@ -151,7 +151,7 @@ def coordinates(at: Expr, shape: Sequence[int]) -> list[Expr]:
 
 
 def flat(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
-    """The flat place of an index in a tensor, broadcast: axes of size 1 do not count, nor do leading axes that it lacks."""
+    """The flat index, with broadcasting: axes of size 1 and missing leading axes do not count."""
     place: Expr = 0
     step = 1
     for i, size in zip(reversed(index), reversed(shape)):
@@ -163,7 +163,7 @@ def flat(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
 
 @dataclass
 class GpuKernel(KernelBuilder):
-    """A GPU kernel under construction; its epilogue works on one element at a time."""
+    """The builder of a GPU kernel; its epilogue works on one element at a time."""
 
     b: GpuBuilder
     index: Sequence[Expr] = field(default=(), init=False)
@@ -174,7 +174,7 @@ class GpuKernel(KernelBuilder):
 
     @contextlib.contextmanager
     def each(self, count: int) -> Iterator[Expr]:
-        """A thread for each of `count` elements: its number."""
+        """Run a thread for each of `count` elements; yields its number."""
         b = self.b
         threads = min(256, self.target.block, 1 << max(5, (count - 1).bit_length()))
         b.launch([-(-count // threads)], threads)
@@ -228,7 +228,7 @@ class GpuKernel(KernelBuilder):
 
 
 def _device(name: str) -> Callable[[GpuMath, Expr], Expr]:
-    """A function of one float that OpenCL C and CUDA C++ have under one name, for f32 and f64 alike."""
+    """A function of one float with the same name in OpenCL C and CUDA C++, for f32 and f64."""
     return lambda self, x: self.call(name, x)
 
 
@@ -263,7 +263,7 @@ class GpuMath:
         self.kind = kind
 
     def call(self, name: str, *xs: Expr) -> Expr:
-        """A device function of floats that gives their type."""
+        """A device function of floats whose result has their type."""
         xs = tuple(self.b.value(x) for x in xs)
         return self.b.value(t.call_pure_extern(str(xs[0].ty.dtype), name, *xs))
 
@@ -272,7 +272,7 @@ class GpuMath:
         return self.zero(dtype, str(value).startswith("-")) if value == 0 and dtype.startswith("float") else t.const(value, dtype)
 
     def zero(self, dtype: str, negative: bool = False) -> Expr:
-        """0 or -0 of a float type from its bits: of a constant zero TVM makes x * 0 = 0, which is wrong for NaN."""
+        """0 or -0 of a float type, from its bits: with a constant zero TVM simplifies x * 0 to 0, which is wrong for NaN."""
         single = dtype == "float32"
         names = ("as_float", "as_double") if self.kind == "opencl" else ("__int_as_float", "__longlong_as_double")
         bits = t.IntImm("int32" if single else "int64", -(2 ** (31 if single else 63)) if negative else 0)
@@ -290,7 +290,7 @@ class GpuMath:
         return self._extreme(a, b, lambda x, y: x < y)
 
     def _extreme(self, a: Expr, b: Expr, beats: Callable[[Expr, Expr], Expr]) -> Expr:
-        """NaN is the extreme of anything, as in torch."""
+        """Maximum or minimum; NaN if any operand is NaN, as in torch."""
         a, b = self.b.value(a), self.b.value(b)
         first = beats(a, b)
         return self.b.value(choose(t.any(first, self.isnan(a)) if is_float(a) else first, a, b))
@@ -343,7 +343,7 @@ class GpuMath:
         return rest if str(a.ty.dtype).startswith("u") else self.b.value(choose(self._floored(rest, b), rest + b, rest))
 
     def floordiv(self, a: Expr, b: Expr) -> Expr:
-        """Of floats (a - fmod(a, b)) / b, less 1 where the remainder has the other sign, and rounded; of integers 0 for b = 0."""
+        """For floats (a - fmod(a, b)) / b, minus 1 where the remainder has the other sign, rounded; for integers 0 if b = 0."""
         a, b = self.b.value(a), self.b.value(b)
         if is_float(a):
             rest = self.call("fmod", a, b)
@@ -360,7 +360,7 @@ class GpuMath:
         return self.b.value(choose(t.EQ(b, zero), zero, quotient))
 
     def _divisor(self, b: Expr) -> Expr:
-        """b, but 1 for 0 and -1, by which not every integer has a quotient."""
+        """b, but 1 for 0 and -1, for which the quotient may not exist."""
         special = t.EQ(b, self.const(b, 0))
         special = special if str(b.ty.dtype).startswith("u") else t.any(special, t.EQ(b, self.const(b, -1)))
         return self.b.value(choose(special, self.const(b, 1), b))
@@ -373,7 +373,7 @@ class GpuMath:
         return self.b.value(choose(c, a, b))
 
     def mul(self, a: Expr, b: Expr) -> Expr:
-        """Rounded: the OpenCL source forbids contraction, CUDA has a function."""
+        """a * b, rounded, never contracted: the OpenCL source forbids contraction, CUDA has a function for it."""
         return a * b if self.kind == "opencl" else t.call_pure_extern("float32", "__fmul_rn", a, b)
 
     def add(self, a: Expr, b: Expr) -> Expr:
@@ -384,7 +384,7 @@ class GpuMath:
         return t.call_pure_extern(str(c.ty.dtype), "fma", a, b, c) if is_float(c) else a * b + c
 
     def cast(self, x: Expr, elem: str) -> Expr:
-        """To small integers by way of i32, so that what does not fit wraps as it does in torch."""
+        """Convert; to small integers through i32, so that values out of range wrap as in torch."""
         return self.convert(x, TIR_DTYPE[elem])
 
     def convert(self, x: Expr, dtype: str) -> Expr:

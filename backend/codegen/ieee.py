@@ -1,16 +1,16 @@
-"""Float arithmetic that TVM's simplifier must leave alone: it takes floats for reals.
+"""Protect float arithmetic from TVM's simplifier, which treats floats as reals.
 
-Read off `tvm.sym.Analyzer.simplify` by trying every operator on equal operands, zeros and sums; tests/backend/codegen/test_ieee.py repeats
-that. Rules that hold for reals only, and can meet our expressions:
+The rules were found by trying `tvm.sym.Analyzer.simplify` with every operator on equal operands, zeros and sums;
+tests/backend/codegen/test_ieee.py repeats that. Rules that hold only for reals, and that apply to our expressions:
 
     x - x -> 0    (x + y) - y -> x    x - (x + y) -> 0 - y    select(c, x, y) - x -> select(c, 0, y - x)
     x == x -> true    x != x -> false
     x * 0 -> 0    0 / x -> 0    x + 0 -> x    x / 0 is an error
     not (x < y) -> y <= x    x < y or y <= x -> true
 
-The first are kept by a fence (`llvm.arithmetic.fence`, no instruction) where a term meets itself again, and nowhere else; comparisons by the same
-(`tir.equal`); zeros are calls that LLVM alone evaluates (`zero`). The last concern `Not`, `And` and `Or` of comparisons of floats: elementwise
-operators write `Select` instead.
+Against the first row there is a fence (`llvm.arithmetic.fence`, no instruction) wherever a term is subtracted from itself, and nowhere else;
+comparisons are fenced too (`equal` in `builder`); zeros are calls that only LLVM evaluates (`zero`). The last row needs `Not`, `And` or `Or` of
+float comparisons: elementwise operators write `Select` instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tvm import tirx as t
 #: TVM has no stubs.
 Expr = Any
 
-#: The operands of an expression by its kind; what is not here holds no arithmetic.
+#: The operand fields of each kind of expression; other kinds hold no arithmetic.
 OPERANDS: dict[type, tuple[str, ...]] = {
     **dict.fromkeys((t.Add, t.Sub, t.Mul, t.Div, t.Min, t.Max, t.EQ, t.NE, t.LT, t.LE, t.GT, t.GE, t.And, t.Or), ("a", "b")),
     t.Not: ("a",),
@@ -58,12 +58,12 @@ def is_zero(x: Expr) -> bool:
 
 
 def same(a: Expr, b: Expr) -> bool:
-    """Whether two expressions are the same one, which the simplifier then takes for one value."""
+    """Whether two expressions are the same, so that the simplifier treats them as one value."""
     return bool(a.same_as(b)) or bool(tvm_ffi.structural_equal(a, b))
 
 
 def keep_differences(x: Expr) -> Expr:
-    """The expression with a fence in every difference of floats in which a term meets itself; the expression itself where there is none."""
+    """The expression with a fence in every difference of floats that share a term; the expression itself where there is none."""
     if type(x) is ir.Call:
         return _rebuilt(x, [*x.args], lambda args: ir.Call(x.op, args, ret_ty=x.ty))
     names = OPERANDS.get(type(x))
@@ -87,13 +87,13 @@ def _like(x: Expr, parts: list[Expr]) -> Expr:
 
 
 def _meet(a: Expr, b: Expr) -> bool:
-    """Whether a term of one is a term of the other."""
+    """Whether the two share a term."""
     others = list(_terms(b))
     return any(same(term, other) for term in _terms(a) for other in others)
 
 
 def _terms(x: Expr) -> Iterator[Expr]:
-    """The expression, and what it is the sum of or selects."""
+    """The expression, and recursively the terms that it adds or selects."""
     while isinstance(x, t.Broadcast):
         x = x.value
     yield x

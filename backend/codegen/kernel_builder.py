@@ -1,4 +1,4 @@
-"""What the code of a kernel is written with: the buffers of a fused op, and its epilogue as a function of an accumulator."""
+"""The builder with which templates write kernels: the buffers of a fused op, and its epilogue as a function of an accumulator."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .tir_math import TirMath
 class KernelBuilder:
     """A kernel under construction.
 
-    args: the buffers of the fusion's arguments, constants as the template packed them. next_weights: what a template with
-    `prefetches_next_weights` prefetches while it multiplies, see `emit.next_weights`. faults: where `place` records indexes out of range.
+    args: the buffers of the fusion's arguments, with constants as the template packed them. next_weights: the weights that a template with
+    `prefetches_next_weights` prefetches while it multiplies, see `emit.next_weights`. faults: where `place` records indices out of range.
     """
 
     b: Builder
@@ -47,9 +47,9 @@ class KernelBuilder:
         return self.fusion.anchor
 
     def place(self, table: Buffer, at: Expr, size: int, record: bool = True) -> Expr:
-        """The place (i32) that an element of a table of i64 names. One outside 0 .. size - 1 is recorded, and 0 taken instead.
+        """An element of an i64 table of indices, as i32. An index outside 0 .. size - 1 is recorded, and 0 is used instead.
 
-        record: False where `record_faults` has seen the table before.
+        record: False where `record_faults` has checked the table before.
         """
         b = self.b
         if self.faults is None:
@@ -63,7 +63,7 @@ class KernelBuilder:
         return b.let("index", t.Cast("int32", t.Select(inside, said, t.const(0, "int64"))))
 
     def record_faults(self, table: Buffer, count: int, size: int) -> None:
-        """Look at all `count` elements of a table that is read again and again."""
+        """Check all `count` elements of a table once, for kernels that read it repeatedly."""
         with self.b.loop("i", 0, count) as i:
             self.place(table, i, size)
 
@@ -76,9 +76,9 @@ class KernelBuilder:
         self.put(self.apply(acc, offset, channel, image, lanes), offset, channel, lanes)
 
     def put(self, value: Expr, offset: Expr, channel: Expr, lanes: int) -> None:
-        """Store a value where a result belongs, all as for `finish`.
+        """Store a value without the epilogue; arguments as for `finish`.
 
-        Where others write to channel blocks of the result too, a block's lanes lie in up to two of them, and those of its channels alone are written.
+        Where the result shares channel blocks with other values (`lane_offset`), a vector covers up to two blocks, and only its channels are written.
         """
         lane = self.fusion.lane_offset
         if lane < 0:
@@ -92,7 +92,7 @@ class KernelBuilder:
             self.b.store_lanes(self.out, self._next_block(offset, lanes), value, (lanes - lane, live), lanes)
 
     def get(self, offset: Expr, lanes: int) -> Expr:
-        """What was `put` there."""
+        """Load a value that was `put` there."""
         lane = self.fusion.lane_offset
         here = self.b.load(self.out, offset + max(lane, 0), lanes)
         if lane <= 0:
@@ -101,15 +101,15 @@ class KernelBuilder:
         return shuffle([self.b.let("here", here), self.b.let("behind", behind)], [i if i < lanes - lane else lanes + i for i in range(lanes)])
 
     def _next_block(self, offset: Expr, lanes: int) -> Expr:
-        """Where lane 0 would lie of a vector whose lanes from `lanes - lane` on lie in the next block."""
+        """Where lane 0 would lie if the vector were stored for its lanes in the next block, those from `lanes - lane` on."""
         rows = self.fusion.map_rows(self.fusion.result)
         return offset + (rows.rows * rows.elements - lanes + self.fusion.lane_offset)
 
     def finish_rows(self, rows: int, value: Callable[[int], Expr], offset: Expr, step: int, channel: Expr, image: Expr, lanes: int) -> None:
         """`finish` for `rows` accumulators whose results lie `step` elements apart.
 
-        An epilogue with exponentials is long: written out for every row of a tile, its intermediate values spill. It runs in a loop
-        instead, over results that were stored raw.
+        A long epilogue (with exponentials) unrolled for every row of a tile would spill its intermediate values. So it runs in a loop over
+        accumulators that were stored first.
         """
         if not any(isinstance(op, Elementwise) and op.transcendental for op in self.fusion.epilogue):
             for i in range(rows):
@@ -126,7 +126,7 @@ class KernelBuilder:
         return self._run(acc, offset, channel, image, lanes, rounds=True)
 
     def unrounded(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int) -> Expr:
-        """The epilogue up to the f32 that its last op, one with `real`, rounds."""
+        """The epilogue without the final rounding: the f32 that its last op, one with `real`, rounds."""
         return self._run(acc, offset, channel, image, lanes, rounds=False)
 
     def _run(self, acc: Expr, offset: Expr, channel: Expr, image: Expr, lanes: int, rounds: bool) -> Expr:
@@ -157,7 +157,7 @@ class KernelBuilder:
         return self._gather(v, offset, lanes)
 
     def _gather(self, v: Value, offset: Expr, lanes: int) -> Expr:
-        """Any operand that broadcasts, by the coordinates of each lane: right for all, fast for none."""
+        """Load an operand of any broadcast shape by the coordinates of each lane: always correct, never fast."""
         place, shape = ramp(offset, lanes), self.fusion.out.shape
         index = const(0, "int32", lanes)
         for axis, size in enumerate(reversed(v.type.shape)):

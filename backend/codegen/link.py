@@ -1,4 +1,4 @@
-"""Object files become a shared library: the one step that needs a C compiler."""
+"""Link object files to a shared library, the only step that needs a C compiler."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def linker(target: Target) -> str:
     raise TersorError(f"linking a model for {target.name} takes a C compiler, and there is none ({looked}): apt-get install {package}, or set CC")
 
 
-#: What of a library is seen from outside: host functions, and the pointers that its loader fills in.
+#: The exported symbols of a library: host functions, and the pointers that its loader fills in.
 _VISIBLE = "{ global: __tvm*; __TVM*; local: *; };\n"
 
 
 def link(objects: Sequence[Path], target: Target) -> bytes:
-    """The shared library of object files. Symbols of the TVM runtime stay open until it is loaded."""
+    """The shared library of object files. Symbols of the TVM runtime stay undefined until it is loaded."""
     compiler = linker(target)
     with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
         visible, result = Path(folder) / "visible", Path(folder) / "model.so"

@@ -1,4 +1,4 @@
-"""A kernel that does nothing but multiply-adds in registers: what `profile` holds other kernels against. Others are made into such by `peak_of`."""
+"""A kernel that only does multiply-adds in registers: the peak that `profile` compares kernels with. `peak_of` makes one for other arithmetics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def peak_functions(target: Target) -> tuple[dict[Any, Any], Peak]:
 
 
 def peak_of(b: Builder, name: str, buffers: Sequence[Buffer], rounds: Any, operations: int) -> tuple[dict[Any, Any], Peak]:
-    """A kernel of buffers and `rounds` as the function `name` of one buffer, which they share, and rounds. operations: of each round."""
+    """The kernel in `b` as the function `name(buffer, rounds)`; its buffers share the one buffer. operations: of each round."""
     places, size = [], 0
     for buffer in buffers:
         places.append(size)

@@ -1,7 +1,7 @@
-"""A kernel of several threads is split into phases: its outermost parallel loops, and what stands between them.
+"""Split a kernel for several threads into phases: its outermost parallel loops, and the statements between them.
 
-Every thread calls the function for each phase, with the number of the phase and its own; between phases, threads meet. So phases share nothing but
-memory. Names, and what only goes to arrays of the function's private, is done again in every phase that comes behind.
+Every thread calls the function for each phase, with the phase's number and its own; between phases there is a barrier. So phases share only
+memory. Names, and statements that only store to thread-private arrays, are repeated in every later phase.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm.tirx.buffer import BufferType
 
 @dataclass
 class Phase:
-    """Statements in which each thread does its share."""
+    """Statements of which each thread runs its share."""
 
     body: list[Any]
 
@@ -25,8 +25,8 @@ class Phase:
 def split(statements: Sequence[Any], private: Mapping[Any, bool], phase: Any, worker: Any, team: int) -> tuple[list[Any], int]:
     """The statements of a function of `phase` and `worker`, and how many phases there are.
 
-    Serial statements that write memory run on thread 0 only. private: arrays of the function, and whether they live as long as it does.
-    Raises `ValueError` for a statement that stores both to such an array and to memory, which no order of phases can do for every thread.
+    Serial statements that write memory run on thread 0 only. private: thread-private arrays, and whether their lifetime is the whole
+    function. Raises `ValueError` for a statement that stores both to such an array and to memory: it would have to run on every thread and on one.
     """
     if not any(isinstance(stmt, Phase) for stmt in statements):
         return _first_threads(statements, worker)
@@ -47,7 +47,7 @@ def split(statements: Sequence[Any], private: Mapping[Any, bool], phase: Any, wo
     for stmt in statements:
         if isinstance(stmt, Phase):
             end()
-            # conditions tell TVM's analyzer what the thread's number may be
+            # the conditions tell TVM's analyzer the range of the thread number
             add(stmt.body, worker >= 0, worker < team)
             continue
         to = {private.get(buffer) for buffer in stored(stmt)}
@@ -88,7 +88,7 @@ def stored(stmt: Any) -> Iterator[Any]:
 
 
 def _reads_memory(stmt: Any, private: Mapping[Any, bool]) -> bool:
-    """Whether a statement names a buffer that is not an array of the function."""
+    """Whether a statement uses a buffer that is not a thread-private array."""
     found = analysis.undefined_vars(stmt.value if isinstance(stmt, t.Bind) else stmt, [])
     return any(isinstance(v.ty, BufferType) and v not in private for v in found)
 

@@ -1,4 +1,4 @@
-"""Software prefetch: cache lines of weights requested by loops that multiply others."""
+"""Software prefetch: loops that multiply request cache lines of weights that are read later."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .builder import Buffer, Builder, Expr, int32
 
 #: f32 in a cache line.
 LINE = 16
-#: Multiply-adds of a thread for each cache line that it fetches for another kernel.
+#: Multiply-adds of a thread per cache line that it prefetches for another kernel.
 PACE = 24 * LINE
 
 
 @dataclass(frozen=True)
 class Prefetch:
-    """Cache lines of weights (or of a map) to request, spread over a loop that multiplies others. locality: see `Builder.prefetch`."""
+    """Cache lines of weights (or of a feature map) to prefetch, spread over a loop that multiplies. locality: see `Builder.prefetch`."""
 
     buffer: Buffer
     at: Expr
@@ -26,9 +26,9 @@ class Prefetch:
 
 
 class NextWeights:
-    """Prefetches the weights of a later kernel, each thread its part: `ask` within loops that multiply, a few lines at a time.
+    """Prefetches the weights of a later kernel, each thread its part: call `ask` in loops that multiply, for a few lines at a time.
 
-    macs: what the present kernel multiplies, on all threads.
+    macs: multiply-accumulates of the current kernel, on all threads.
     """
 
     def __init__(self, b: Builder, weights: Buffer, elements: int, macs: int):
@@ -39,7 +39,7 @@ class NextWeights:
         b.store(self._at, 0, int32(0) if b.team == 1 else b.worker * each)
 
     def ask(self, macs: int) -> None:
-        """A share for so many multiply-adds in vectors, no more than memory delivers in that time."""
+        """Prefetch the share for `macs` multiply-adds in vectors, no more than memory delivers in that time."""
         lines = min(-(-self._lines * macs // self._macs), macs // PACE, self._lines)
         if lines == 0:
             return
@@ -50,10 +50,10 @@ class NextWeights:
 
 
 def shared_prefetch(b: Builder, w: Buffer, start: Expr, elements: int, tile: Expr, tiles: int) -> Prefetch | None:
-    """One tile's share of asking for `elements` weights from `start` on: all `tiles` that read the present panel fetch the next one between them.
+    """One tile's share in prefetching `elements` weights from `start` on: the `tiles` that read the current panel prefetch the next one together.
 
-    Weights of a whole network do not stay in the caches, and the first tile of a panel alone would wait for memory. With more tiles than
-    lines there is time enough, and nothing is fetched.
+    Weights of a whole network do not stay in the caches, so without prefetch the first tile of each panel would wait for memory. With more
+    tiles than cache lines that wait is small, and nothing is prefetched.
     """
     lines = -(-elements // LINE)
     if tiles > lines:

@@ -1,4 +1,4 @@
-"""Rearranging the lanes of vectors by constant shuffles."""
+"""Constant shuffles of vector lanes."""
 
 from __future__ import annotations
 

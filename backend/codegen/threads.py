@@ -1,6 +1,6 @@
 """A team: the threads of one call, launched once. One parallel region runs all kernels, with a barrier after each phase.
 
-TVM's launch hands a kernel to each thread and waits until all are done; a barrier only reads one cache line of each other thread. A phase is a
+TVM's launch hands a kernel to each thread and waits until all are done; a barrier only reads one cache line per other thread. A phase is a
 function of the thread's number (`Builder.function`), so the same kernels can also be launched phase by phase.
 """
 
@@ -19,15 +19,15 @@ from .builder import const, int32
 from .calls import call as call_symbol
 from .phases import sequence
 
-#: Bytes between the counters of two threads: no line is shared, nor one that the hardware fetches along.
+#: Bytes between the counters of two threads: they share no cache line, and no pair of lines that the hardware fetches together.
 COUNTER_STRIDE = 128
 #: Spins before `sched_yield`.
 SPINS = 2048
 
 _PAUSE = {"x86_64": "pause", "aarch64": "yield"}
 
-#: What TensorIR has no words for. `arrive` adds one to one's own counter: what was written before is read by whoever has seen it. `wait` is 1
-#: if some other's counter was behind one's own at every look.
+#: Atomics that TensorIR cannot express. `arrive` increments the thread's own counter (release). `wait` returns 1 if another counter stayed behind
+#: the thread's own in every spin (acquire).
 _ATOMICS = """
 define i32 @tersor_arrive(ptr %counters, i32 %me) {{
   %place = mul i32 %me, {stride}
@@ -68,7 +68,7 @@ done:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel, by its symbol, with its pointers. phases: how many it has; None for one that launches threads by itself."""
+    """A kernel's symbol and pointers. phases: their number; None for a kernel that launches threads by itself."""
 
     symbol: str
     pointers: Sequence[Any]
@@ -96,7 +96,7 @@ def barrier(target: Target, threads: int) -> Any:
 
 
 def launch_each(calls: Sequence[Call], inside: Sequence[Any], threads: int) -> Any:
-    """The statement that runs those calls which are `inside`: each phase is launched, and waited for."""
+    """The statement that runs the calls that are `inside`: each phase is launched, and waited for."""
     body = []
     for call, now in zip(calls, inside):
         if call.phases is None or threads == 1:
@@ -109,7 +109,7 @@ def launch_each(calls: Sequence[Call], inside: Sequence[Any], threads: int) -> A
 
 
 def launch_once(calls: Sequence[Call], inside: Sequence[Any], threads: int, barrier: str, arena: Any, offset: int) -> Any:
-    """The same by one launch, with a barrier after each phase. All threads must take part, or the others wait for ever.
+    """The same with one launch, and a barrier after each phase. All threads must take part, or the others wait forever.
 
     barrier: the symbol of the function `barrier`; its counters lie in the arena, a buffer of bytes, at an offset.
     """

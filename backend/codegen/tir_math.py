@@ -1,6 +1,6 @@
-"""The namespace that elementwise operators compute in when they become TensorIR: the counterpart of torch in `evaluate`.
+"""The `Math` namespace over TensorIR, in which elementwise operators become code: the counterpart of torch in `evaluate`.
 
-f32 functions are those of `vectormath`; f16 computes in f32, f64 calls libm. LLVM may contract a * b + c into one fused multiply-add; `mul`
+f32 functions are those of `vector_math`; f16 computes in f32, f64 calls libm. LLVM may contract a * b + c into one fused multiply-add; `mul`
 and `add` are fenced against it. NaN goes through max and min as in torch; which zero they return for +0 and -0 is not specified.
 """
 
@@ -48,7 +48,7 @@ class TirMath(VectorMath):
         return self._fence(a) + self._fence(b)
 
     def mod(self, a: Expr, b: Expr) -> Expr:
-        """Exact, also where the quotient has more digits than a float: fmod of the C library, lane by lane."""
+        """The exact remainder, even where the quotient has more digits than a float: fmod of the C library, lane by lane."""
         if not is_float(a):
             return t.floormod(a, self._divisor(b))
         dtype = dtype_of(a)
@@ -56,7 +56,7 @@ class TirMath(VectorMath):
         return convert(t.Select(self._floored(rest, b), rest + b, rest), dtype)
 
     def floordiv(self, a: Expr, b: Expr) -> Expr:
-        """Of floats (a - fmod(a, b)) / b, less 1 where the remainder has the other sign, and rounded: the steps of torch and Python."""
+        """For floats (a - fmod(a, b)) / b, minus 1 where the remainder has the other sign, rounded: as torch and Python do it."""
         if not is_float(a):
             return self._integer_quotient(a, b)
         dtype = dtype_of(a)
@@ -74,7 +74,7 @@ class TirMath(VectorMath):
         return self._named(quotient if dtype_of(b).startswith("u") else t.Select(t.EQ(b, self.const(b, -1)), zero - a, quotient))
 
     def _divisor(self, b: Expr) -> Expr:
-        """b, but 1 where the processor would end the process: for 0, and for -1, by which the lowest integer has no quotient."""
+        """b, but 1 where the processor would trap: for 0, and for -1, since the lowest integer has no quotient by it."""
         b = self._named(b)
         if is_constant(b):
             return b
@@ -116,7 +116,7 @@ class TirMath(VectorMath):
         return t.Select(expression(c), expression(a), expression(b))
 
     def cast(self, x: Expr, elem: str) -> Expr:
-        """To small integers by way of i32, so that what does not fit wraps as it does in torch."""
+        """Convert; to small integers through i32, so that values out of range wrap as in torch."""
         x = expression(x)
         dtype = TIR_DTYPE[elem]
         if dtype == dtype_of(x):
@@ -150,7 +150,7 @@ class TirMath(VectorMath):
         return self._function(x, self._exp32, t.exp)
 
     def exp_negative(self, x: Expr) -> Expr:
-        """exp of x <= 0, a quarter faster: what would be denormal is 0."""
+        """exp of x <= 0, a quarter faster: denormal results are 0."""
         return self._function(x, self._exp_negative32, t.exp)
 
     def log(self, x: Expr) -> Expr:

@@ -1,6 +1,6 @@
-"""exp, log, expm1, log1p, tanh, erf and pow of f32 vectors: range reduction and a polynomial, no table, no call of the C library per lane.
+"""exp, log, expm1, log1p, tanh, erf and pow of f32 vectors: range reduction and a polynomial, without tables or C library calls per lane.
 
-bench/fit_math.py finds the coefficients. Relative error below 1e-7 (exp, log), 2e-7 (expm1, log1p, tanh) and 4.6e-7 (erf) over the whole
+bench/fit_math.py finds the coefficients. The relative error is below 1e-7 (exp, log), 2e-7 (expm1, log1p, tanh) and 4.6e-7 (erf) over the whole
 range, denormal results, infinities and NaN included.
 """
 
@@ -32,7 +32,7 @@ LN2_HI, LN2_LO = 355 / 512, math.log(2) - 355 / 512
 #: Added to a float, it leaves the nearest integer in the low bits of the sum.
 MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
 MAGIC64, MAGIC64_BITS = 1.5 * 2**52, 0x4338000000000000
-#: Bits of 2/3 in f32 and f64: what a mantissa is reduced against, so that it comes to lie in 2/3 .. 4/3.
+#: Bits of 2/3 in f32 and f64, used to reduce mantissas to 2/3 .. 4/3.
 TWO_THIRDS, TWO_THIRDS64 = 0x3F2AAAAB, 0x3FE5555555555555
 
 
@@ -52,7 +52,7 @@ def cast(x: Expr, dtype: str) -> Expr:
 
 
 def convert(x: Expr, dtype: str) -> Expr:
-    """As `cast`, but f16 meets other types only through f32: x86 has no other conversions, and the C library need not have them either."""
+    """As `cast`, but f16 converts only from and to f32: x86 has no other conversions, and the C library may lack them too."""
     if "float16" in (dtype, dtype_of(x)):
         x = cast(x, "float32")
     return cast(x, dtype)
@@ -63,7 +63,7 @@ def _vector(dtype: str, lanes: int) -> str:
 
 
 class VectorMath:
-    """Functions over TensorIR vectors; intermediate values become slots of the builder."""
+    """Functions over TensorIR vectors; intermediate values become stack slots of the builder."""
 
     def __init__(self, b: Builder):
         self.b = b
@@ -85,7 +85,7 @@ class VectorMath:
         if is_constant(a):
             a, b = b, a
         if is_constant(b) or not is_float(a):
-            # a NaN in a beats nothing, and is what is left; one instruction
+            # no comparison with a NaN holds, so a NaN in a is the result; one instruction
             return t.Select(beats(b, a), b, a)
         return t.Select(t.isnan(a), a, t.Select(beats(a, b), a, b))
 
@@ -148,7 +148,7 @@ class VectorMath:
         return t.Select(x <= edge, t.Select(x < edge, self.const(x, math.nan), self.const(x, -math.inf)), y)
 
     def _log1p32(self, x: Expr) -> Expr:
-        """1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), of which nothing is lost: k comes from the rounded sum, f does not."""
+        """1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), without loss of digits: only k comes from the rounded sum."""
         w = self._named(x + self.const(x, 1))
         bits = self._bits(w)
         k = self._named(t.shift_right(bits - self.const(bits, TWO_THIRDS), self.const(bits, 23)))
@@ -160,7 +160,7 @@ class VectorMath:
         return self._near_zero(x, self._log_domain(x, -1, y))
 
     def _near_zero(self, x: Expr, y: Expr) -> Expr:
-        """y, but x itself where a function is x to the last digit: keeps denormal numbers and the sign of zero."""
+        """y, but x near zero, where the function rounds to x: keeps denormal numbers and the sign of zero."""
         return t.Select(self.abs(x) < self.const(x, 2.0**-30), x, y)
 
     def _expm1_32(self, x: Expr) -> Expr:
@@ -172,7 +172,7 @@ class VectorMath:
         return self._near_zero(x, y + y)
 
     def _tanh32(self, x: Expr) -> Expr:
-        """(exp(2|x|) - 1) / (exp(2|x|) + 1), with exp(y) - 1 = 2^n (exp(r) - 1) + (2^n - 1), which loses nothing near 0."""
+        """(exp(2|x|) - 1) / (exp(2|x|) + 1), with exp(y) - 1 = 2^n (exp(r) - 1) + (2^n - 1), which is accurate near 0."""
         y = self._named(self.min(self.abs(x) * self.const(x, 2), self.const(x, 18.1)))
         r, n = self._reduced(y)
         scale = self._named(self._power_of_two(n))
@@ -246,7 +246,7 @@ class VectorMath:
         return t.call_llvm_pure_intrin(str(x.ty.dtype), name, x)
 
     def _by_lane(self, function: str, *xs: Expr) -> Expr:
-        """A function of the C library that LLVM has no name for."""
+        """A function of the C library without an LLVM intrinsic, lane by lane."""
         dtype, lanes = dtype_of(xs[0]), lanes_of(xs[0])
         if lanes == 1:
             return t.call_pure_extern(dtype, function, *xs)

@@ -1,1 +1,1 @@
-"""A planned graph becomes one TVM module: a function for each distinct kernel, and host functions that call them."""
+"""Emit a planned graph as one TVM module: a function for each distinct kernel, and host functions that call them."""

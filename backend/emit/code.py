@@ -1,7 +1,7 @@
-"""Machine code of an emitted model: one object file for each function, made on all cores and kept in the kernel cache, then linked.
+"""Machine code of an emitted model: one object file per function, compiled on all cores, kept in the kernel cache, then linked.
 
 Equal kernels have equal objects, so a second compile of a network, or one for another batch, finds most of them in the cache. A small model
-is compiled in memory at once instead (`Jitted`): its code is there sooner than a linker has started.
+is compiled in memory instead (`Jitted`), which is faster than starting a linker.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ..target import Target
 from .kernel_cache import KernelCache
 from .recall import function_of
 
-#: Functions up to which a model is compiled in memory.
+#: Most functions of a model that is compiled in memory.
 FEW = 12
-#: To be raised when objects are made in another way from the same functions.
+#: Version of how objects are made from functions; raise it when that changes.
 _FORMAT = 1
 
 #: TVM passes switched off, because CPU kernels contain nothing they lower: blocks, threads of GPUs, their memories and matrix units, small floats,
-#: wide indices, buffers of several dimensions, and conditions and splits of loops. Each would walk through all code; the third takes time quadratic
-#: in a kernel's stack arrays. One of the two simplifiers is enough, and LLVM removes what does nothing or is computed twice.
+#: wide indices, buffers of several dimensions, and conditions and splits of loops. Each would walk through all code; CompactBufferAllocation takes
+#: time quadratic in a kernel's stack arrays. One of the two simplifiers is enough, and LLVM removes dead and repeated code.
 DISABLED_TVM_PASSES = [
     *(f"s_tir.{name}" for name in (
         "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation", "CompactBufferAllocation", "ConvertBlocksToOpaque", "LowerMatchBuffer",
@@ -46,7 +46,7 @@ DISABLED_TVM_PASSES = [
     "tirx.NarrowDataType", "tirx.VerifyMemory", "tirx.AnnotateEntryFunc", "tirx.FlattenBuffer", "tirx.RemoveNoOp", "tirx.CommonSubexprElim",
 ]  # fmt: skip
 
-#: Called with how many functions are compiled, and how many there are.
+#: Called with the number of functions compiled, and the total.
 Progress = Callable[[int, int], None]
 
 
@@ -57,7 +57,7 @@ class Code(Protocol):
         """A host function, loaded into this process."""
 
     def shared_library(self) -> bytes:
-        """A shared library. Symbols of the TVM runtime stay open until it is loaded."""
+        """A shared library. Symbols of the TVM runtime stay undefined until it is loaded."""
 
     def write_object(self, path: Path) -> None:
         """One object file with everything."""
@@ -84,7 +84,7 @@ class Jitted:
 
 
 class Linked:
-    """Code as objects, one for each function; linked and loaded when it is asked for."""
+    """Code as objects, one for each function; linked and loaded on demand."""
 
     def __init__(self, objects: Sequence[bytes], target: Target):
         self._objects = objects
@@ -132,9 +132,9 @@ def jit(functions: Mapping[Any, Any], target: Target, threads: int) -> Any:
 
 
 def objects(functions: Mapping[Any, Any], target: Target, threads: int, cache: KernelCache, progress: Progress | None = None) -> list[bytes]:
-    """An object file for each function, in their order. What the cache lacks is compiled on all cores.
+    """An object file for each function, in order. Functions that are not in the cache are compiled on all cores.
 
-    An exception, Ctrl-C among them, comes through after the functions that are being compiled are done.
+    An exception (or Ctrl-C) is raised after the functions that are being compiled are done.
     """
     made = target.tvm(threads)
     basis = repr((_FORMAT, str(made), sorted(versions().items()), DISABLED_TVM_PASSES))
@@ -166,7 +166,7 @@ def objects(functions: Mapping[Any, Any], target: Target, threads: int, cache: K
 
 
 def _identity(function: Any) -> str:
-    """What tells a function from all others: the symbol of a callee is made of its code."""
+    """A key that identifies a function: for a callee its symbol, a hash of its code."""
     symbol = symbol_of(function)
     return symbol if symbol.startswith(CALLEE) else f"{symbol} {code_hash(function)}"
 

@@ -1,4 +1,4 @@
-"""emit for GPUs: each distinct fusion becomes a kernel, each step a launch of one; TVM prints the kernels as OpenCL or CUDA source.
+"""Emit for GPUs: each distinct fusion becomes a kernel, each step a kernel launch; TVM prints the kernels as OpenCL or CUDA source.
 
 Every argument is a buffer and an offset in elements, see `codegen.gpu`. For CUDA, nvcc turns the source into a cubin.
 """
@@ -31,9 +31,9 @@ from ..tile.fusion import Fusion, root
 from ..tile.ops import Fused
 from .module import Weights, kernel_key, step_of, storage_dtype
 
-#: Rounding is ours to decide: kernels say `fma` where they want one.
+#: Forbids contraction: kernels say `fma` where they want one.
 OPENCL_HEAD = "#pragma OPENCL FP_CONTRACT OFF\n"
-#: Names the compiler of CUDA source.
+#: Environment variable: the path of CUDA's compiler.
 NVCC = "TERSOR_NVCC"
 
 Place = tuple[Memory, int]
@@ -49,7 +49,7 @@ class DeviceEmitter:
     _functions: dict[Any, Any] = field(default_factory=dict)
 
     def add(self, graph: Graph) -> tuple[list[Step], tuple[Launch, ...], int]:
-        """Emit a planned graph; returns its steps, how each is started, and the bytes of its arena."""
+        """Emit a planned graph; returns its steps, the launch of each, and the bytes of its arena."""
         arena = records = -(-arena_size(graph, self.target, 1) // RECORD) * RECORD
         where: dict[Value, Place] = {v: (f"input {i}", 0) for i, v in enumerate(graph.inputs)}
         where |= {root(v): (f"output {i}", 0) for i, v in enumerate(graph.outputs)}
@@ -83,7 +83,7 @@ class DeviceEmitter:
         return ("weights", self.weights.add(array) // array.dtype.itemsize)
 
     def _kernel(self, op: Fused, packed: dict[Value, np.ndarray]) -> tuple[str, Grid]:
-        """The kernel of a fusion, shared by fusions of the same code, and its grid."""
+        """The kernel of a fusion, shared by fusions with the same code, and its grid."""
         fusion, key = Fusion(op), kernel_key(op)
         if key not in self._kernels:
             template = template_named(op.template, fusion.anchor)
@@ -112,19 +112,19 @@ class DeviceEmitter:
         return OPENCL_HEAD + text if self.target.kind == "opencl" else text
 
     def code(self) -> bytes:
-        """What a `.tso` holds: OpenCL source; a cubin for CUDA, or its source where there is no nvcc."""
+        """The code that a `.tso` holds: OpenCL source; for CUDA a cubin, or source where there is no nvcc."""
         source = self.source()
         compiler = nvcc() if self.target.kind == "cuda" else None
         return source.encode() if compiler is None else cubin(source, self.target, compiler)
 
 
 def nvcc() -> str | None:
-    """Where CUDA's compiler is."""
+    """The path of CUDA's compiler; None where there is none."""
     return os.environ.get(NVCC) or shutil.which("nvcc")
 
 
 def cubin(source: str, target: Target, compiler: str, *options: str, said: Callable[[str], object] | None = None) -> bytes:
-    """Machine code of CUDA source; `said` gets what the compiler reports.
+    """Machine code of CUDA source; `said` is called with the compiler's output.
 
     Raises `TersorError` where nvcc cannot compile it, as for a capability that it does not know.
     """

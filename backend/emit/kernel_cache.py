@@ -1,8 +1,8 @@
 """Object code of kernels, kept in a folder between processes.
 
-A file's name is the hash of all that its content depends on, so a file is never wrong, only unused. It begins with the
-hash of its code, and is written under another name and moved into place: an interrupted or concurrent compile leaves
-whole files, and a damaged file counts as missing.
+A file's name is the hash of all that its content depends on, so a file is never outdated, only unused. It begins with the
+hash of its code, and is written under another name and renamed: an interrupted or concurrent compile leaves complete
+files, and a damaged file counts as missing.
 
     TERSOR_CACHE=/path     the folder; by default `tersor/kernels` in `$XDG_CACHE_HOME` or `~/.cache`
     TERSOR_CACHE=off       keep nothing
@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Bytes from which on the files unused for the longest time are removed, until a tenth is free.
+#: Most bytes of the cache; above it the least recently used files are removed, until a tenth is free.
 LIMIT = 1 << 30
 SUFFIX = ".kernel"
 OFF = "off"
@@ -30,13 +30,13 @@ def _digest(code: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class KernelCache:
-    """A folder of object files by hash; without a folder nothing is kept. Where it cannot be written, nothing is kept either."""
+    """A folder of object files by hash. Nothing is kept without a folder, or where it cannot be written."""
 
     folder: Path | None
 
     @classmethod
     def default(cls) -> KernelCache:
-        """The one that the environment names."""
+        """The cache that the environment names."""
         named = os.environ.get("TERSOR_CACHE")
         if named == OFF:
             return cls(None)
@@ -44,7 +44,7 @@ class KernelCache:
         return cls(Path(named) if named else Path(base) / "tersor" / "kernels")
 
     def get(self, key: str) -> bytes | None:
-        """What was put under the key. It counts as used now."""
+        """The data stored under the key, None if missing; marks it as used now."""
         if self.folder is None:
             return None
         path = self.folder / f"{key}{SUFFIX}"
@@ -81,7 +81,7 @@ class KernelCache:
         return sum(size for size, _, _ in self._used())
 
     def trim(self, limit: int = LIMIT) -> None:
-        """Remove what was not used for the longest time, when the files take more than `limit` bytes."""
+        """Remove the least recently used files, when all take more than `limit` bytes."""
         used = sorted(self._used(), key=lambda entry: entry[1])
         total = sum(size for size, _, _ in used)
         if total <= limit:

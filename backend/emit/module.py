@@ -1,9 +1,9 @@
-"""emit: a planned graph becomes one TVM module: a function per distinct kernel, and one host function that calls them with raw pointers.
+"""Emit a planned graph as one TVM module: a function per distinct kernel, and one host function that calls them with raw pointers.
 
     main_b<batch>(inputs…, outputs…, weights, arena, first, last, team)    runs the steps first <= i < last
 
-team: whether the threads go through the steps together (`team`), which takes all of them; else each kernel is launched.
-The host function holds no state: concurrent callers bring an arena each. Running a range of steps is what `profile` and `diff` use.
+team: run all steps in one parallel region with barriers (`codegen.threads`), which needs all threads; else launch each kernel.
+The host function has no state: each concurrent caller passes its own arena. `profile` and `diff` run ranges of steps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BARRIER = "barrier"
 
 
 class Constant:
-    """An array for the blob. key: equal for equal bytes."""
+    """An array for the weights blob. key: equal for equal bytes."""
 
     def __init__(self, array: np.ndarray):
         self.size, self.dtype = array.size, str(array.dtype)
@@ -68,9 +68,9 @@ class Weights:
         return self._arrays[constant.key][0]
 
     def blob(self) -> np.ndarray:
-        """All bytes; one cache line more than needed behind each array, so that prefetches and straddling loads stay inside.
+        """All bytes, with an extra cache line after each array, so that prefetches and loads that straddle its end stay inside.
 
-        The parts are given up one by one, so that weights are never held twice.
+        The arrays are released one by one, so that weights are never held twice.
         """
         result = np.zeros(self.size + 2 * ALIGN, np.uint8)
         start = -result.ctypes.data % ALIGN
@@ -85,7 +85,7 @@ class Weights:
 class Emitter:
     """Kernels and host functions of one artifact; several batches share weights and equal kernels.
 
-    remember: whether kernels that this process has emitted before are named, and not emitted again unless the kernel cache has lost their code.
+    remember: whether kernels that this process has emitted before are referred to, and emitted again only if the kernel cache has lost their code.
     """
 
     target: Target
@@ -159,21 +159,21 @@ class Emitter:
         return where[source]
 
     def _packing(self, graph: Graph) -> dict[Fused, Future[dict[Value, Constant]]]:
-        """The constants of each fusion as its kernel reads them: arrays are packed on all cores while kernels are emitted on one."""
+        """The packed constants of each fusion: arrays are packed on all cores while kernels are emitted on one."""
 
         def pack(op: Fused) -> dict[Value, Constant]:
             fusion = Fusion(op)
             packed = template_named(op.template, fusion.anchor).pack(fusion, self.target, op.params)
             return {v: Constant(array) for v, array in packed.items()}
 
-        # the threads end with the last array
+        # the threads end after the last array
         pool = ThreadPoolExecutor(os.cpu_count(), "tersor-pack")
         result = {op: pool.submit(pack, op) for op in graph.ops if isinstance(op, Fused) and not op.alias}
         pool.shutdown(wait=False)
         return result
 
     def _kernel(self, op: Fused, dense: Fused | None, packed: Mapping[Value, Constant]) -> Any:
-        """The function of a fusion (shared by fusions of the same code). dense: whose weights it fetches; packed: its constants."""
+        """The function of a fusion (shared by fusions with the same code). dense: the fusion whose weights it prefetches; packed: its constants."""
         fusion = Fusion(op)
         template = template_named(op.template, fusion.anchor)
         key = _key(op, dense)
@@ -250,12 +250,12 @@ class Emitter:
         return jit(self.functions, self.target, self.threads)
 
     def code(self, progress: Progress | None = None) -> Code:
-        """Machine code for the target, with the help of the kernel cache. progress: called with the functions done, and their number."""
+        """Machine code for the target, with the help of the kernel cache. progress: called with the number of functions done, and the total."""
         return code_for(self.functions, self.target, self.threads, progress)
 
 
 def _key(op: Fused, dense: Fused | None) -> str:
-    """Equal for the same code, that which fetches included."""
+    """A key that is equal for the same code, its prefetches included."""
     return kernel_key(op) if dense is None else f"{kernel_key(op)}|{kernel_key(dense)}"
 
 
@@ -277,7 +277,7 @@ def _safe(name: str) -> str:
 
 
 def _check(op: Fused, graph: Graph) -> Check | None:
-    """What a fusion's kernel checks while it runs."""
+    """The index that a fusion's kernel checks while it runs, if any."""
     fusion = Fusion(op)
     for v, size in fusion.addresses:
         return Check(index_in_words(op.args[op.body.inputs.index(v)], graph.inputs), size)
@@ -285,7 +285,7 @@ def _check(op: Fused, graph: Graph) -> Check | None:
 
 
 def step_of(op: Fused, kernel: str, graph: Graph, target: Target) -> Step:
-    """What a step is, as `profile` reports it."""
+    """The description of a step that `profile` reports."""
     check = _check(op, graph)
     anchor = op.body.ops[0]
     moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes

@@ -1,7 +1,7 @@
-"""Prefetch of the next layer's weights: which kernel requests the weights of which later one.
+"""Prefetch of the next layer's weights: which kernel prefetches the weights of which later one.
 
-A dense layer of few rows takes as long as its weights take to come from memory, while the convolution before it computes and leaves memory
-idle. Such a convolution requests them, a few cache lines after each run of multiply-adds.
+The time of a dense layer with few rows is that of reading its weights from memory, while the convolution before it computes and leaves memory
+idle. Such a convolution prefetches them, a few cache lines after each run of multiply-adds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which code a kernel became: with it, a second compile of a network names kernels that are in the kernel cache without emitting them."""
+"""Remember which code each kernel became, so that a second compile of a network finds kernels in the kernel cache without emitting them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _known: OrderedDict[Hashable, tuple[str, int | None]] = OrderedDict()
 
 @dataclass(frozen=True)
 class Recalled:
-    """A callee that was emitted before. emit: emits it again; attrs: those of its function that tell what it is called."""
+    """A callee that was emitted before. emit: emits it again; attrs: those of its function that hold its symbol."""
 
     attrs: dict[str, str]
     emit: Callable[[], Any]
@@ -26,8 +26,8 @@ class Recalled:
 def recall(key: Hashable, emit: Callable[[], tuple[Any, int | None]]) -> tuple[Any, int | None]:
     """A callee and its number of phases: from `emit`, or if the key is known, a `Recalled`.
 
-    key: equal for what becomes the same code in this process. The classes of operators and the template belong to it, as a notebook may
-    define them anew under the same names.
+    key: equal for fusions that become the same code in this process. It includes the classes of operators and the template, since a notebook
+    may define them again under the same names.
     """
     if key in _known:
         _known.move_to_end(key)
@@ -41,7 +41,7 @@ def recall(key: Hashable, emit: Callable[[], tuple[Any, int | None]]) -> tuple[A
 
 
 def function_of(callee: Any) -> Any:
-    """The function of TensorIR, emitted if it was recalled. Callers name it already, so it must have become the same code."""
+    """The TensorIR function, emitted now if it was recalled. Callers refer to its symbol already, so it must become the same code."""
     if not isinstance(callee, Recalled):
         return callee
     function = callee.emit()

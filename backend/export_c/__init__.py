@@ -1,1 +1,1 @@
-"""A compiled model becomes a folder for a C project: library, header, weights, and an example that tests itself."""
+"""Export a compiled model as a folder for a C project: library, header, weights, and an example that tests itself."""

@@ -1,4 +1,4 @@
-"""`main.c`, the example that tests itself and times the model, its recorded data, and the `Makefile`."""
+"""`main.c` (the example that tests itself and times the model), its recorded data, and the `Makefile`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ int main(int argc, char **argv) {{
 }}
 """
 
-#: Recorded by the same code: the same bits.
+#: Comparison with outputs of the same code: the same bits.
 _SAME_BITS = """\
 static int differs(const char *name, const void *y, const void *expected, size_t bytes) {
   int wrong = memcmp(y, expected, bytes) != 0;
@@ -86,7 +86,7 @@ static int differs(const char *name, const void *y, const void *expected, size_t
   return wrong;
 }"""
 
-#: Recorded by the interpreter: floats within a tolerance, and a NaN where one is expected.
+#: Comparison with outputs of the interpreter: floats within a tolerance, and NaN where one is expected.
 _NEAR = """\
 #define TOLERANCE 1e-4 /* of the largest expected value */
 
@@ -131,7 +131,7 @@ clean:
 
 @dataclass
 class Recording:
-    """Inputs and expected outputs, each at a multiple of 64 bytes of `NAME_test.bin` with 64 bytes behind it. exact: made by the same code."""
+    """Inputs and expected outputs, each at a multiple of 64 bytes of `NAME_test.bin` and followed by 64 bytes. exact: made by the same code."""
 
     inputs: Sequence[np.ndarray]
     outputs: Sequence[np.ndarray]
@@ -139,7 +139,7 @@ class Recording:
     offsets: list[int] = field(default_factory=list)
 
     def data(self) -> bytes:
-        """What the file holds; sets the offsets."""
+        """The contents of the file; sets the offsets."""
         parts, at = [], 0
         self.offsets = []
         for array in (*self.inputs, *self.outputs):
@@ -176,5 +176,5 @@ def _near(types: set[str]) -> str:
 
 
 def makefile_text(interface: Interface, compiler: str, undefined: Sequence[str]) -> str:
-    """The text of the `Makefile`; undefined: what the library leaves open."""
+    """The text of the `Makefile`; undefined: symbols that the library does not define."""
     return _MAKEFILE.format(name=interface.name, compiler=compiler, libraries=" -lm" if undefined else "")

@@ -1,4 +1,4 @@
-"""export_c: a compiled model as a folder for a C project, without Python, TVM and malloc.
+"""export_c: write a compiled model as a folder for a C project, without Python, TVM and malloc.
 
 NAME.h, libNAME.a    the function NAME_run(weights, inputs…, outputs…, arena), with sizes and shapes as macros
 NAME.bin             weights, to be read or mapped
@@ -35,7 +35,7 @@ def export_c(
     expected: Sequence[Any] | None = None,
     name: str = "model",
 ) -> None:
-    """Write the folder, which is made if its parent exists. code: of the model; the rest as `CompiledModel.export_c` says."""
+    """Write the folder, which is created if its parent exists. code: of the model; other arguments as in `CompiledModel.export_c`."""
     check_name(name)
     folder = Path(folder)
     _check(model, folder)
@@ -74,7 +74,7 @@ def _check(model: CompiledModel, folder: Path) -> None:
 
 
 def _record(model: CompiledModel, inputs: Sequence[Any] | None, expected: Sequence[Any] | None) -> Recording:
-    """What the self-test runs on and compares with."""
+    """The inputs of the self-test and its expected outputs."""
     entry = model.entries[0]
     if inputs is None and expected is not None:
         raise TersorError("expected outputs belong to inputs: give both, or inputs alone")

@@ -1,4 +1,4 @@
-"""The C interface of a compiled model: what its arguments, macros and files are called, and the header that declares them."""
+"""The C interface of a compiled model: the names of arguments, macros and files, and the header that declares them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...ir.errors import TersorError
 from ..runtime.artifact import Entry, Manifest, Port
 
 ALIGN = 64
-#: C types of elements. Half floats are given as their bits.
+#: C types of elements. Half floats are passed as their bits.
 C_TYPES = {"bool": "uint8_t", "f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "u8": "uint8_t"}
 C_TYPES |= {f"i{bits}": f"int{bits}_t" for bits in (8, 16, 32, 64)}
 
@@ -64,7 +64,7 @@ class Interface:
 
     @property
     def arena(self) -> int:
-        """Bytes that the caller gives; vectors may straddle the end of what is used."""
+        """Bytes that the caller provides, including slack for vectors that straddle the end."""
         return -(-max(self.entry.arena, ALIGN) // ALIGN) * ALIGN + ALIGN
 
     @cached_property
@@ -106,13 +106,13 @@ _CLOSE = ["#ifdef __cplusplus", "}", "#endif", "", "#endif"]
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no prefix of C names."""
+    """Raise unless the name is valid as a prefix of C names."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise TersorError(f"name={name!r} must be the start of C names: a letter, then letters, digits and _")
 
 
 def _arguments(name: str, kind: str, ports: Sequence[Port]) -> list[Argument]:
-    """Ports under names that C takes. Those that would be the same in capitals get a number."""
+    """Ports with valid C names. Names that would be equal in capitals get a number."""
     result: list[Argument] = []
     for port in ports:
         plain = base = "".join(c if c.isascii() and c.isalnum() else "_" for c in port.name)

@@ -1,4 +1,4 @@
-"""An object of kernels and a host function becomes a static library with one visible function and nothing left open but parts of libm."""
+"""Make a static library of an object with kernels and a host function: one visible symbol, and only functions of libm undefined."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..target import Target
 from .interface import Argument, Interface
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror")
-#: Code that calls nothing of libc.
+#: Compiler flags for code that does not call libc.
 _FREESTANDING = ("-O3", "-fPIC", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns")
-#: What kernels may call: libm, for double precision.
+#: Symbols that kernels may call: functions of libm, for double precision.
 _ALLOWED = re.compile(
     r"(exp|exp2|expm1|log|log2|log10|log1p|pow|sqrt|sin|cos|tan|asin|acos|atan|atan2|sinh|cosh|tanh|asinh|acosh|atanh)f?"
     r"|(erf|erfc|fmod|floor|ceil|round|nearbyint|rint|trunc|fabs|fmin|fmax|fma|ldexp|copysign)f?"
@@ -113,7 +113,7 @@ static void give_integer(Value *v, int64_t value) {{
 
 
 def source(interface: Interface) -> str:
-    """C of `NAME_run`: raw pointers become what the host function takes."""
+    """The C source of `NAME_run`, which passes raw pointers to the host function in its calling convention."""
     entry, ports = interface.entry, [*interface.inputs, *interface.outputs]
     given = [(size_of(a), a.name, _CODES[a.port.dtype.kind], a.port.dtype.itemsize * 8) for a in ports]
     given += [(interface.weights, "weights", 1, 8), (interface.arena, "arena", 1, 8)]
@@ -136,12 +136,12 @@ def source(interface: Interface) -> str:
 
 
 def size_of(argument: Argument) -> int:
-    """Elements, as the host function checks them."""
+    """Number of elements, as the host function checks it."""
     return max(argument.port.type.size, 1)
 
 
 def write_library(code: Code, interface: Interface, folder: Path) -> list[str]:
-    """Write `libNAME.a` beside `NAME.h`; returns what it leaves to the C library, at most functions of libm."""
+    """Write `libNAME.a` beside `NAME.h`; returns its undefined symbols, which can only be functions of libm."""
     target, name = interface.manifest.target, interface.name
     compiler = linker(target)
     work = folder / "work"
@@ -151,7 +151,7 @@ def write_library(code: Code, interface: Interface, folder: Path) -> list[str]:
     _run(compiler, *WARNINGS, *_FREESTANDING, f"-I{folder}", "-c", str(work / "run.c"), "-o", str(work / "run.o"))
     whole = work / f"{name}.o"
     _run(compiler, "-r", "-nostdlib", "-o", str(whole), str(work / "kernels.o"), str(work / "run.o"))
-    # names of kernels stay inside, so that a program may have several models
+    # hide the names of kernels, so that a program may have several models
     _run(_binutil("objcopy", target), f"--keep-global-symbol={name}_run", str(whole))
     undefined = check_symbols(_run(_binutil("nm", target), "-P", str(whole)).splitlines())
     _run(_binutil("ar", target), "rcsD", str(folder / f"lib{name}.a"), str(whole))
@@ -160,7 +160,7 @@ def write_library(code: Code, interface: Interface, folder: Path) -> list[str]:
 
 
 def check_symbols(symbols: Sequence[str]) -> list[str]:
-    """What `nm -P` says is undefined. Raises `UnsupportedError` for what needs TVM's runtime or allocates."""
+    """The undefined symbols in the output of `nm -P`. Raises `UnsupportedError` for those of TVM's runtime or an allocator."""
     rows = [line.split() for line in symbols]
     undefined = [row[0] for row in rows if row[1] == "U"]
     wrong = [name for name in undefined if not _ALLOWED.fullmatch(name)] + [row[0] for row in rows if row[0].startswith("__TVMBackend")]

@@ -1,8 +1,8 @@
-"""Costs that the models of several templates, and of stages, share."""
+"""Costs shared by the models of several templates and stages."""
 
 from __future__ import annotations
 
 
 def beyond_l2(nbytes: int) -> float:
-    """Modelled cycles to write so many bytes that do not stay in L2, and to read them back."""
+    """Modelled cycles to write `nbytes` bytes that do not stay in L2, and to read them back."""
     return nbytes / 16

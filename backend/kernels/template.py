@@ -1,4 +1,4 @@
-"""What a kernel template is, and how one is registered for an operator."""
+"""The base class of kernel templates, and how one is registered for an operator."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Template:
     name: str
     #: Kinds of target that it has code for.
     kinds: tuple[str, ...] = ("cpu",)
-    #: Fact: finds values whose images do not follow each other, by `Fusion.map_rows` (parts of an aliased concat).
+    #: Fact: addresses values with a batch stride, by `Fusion.map_rows` (parts of an aliased concat).
     strided_batch: bool = False
-    #: Fact: stores blocked results only through `KernelBuilder.finish` and `put`, so they may begin inside a channel block, beside those of others.
+    #: Fact: stores blocked results only through `KernelBuilder.finish` and `put`, so they may start inside a channel block with other values.
     masked_stores: bool = False
     #: Fact: its register tiles are given `KernelBuilder.next_weights`, which prefetches the weights of a later kernel.
     prefetches_next_weights: bool = False
-    #: Fact: it computes a gather of channels and its consumer in one kernel. The name of the template that it is with a gather in front, whose
-    #: parameters it takes, and of others in whose place it is used too.
+    #: Fact: it computes a channel gather and its consumer in one kernel. Names of the templates that it can replace; it takes over the parameters
+    #: of the first.
     fuses_gather_into: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
@@ -50,11 +50,11 @@ class Template:
         return not fusion.epilogue
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
-        """Parameter choices worth measuring, the cost model's favourite first; by default there is nothing to choose."""
+        """Parameter choices worth measuring, the preferred one first; by default there is nothing to choose."""
         return [{}]
 
     def variant(self, fusion: Fusion, target: Target) -> str:
-        """What of the values of constants decides which candidates there are: fusions of one shape are chosen for apart where it differs."""
+        """The property of constants' values on which the candidates depend: where it differs, fusions of one shape have separate tuning entries."""
         return ""
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
@@ -70,15 +70,15 @@ class Template:
         return 0
 
     def scratch_dtype(self, fusion: Fusion) -> str:
-        """What the scratch holds."""
+        """The element type of the scratch."""
         return "float32"
 
     def unaligned_inputs(self, fusion: Fusion) -> list[Value]:
-        """Fact: operands that are read element by element. Where one is an input of the model it may begin at any address, and is not copied."""
+        """Fact: operands that are read element by element. Such an input of the model may start at any address, and is not copied."""
         return []
 
     def row_partitioned(self, fusion: Fusion, target: Target, params: Params) -> list[list[Value]]:
-        """Fact: lists of arguments, or of the result, that the code finds row-partitioned by `Fusion.map_rows`: all of a list, or none."""
+        """Fact: lists of arguments and of the result that the code can address row-partitioned, by `Fusion.map_rows`: all of a list, or none."""
         return []
 
     def streamed_weights(self, fusion: Fusion, target: Target) -> tuple[Value, int] | None:
@@ -87,11 +87,11 @@ class Template:
         return None
 
     def winograd_tile(self, params: Params) -> int:
-        """The m of Winograd's F(m x m, 3x3) that the code computes by, for the option `winograd` of `compile`; 0 for none."""
+        """The m of Winograd's F(m x m, 3x3) that the code uses, for the option `winograd` of `compile`; 0 for none."""
         return 0
 
     def note(self, fusion: Fusion, target: Target, chosen: str) -> str:
-        """What the report says of a fusion that this template may be meant for, given the name of the chosen one; nothing by default."""
+        """A remark for the report on a fusion of this template's kind, given the name of the chosen template; empty by default."""
         return ""
 
     def emit(self, k: KernelBuilder) -> None:
@@ -99,7 +99,7 @@ class Template:
         raise NotImplementedError(f"template {self.name!r} defines no emit")
 
 
-#: What `Template.__init_subclass__` resets.
+#: The facts that `Template.__init_subclass__` resets.
 FACTS = (
     "strided_batch",
     "masked_stores",
@@ -129,7 +129,7 @@ def kernel(*ops: type[Op]) -> Callable[[type], type]:
 
 
 def chain_kernel(cls: type) -> type:
-    """Class decorator: register a template for chains, fusions of several anchors (`Fusion.stages`)."""
+    """Class decorator: register a template for chains, fusions of several anchors (`Fusion.segments`)."""
     CHAINS.append(cls())
     return cls
 
@@ -157,7 +157,7 @@ def chain_templates() -> list[Template]:
 
 
 def template_named(name: str, op: Op) -> Template:
-    """The template that the schedule or the chain stage chose for a fusion with this (first) anchor."""
+    """The template that select-kernels or fuse-chains chose for a fusion with this (first) anchor."""
     for template in (*templates_for(op), *chain_templates()):
         if template.name == name:
             return template

@@ -1,14 +1,14 @@
-"""alias-concats: the operands of a concat or slice of channels share the result's buffer, so nothing is copied and no kernel is left.
+"""alias-concats: operands of a channel concat or slice share the result's buffer, so nothing is copied and no kernel is left.
 
-    concat(a, b)   =>   a and b are written side by side, which is the result
+    concat(a, b)   =>   a and b are written side by side in the memory of the result
     x[:, 16:32]    =>   a part of the memory of x
 
-Each operand is one piece of each image of the result, or the other way round. Values that share memory are a group, for which the
-planner finds one place. Several images of a group all have the same batch stride, and kernels must be able to address them. Where two
-kernels would write the same channels of a group, the later gather copies.
+Each operand is one piece of each image of the result, or the result one piece of the operand. Values that share memory form a group, which
+gets one place in the arena. All images of a group have the same batch stride, which its kernels must be able to address. Where two kernels
+would write the same channels of a group, the later gather copies.
 
-Kernels read whole channel blocks, so what one reads begins a block. What is read only through aliases may begin at any lane of a block
-(`lane_offset`): the kernel that makes it then writes parts of blocks, as does one whose last block goes on with another's channels.
+Kernels read whole channel blocks, so a value that a kernel reads must start a block. A value that is read only through aliases may start at
+any lane of a block (`lane_offset`). Its kernel then writes parts of blocks, as does a kernel whose last block also holds another's channels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused, TileChannelGather
 
-#: Where values of a group begin in each image, in bytes from one of them: a channel counts its share of a block.
+#: Offsets of the values of a group in each image, in bytes relative to one of them: a channel counts its share of a block.
 Group = dict[Value, int]
 
 
@@ -44,7 +44,7 @@ def alias_concats(graph: Graph, target: Target, threads: int) -> Graph:
 
 
 def _mark(graph: Graph, target: Target, copied: set[Fused]) -> set[Fused]:
-    """Write `alias` on every fused op but those that are to be `copied`; returns the aliases whose memory a kernel could not find its way in."""
+    """Write `alias` on every fused op except those in `copied`; returns the aliases whose memory some kernel cannot address."""
     outputs = {root(v) for v in graph.outputs}
     groups: dict[Value, Group] = {}
     fusions = [op for op in graph.ops if isinstance(op, Fused)]
@@ -69,18 +69,18 @@ def block_bytes(v: Value) -> int:
 
 
 def _stop(v: Value, at: int) -> int:
-    """Where the channels end of a value that begins at `at`."""
+    """Where the channels of a value end that starts at `at`."""
     assert v.type.layout is not None
     return at + v.type.layout.channels * channel_bytes(v)
 
 
 def _ragged(op: Fused) -> bool:
-    """Whether a gather's operands, if they lay in its memory, would begin inside blocks of it."""
+    """Whether a gather's operands would start inside blocks if they were aliases of its memory."""
     return any(at % block_bytes(op.out) for at in (pieces(op) or {}).values())
 
 
 def lanes_of(group: Group) -> dict[Value, int]:
-    """Of the values of a group that kernels write to blocks in which others lie, the lane of a block at which they begin."""
+    """For values that share channel blocks with others of the group: the lane of a block at which they start."""
     written = {v: at for v, at in group.items() if isinstance(v.op, Fused) and not v.op.alias}
     result: dict[Value, int] = {}
     for v, at in written.items():
@@ -92,7 +92,7 @@ def lanes_of(group: Group) -> dict[Value, int]:
 
 
 def _whole_for_kernels(group: Group) -> bool:
-    """Whether what kernels read begins a block, and those that write to parts of blocks can."""
+    """Whether values that kernels read start a block, and kernels that must write parts of blocks can."""
     inside = [v for v, at in group.items() if at % block_bytes(v)]
     if any(not (isinstance(user, Fused) and user.alias) for v in inside for user in v.users):
         return False
@@ -107,20 +107,20 @@ def _lost(op: Fused, groups: dict[Value, Group]) -> Iterable[Value]:
         return ()
     fusion = Fusion(op)
     outer = dict(zip(op.body.inputs, op.args)) | {op.body.outputs[0]: op.out}
-    # what an epilogue reads at the places of the result lies as the result does; without an anchor each operand has its own
+    # operands that an epilogue reads like the result must have its layout; without an anchor each operand may have its own
     layouts = {id(groups.get(outer[v])) for v in (fusion.segments[-1].same_layout if not isinstance(fusion.anchor, Elementwise) else [fusion.result])}
     finds = finds_images(template_named(op.template, fusion.anchor), strided)
     return () if finds and len(layouts) == 1 else strided
 
 
 def finds_images(template: Template, values: Iterable[Value]) -> bool:
-    """Whether a template finds its way in values that may be part of an alias: several images of these do not follow each other."""
+    """Whether a template can address values that may be part of an alias, whose images are not contiguous."""
     parts = (v.shape[:1] != (1,) and any(isinstance(op, Fused) and op.alias for op in (v.op, *v.users)) for v in values)
     return template.strided_batch or not any(parts)
 
 
 def groups_of(graph: Graph) -> list[Group]:
-    """The groups of a graph on which `alias_concats` has written, each from a block on, in the order of their first values."""
+    """The groups of a graph after `alias_concats`, each starting at a block, in the order of their first values."""
     groups: dict[Value, Group] = {}
     for op in graph.ops:
         if not isinstance(op, Fused) or not op.alias:
@@ -136,7 +136,7 @@ def groups_of(graph: Graph) -> list[Group]:
 
 
 def pieces(op: Fused) -> Group | None:
-    """Where the operands of a gather have to begin, in bytes from the beginning of its result, in each image; None if it has to copy."""
+    """Where the operands of a gather must start, in bytes from the start of its result in each image; None if it has to copy."""
     anchor: Any = op.body.ops[0]
     if not isinstance(anchor, TileChannelGather) or len(op.body.ops) > 1 or not anchor.lanes:
         return None
@@ -151,7 +151,7 @@ def pieces(op: Fused) -> Group | None:
 
 
 def _join(groups: dict[Value, Group], result: Value, operands: Group) -> bool:
-    """Make a result, its operands and the groups of these one group; False, and nothing done, where kernels would write to the same bytes."""
+    """Join a result, its operands and their groups to one group. Returns False and does nothing where kernels would write to the same bytes."""
     joined: Group = {result: 0}
     for v, at in operands.items():
         own = groups.get(v, {v: 0})
@@ -167,6 +167,6 @@ def _join(groups: dict[Value, Group], result: Value, operands: Group) -> bool:
 
 
 def _disjoint(values: Iterable[tuple[int, Value]]) -> bool:
-    """Whether the channels of values that begin at these bytes of an image do not overlap."""
+    """Whether the channels of values at these byte offsets of an image do not overlap."""
     ordered = sorted(values, key=lambda placed: placed[0])
     return all(_stop(v, at) <= following for (at, v), (following, _) in pairwise(ordered))

@@ -1,4 +1,4 @@
-"""apply-metaschedule: fusions for which the database has a kernel of MetaSchedule take it instead of the template that `schedule` chose."""
+"""select-kernels with MetaSchedule: where the database has a kernel of MetaSchedule, it replaces the template that `select_kernels` chose."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .select_kernels import WINOGRAD, select_kernels
 
 
 def select_with_metaschedule(graph: Graph, target: Target, threads: int, tuned: Database | None = None, winograd: int = WINOGRAD) -> Graph:
-    """`schedule`, and then the kernels of MetaSchedule that are in the database, in place."""
+    """`select_kernels`, and then the kernels of MetaSchedule that are in the database, in place."""
     select_kernels(graph, target, threads, tuned, winograd)
     entries = tuned.section(target, threads) if tuned is not None else {}
     fits: dict[str, bool] = {}

@@ -1,10 +1,10 @@
-"""assign-layouts: maps become blocked, NCHW<lanes>c, where their kernels want it; packs and unpacks stand only where plain and blocked meet.
+"""assign-layouts: feature maps become blocked, NCHW<lanes>c, where their kernels need it; packs and unpacks convert between plain and blocked.
 
     conv2d(x plain) ; conv2d ; flatten   =>   conv2d -> blocked ; conv2d blocked -> blocked ; unpack ; flatten
 
-A value is converted at most once, and only when a reader asks for the other form, so packs never meet unpacks. The first convolution of
-a network reads few channels: it takes plain planes as they are. Maps of integers lie in blocks of 16 channels on every target, and of 4 where a
-convolution reads no more than that. From f32 to integers and back they go in plain order, but for the image that a network begins with.
+A value is converted at most once, and only when a reader needs the other form, so an unpack is never followed by a pack. The first
+convolution of a network reads few channels, so it reads plain planes. Integer feature maps have blocks of 16 channels on every target, and
+of 4 where a convolution reads at most 4 channels. Conversions between f32 and integers are in plain order, except for the input image.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..tile.ops import INTEGER_BLOCK, INTEGERS
 from .fuse_epilogues import readable, wrap
 from .own_outputs import copied_outputs
 
-#: A convolution with at most this many input channels reads plain planes: blocking them would fill most lanes with nothing.
+#: A convolution with at most this many input channels reads plain planes: in blocks most lanes would be empty.
 PLANES = 4
 
 
 def assign_layouts(graph: Graph, lanes: int) -> Graph:
-    """A new graph whose fusions work on blocked maps: of `lanes` channels in f32, of 16 in integers."""
+    """A new graph whose fusions work on blocked feature maps: of `lanes` channels in f32, of 16 in integers."""
     return _Layout(graph, lanes).run()
 
 
@@ -79,7 +79,7 @@ class _Layout:
         return self.forms[v, block]
 
     def _packed_first(self, v: Value, source: Value) -> tile.Fused | None:
-        """Where nothing else reads a map of integers that is made from floats by numbers alone: the same, packed in the same kernel.
+        """Pack the operand instead of the result, where the result, an integer feature map made from floats and scalars, has no other reader.
 
         rescale(x) ; pack   =>   pack(x) ; rescale
         """
@@ -118,7 +118,7 @@ class _Layout:
         """Block size of the fusion's result."""
         anchor = op.body.ops[0]
         if type(anchor) in self.blocked and anchor.out.type.elem in ("f32", *INTEGERS):
-            # sums of few bits that become floats in the epilogue lie as other floats do
+            # sums of few bits that become floats in the epilogue have the layout of floats
             elem = op.out.type.elem if isinstance(anchor, BitConv2d) else anchor.out.type.elem
             return self.lanes if elem == "f32" else INTEGER_BLOCK
         if isinstance(anchor, Elementwise) and op.out.type.rank == 4 and self._among_integers(op):
@@ -130,7 +130,7 @@ class _Layout:
         return 0
 
     def _among_integers(self, op: tile.Fused) -> bool:
-        """Whether an elementwise fusion reads blocked maps of integers, and nothing that blocks could not be read with."""
+        """Whether an elementwise fusion reads blocked integer feature maps, and no operand that does not fit blocks."""
         maps = [v for v in op.args if v.shape == op.out.shape and v.type.elem in INTEGERS]
         tables = {v for step in op.body.ops if isinstance(step, Elementwise) for v in step.operands if v not in step.by_element}
         readers = all(readable(v, op.out) for v, inner in zip(op.args, op.body.inputs) if inner not in tables)
@@ -138,7 +138,7 @@ class _Layout:
         return same and readers and any((v, INTEGER_BLOCK) in self.forms for v in maps)
 
     def _operand_block(self, op: tile.Fused, v: Value, inner: Value, out: int) -> int:
-        """In which form the fusion reads an operand."""
+        """The block size in which the fusion reads an operand (0 = plain)."""
         anchor = op.body.ops[0]
         if isinstance(anchor, tile_moves.ToNhwc | PackLevels) and inner is anchor.x:
             return 0 if (v, 0) in self.forms else INTEGER_BLOCK if v.type.elem in INTEGERS else self.lanes

@@ -1,10 +1,10 @@
-"""fuse-chains: neighbouring kernels become one where that is faster, because the map between them then never leaves the cache.
+"""fuse-chains: merge neighbouring kernels where that is faster because the feature map between them then stays in the cache.
 
     tile.fused { conv2d 1x1; clip } -> tile.fused { depthwise; clip } -> tile.fused { conv2d 1x1; add }
     =>  tile.fused { conv2d 1x1; clip; depthwise; clip; conv2d 1x1; add }
 
-A fusion means its ops in sequence, so chaining is exact. Every map inside has one reader, and a template for chains must accept the whole.
-Chained or separate: as measured, where the database has an entry for the chain, else by the lower modelled cost.
+A fusion means its ops in sequence, so chaining is exact. Every feature map inside has one reader, and a template for chains must accept the
+whole. Where the database has an entry for the chain, the measurement decides whether it is used; else the lower modelled cost.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ..tuned.key import shape_key
 from .alias_concats import finds_images
 from .select_kernels import Choice, candidates, choose
 
-#: Regions of a chain at most.
+#: Most fusions of a chain.
 LONGEST = 3
-#: Cycles that threads wait when a kernel begins.
+#: Cycles that threads wait when a kernel starts.
 FORK = 8000
 #: Use a chain only if the model says it is this much faster.
 WORTH = 1.05
-#: About the cycles of a measured millisecond, so that chains that share a fusion can be told apart by what they save.
+#: About the cycles of a measured millisecond, so that measured and modelled savings of chains can be compared.
 CYCLES = 4e6
-#: What a database's entry for a chain names as its template where separate kernels were faster.
+#: The template in the database's entry of a chain for which separate kernels were faster.
 SEPARATE = "separate"
 
 
 @dataclass(frozen=True)
 class Link:
-    """Regions that may become one, the choice of a template for it, and what it saves in cycles of one thread: as measured, else as modelled."""
+    """Fusions that may become one, its template, and the cycles of one thread that it saves, as measured, else as modelled."""
 
     ops: tuple[Fused, ...]
     choice: Choice
@@ -45,7 +45,7 @@ class Link:
 
 
 def fuse_chains(graph: Graph, target: Target, threads: int, tuned: Database | None = None) -> Graph:
-    """Merge fusions of a scheduled graph into chains, in place: those that save most first."""
+    """Merge fusions of a graph with selected kernels into chains, in place: those that save most first."""
     links = [link for op in graph.ops if isinstance(op, Fused) for n in range(2, LONGEST + 1) if (link := _link(op, n, target, threads, tuned))]
     taken: set[Fused] = set()
     for link in sorted(links, key=lambda link: -link.saves):
@@ -56,7 +56,7 @@ def fuse_chains(graph: Graph, target: Target, threads: int, tuned: Database | No
 
 
 def linked(first: Fused, length: int, target: Target, threads: int) -> tuple[list[Fused], Fused] | None:
-    """The `length` fusions that begin with this one, and the fusion they would be together; None where no template takes that."""
+    """The `length` fusions that start with this one, and the merged fusion; None where no template accepts it."""
     ops = [first]
     while len(ops) < length:
         users = list(ops[-1].out.uses)
@@ -67,12 +67,12 @@ def linked(first: Fused, length: int, target: Target, threads: int) -> tuple[lis
         return None
     together = merged(ops)
     fusion = Fusion(together)
-    # a fusion of elementwise ops alone is no stage of a chain
+    # a fusion of only elementwise ops cannot be a segment of a chain
     return (ops, together) if len(fusion.segments) == length and candidates(fusion, target, threads) else None
 
 
 def _link(first: Fused, length: int, target: Target, threads: int, tuned: Database | None) -> Link | None:
-    """The chain of `length` fusions that begins with this one, where it is worth its while."""
+    """The chain of `length` fusions that starts with this one, if it is faster."""
     found = linked(first, length, target, threads)
     if found is None:
         return None
@@ -97,7 +97,7 @@ def _link(first: Fused, length: int, target: Target, threads: int, tuned: Databa
 
 
 def separate_cost(ops: list[Fused], target: Target, threads: int) -> float:
-    """Modelled cycles of separate kernels, of their forks but one, and of the maps between them as far as L2 does not hold them."""
+    """Modelled cycles of separate kernels, of all their forks but one, and of the feature maps between them that exceed L2."""
     kernels = sum(template_named(op.template, Fusion(op).anchor).cost(Fusion(op), target, op.params) for op in ops)
     forks = FORK * (len(ops) - 1) if threads > 1 else 0
     return kernels + forks + sum(beyond_l2(max(0, op.out.type.nbytes - target.l2 // 2)) for op in ops[:-1])
@@ -121,7 +121,7 @@ def merged(ops: list[Fused]) -> Fused:
 
 
 def _merge(graph: Graph, link: Link) -> None:
-    # made anew: other chains may have taken the place of its operands
+    # merge again: other chains may have replaced its operands
     op, choice = merged(list(link.ops)), link.choice
     op.template, op.params, op.chosen = choice.template, choice.params, choice.chosen
     graph.replace(link.ops[-1], op)

@@ -1,11 +1,11 @@
-"""fuse-epilogues: every operator becomes the anchor of one `tile.fused` op, and takes the elementwise ops that follow it into its epilogue.
+"""fuse-epilogues: every operator becomes the anchor of one `tile.fused` op, with the elementwise ops that follow it as its epilogue.
 
     conv2d -> add(., y) -> relu   =>   tile.fused(x, w, b, y) { conv2d; add; relu }
 
-A fused op means its ops in sequence, so fusing is exact. Elementwise ops join while all readers of the values inside do, when they keep the
-type, and when their other operands are known before the anchor runs and can be read by an epilogue (scalar, per channel, same shape). After a
-sum of stored integers only what rounds it joins, and changes the type; after one of few bits floats follow. A fusion of elementwise ops alone
-may mix types and read whatever broadcasts.
+A fused op means its ops in sequence, so fusing is exact. An elementwise op joins if the values inside have no readers outside, if it keeps
+the type, and if its other operands are computed before the anchor and an epilogue can read them (scalar, per channel, same shape). After
+a sum of stored integers only ops that round it join, and these change the type; after a sum of few bits float ops may follow. A fusion of
+only elementwise ops may mix types and read any operand that broadcasts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...ir.ops import (
 from ..tile.integer import Rounding
 from ..tile.ops import Copy, Fused
 
-#: Ops in a fusion at most.
+#: Most ops of a fusion.
 LONGEST = 32
 
 
@@ -38,7 +38,7 @@ def fuse_epilogues(graph: Graph) -> Graph:
 
 
 def sink_accumulators(graph: Graph) -> None:
-    """Put sums of stored integers directly before their first reader: what else it reads is then made before, so it can be their epilogue.
+    """Move sums of stored integers directly before their first reader, after its other operands are computed, so that it can be the epilogue.
 
     conv2d a; conv2d b; rescale a; rescaled_sum(a, b)   =>   conv2d a; rescale a; conv2d b; rescaled_sum(a, b)
     """
@@ -62,7 +62,7 @@ def sink_accumulators(graph: Graph) -> None:
 
 
 def _epilogue(anchor: Op, position: dict[Op, int]) -> list[Op]:
-    """Elementwise ops behind the anchor, in order: as many as leave every value but the last without a reader outside."""
+    """Elementwise ops after the anchor, in order: as many as leave only the last value with readers outside."""
     group, closed = [anchor], 1
     while len(group) < LONGEST:
         users = {u for op in group for u in op.out.uses if u not in group}
@@ -86,20 +86,20 @@ def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool
     if isinstance(anchor, Elementwise) and not uniform(anchor):
         return True
     if anchor.accumulates:
-        # behind sums of few bits floats go on, once the sums are floats
+        # after sums of few bits have become floats, float ops may follow
         rounds = isinstance(op, Rounding) or (anchor.few_bits and all(v.type.elem == "f32" for v in (*op.operands, op.out)))
         return rounds and all(_epilogue_reads(anchor, v) for v in others if v in op.by_element)
     return op.out.type == anchor.out.type and op.out.type.is_float and all(_epilogue_reads(anchor, v) for v in others)
 
 
 def uniform(op: Op) -> bool:
-    """Whether an elementwise op may work on blocked maps: then a fusion of ops like it does not force its operands to be plain."""
+    """Whether an elementwise op can work on blocked feature maps, so that a fusion of such ops does not need plain operands."""
     out = op.out
     return out.type.rank == 4 and out.type.is_float and all(v.type.elem == out.type.elem and readable(v, out) for v in op.operands)
 
 
 def _ready(v: Value, start: int, position: dict[Op, int]) -> bool:
-    """Constants and inputs always are; other values when they are computed before the anchor."""
+    """Whether a value is known before the anchor runs: constants and inputs are, other values if they are computed earlier."""
     return v.op is None or isinstance(v.op, Const) or position.get(v.op, start) < start
 
 
@@ -111,7 +111,7 @@ def _epilogue_reads(anchor: Op, operand: Value) -> bool:
 
 
 def readable(operand: Value, out: Value) -> bool:
-    """An epilogue reads scalars, same-shape operands and per-channel ones: (1|N, C, 1, 1) of a map, (C,) of rows."""
+    """Whether an epilogue can read an operand: a scalar, the same shape, or one per channel, (1|N, C, 1, 1) for a feature map, (C,) for rows."""
     a, o = operand.shape, out.shape
     if a == o or operand.type.size == 1:
         return True

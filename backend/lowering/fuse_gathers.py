@@ -3,8 +3,8 @@
     tile.fused { channel_gather; mul; add; relu } -> tile.fused { conv2d 1x1 }   =>   tile.fused { channel_gather; mul; add; relu; conv2d 1x1 }
 
 A fused op means its ops in sequence, so this is exact. A gather with several consumers goes into each of them, if all of them can take it.
-Templates state by `fuses_gather_into` which kernels can: the template that they are with a gather in front, whose parameters they take, and
-others in whose place they are used too. Then the cost model chooses parameters.
+A template with a gather lists in `fuses_gather_into` the templates that it can replace. It takes over the parameters of the first one; if it
+replaces another, the cost model chooses its parameters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .select_kernels import Choice, modelled
 
 
 def fuse_gathers(graph: Graph, target: Target, threads: int) -> Graph:
-    """Merge gathers of a scheduled graph into their readers, in place."""
+    """Merge gathers of a graph with selected kernels into their readers, in place."""
     outputs = {root(v) for v in graph.outputs}
     for op in graph.ops:
         if isinstance(op, Fused) and isinstance(op.body.ops[0], TileChannelGather) and not op.alias and op.out not in outputs:
@@ -35,7 +35,7 @@ def fuse_gathers(graph: Graph, target: Target, threads: int) -> Graph:
 
 
 def _together(gather: Fused, reader: Op, target: Target, threads: int) -> Fused | None:
-    """A reader that gathers by itself; None where its kernel cannot."""
+    """The reader merged with its gather; None where no kernel can do both."""
     if not isinstance(reader, Fused):
         return None
     new = merged([gather, reader])

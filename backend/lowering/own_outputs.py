@@ -1,4 +1,4 @@
-"""own-outputs: every output of a graph gets memory of its own, so that kernels may write it where the caller wants it."""
+"""own-outputs: every output of a graph gets its own memory, so that kernels can write it directly to the caller's memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .fuse_epilogues import wrap
 
 
 def copied_outputs(graph: Graph, outputs: Sequence[Value]) -> list[Value]:
-    """The outputs of a graph under construction, where one that is an input, a constant or (a reshape of) another output becomes a copy."""
+    """The outputs of a graph under construction, with a copy of each that is an input, a constant or (a reshape of) another output."""
     seen: set[Value] = set()
     result = []
     for v in outputs:

@@ -1,10 +1,11 @@
-"""partition-rows: where threads divide the rows of feature maps, each thread's rows of a map lie together.
+"""partition-rows: where threads divide the rows of feature maps, store each thread's rows of a feature map together.
 
     [block][row][column][lane]   =>   [partition][block][row of the partition][column][lane], a partition for each thread
 
-In the usual order a thread's rows are a piece of every channel block. The hardware prefetches over the border of each piece, and what one map
-leaves in a core's cache, the next map, of another shape, gives to the other core. The planner puts a partition where all maps have that
-partition. Only the order in memory changes and types do not show it. Used only where the producer and every consumer support it.
+In the usual order a thread's rows are a piece of every channel block. The hardware prefetcher crosses the border of each piece. And memory
+that one core has in its cache is reused by the next feature map, of another shape, for rows of the other core. So the planner gives each
+partition its own part of the arena, the same for all feature maps. Only the order in memory changes; types do not show it. Used only where
+the producer and every consumer support it.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ def partition_rows(graph: Graph, target: Target, threads: int) -> Graph:
 
 
 def _may(op: Fused, threads: int, outputs: set[Value]) -> bool:
-    """Whether the result is one image whose rows threads can divide evenly, and only kernels read it."""
+    """Whether the result is one image whose rows threads can divide evenly, which only kernels read."""
     v = op.out
     map_ = v.type.layout is not None and v.type.elem == "f32" and v.shape[0] == 1 and v.shape[2] % threads == 0
     return map_ and v not in outputs and all(isinstance(user, Fused) for user in v.users)
 
 
 def _groups(op: Fused, target: Target, threads: int) -> list[set[Value]]:
-    """Sets of operands and result that the kernel finds partitioned: all of a set or none."""
+    """Sets of operands and result that the kernel can address if all of a set are partitioned, or none."""
     if op.alias:
         _, blocks, height, *_ = op.out.shape
         aligned = height % threads == 0 and op.out.type.nbytes // (blocks * threads) % ALIGN == 0
@@ -49,8 +50,8 @@ def _groups(op: Fused, target: Target, threads: int) -> list[set[Value]]:
 
 
 def _against(op: Fused, groups: list[set[Value]], chosen: set[Value]) -> set[Value]:
-    """Chosen values that this kernel does not find partitioned."""
+    """Chosen values that this kernel cannot address when partitioned."""
     whole = {v for group in groups if group <= chosen for v in group}
-    # one operand may be read in two ways
+    # one operand may be in two sets
     broken = {v for group in groups if not group <= chosen for v in group}
     return {v for v in (*op.args, op.out) if v in chosen} - (whole - broken)

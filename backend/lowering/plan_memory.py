@@ -1,6 +1,7 @@
-"""plan-memory: static memory. Every fusion's result and scratch get a byte offset in one arena; values whose lives do not overlap share bytes.
+"""plan-memory: static memory planning. The result and scratch of every fusion get a byte offset in one arena; values that are never live together
+may share bytes.
 
-Constants lie in the weights, graph inputs and outputs in the caller's memory. A reshape is the same memory as its operand.
+Constants are in the weights, graph inputs and outputs in the caller's memory. A reshape has the memory of its operand.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.ops import Fused
 from .alias_concats import block_bytes, groups_of, lanes_of
 
-#: Bytes kept free behind every buffer, so that a vector load that straddles its end stays inside the arena.
+#: Bytes kept free after every buffer, so that a vector load that straddles its end stays inside the arena.
 SLACK = 64
-#: Bytes of memory that the hardware fetches ahead in, and that partitions do not share.
+#: Bytes of a page: the hardware prefetches within it, and partitions do not share one.
 PAGE = 4096
 
 
 def plan_memory(graph: Graph, target: Target, threads: int) -> Graph:
     """Write `offset`, `scratch`, `stride` and `lane_offset` on every fused op, in place; `arena_size` adds them up.
 
-    Maps in partitions come first: the arena begins with as many equal parts as they have partitions, which lie alike in each. The other buffers take
-    what is free.
+    Partitioned feature maps are placed first: the arena starts with one part per partition, all with the same arrangement. The other buffers use
+    the space that is free.
     """
     order = {op: i for i, op in enumerate(graph.ops)}
     outputs = {root(v) for v in graph.outputs}
@@ -74,7 +75,7 @@ def plan_memory(graph: Graph, target: Target, threads: int) -> Graph:
 
 
 def _place(spans: list[Span], taken: list[tuple[Span, int]]) -> list[tuple[Span, int]]:
-    """Give each span a place beside those that are `taken` while it lives; returns the places."""
+    """Give each span an offset that does not overlap the `taken` ones while it is live; returns the offsets."""
     placed: list[tuple[Span, int]] = []
     for s in sorted(spans, key=lambda s: (-s.size, s.first)):
         at = 0
@@ -90,7 +91,7 @@ def _place(spans: list[Span], taken: list[tuple[Span, int]]) -> list[tuple[Span,
 
 @dataclass(frozen=True)
 class Span:
-    """A buffer: its bytes, the first and last op it must live through, and what it holds: `offset` or `scratch` of an op, from which byte on."""
+    """A buffer: its bytes, the first and last op of its lifetime, and its use: the field `offset` or `scratch` of an op, and from which byte on."""
 
     size: int
     first: int

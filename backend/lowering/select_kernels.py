@@ -1,4 +1,4 @@
-"""select-kernels: each fusion gets the kernel template and the parameters that were fastest when measured, else those of the lowest modelled cost."""
+"""select-kernels: give each fusion the template and parameters that were measured as fastest, else those with the lowest modelled cost."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ..tile.ops import Fused
 from ..tuned.database import Database, Entry, plain
 from ..tuned.key import shape_key
 
-#: Modelled costs of one template this close together are equal.
+#: Modelled costs of one template within this ratio count as equal.
 SAME_COST = 1.05
 
 
-#: Winograd's output tile unless said otherwise: F(4x4) is as precise as a direct convolution, F(6x6) about ten times less.
+#: Largest Winograd output tile by default: F(4x4) is as precise as a direct convolution, F(6x6) about ten times less.
 WINOGRAD = 4
-#: What the option `winograd` may be: 0 for none, else the largest m of F(m x m, 3x3).
+#: Valid values of the option `winograd`: 0 for none, else the largest m of F(m x m, 3x3).
 WINOGRAD_TILES = (0, 2, 4, 6)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A template and its parameters. chosen: `tuned` (measured), `model` (lowest modelled cost), `only` (there was nothing else), or `stale`
-    (as `model`; the database's entry does not fit this version any more)."""
+    """A template and its parameters. chosen: `tuned` (measured), `model` (lowest modelled cost), `only` (no alternative), or `stale`
+    (as `model`, since the database's entry does not fit this version)."""
 
     template: str
     params: Params
@@ -48,7 +48,7 @@ def select_kernels(graph: Graph, target: Target, threads: int, tuned: Database |
 
 
 def choice_key(op: Fused, target: Target) -> str:
-    """The key of a fusion in the database: its shape, and what of its weights decides which candidates there are."""
+    """The key of a fusion in the database: its shape, and the properties of its weights that decide the candidates."""
     templates = [template for template in templates_for(op.body.ops[0]) if target.kind in template.kinds]
     variants = {v: None for template in templates if (v := template.variant(Fusion(op), target))}
     return " / ".join([shape_key(op), *variants])
@@ -57,8 +57,8 @@ def choice_key(op: Fused, target: Target) -> str:
 def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None = None, key: str = "", winograd: int = WINOGRAD) -> Choice:
     """The best template for a fusion.
 
-    Raises `UnsupportedError` when none accepts the fusion, and `TersorError` for an entry of the database that names no template of this
-    operator or parameters that the template does not know.
+    Raises `UnsupportedError` when none accepts the fusion, and `TersorError` for an entry of the database with an unknown template for
+    this operator or unknown parameters.
     """
     options = candidates(fusion, target, threads, winograd)
     if not options:
@@ -87,7 +87,7 @@ def choose(fusion: Fusion, target: Target, threads: int, tuned: Database | None 
 
 
 def allowed(template: Template, params: Params, winograd: int) -> bool:
-    """Whether a choice keeps to the precision and memory asked for."""
+    """Whether a choice is within the Winograd tile that the option `winograd` allows."""
     return template.winograd_tile(params) <= winograd
 
 
@@ -98,7 +98,7 @@ def offered(fusion: Fusion, target: Target) -> list[Template]:
 
 
 def candidates(fusion: Fusion, target: Target, threads: int, winograd: int = WINOGRAD) -> list[tuple[Template, Params]]:
-    """Every template that accepts the fusion with each of its parameter choices; of equal ones the first."""
+    """Every template that accepts the fusion, with each of its parameter choices, without duplicates."""
     result: list[tuple[Template, Params]] = []
     for template in offered(fusion, target):
         if template.accepts(fusion, target):
@@ -111,7 +111,7 @@ def candidates(fusion: Fusion, target: Target, threads: int, winograd: int = WIN
 
 
 def modelled(fusion: Fusion, target: Target, options: list[tuple[Template, Params]]) -> Choice:
-    """The template of the lowest modelled cost, with the first of its parameters that cost as little: the order tells what `cost` does not."""
+    """The template with the lowest modelled cost, with the first of its parameters of about that cost: their order is the template's preference."""
     costs = [template.cost(fusion, target, params) for template, params in options]
     best = min(costs)
     chosen = options[costs.index(best)][0]
@@ -145,7 +145,7 @@ def _checked(fusion: Fusion, target: Target, options: list[tuple[Template, Param
 
 
 def _same_kind(given: Params, other: Params) -> bool:
-    """Other values for the same parameters: positive numbers stay positive, names stay what they are."""
+    """Whether both have the same parameters with the same types, positive numbers positive, and equal names."""
 
     def fits(a: object, b: object) -> bool:
         number = isinstance(b, (int, float)) and not isinstance(b, bool) and b > 0

@@ -1,1 +1,1 @@
-"""Running compiled models. Nothing here loads torch or TVM's compiler, so a device needs neither."""
+"""Run compiled models. Nothing here loads torch or TVM's compiler, so a device needs neither."""

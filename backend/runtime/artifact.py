@@ -1,11 +1,11 @@
-"""The `.tso` file: a manifest, a native library and a weights blob, in one file that is mapped and not read.
+"""The `.tso` file: a manifest, a native library and a weights blob in one file, which is memory-mapped.
 
     offset 0    magic (8 bytes), length of the manifest (u64), CRC-32 of the manifest (u32), zero (u32)
     24          manifest, JSON
     …           shared library, at a multiple of 64
     …           weights, at a multiple of 4,096; the file ends where they do
 
-A file is written whole or not at all, and never changed in place, so a mapping of it stays valid.
+A file is written completely or not at all, and never changed in place, so a mapping of it stays valid.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LIBRARY_ALIGN, _WEIGHTS_ALIGN = 64, 4096
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a compiled model. unaligned: whether its memory may begin at any address, rather than at a multiple of 64."""
+    """An input or output of a compiled model. unaligned: whether its memory may start at any address, not only at a multiple of 64."""
 
     name: str
     shape: tuple[int, ...]
@@ -63,8 +63,8 @@ class Port:
 class Step:
     """One kernel call of a host function, as `profile` reports it. `bytes` counts operands and result once.
 
-    check: the index that it looks at, see `faults`. chosen: `tuned` (measured before), `model` (lowest modelled cost), `only` (nothing to
-    choose), `stale` (`model`, against an outdated entry). note: what the template has to say of the choice.
+    check: the index that it checks, see `faults`. chosen: `tuned` (measured before), `model` (lowest modelled cost), `only` (no
+    alternative), `stale` (`model`, since the database's entry is outdated). note: the template's remark on the choice.
     """
 
     op: str
@@ -94,13 +94,13 @@ class Entry:
 
     @cached_property
     def records(self) -> int:
-        """Bytes at the end of the arena in which steps record faults."""
+        """Bytes at the end of the arena for the fault records of steps."""
         return RECORD * sum(step.check is not None for step in self.steps)
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The function that runs multiply-adds in registers: `flops` for each of its rounds."""
+    """The function that runs multiply-adds in registers, to measure the peak: `flops` in each of its rounds."""
 
     function: str
     flops: int
@@ -109,9 +109,9 @@ class Peak:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of compiled code. `versions`: tersor, tvm, ffi. `precision`: ops by the class they run in, `int8` or an
-    element type; `macs`: multiply-accumulates by class. integer_peaks: by the arithmetics that kernels have as parameter.
-    launches: of a GPU, how each step of a host function is started; its peaks are not known."""
+    """The description of compiled code. `versions`: tersor, tvm, ffi. `precision`: ops by the class they run in, `int8` or an
+    element type; `macs`: multiply-accumulates by class. integer_peaks: by arithmetic, as named in kernel parameters.
+    launches: for a GPU, the launch of each step of a host function; a GPU has no peaks."""
 
     name: str
     versions: dict[str, str]
@@ -153,7 +153,7 @@ def _entry(data: dict[str, Any]) -> Entry:
 
 
 def _structure_out(structure: Any) -> Any:
-    """JSON that tells tuples from lists and keeps the keys of dicts what they are."""
+    """JSON that distinguishes tuples from lists and keeps the types of dict keys."""
     match structure:
         case dict():
             return {"dict": [[k, _structure_out(v)] for k, v in structure.items()]}
@@ -191,7 +191,7 @@ def write(path: str | Path, manifest: Manifest, library: bytes | memoryview, wei
 
 
 def to_bytes(manifest: Manifest, library: bytes | memoryview, weights: np.ndarray) -> bytes:
-    """What `write` writes."""
+    """The bytes that `write` writes."""
     file = io.BytesIO()
     _write(file, manifest, library, weights)
     return file.getvalue()

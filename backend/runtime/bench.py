@@ -1,4 +1,4 @@
-"""What a person asks of a benchmark: load time, first call, warm-up, steady time, memory and throughput; two models interleaved.
+"""Benchmark compiled models: load time, first call, warm-up, steady time, memory and throughput, with two models interleaved.
 
 Nothing here loads torch or TVM's compiler; onnxruntime only for an .onnx file.
 """
@@ -24,7 +24,7 @@ from .measure import Benchmark, random_inputs
 from .model import CompiledModel, load_compiled
 from .native import runtime
 
-#: Slices in which two models take turns when throughput is measured.
+#: Slices in which two models alternate when throughput is measured.
 SLICES = 4
 
 
@@ -43,10 +43,10 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one model costs, times in ms.
+    """The costs of one model, times in ms.
 
-    load: from the file to something to call, with the runtime loaded before; None for a model that was there. first: the first call.
-    warmup: the calls from then until steady ones. rss: bytes by which the process has grown since before the load, weights that are mapped included.
+    load: from the file to a callable, with the runtime already loaded; None for a model that was loaded before. first: the first call.
+    warmup: the calls after it until they are steady. rss: growth of the process's memory in bytes since before the load, mapped weights included.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Cost:
         return "\n".join(lines)
 
     def flat(self) -> dict[str, Any]:
-        """One level of names and numbers."""
+        """The costs as a flat dict."""
         steady = {k: v for k, v in asdict(self.steady).items() if k != "versions"}
         first = {"model": self.name, "load": self.load, "first": self.first, "warmup": self.warmup, "rss": self.rss}
         throughput = {} if self.throughput is None else {k: v for k, v in asdict(self.throughput).items() if k not in ("median", "p90")}
@@ -77,7 +77,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model, or two whose calls took turns."""
+    """The costs of one model, or of two whose calls alternated."""
 
     costs: tuple[Cost, ...]
 
@@ -95,7 +95,7 @@ class Comparison:
         return "\n".join([*parts, f"{faster.name} is {times:.2f} times as fast as {slower.name} (medians of interleaved calls)"])
 
     def to_json(self) -> str:
-        """An object of the first model's numbers; of two also `against`, those of the other, and `ratio`."""
+        """A JSON object of the first model's numbers; for two models also `against`, those of the other, and `ratio`."""
         rows = [c.flat() | {"versions": c.steady.versions} for c in self.costs]
         return json.dumps(rows[0] if self.ratio is None else rows[0] | {"against": rows[1], "ratio": self.ratio}, indent=1)
 
@@ -179,10 +179,10 @@ def benchmark(
     seconds: float = 0.0,
     names: Sequence[str] = (),
 ) -> Comparison:
-    """Measure a model (a `.tso` or a compiled one), or two whose calls take turns, so that what else the machine does meets both alike.
+    """Measure a model (a `.tso` or a compiled one), or two whose calls alternate, so that other load on the machine affects both alike.
 
-    against: another, or an `.onnx` file, which onnxruntime runs on the same inputs with as many threads. repeat: calls timed; with `seconds` as many
-    as fit into them, and `repeat` at least. callers: also call from so many threads at once, for `seconds` (by default 1). names: what to call them.
+    against: another, or an `.onnx` file, which onnxruntime runs on the same inputs with as many threads. repeat: calls timed; with `seconds`, as many
+    as fit, at least `repeat`. callers: also call from this many threads at once, for `seconds` (by default 1). names: of the models, for the report.
 
     Raises TersorError for a file that is none of these, models whose inputs differ, and where onnxruntime is missing.
     """
@@ -242,7 +242,7 @@ def _throughput(sides: Sequence[_Side], callers: int, seconds: float) -> list[Th
 
 
 def _together(call: Callable[[], Any], callers: int, seconds: float) -> list[float]:
-    """Times of the calls that so many threads make until the time is over, one each at least. What one raises is raised."""
+    """Times of calls from `callers` threads for `seconds`, at least one call each. Raises what a call raises."""
     times: list[list[float]] = [[] for _ in range(callers)]
     failed: list[BaseException] = []
     ready = threading.Barrier(callers)

@@ -1,7 +1,7 @@
-"""Indexes outside their range: the kernel that meets one reads place 0 instead, and says so in a record that the caller looks at after the call.
+"""Indices out of range: a kernel that reads one uses index 0 instead and sets a record, which the caller checks after the call.
 
-The records lie at the end of the arena, one of two i64 for each step that reads an index which is not known when the model is compiled: whether an
-index was outside, and which. Nothing foreign is read, whatever the index; what the call computed is thrown away.
+The records are at the end of the arena, two i64 for each step that reads an index which is not known at compile time: whether an index was out of
+range, and which. So no index reads memory outside its tensor; the results of the call are discarded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RECORD = 16
 
 @dataclass(frozen=True)
 class Check:
-    """What a step's index is, in words, and how many places there are."""
+    """A description of a step's index, and the size of the axis that it selects from."""
 
     index: str
     size: int

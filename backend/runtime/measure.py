@@ -1,4 +1,4 @@
-"""What a compiled model costs: latency of whole calls, time of each kernel within a run, memory and precision."""
+"""Measure a compiled model: latency of whole calls, time of each kernel within a run, memory and precision."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .native import Arguments, aligned
 if TYPE_CHECKING:
     from .model import CompiledModel
 
-#: Inputs to measure with: in order, by name, or one alone; None for random ones.
+#: Inputs to measure with: in order, by name, or a single one; None for random ones.
 Inputs = Any
 #: Seconds of multiply-adds in one measurement of the peak.
 _PEAK_SECONDS = 0.004
-#: Kernels that take little time are measured in more rounds: until they took so many seconds together, and so many rounds at most.
+#: Short kernels are measured in more rounds: until all rounds took this many seconds, and at most this many rounds.
 _SECONDS, _ROUNDS = 0.03, 1000
-#: A time that is resolved is so many times the spread of an empty call and the step of the clock.
+#: A time is resolved if it is at least this many times the interquartile range of empty calls plus the step of the clock.
 _RESOLVED = 3
 
 
@@ -61,9 +61,9 @@ class Benchmark:
 class Row:
     """One kernel call.
 
-    time: median in ms, fastest: the shortest; share: of all kernels; gflops, peak: GFLOP/s and their part of the peak of what
-    multiplies: FMA, or the arithmetic that an integer kernel has as parameter;
-    gbs: GB/s of operands and result. chosen: what chose template and params (see `Step`).
+    time: median in ms, fastest: the shortest; share: of all kernels; gflops, peak: GFLOP/s and their share of the peak, that of FMA or
+    of the arithmetic that an integer kernel has as parameter;
+    gbs: GB/s of operands and result. chosen: how template and params were chosen (see `Step`).
     """
 
     step: int
@@ -86,8 +86,8 @@ class Row:
 @dataclass(frozen=True)
 class Profile:
     """Kernels in order. `peak_gflops` is the FMA peak of all threads, `integer_peaks` those of integer arithmetics; `total` the sum of the rows and
-    `run` a whole run, in ms. What took less than `resolution` ms can not be told from an empty call, and its speed is not known: the table has "-"
-    for it."""
+    `run` a whole run, in ms. A time below `resolution` ms cannot be distinguished from an empty call, so its speed is unknown: "-" in
+    the table."""
 
     rows: tuple[Row, ...]
     peak_gflops: float
@@ -174,7 +174,7 @@ class Report:
 
 
 def brief(value: Any) -> str:
-    """A parameter for a table; the trace of a schedule is too long for one."""
+    """A parameter as text for a table, without the long trace of a schedule."""
     text = str(value)
     return text if len(text) <= 40 else f"{len(text)} characters"
 
@@ -228,7 +228,7 @@ def profile(model: CompiledModel, rounds: int, inputs: Inputs, batch: int | None
 
 
 def _resolution(times: list[float]) -> float:
-    """The shortest difference in ms that is no accident, from sorted times of the same thing: of its middle half, and the step of the clock."""
+    """The shortest significant difference in ms, from sorted times of one call: its interquartile range and the step of the clock."""
     step = time.get_clock_info("perf_counter").resolution * 1e3
     return _RESOLVED * (times[len(times) * 3 // 4] - times[len(times) // 4] + step)
 
@@ -236,7 +236,7 @@ def _resolution(times: list[float]) -> float:
 def peak_gflops(model: CompiledModel, peak: Peak | None = None) -> float:
     """GFLOP/s of multiply-adds in registers on as many threads as the model uses, all at once: the best of several short runs.
 
-    peak: that of an integer arithmetic, instead of FMA's. 0 where it is not known, of a GPU.
+    peak: that of an integer arithmetic, instead of FMA's. Returns 0 for a GPU, where it is unknown.
     """
     peak = peak or model.manifest.peak
     if not peak.function:
@@ -266,7 +266,7 @@ def peak_gflops(model: CompiledModel, peak: Peak | None = None) -> float:
 
 
 class Flush:
-    """Called, it reads twice as much as the last level of cache holds, in as many threads as the model uses: what was in the caches is out."""
+    """Empties the caches when called: reads twice the size of the last-level cache, in as many threads as the model uses."""
 
     def __init__(self, threads: int):
         size = 2 * cache_size(3)
@@ -282,7 +282,7 @@ class Flush:
 
 
 def _inputs(model: CompiledModel, inputs: Inputs, batch: int | None) -> tuple[Entry, list[Any]]:
-    """What to measure with, and the host function for it: the caller's inputs, else random ones of a batch."""
+    """The host function and the inputs to measure with: the caller's, else random ones of a batch."""
     if inputs is None:
         return model.entry(batch), random_inputs(model.entry(batch))
     named = dict(inputs) if isinstance(inputs, Mapping) else {}

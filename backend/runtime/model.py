@@ -1,4 +1,4 @@
-"""CompiledModel: native code that is called like the model it was made of. Importing this loads neither torch nor TVM's compiler."""
+"""CompiledModel: native code that is called like the model it was compiled from. Importing this loads neither torch nor TVM's compiler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .native import Arguments, Function, Library, address, aligned, runtime, ver
 
 ALIGN = 64
 _PAGE = 4096
-#: Results are made for so many calls at once, if they take no more bytes than `_SMALL` together.
+#: Result arrays are allocated for this many calls at once, if they take at most `_SMALL` bytes together.
 _AT_ONCE, _SMALL = 16, 1 << 16
 
 
@@ -33,7 +33,7 @@ class CompiledModel:
     """A compiled graph.
 
     Call it with numpy arrays or torch tensors, in order or by name; the results are of the same kind and in the model's structure.
-    Calls are safe from several threads at once: each has an arena of its own. Results belong to the caller.
+    Concurrent calls from several threads are safe: each has its own arena. Results belong to the caller.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CompiledModel:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the model on inputs of the shapes and dtypes it was compiled for. Contiguous memory that is aligned to 64 bytes is not copied,
         nor is any contiguous memory of an input with `unaligned`."""
-        # A large model leaves nothing of the interpreter in the caches, so each step here costs several times what a loop of small calls shows.
+        # A large model evicts the interpreter from the caches, so each step here costs several times what a loop of small calls shows.
         values = self.bind(inputs, named) if named or len(inputs) != len(self._first.inputs) else inputs
         entry = self.entry_for(values)
         arrays = self.arrays(values, entry)
@@ -165,18 +165,18 @@ class CompiledModel:
         return benchmark(self, repeat, warmup, inputs, batch)
 
     def profile(self, rounds: int = 20, inputs: Inputs = None, batch: int | None = None, cold: bool = False) -> Profile:
-        """Time of each kernel within whole runs: which template and tiles, how near to the processor's peak. cold: with emptied caches."""
+        """Time of each kernel within whole runs: its template and tiles, and its share of the processor's peak. cold: with emptied caches."""
         return profile(self, rounds, inputs, batch, cold)
 
     def save(self, path: str | Path) -> None:
-        """Write a `.tso` file. A model compiled in this process needs a C compiler for it, to link."""
+        """Write a `.tso` file. For a model compiled in this process this needs a C compiler, to link."""
         artifact.write(path, self.manifest, self._code(), self._weights)
 
     def export_c(self, folder: str | Path, inputs: Sequence[Any] | None = None, expected: Sequence[Any] | None = None, name: str = "model") -> None:
         """Write a folder for a C project: a static library without TVM and malloc, header, weights, and an example that tests itself.
 
-        inputs: what the self-test runs on, random if not given. expected: the outputs there, which are compared within 1e-4 of the largest value;
-        without it the model runs here, and the self-test asks for the same bits. name: the prefix of files and functions.
+        inputs: of the self-test, random if not given. expected: its outputs, which are compared within 1e-4 of the largest value;
+        without it the model runs here, and the self-test requires the same bits. name: the prefix of files and functions.
 
         Raises `TersorError` for more threads than one, more batches than one, a folder whose parent is missing, a model that was loaded from
         a file, one for another processor without `expected`, and where there is no C compiler for the target; `UnsupportedError` where a kernel
@@ -187,7 +187,7 @@ class CompiledModel:
         self._export_c(self, self._weights, folder, inputs, expected, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled and copied as the bytes of its `.tso` file, so with what `save` needs."""
+        """Pickle and copy as the bytes of the `.tso` file, with the requirements of `save`."""
         try:
             data = artifact.to_bytes(self.manifest, self._code(), self._weights)
         except TersorError as error:
@@ -209,7 +209,7 @@ def load_compiled(path: str | Path) -> CompiledModel:
 
 
 def load_bytes(data: bytes) -> CompiledModel:
-    """Load the bytes of a `.tso` file; the weights are copied to where vectors may load them."""
+    """Load the bytes of a `.tso` file; the weights are copied to aligned memory."""
     manifest, code, weights = artifact.parts("a pickled model", memoryview(data))
     own = aligned(weights.nbytes)
     own[:] = weights
@@ -252,7 +252,7 @@ class Program:
         self._weights = weights
         self._threads = threads
         self._pool = runtime().threads
-        # lists pop and append at once: no lock
+        # pop and append of lists are atomic: no lock
         self._free: list[_Slot] = []
         self._results: list[_Results] = []
 
@@ -270,7 +270,7 @@ class Program:
 
     @contextlib.contextmanager
     def session(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Iterator[Callable[[int, int], None]]:
-        """`run(first, last)` runs a range of steps on these inputs, outputs and an arena that is nobody else's meanwhile."""
+        """`run(first, last)` runs a range of steps on these inputs, outputs and an arena that no other caller uses meanwhile."""
         slot = self._slot()
         try:
             slot.give(arrays, [address(y) for y in outputs])
@@ -282,7 +282,7 @@ class Program:
             self._free.append(slot)
 
     def _fresh(self) -> _Results:
-        """Memory for the results of a call. Small ones are made for several calls at once, when the code that does it is in the caches."""
+        """Memory for the results of a call. Small ones are allocated for several calls at once, while the code for that is in the caches."""
         try:
             return self._results.pop()
         except IndexError:
@@ -305,7 +305,7 @@ class Program:
 
 
 class _Results:
-    """Fresh arrays for the outputs of one call, and where they begin."""
+    """New arrays for the outputs of one call, and their addresses."""
 
     def __init__(self, entry: Entry):
         self.arrays = [empty(p) for p in entry.outputs]
@@ -313,13 +313,13 @@ class _Results:
 
 
 class _Slot:
-    """What one caller at a time needs: an arena, the argument array, and aligned memory for inputs that are not."""
+    """The memory of one call: an arena, the argument array, and aligned memory for inputs that are not aligned."""
 
     def __init__(self, entry: Entry, weights: np.ndarray):
         ports = (*entry.inputs, *entry.outputs)
         self.arena = aligned(max(entry.arena, ALIGN))
         blobs = ((weights.dtype, weights.size), (self.arena.dtype, self.arena.size))
-        # places of what steps record, where any does
+        # the fault records of steps, if there are any
         records = self.arena[entry.arena - entry.records : entry.arena]
         self.records: memoryview | None = records.view(np.int64).data if entry.records else None
         self.arguments = Arguments([*((p.type.dtype, p.type.size) for p in ports), *blobs], 3)
@@ -330,12 +330,12 @@ class _Slot:
         self._staging: dict[int, np.ndarray] = {}
 
     def steps(self, first: int, last: int) -> None:
-        """Which steps a call runs: from `first` to before `last`."""
+        """Set which steps a call runs: from `first` to before `last`."""
         self.arguments.integer(0, first)
         self.arguments.integer(1, last)
 
     def give(self, arrays: Sequence[np.ndarray], outputs: Sequence[int]) -> None:
-        """Point to inputs, and to the addresses of outputs."""
+        """Set the pointers to inputs and outputs."""
         pointers, i = self.arguments.pointers, 0
         for array in arrays:
             pointers[i].value = self.stage(i, array)
@@ -348,7 +348,7 @@ class _Slot:
         """Address of contiguous memory with the values of an input, aligned if its kernels load vectors."""
         start, port = address(array), self._inputs[index]
         if start and not start % (port.dtype.itemsize if port.unaligned else ALIGN):
-            # A vector may be loaded beyond the end: that must not be another page.
+            # A vector may be loaded beyond the end: that must not reach another page.
             end = start + port.nbytes
             if port.unaligned or (end + ALIGN - 1) // _PAGE == (end - 1) // _PAGE:
                 return start
@@ -370,7 +370,7 @@ def _array(model: str, port: Port, x: Any) -> np.ndarray:
     try:
         array = x.numpy() if tensor else x
     except (RuntimeError, TypeError):
-        array = None  # with a gradient, negated, of a type that numpy has not, or elsewhere
+        array = None  # with a gradient, negated, of a type that numpy lacks, or on another device
     if isinstance(array, np.ndarray) and array.dtype == port.dtype and array.shape == port.shape:
         return array
     what = f"input {port.name!r} of {model}"

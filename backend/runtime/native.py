@@ -1,4 +1,4 @@
-"""Calling compiled code through the C interface of the TVM runtime: no Python package of TVM, hence neither torch nor a compiler, is imported.
+"""Call compiled code through the C interface of the TVM runtime, without importing TVM's Python package, torch or a compiler.
 
 Two libraries of the installed wheels are mapped, `libtvm_ffi.so` and `libtvm_runtime.so` (the thread pool). A host function takes an array
 of `TVMFFIAny` and returns 0, or leaves an error in the thread (tvm/ffi/c_api.h of apache-tvm-ffi 0.1.14).
@@ -26,7 +26,7 @@ from ...ir.errors import TersorError
 #: DLPack type codes by numpy kind.
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 _INT, _DLTENSOR = 1, 7
-#: Pointers that a library leaves open; its loader fills them in.
+#: Function pointers that a library exports empty; its loader sets them.
 _CONTEXT = ("TVMBackendParallelLaunch", "TVMBackendParallelBarrier", "TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace")
 
 _DISTRIBUTIONS = {"tersor": "tersor", "tvm": "apache-tvm", "ffi": "apache-tvm-ffi"}
@@ -56,9 +56,9 @@ class _Error(ctypes.Structure):
 
 
 class Arguments:
-    """The argument array of one host function, flat tensors, then integers, and room for its result. Values may be set anew before each call.
+    """The argument array of one host function: flat tensors, then integers, and its result. Values may be set again before each call.
 
-    pointers: where the tensors lie.
+    pointers: the addresses of the tensors.
     """
 
     def __init__(self, tensors: Sequence[tuple[np.dtype, int]], integers: int):
@@ -74,7 +74,7 @@ class Arguments:
             self.array[i] = AnyValue(_DLTENSOR, 0, ctypes.addressof(self._tensors[i]))
         for i in range(count, self.count):
             self.array[i] = AnyValue(_INT, 0, 0)
-        # to reach a field by its structure would make an object of the structure at every call
+        # access to a field through its structure would create a structure object at every call
         self.pointers = [c_void_p.from_buffer(self._tensors, i * ctypes.sizeof(DLTensor) + DLTensor.data.offset) for i in range(count)]
         self._integers = [c_int64.from_buffer(self.array, i * ctypes.sizeof(AnyValue) + AnyValue.value.offset) for i in range(count, self.count)]
 
@@ -97,7 +97,7 @@ class Function:
         self._owner = owner
 
     def __call__(self, arguments: Arguments) -> None:
-        """Raises `RuntimeError` with what the code says."""
+        """Call it; raises `RuntimeError` with the code's message."""
         if code := self._function(self._context, arguments.array, arguments.count, arguments.result):
             runtime().check(code)
 
@@ -117,7 +117,7 @@ def _load() -> _Runtime:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made, and what runs, compiled code. Tersor itself may run from a folder that is not installed."""
+    """Versions of the packages that make and run compiled code. Tersor itself may run from a folder that is not installed."""
     result = {}
     for name, distribution in _DISTRIBUTIONS.items():
         try:
@@ -145,7 +145,7 @@ class _Runtime:
         return Function(self.ffi.TVMFFIFunctionCall, handle, None)
 
     def check(self, code: int) -> None:
-        """Raise what a failed call left behind."""
+        """Raise the error that a failed call has left in the thread."""
         if code == 0:
             return
         handle = c_void_p()
@@ -168,8 +168,8 @@ def _library(package: str, name: str, distribution: str) -> str:
 
 
 class _Pool(threading.local):
-    """What is known of a calling thread's pool: how many workers it has and how many work, whether that many are there, whether the caller is
-    the only one."""
+    """State of a calling thread's pool: how many workers it has and how many are in use, whether that many exist, and whether the caller is the
+    only one."""
 
     size = 0
     used = 0
@@ -178,7 +178,7 @@ class _Pool(threading.local):
 
 
 class _Threads:
-    """TVM has a pool of workers per calling thread, made at the first parallel kernel; its size is fixed then, how many work is not."""
+    """TVM's pools of workers, one per calling thread, made at its first parallel kernel. The size is then fixed; how many of them work is not."""
 
     def __init__(self, runtime: _Runtime):
         self._runtime = runtime
@@ -189,17 +189,17 @@ class _Threads:
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        """The workers of the thread that forked stay behind: in the child it runs parallel kernels alone."""
+        """After a fork: the workers exist only in the parent, so the child runs parallel kernels on its one thread."""
         if self._local.size:
             self._local.alone = True
             self._limit(c_int(1))
 
     def expect(self, threads: int) -> None:
-        """A model of this process will use so many threads."""
+        """Announce that a model of this process will use `threads` threads."""
         self._most = max(self._most, threads)
 
     def use(self, threads: int) -> bool:
-        """Let parallel kernels called from this thread run on `threads` threads, the caller among them; returns whether so many are there."""
+        """Let parallel kernels called from this thread run on `threads` threads, the caller included; returns whether that many exist."""
         local = self._local
         if threads == 1 or local.alone:
             return False
@@ -225,7 +225,7 @@ class _Threads:
 
 
 class Library:
-    """A shared library loaded from memory; unloaded when nobody holds it any more."""
+    """A shared library loaded from memory; unloaded with its last reference."""
 
     def __init__(self, code: Any):
         needed = runtime()
@@ -261,16 +261,16 @@ def function_object(function: Any) -> Function:
 
 
 def address(array: np.ndarray) -> int:
-    """Where the memory of a C-contiguous array begins; 0 for any other array."""
+    """The address of a C-contiguous array; 0 for any other array."""
     try:
-        # sooner than `array.ctypes`, and refused unless it is contiguous and can be written to
+        # faster than `array.ctypes`; fails unless the array is contiguous and writable
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
         return int(array.ctypes.data) if array.flags.c_contiguous else 0
 
 
 def aligned(nbytes: int, align: int = 64, slack: int = 64) -> np.ndarray:
-    """Zeroed bytes at an aligned address, with `slack` more behind them."""
+    """Zeroed bytes at an aligned address, followed by `slack` more."""
     memory = np.zeros(nbytes + align + slack, np.uint8)
     start = -address(memory) % align
     return memory[start : start + nbytes]

@@ -1,1 +1,1 @@
-"""The `tile` dialect: blocked layouts, operators on them, fused operators, and the view of one that kernels read."""
+"""The `tile` dialect: blocked layouts, operators on them, fused operators, and the view of a fused operator that kernels use."""

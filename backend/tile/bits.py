@@ -1,7 +1,7 @@
-"""Operators on packed bits: maps and weights of few levels in words of 32 channels, of the element type i32.
+"""Operators on packed bits: feature maps and weights of few levels in words of 32 channels, with element type i32.
 
 A packed map is [image][plane][row][column][word]: plane m holds bit m of every stored integer, and bit i of word k that of channel 32 k + i.
-Bits behind the last channel are 0. Packed weights are [output][plane][kernel row][kernel column][word], or, where they meet floats, words of
+Bits after the last channel are 0. Packed weights are [output][plane][kernel row][kernel column][word], or, for float inputs, words of
 outputs: [kernel row][kernel column][channel][plane][word].
 """
 
@@ -27,7 +27,7 @@ WORD = 32
 
 
 def words_of(channels: int) -> int:
-    """Words that hold so many channels."""
+    """Words that hold `channels` channels."""
     return -(-channels // WORD)
 
 
@@ -65,7 +65,7 @@ def unpacked_map(words: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def window_size(op: Any, size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int], axis: int, ceil_mode: bool = False) -> int:
-    """Windows of a convolution or pooling along rows (axis 0) or columns."""
+    """Number of windows of a convolution or pool along rows (axis 0) or columns (axis 1)."""
     return out_size(size[axis], kernel[axis], op.stride[axis], op.padding[2 * axis], op.padding[2 * axis + 1], dilation[axis], ceil_mode)
 
 
@@ -119,7 +119,7 @@ class PackedConv(Op):
 
     @property
     def map_shape(self) -> tuple[int, int, int, int]:
-        """(N, O, oh, ow); fails where words do not fit."""
+        """(N, O, oh, ow); raises where the words do not fit."""
         n, planes, *size, words = self.x.shape
         o, _, *kernel, own = self.w.shape
         if self.x.type.elem != "i32" or self.w.type.elem != "i32" or not words == own == words_of(self.channels):
@@ -164,7 +164,7 @@ class TileBitConv2d(Blocked, BitConv2d, name="tile.bit_conv2d"):
 
 
 class BitConv2dThreshold(PackedConv, name="tile.bit_conv2d_threshold"):
-    """A packed map again: stored[o] = how many of t[o, :] a sum reaches, in `bits` bits."""
+    """Convolution to a packed map: stored[o] = how many of t[o, :] the sum reaches, in `bits` bits."""
 
     t: Value
     bits: int

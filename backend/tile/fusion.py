@@ -13,12 +13,12 @@ from ...ir.ops import Elementwise, Reshape
 from ...ir.types import Tensor
 from .ops import Fused
 
-#: Every buffer begins at a multiple of so many bytes.
+#: Alignment of every buffer in bytes.
 ALIGN = 64
 
 
 def root(v: Value) -> Value:
-    """The value whose memory a chain of reshapes shows."""
+    """The value whose memory a chain of reshapes refers to."""
     while isinstance(v.op, Reshape):
         v = v.op.x
     return v
@@ -44,7 +44,7 @@ class Fusion:
 
     @property
     def segments(self) -> list[Fusion]:
-        """One fusion for each anchor; an ordinary fusion is its only stage."""
+        """One fusion for each anchor; an ordinary fusion is its only segment."""
         return [Fusion(self.op, i) for i in range(len(_anchors(self.op.body.ops)))]
 
     @property
@@ -54,7 +54,7 @@ class Fusion:
 
     @property
     def epilogue(self) -> list[Op]:
-        """Every op when the fusion has no anchor of its own."""
+        """The ops after the anchor; every op of a fusion of only elementwise ops."""
         ops = self.ops
         return ops if isinstance(ops[0], Elementwise) else ops[1:]
 
@@ -69,7 +69,7 @@ class Fusion:
 
     @property
     def lane_offset(self) -> int:
-        """The lane of a channel block at which the result begins, where it shares blocks with others; -1 where its blocks are its own."""
+        """The lane of a channel block at which the result starts, where it shares blocks with other values; -1 where it does not."""
         return self.op.lane_offset if self.result in self.op.body.outputs else -1
 
     def size(self, v: Value) -> int:
@@ -81,7 +81,7 @@ class Fusion:
         return (nbytes + (parts - 1) * holder.stride) // v.type.dtype.itemsize
 
     def map_rows(self, v: Value) -> RowLayout:
-        """Where the rows of an argument or of the result lie, a blocked map."""
+        """The row layout of an argument or of the result, which is a blocked feature map."""
         _, blocks, h, w, lanes = v.type.shape
         holder = self._holder(v)
         if holder is None or (holder.partitions == 1 and not holder.stride):
@@ -97,18 +97,18 @@ class Fusion:
 
     @property
     def extra(self) -> list[Value]:
-        """What the epilogue reads besides values of the fused op."""
+        """Operands of the epilogue that are not computed in the fused op."""
         own = {op.out for op in self.ops}
         return [v for op in self.epilogue for v in op.operands if v not in own]
 
     @property
     def same_layout(self) -> list[Value]:
-        """The result, and what the epilogue reads at the same places: they have the same layout in memory."""
+        """The result, and operands that the epilogue reads with the same indices: they have the same layout in memory."""
         return [self.result, *(v for v in self.extra if operand_kind(v.type, self.out) == "same")]
 
     @property
     def addresses(self) -> list[tuple[Value, int]]:
-        """Arguments that hold places in others and are not known when the model is compiled, and how many places there are."""
+        """Arguments that are indices and not known at compile time, and the size of the axis that they index."""
         return [(v, size) for op in self.ops for v, size in op.addresses() if self.array(v) is None]
 
     def array(self, arg: Value | None) -> np.ndarray | None:
@@ -121,10 +121,10 @@ class Fusion:
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Where the rows of a blocked feature map lie.
+    """The layout of the rows of a blocked feature map.
 
     A map is a sequence of images, or one image in `partitions` of rows. `stride`: elements from one image or partition to the next, which may be
-    more than they hold (a part of a concat). In each, `rows` rows of `elements` lie one after the other for each of `blocks` channel blocks.
+    more than it holds (a part of a concat). Each holds, for each of `blocks` channel blocks, `rows` contiguous rows of `elements`.
     """
 
     blocks: int
@@ -138,9 +138,9 @@ class RowLayout:
         return replace(self, elements=self.elements // lanes, stride=self.stride // lanes)
 
     def cut(self, partitions: int) -> tuple[int, int]:
-        """Elements from an image, or from one of `partitions`, to the next, and from a channel block to the next.
+        """Elements from one image (or one of `partitions`) to the next, and from one channel block to the next.
 
-        A map that is not partitioned is cut where it lies.
+        A map that is not partitioned is divided in its usual layout.
         """
         return (self.stride if partitions == self.partitions else self.rows // partitions * self.elements), self.rows * self.elements
 
@@ -152,7 +152,7 @@ class RowLayout:
     def at(self, plane: Any, y: Any, partition: Any = None) -> Any:
         """The first element of row y of a plane, image * blocks + block.
 
-        partition: fixes it, so that y may go on after its last row, where the next plane lies, rather than in the next partition.
+        partition: fixes the partition; a y after its last row then refers to the next plane in memory, not to the next partition.
         """
         place = (plane * self.rows + y) * self.elements
         if self.partitions == 1:
@@ -161,7 +161,7 @@ class RowLayout:
 
 
 def _anchors(ops: list[Op]) -> list[int]:
-    """Where the stages of a fusion's ops begin."""
+    """Where the segments of a fusion's ops start."""
     return [i for i, op in enumerate(ops) if i == 0 or not isinstance(op, Elementwise)]
 
 

@@ -1,6 +1,6 @@
-"""Quantized operators with their types erased: stored integers in plain u8, i8 and i32, and every scale and zero point an operand.
+"""Quantized operators with their types erased: stored integers are plain u8, i8 and i32, and every scale and zero point is an operand.
 
-A quantized type holds its scales, so each layer would be code of its own. Erased, layers of one shape share a kernel, whatever their scales:
+A quantized type holds its scales, so each layer would need its own code. With erased types, layers of one shape share a kernel:
 
     quant.conv2d -> quant.requantize   =>   int_conv2d(x, w, b, zero) -> rescale(acc, multiplier, zero, least, most)
 
@@ -25,7 +25,7 @@ BYTES = ("u8", "i8")
 
 
 def check(op: Op, valid: tuple[str, ...], *names: str) -> Elem:
-    """The element type of the first of some operands; fails where one holds another than those that are valid."""
+    """The element type of the first of the named operands; raises where one has an element type that is not valid."""
     for name in names:
         v: Value | None = getattr(op, name)
         if v is not None and v.type.elem not in valid:
@@ -35,7 +35,7 @@ def check(op: Op, valid: tuple[str, ...], *names: str) -> Elem:
 
 
 def zero_like(op: Op, name: str, of: str) -> None:
-    """Fail unless an operand is a scalar of another one's element type."""
+    """Raise unless an operand is a scalar with the element type of another operand."""
     v: Value = getattr(op, name)
     elem = getattr(op, of).type.elem
     if v.type.size != 1 or v.type.elem != elem:
@@ -155,7 +155,7 @@ def _operands(op: Op) -> None:
 
 
 def _doubles(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, zero: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """x - zero, w and b in float64, where every sum of an accumulator that fits i32 is exact."""
+    """x - zero, w and b in float64, in which every accumulator that fits i32 is exact."""
     return x.double() - zero.double(), w.double(), None if b is None else b.double()
 
 

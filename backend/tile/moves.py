@@ -1,4 +1,4 @@
-"""What legalize makes of operators that move elements, plain or on blocked maps, and PReLU in a form that broadcasts."""
+"""Operators that legalize makes of moves of elements, plain or on blocked feature maps, and PReLU in a form that broadcasts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TileDepthToSpace(Blocked, DepthToSpace, name="tile.depth_to_space"):
 
 
 class ToNhwc(Op, name="tile.to_nhwc"):
-    """(N, C, H, W), blocked or not -> plain (N, H, W, C): rows of channels, as matrix products and layer norms read them."""
+    """(N, C, H, W), blocked or not -> plain (N, H, W, C), as matrix products and layer norms read it."""
 
     moves = True
 
@@ -67,7 +67,7 @@ class ToNhwc(Op, name="tile.to_nhwc"):
 
 
 class FromNhwc(Op, name="nn.from_nhwc"):
-    """(N, H, W, C) -> (N, C, H, W): rows of channels become a map."""
+    """(N, H, W, C) -> (N, C, H, W), a feature map."""
 
     feature_map = True
 
@@ -89,7 +89,7 @@ class TileFromNhwc(Blocked, FromNhwc, name="tile.from_nhwc"):
 
 
 class PadCrop(Op, name="nn.pad_crop"):
-    """y[n, c, i, j] = x[n, c, rows[i], columns[j]], or `value` where an index is -1: a map cropped, subsampled or padded in any mode."""
+    """y[n, c, i, j] = x[n, c, rows[i], columns[j]], or `value` where an index is -1: a feature map cropped, subsampled or padded in any mode."""
 
     feature_map = True
     moves = True

@@ -1,4 +1,4 @@
-"""The dialect the backend builds: blocked layouts, operators on them, and fused fusions."""
+"""The main part of the `tile` dialect: blocked layouts, operators on them, and fused operators."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 
-#: Element types of maps of integers.
+#: Element types of integer feature maps.
 INTEGERS = ("u8", "i8", "i32")
-#: Channels in a block of such a map, on every target: 16 bytes of stored integers are a vector register of 128 bits.
+#: Channels in a block of an integer feature map, on every target: 16 bytes of stored integers fill a 128-bit vector register.
 INTEGER_BLOCK = 16
 
 
@@ -36,7 +36,7 @@ def blocked_type(type: Tensor, lanes: int) -> Tensor:
 
 
 def logical_type(type: Tensor) -> Tensor:
-    """The plain type a blocked one stands for."""
+    """The plain type of a blocked type."""
     if type.layout is None:
         return type
     n, _, h, w, _ = type.shape
@@ -44,7 +44,7 @@ def logical_type(type: Tensor) -> Tensor:
 
 
 def pack_array(x: np.ndarray, lanes: int) -> np.ndarray:
-    """(N, C, H, W) -> blocked, lanes past C are zero."""
+    """(N, C, H, W) -> blocked; lanes past C are zero."""
     n, c, h, w = x.shape
     blocks = -(-c // lanes)
     padded = np.zeros((n, blocks * lanes, h, w), x.dtype)
@@ -184,16 +184,16 @@ class TileChannelGather(Blocked, ChannelGather, name="tile.channel_gather"):
 class Fused(Op, name="tile.fused"):
     """One kernel: an anchor and its elementwise epilogue, in sequence. Operands map one to one to the arguments of the body.
 
-    The stages of lowering write their choices here:
+    The stages of lowering write these fields:
 
-    template, params, chosen: the kernel template, its parameters, and who chose them (select-kernels).
-    alias: it has no kernel, since its result is the memory of its operands (alias-concats).
-    lane_offset: others write channel blocks of its memory, so it stores only its own channels, from this lane of the first block on; -1 where its
-    blocks are its own (alias-concats, plan-memory).
-    partitions: the pieces of rows in which the result lies, one for each thread (partition-rows).
-    offset, scratch: of the result and of the scratch in the arena, in bytes; -1 where there is none: an output of the graph lies in the caller's
+    template, params, chosen: the kernel template, its parameters, and how they were chosen (select-kernels).
+    alias: it has no kernel, since its result shares the memory of its operands (alias-concats).
+    lane_offset: the result shares channel blocks with other values, so the kernel stores only its own channels, from this lane of the first
+    block on; -1 where it shares none (alias-concats, plan-memory).
+    partitions: into how many partitions of rows the result is divided, one for each thread (partition-rows).
+    offset, scratch: of the result and of the scratch in the arena, in bytes; -1 where there is none: an output of the graph is in the caller's
     memory (plan-memory).
-    stride: bytes from one partition to the next, or where there is one, from one image to the next; 0 where they follow each other (plan-memory).
+    stride: bytes from one partition to the next, or with a single one from one image to the next; 0 where these are contiguous (plan-memory).
     """
 
     args: list[Value]
@@ -210,7 +210,7 @@ class Fused(Op, name="tile.fused"):
 
     @property
     def spans(self) -> tuple[int, int]:
-        """How many pieces the result lies in, `stride` from each other, and the bytes of one."""
+        """The number of pieces of the result, which are `stride` apart, and the bytes of one."""
         count = self.partitions if self.partitions > 1 or not self.stride else self.out.shape[0]
         nbytes = self.out.type.nbytes // count
         return count, nbytes if self.lane_offset <= 0 else nbytes + nbytes // self.out.shape[1]
@@ -232,7 +232,7 @@ class Fused(Op, name="tile.fused"):
 
 
 class Copy(Op, name="tile.copy"):
-    """The same value in memory of its own (an output that is also an input, a constant or another output)."""
+    """The same value in its own memory (for an output that is also an input, a constant or another output)."""
 
     x: Value
 

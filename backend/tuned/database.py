@@ -3,10 +3,10 @@
     {"format": 1, "targets": {"x86_64 znver5, 1 thread": {"tile.conv2d 1x64x56x56 o64 k3 s1 p1 + relu": {
       "template": "winograd", "params": {…}, "versions": {…}, "candidates": [{"template": …, "params": …, "ms": …, "samples": …, "error": …}, …]}}}}
 
-An entry may have a kernel of MetaSchedule beside them, which then is what `compile` takes: {"template": …, "found": {"trace": …, "ms": …,
-"template_ms": …, …}, "candidates": […]}.
+An entry may also have a kernel of MetaSchedule, which `compile` then uses: {"template": …, "found": {"trace": …, "ms": …, "template_ms": …, …},
+"candidates": […]}.
 
-It is written whole or not at all. Every candidate's time is kept, the winner's first, so that a cost model can be compared with it.
+The file is written completely or not at all. Every candidate's time is kept, the winner's first, so that a cost model can be compared with it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Timing:
 class Found:
     """A kernel that MetaSchedule found and that was faster than every template. trace: of its schedule, as JSON.
 
-    ms, template_ms: its time and that of the fastest template in the same race; samples, error: as of a `Timing`; made: versions, and trials, seed
+    ms, template_ms: its time and that of the fastest template in the same race; samples, error: as in `Timing`; made: versions, and trials, seed
     and cost model of the search.
     """
 
@@ -58,7 +58,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Entry:
-    """What was measured for one fusion. `candidates` begin with the winner of the templates; `versions` of what made the code."""
+    """The measurements of one fusion. candidates: the fastest template first. versions: of the packages that made the code."""
 
     template: str
     params: dict[str, Any]
@@ -68,12 +68,12 @@ class Entry:
 
     @property
     def ms(self) -> float:
-        """Of the fastest kernel. One that was found raced later, so its time is taken relative to the template's."""
+        """Time of the fastest kernel. One of MetaSchedule was timed in a later race, so its time is taken relative to the template's there."""
         ratio = self.found.ms / self.found.template_ms if self.found is not None else 1.0
         return ratio * self.candidates[0].ms
 
     def of(self, template: str, params: dict[str, Any]) -> Timing | None:
-        """The timing of a candidate, where it was measured."""
+        """The timing of a candidate; None where it was not measured."""
         return next((c for c in self.candidates if c.is_of(template, params)), None)
 
 
@@ -85,7 +85,7 @@ class Database:
     targets: dict[str, dict[str, Entry]] = field(default_factory=dict)
 
     def section(self, target: Target, threads: int) -> dict[str, Entry]:
-        """Entries of a target with so many threads; empty where nothing is known of it."""
+        """Entries of a target and a thread count; empty where there are none."""
         return self.targets.get(target_key(target, threads), {})
 
     def add(self, target: Target, threads: int, key: str, entry: Entry) -> None:
@@ -114,7 +114,7 @@ class Database:
             raise TersorError(f"cannot write {path}: {error.strerror or error}") from None
 
     def to_json(self) -> str:
-        """JSON with a line for each candidate: differences stay readable."""
+        """JSON with a line for each candidate, so that diffs are readable."""
         sections = []
         for target, entries in sorted(self.targets.items()):
             rows = [f"  {json.dumps(key, ensure_ascii=False)}: {_entry_json(entry)}" for key, entry in sorted(entries.items())]
@@ -171,7 +171,7 @@ def _entry_json(entry: Entry) -> str:
 
 
 def plain(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as JSON gives them back: tuples are lists."""
+    """Parameters as JSON reads them back: tuples are lists."""
     result: dict[str, Any] = json.loads(json.dumps(params))
     return result
 
@@ -180,7 +180,7 @@ Tuned = Database | str | Path | bool | None
 
 
 def find(tuned: Tuned, target: Target) -> Database | None:
-    """What the argument `tuned` of `compile` means: None or True the shipped database of the target, False none, else this one."""
+    """The database for the argument `tuned` of `compile`: None or True is the shipped one of the target, False none, else the given one."""
     if isinstance(tuned, Database):
         return tuned
     if tuned is False:
@@ -194,6 +194,6 @@ def find(tuned: Tuned, target: Target) -> Database | None:
 
 @functools.cache
 def shipped(mcpu: str) -> Database | None:
-    """The database that comes with Tersor for a processor, where there is one."""
+    """The database that ships with Tersor for a processor; None where there is none."""
     path = SHIPPED / f"{mcpu}.json"
     return Database.load(path) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""The name of a fusion in the database: what decides how fast its kernels are, as text that a person can read.
+"""The key of a fusion in the database: all that decides the speed of its kernels, as readable text.
 
     tile.conv2d 1x64x56x56 o64 k3 s1 p1 + add same + relu
     nn.linear 1x512 [1000x512] [1000]
@@ -65,7 +65,7 @@ def _anchor(op: Op, constant: set[Value]) -> str:
 
 def _epilogue(op: Op, position: int, number: dict[Value, int], out: Tensor) -> str:
     words = [op.name.partition(".")[2] or op.name]
-    # a + b and b + a are one
+    # a + b and b + a have one key
     swaps = op.name in ("nn.add", "nn.mul", "nn.maximum", "nn.minimum")
     for i, v in enumerate(op.operands):
         if v not in number:
@@ -80,7 +80,7 @@ def _epilogue(op: Op, position: int, number: dict[Value, int], out: Tensor) -> s
 
 
 def _operand(op: Op, v: Value, constant: set[Value]) -> str:
-    """Logical shape; the element type unless it is f32; the form where it is not what the op's name says (`tile.*` blocked, others plain)."""
+    """Logical shape; the element type unless it is f32; the layout where it is not that of the op's name (`tile.*` blocked, others plain)."""
     text = _shape(v.type)
     if v.type.elem != "f32":
         text += f":{v.type.elem}"

@@ -1,1 +1,1 @@
-"""Tuning: kernel templates and their parameters measured on the device, winners kept in a database that `compile` reads."""
+"""Tuning: measure kernel templates and their parameters on the device, and keep the fastest in a database that `compile` reads."""

@@ -1,4 +1,4 @@
-"""Candidates of several fusions, built as one native module: each a host function of one step, over shared inputs, results and arena."""
+"""Build the candidates of several fusions as one native module: each is a host function of one step, over shared inputs, results and arena."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _CHAINS = 8
 
 @dataclass(frozen=True)
 class Separate:
-    """Stands for no chain: a kernel for each of its fusions."""
+    """The option not to chain: a kernel for each fusion."""
 
     name: str = SEPARATE
 
 
 @dataclass
 class Task:
-    """A distinct fusion: how often the network has it, and what may compute it, the cost model's favourite first.
+    """A distinct fusion: how often the network has it, and the options to compute it, the cost model's choice first.
 
-    parts: of a chain, the fusions that it is made of, with their choices; the option `Separate` runs them one after the other.
+    parts: of a chain, its fusions with their choices; the option `Separate` runs them one after the other.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Task:
 
     @property
     def nbytes(self) -> int:
-        """About what its candidates hold in memory together."""
+        """About the bytes of memory that its candidates need together."""
         constants = sum(v.type.nbytes for v in self.op.args if isinstance(v.op, Const))
         return 2 * constants * len(self.options) + sum(v.type.nbytes for v in (*self.op.args, self.op.out))
 
@@ -60,7 +60,7 @@ class Task:
 class Candidate:
     """A template and parameters for a task.
 
-    Its code is `run`, unless it equals that of an earlier one, `same`, or `problem` says why there is none.
+    run: its code. same: an earlier candidate with equal code. problem: why there is no code.
     """
 
     task: Task
@@ -92,8 +92,8 @@ class Candidate:
 @dataclass
 class Group:
     """Tasks built together. `inputs` and `outputs` by task; `flush(array)` reads an array on all threads and returns sums of it; `sweep(arrays)`
-    empties the caches of all but these: one thread's lie in its own cache, those of several in the cache they share, for no thread owns a part of
-    them."""
+    empties the caches of everything but these arrays: with one thread they stay in its own cache, with several in the shared cache, since no
+    thread owns a part of them."""
 
     candidates: list[Candidate]
     inputs: dict[str, list[np.ndarray]]
@@ -104,7 +104,7 @@ class Group:
 
 
 def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Group:
-    """Native code of every candidate of the tasks. What a template cannot emit is noted in its candidate and does not stop the others."""
+    """Native code of every candidate of the tasks. A template's failure is recorded in its candidate and does not stop the others."""
     candidates = [Candidate(task, *option) for task in group for option in task.options]
     emitter = Emitter(target, threads)
     arenas = [ALIGN]
@@ -126,7 +126,7 @@ def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Gro
             arrays = [*inputs[key], outputs[key], weights, arena]
             candidate.run, candidate.idle = _calls(module(f"c{i}"), arrays, candidate.steps, threads)
     flush = _flush(module(FLUSH), threads, target.lanes)
-    # memory that was never written is one page of zeros, which does not empty a cache
+    # memory that was never written is mapped to one page of zeros, which would not empty a cache
     other = np.full((2 * cache_size(3) + threads * 4 * target.l2) // 4, 1.0, np.float32)
     spill = other[: threads * 2 * target.l2 // 4]
 
@@ -149,7 +149,7 @@ def region_graph(op: Fused, template: str, params: Params) -> Graph:
 
 
 def parts_graph(task: Task) -> Graph:
-    """A graph of the separate fusions of a chain, with operands as `region_graph` has them for the whole."""
+    """A graph of the separate fusions of a chain, with the operands of `region_graph` for the whole chain."""
     graph = Graph("parts")
     made = {v: graph.add(v.op.rebuilt()) if isinstance(v.op, Const) else graph.add_input(v.type, f"x{i}") for i, v in enumerate(task.op.args)}
     for op in task.parts:
@@ -159,7 +159,7 @@ def parts_graph(task: Task) -> Graph:
 
 
 def _emit(emitter: Emitter, candidate: Candidate, name: str, twins: list[Candidate]) -> int:
-    """Add a candidate's host function and kernel; returns the bytes of its arena. Code equal to that of one of the `twins` is taken back."""
+    """Add a candidate's host function and kernel; returns the bytes of its arena. Code equal to that of one of the `twins` is removed again."""
     mark = emitter.mark()
     try:
         task = candidate.task
@@ -178,7 +178,7 @@ def _emit(emitter: Emitter, candidate: Candidate, name: str, twins: list[Candida
 
 
 def _compile(emitter: Emitter, extra: dict[Any, Any], candidates: list[Candidate]) -> Callable[[str], Function]:
-    """The functions of the module. One kernel that does not compile must not stop the others: then each is built alone."""
+    """The functions of the module. If a kernel does not compile, each is built separately, so that it does not stop the others."""
     emitter.functions.update(extra)
     try:
         module = emitter.build()
@@ -203,7 +203,7 @@ def _said(error: Exception) -> str:
 
 
 def _calls(function: Function, arrays: Sequence[np.ndarray], steps: int, threads: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Calls of a host function of so many steps on these arrays: with all steps, and with none."""
+    """Two calls of a host function with `steps` steps on these arrays: one runs all steps, one none."""
     needed = runtime()
     needed.threads.expect(threads)
     team = needed.threads.use(threads)
@@ -214,14 +214,14 @@ def _calls(function: Function, arrays: Sequence[np.ndarray], steps: int, threads
             arguments.point(i, array.ctypes.data)
         arguments.integer(1, steps)
         arguments.integer(2, team)
-        # the arrays are held as long as the call is
+        # the default argument keeps the arrays alive as long as the call
         return lambda held=arrays: function(arguments)  # type: ignore[misc]
 
     return call(steps), call(0)
 
 
 def _random(v: Value, rng: np.random.Generator) -> np.ndarray:
-    """Normal floats; stored integers of the whole range, and accumulators of 21 bits; zeros for other integers and bools, which may be indices."""
+    """Normal floats; stored integers of the whole range, accumulators of 21 bits; zeros for other integers and bools, which may be indices."""
     array = _empty(v)
     if v.type.is_float:
         array[...] = rng.standard_normal(v.shape)
@@ -241,7 +241,7 @@ def _empty(v: Value) -> np.ndarray:
 
 
 def _flush_functions(target: Target, threads: int) -> dict[Any, Any]:
-    """`flush(x, out, count)`: each thread reads its `count` rounds of x, so that its own caches hold nothing else afterwards."""
+    """`flush(x, out, count)`: each thread reads its `count` rounds of x, so that afterwards its own caches hold nothing else."""
     lanes, b = target.lanes, Builder("flush_kernel")
     x = b.param("x", "float32", 1 << 30)
     out = b.param("out", "float32", threads * _CHAINS * lanes)

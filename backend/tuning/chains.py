@@ -1,6 +1,6 @@
-"""Chains to be measured: fusions that one kernel may compute together, against a kernel for each of them.
+"""Chains to measure: fusions that one kernel can compute together, against a kernel for each of them.
 
-Both run with cold weights in the same race. `separate` in the database says that a chain lost; its fusions keep their own entries.
+Both run with cold weights in the same race. The template `separate` in the database means that a chain lost; its fusions keep their entries.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..tuned.database import Database
 from ..tuned.key import shape_key
 from .build import Separate, Task
 
-#: Chains that the model takes for so many times as slow as their fusions are not measured, nor options beyond that of the best one.
+#: Chains that by the model are this many times slower than their fusions are not measured, nor options this many times slower than the best.
 HOPELESS = 1.5
 
 
 def chain_tasks(graphs: Sequence[Graph], target: Target, threads: int, tuned: Database | None) -> list[Task]:
-    """Distinct chains of graphs, those first that could save most by the model. Their fusions are as the database, else the model, chooses."""
+    """Distinct chains of graphs, those that save most by the model first. Choices for their fusions come from the database, else the model."""
     tasks: dict[str, Task] = {}
     gains: dict[str, float] = {}
     for graph in graphs:

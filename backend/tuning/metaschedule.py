@@ -1,7 +1,7 @@
-"""MetaSchedule (TVM 0.27) as another way to search: for one fusion at a time, in a process that is killed at its cap.
+"""Search with MetaSchedule (TVM 0.27), for one fusion at a time, in a process that is killed at its time limit.
 
-The process (`worker`) ranks what it finds by itself. The best of that race here against the fusion's fastest template, on the same operands,
-layouts and cold caches, each checked against the interpreter. Only one that is right and faster goes into the database.
+The process (`worker`) ranks the kernels that it finds. The best of them race here against the fusion's fastest template, on the same operands,
+layouts and cold caches, each checked against the interpreter. Only one that is correct and faster goes into the database.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from .build import Separate, Task, build
 from .timing import check, race, ranked, score
 from .worker import FOUND, TASK, Job
 
-#: Seconds of one process at most, also where the whole search has no cap.
+#: Most seconds of one process, even where the whole search has no limit.
 CAP = 600.0
-#: Kernels of a search that race against the template.
+#: Kernels of a search that are timed against the template.
 FINALISTS = 3
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What the search of one fusion did.
+    """The outcome of the search for one fusion.
 
-    tried, failed: kernels that ran, and that did not build or run; ms, template_ms: the best of them and the template, in one race (None: there
-    was none); kept: whether the database has it now; note: why there was no search, or how it ended early.
+    tried, failed: kernels that ran, and that did not build or run; ms, template_ms: times of the best of them and of the template, in one race
+    (None: there was none); kept: whether it is now in the database; note: why there was no search, or why it ended early.
     """
 
     key: str
@@ -72,7 +72,7 @@ def cost_model() -> str:
 
 
 def search(task: Task, target: Target, threads: int, trials: int, seed: int, seconds: float | None, database: Database) -> Searched:
-    """Search kernels for a fusion whose templates the database has measured; the best goes into the database where it is right and faster."""
+    """Search kernels for a fusion whose templates the database has measured; the best goes into the database where it is correct and faster."""
     started = time.monotonic()
     fusion = Fusion(task.op)
     if why := refusal(fusion):
@@ -106,7 +106,7 @@ def fastest(task: Task, entry: Entry) -> tuple[Template | Separate, Params]:
 
 
 def run(fusion: Fusion, target: Target, threads: int, trials: int, seed: int, seconds: float) -> tuple[list[dict[str, Any]], str]:
-    """Search in a process of its own: what it wrote down, and how it ended where not by itself."""
+    """Search in a separate process: the kernels that it recorded, and how it ended if not by itself."""
     facts = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.mcpu, "num-cores": threads}
     definition = tvm.ir.save_json(module(define(fusion, target)))
     with tempfile.TemporaryDirectory(prefix="tersor-") as name:

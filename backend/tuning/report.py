@@ -1,4 +1,4 @@
-"""What tuning found: for each fusion the cost model's choice, the tuned one, and what the model's costs against it."""
+"""The report of tuning: for each fusion the cost model's choice, the tuned one, and how much slower the former is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .metaschedule import Searched
 class Comparison:
     """A fusion. count: how often the network has it; macs: of one. model, tuned: the choices; ms: None where not measured.
 
-    loss: time of the model's choice over that of the tuned one, less one. chain: it competes with separate kernels, which have rows of their own.
+    loss: time of the model's choice over that of the tuned one, minus one. chain: it competes with separate kernels, which have their own rows.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Problem:
-    """A candidate that did not build, or computed something else than the interpreter."""
+    """A candidate that did not build, or whose result differs from the interpreter's."""
 
     key: str
     template: str
@@ -51,9 +51,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Result of `tune`. rows: fusions that leave a choice; measured, left: how many were measured now, and how many the cap kept from it.
+    """Result of `tune`. rows: fusions with more than one option; measured, left: how many were measured now, and how many the time limit left out.
 
-    searched: what MetaSchedule did for each fusion, where it was asked for.
+    searched: the outcome of MetaSchedule for each fusion, if it was used.
     """
 
     rows: tuple[Comparison, ...]
@@ -68,7 +68,7 @@ class Tuning:
 
     @property
     def model_ms(self) -> float:
-        """Time of these fusions in the network as the model would choose; those with both times, each in a kernel of its own."""
+        """Total time of the fusions in the network with the model's choices; only fusions with both times, and not chains."""
         return sum(r.count * r.model_ms for r in self.rows if r.model_ms is not None and r.tuned_ms is not None and not r.chain)
 
     @property
@@ -78,11 +78,11 @@ class Tuning:
 
     @property
     def loss(self) -> float:
-        """Of the model's choices against the tuned ones, over these fusions together."""
+        """Loss of the model's choices against the tuned ones, over these fusions together."""
         return self.model_ms / self.tuned_ms - 1 if self.tuned_ms else 0.0
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Header and lines of the table; the costliest fusions by the model first."""
+        """Header and lines of the table; the slowest fusions by the model first."""
         header = ["fusion", "model", "tuned", "times", "candidates", "model, ms", "tuned, ms", "loss"]
         return header, [
             [

@@ -1,4 +1,4 @@
-"""tune: every template and parameter choice of each distinct fusion of a graph, measured on this machine."""
+"""tune: measure every template and parameter choice of each distinct fusion of a graph on this machine."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from .metaschedule import Searched
 from .report import Problem, Tuning, compared
 from .timing import STAGES, check, race, ranked, score
 
-#: Ways to search, and the kernels that MetaSchedule measures for each fusion unless said otherwise.
+#: Ways to search, and the default number of kernels that MetaSchedule measures for each fusion.
 SEARCHES, TRIALS = ("templates", "metaschedule"), 64
-#: Kernels and bytes that are built and measured together: enough to share what a build costs, few enough to stop between groups.
+#: Kernels and bytes that are built and measured together: enough to share the cost of a build, few enough to stop soon between groups.
 KERNELS, BYTES = 24, 1 << 30
 
 
@@ -45,19 +45,19 @@ def tune(
     search: str = "templates",
     trials: int = TRIALS,
 ) -> Tuning:
-    """Measure what may compute each fusion of a graph, on cold data, and keep the fastest.
+    """Measure the kernels that can compute each fusion of a graph, on cold data, and keep the fastest.
 
     target, threads, batch: as for `compile`; the target must be this machine.
-    db: where results go: a `Database`, or a file that is read if there is one and written after each group of kernels. None: the result alone.
-    seconds: stop between two groups of kernels after so long; the fusions with most time by the cost model come first. A search by
-    MetaSchedule is killed then, and what it had found until then counts.
+    db: where results go: a `Database`, or a file that is read if it exists and written after each group of kernels. None: only in the result.
+    seconds: stop between two groups of kernels after this time; fusions with the most time by the cost model come first. A search by
+    MetaSchedule is killed then, and the kernels found so far count.
     seed: of the operands, of the order of the calls in each round, and of MetaSchedule.
-    again: measure fusions that the database has already, too.
+    again: also measure fusions that the database already has.
     progress: True for a bar on a terminal, or a function (what, done, total).
-    search: `"templates"`, or `"metaschedule"`: after the templates, where the database does not know them yet, TVM's MetaSchedule searches a kernel
-    for each fusion, one at a time, each in a process of its own. trials: how many kernels it measures for each fusion.
+    search: `"templates"`, or `"metaschedule"`: after the templates that are not in the database yet, TVM's MetaSchedule searches a kernel for
+    each fusion, one at a time, each in a separate process. trials: how many kernels it measures for each fusion.
 
-    Every kernel's result is compared with the interpreter's: one that is wrong, or does not build, never wins and is in `problems`.
+    Every kernel's result is compared with the interpreter's: one that is wrong, or does not build, never wins and is listed in `problems`.
     `compile(graph, tuned=result.database)` or `tuned="file.json"` uses the choices. Raises `TersorError` for a target that is not this machine,
     and for a damaged database.
     """
@@ -99,7 +99,7 @@ def tune(
             return count
 
         done += measured(open_tasks)
-        # which kernels a chain has to beat is known now
+        # only now are the kernels known that a chain competes with
         chains = chain_tasks(graphs, target, threads, database)
         open_chains = open_of(chains, database.section(target, threads), again)
         done += measured(open_chains)
@@ -124,7 +124,7 @@ def with_metaschedule(
     again: bool,
     show: Progress | None,
 ) -> tuple[list[Searched], int]:
-    """MetaSchedule for one fusion after the other until `stop`; returns what it did, and for how many fusions there was no time."""
+    """Run MetaSchedule for one fusion after the other until `stop`; returns the outcomes, and for how many fusions there was no time."""
     known = database.section(target, threads)
     wanted = [task for task in tasks if (entry := known.get(task.key)) is None or again or entry.found is None]
     searched: list[Searched] = []
@@ -147,7 +147,7 @@ def compare(
     batch: int | Sequence[int] | None = None,
     db: Database | str | Path | None = None,
 ) -> Tuning:
-    """The report of `tune` from what a database holds (None: the shipped one), without measuring anything."""
+    """The report of `tune` from the contents of a database (None: the shipped one), without measuring anything."""
     from ..compile import batch_sizes
     from ..tuned.database import find
 
@@ -162,7 +162,7 @@ def compare(
 
 
 def open_database(db: Database | str | Path | None) -> Database:
-    """A database to add to: a file that does not exist yet is an empty one."""
+    """A database to add to; empty where the file does not exist yet."""
     if isinstance(db, Database):
         return db
     if db is None:
@@ -174,7 +174,7 @@ def open_database(db: Database | str | Path | None) -> Database:
 
 
 def tasks_of(graphs: Sequence[Graph], target: Target, threads: int) -> list[Task]:
-    """Distinct fusions that leave a choice, the costliest by the model first; each one's options begin with the model's favourite."""
+    """Distinct fusions with more than one option, the slowest by the model first; the options of each start with the model's choice."""
     tasks: dict[str, Task] = {}
     costs: dict[str, float] = {}
     single: set[str] = set()
@@ -214,7 +214,7 @@ def groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
 def measure(
     tasks: Sequence[Task], target: Target, threads: int, seed: int, rng: np.random.Generator, database: Database, tick: Callable[[float], None]
 ) -> list[Problem]:
-    """Build a group, check and time its candidates, and put the results into the database; returns what went wrong."""
+    """Build a group, check and time its candidates, and put the results into the database; returns the problems."""
     group: Group = build(tasks, target, threads, seed)
     check(group)
     rounds, total = 0, sum(n for n, _ in STAGES)
@@ -238,7 +238,7 @@ def measure(
 
 
 def _timing(candidate: Candidate, measured: Candidate) -> Timing:
-    """What the database keeps; candidates of equal code share what one of them took."""
+    """The timing to store; candidates with equal code share the timing of one of them."""
     return Timing(candidate.template.name, plain(candidate.params), score(measured), len(measured.samples), measured.error)
 
 
@@ -248,7 +248,7 @@ def open_of(tasks: Sequence[Task], known: dict[str, Entry], again: bool) -> list
 
 
 def _complete(entry: Entry | None, task: Task) -> bool:
-    """Whether an entry has a time for every candidate there is now."""
+    """Whether an entry has a time for every current candidate."""
     return entry is not None and all(entry.of(template.name, params) for template, params in task.options)
 
 

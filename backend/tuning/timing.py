@@ -1,4 +1,4 @@
-"""Cold timings in interleaved rounds: clear losers leave early (successive halving), wrong results before any round."""
+"""Cold timings in interleaved rounds: wrong candidates are dropped before the first round, clear losers early (successive halving)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .build import Candidate, Group, Task
 
 #: Rounds of each stage, and how much slower than the best of its fusion a candidate may be to enter the next.
 STAGES = ((5, 1.25), (10, 1.08), (15, 1.0))
-#: Candidates this close to the fastest count as equal: the cost model's favourite among them wins, so that repeated runs agree.
+#: Candidates within this ratio of the fastest count as equal: the cost model's choice among them wins, so that repeated runs agree.
 EQUAL = 1.02
-#: The same with several threads: whether a thread finds in its own cache what it wrote for the kernel before does not show in one kernel's time.
+#: The same with several threads: the time of a single kernel does not show whether each thread finds its operands in its own cache.
 EQUAL_SHARED = 1.05
-#: Largest max|y - y64| / max|y64| of a kernel against the interpreter in float64, by element type; what is not here must be equal.
+#: Largest max|y - y64| / max|y64| of a kernel against the interpreter in float64, by element type; results of other types must be equal.
 LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 5e-2}
 #: Multiply-adds from which the interpreter computes in the fusion's own precision: float64 would hold the operands a second time.
 LARGE = 1 << 32
@@ -33,7 +33,7 @@ def check(group: Group) -> None:
         for candidate in own:
             if candidate.run is None:
                 continue
-            # what a kernel does not write, or reads before it wrote it, shows
+            # makes elements visible that a kernel does not write, or reads before it writes them
             out.view(np.uint8).fill(0xFF)
             group.arena.fill(0xFF)
             candidate.run()
@@ -44,7 +44,7 @@ def check(group: Group) -> None:
 
 
 def race(group: Group, rng: np.random.Generator, tick: Callable[[], None] = lambda: None) -> None:
-    """Time the candidates that are right. Each round calls every one still in the race once, in an order of its own."""
+    """Time the correct candidates. Each round calls every candidate still in the race once, in a new random order."""
     alive = [c for c in group.candidates if c.run is not None and not c.problem]
     idle = _idle(alive[0]) if alive else 0.0
     for rounds, keep in STAGES:
@@ -58,12 +58,12 @@ def race(group: Group, rng: np.random.Generator, tick: Callable[[], None] = lamb
 
 
 def score(candidate: Candidate) -> float:
-    """First quartile of the samples, in ms: what a neighbour on the machine adds is noise on one side only."""
+    """First quartile of the samples, in ms: noise from other load on the machine only adds time."""
     return float(np.quantile(candidate.samples, 0.25))
 
 
 def ranked(candidates: Iterable[Candidate], threads: int = 1) -> list[Candidate]:
-    """Timed candidates of one fusion, the winner first, then by time. Only those with all rounds may win."""
+    """Timed candidates of one fusion, the winner first, then by time. Only a candidate that was in all rounds can win."""
     equal = EQUAL if threads == 1 else EQUAL_SHARED
     timed = [c for c in candidates if c.samples and not c.problem]
     most = max((len(c.samples) for c in timed), default=0)
@@ -81,9 +81,9 @@ def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
 
 
 def _cold(group: Group, candidate: Candidate) -> float:
-    """Milliseconds of one call with the weights in no cache, and the operands where the kernel before left them.
+    """Milliseconds of one call with weights in no cache, and operands in the cache where the kernel before would leave them.
 
-    For a chain the arena is read, too, before the operands: maps between separate kernels are written where other maps lay just before.
+    For a chain the arena is read before the operands, too: in a network, the memory of feature maps between separate kernels was used just before.
     """
     assert candidate.run is not None
     arena = [group.arena[: candidate.arena]] if candidate.task.parts else []
@@ -120,7 +120,7 @@ def _live(op: Fused, out: np.ndarray) -> np.ndarray:
 
 
 def _logical(op: Fused, result: object) -> np.ndarray:
-    """Without the lanes of a blocked map that hold nothing."""
+    """The result without the padding lanes of a blocked feature map."""
     layout = op.out.type.layout
     return to_numpy(unpack_torch(result, layout.channels) if layout is not None else result)  # type: ignore[arg-type]
 

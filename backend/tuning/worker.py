@@ -1,8 +1,8 @@
 """The process in which MetaSchedule searches: `python -m tersor.backend.tuning.worker FOLDER`.
 
 FOLDER/task.json says what to do (`Job`). Every kernel that ran becomes a line {"ms": …, "trace": […]} of FOLDER/found.jsonl after its batch, so
-that what was found is there when this process is killed, or crashes. TVM's own builder and runner start further processes and need psutil;
-here kernels are built and run in this one, which is expendable.
+that results survive when this process is killed or crashes. TVM's own builder and runner start further processes and need psutil;
+here kernels are built and run in this process, which may crash without harm.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-#: What TVM would import for its tensor intrinsics: it takes ten to twenty seconds, and none is used.
+#: The module with TVM's tensor intrinsics: its import takes ten to twenty seconds, and none is used.
 INTRINSICS = "tvm.s_tir.tensor_intrin"
 #: Most iterations of one parallel loop for each thread, and of a vectorized one.
 JOBS, WIDEST = 16, 64
-#: Traces that a generation of the evolutionary search holds, and kernels that are measured before the next.
+#: Traces in a generation of the evolutionary search, and kernels that are measured before the next.
 POPULATION, BATCH = 64, 8
 #: Cold calls of each kernel; the shortest counts.
 REPEAT = 5
@@ -152,7 +152,7 @@ class Bench:
             rng = np.random.default_rng(0)
             arrays = [tvm.runtime.tensor(rng.standard_normal([int(n) for n in a.shape]).astype(a.dtype)) for a in given.args_info]
             module = self.modules.pop(given.artifact_path)
-            # operands but the first, weights among them, are in no cache
+            # operands except the first, weights among them, are in no cache
             time = module.time_evaluator("main", tvm.cpu(), number=1, repeat=REPEAT, f_preproc="cache_flush_cpu_non_first_arg")
             return Done([float(s) for s in time(*arrays).results])
 
@@ -165,7 +165,7 @@ class Bench:
 
 
 def _keep(found: Path) -> Any:
-    """Writes down what ran, fastest samples and traces."""
+    """The callback that records kernels that ran: fastest sample and trace."""
     from tvm.ir.utils import derived_object
     from tvm.s_tir.meta_schedule.measure_callback import PyMeasureCallback
 

@@ -159,7 +159,7 @@ def check_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     for i, t in enumerate(tensors):
         elem_of(t.dtype, f"example input {i}")
         if 0 in t.shape:
-            raise TersorError(f"example input {i} has shape {tuple(t.shape)}: an empty tensor cannot be traced")
+            raise TersorError(f"example input {i} has shape {tuple(t.shape)}: an empty tensor cannot be traced (out of scope)")
 
 
 def reason(error: Exception) -> str:

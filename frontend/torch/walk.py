@@ -120,11 +120,14 @@ class Walk:
     def output_error(self, argument: Any, node: Any, where: str) -> Exception:
         """What to raise for a result that is no tensor; the batch size is a number once the batch is fixed."""
         if not isinstance(argument, SymIntArgument | SymFloatArgument | SymBoolArgument):
-            return UnsupportedError(f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors")
+            return UnsupportedError(
+                f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors (other results are out of scope)"
+            )
         if self.batch is not None and node.meta["val"].node.expr.free_symbols <= {self.sizes.symbol}:
             return StaticBatchNeeded(f"{self.name}.forward returns its batch size")
         return UnsupportedError(
-            f"{self.name}.forward returns the value of a tensor as a Python number in its {where}; return the tensor (no .item(), no .tolist())"
+            f"{self.name}.forward returns the value of a tensor as a Python number in its {where}; "
+            "return the tensor (numbers from data are out of scope: no .item(), no .tolist())"
         )
 
     # -- calls ---------------------------------------------------------------------------------

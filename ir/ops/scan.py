@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..op import Op, Value
 from ..ties import Tie, same_but
 from ..types import Elem, Tensor
-from .check import axis_in_range, floats, plain
+from .check import axis_in_range, floats, movable, plain
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class CumMax(Scan, name="nn.cum_max"):
     selects = True
 
     def element(self) -> Elem:
-        return plain(self, "x")
+        return movable(self, boolean=False)
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0].cummax(self.axis).values
@@ -70,7 +70,7 @@ class CumMin(Scan, name="nn.cum_min"):
     selects = True
 
     def element(self) -> Elem:
-        return plain(self, "x")
+        return movable(self, boolean=False)
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
         y: torch.Tensor = xs[0].cummin(self.axis).values

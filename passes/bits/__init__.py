@@ -1,4 +1,4 @@
-"""Networks of few bits as passes: layers get weights and inputs of few levels, which training then fits."""
+"""Passes for networks of few bits: layers get weights and inputs of few levels, which training then fits."""
 
 from .binarize import Binarize
 from .dorefa import Dorefa

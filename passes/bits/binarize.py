@@ -23,9 +23,9 @@ class Binarize(FewBitsPass):
     conv(relu(n), w, b)  ->  conv(sign(n), alpha sign(w)) * K + b,           n = batch_norm(...)                    (XNOR-Net)
                              K = mean over channels of |n|, averaged over each window of the convolution
 
-    The float weights stay and are what training changes; the gradient goes straight through, for inputs where |n| <= 1. A ReLU would leave
-    sign nothing to tell apart, so the sign is taken in front of it, and where no batch norm is there a new one is put in (mean 0, variance 1
-    until it is trained or recalibrated: BN -> sign -> conv). The border of a convolution counts as 0: of +-1 tensors it adds nothing.
+    The float weights stay, and training changes them; gradients pass straight through the sign, for inputs where |n| <= 1. All signs are equal
+    after a ReLU, so the sign is taken before it. Where there is no batch norm a new one is inserted (mean 0, variance 1 until it is trained
+    or recalibrated: BN -> sign -> conv). Padding counts as 0, so it adds nothing to a sum of +-1.
 
     activations: binarize inputs too. input_scale: multiply by K. ends: the first and the last layers too. exclude: module paths that stay.
     (Rastegari et al., 1603.05279.)
@@ -41,7 +41,7 @@ class Binarize(FewBitsPass):
         self.each_layer(graph, ctx, lambda layer: self.at(layer).change(graph, layer))
 
     def change(self, graph: Graph, layer: Layer) -> FewBits:
-        """Put the layer of few bits in the place of one."""
+        """Replace a layer by its form of few bits."""
         if not self.activations:
             graph.replace(layer, layer.rebuilt(w=BinarizeWeight(layer.w, loc=layer.loc)))
             return FewBits(name_of(layer), "binary", "float")
@@ -63,7 +63,7 @@ class Binarize(FewBitsPass):
 
 
 def _no_scale(layer: Layer) -> str:
-    """Why a layer's inputs cannot be binarized, or nothing."""
+    """Why a layer's inputs cannot be binarized; empty where they can."""
     if layer.x.type.rank < 2:
         return "its input has no batch"
     if not isinstance(layer, Conv2d):
@@ -88,7 +88,7 @@ def normalized(layer: Layer) -> Value:
 
 
 def without_relu(x: Value) -> Value:
-    """What a ReLU, or a clip from 0 on, is given."""
+    """The input of a ReLU, or of a clip with lower bound 0; any other value as it is."""
     relu = isinstance(x.op, Relu) or (isinstance(x.op, Clip) and x.op.min == 0)
     return x.op.operands[0] if relu and x.op is not None else x
 
@@ -102,6 +102,6 @@ def _new_norm(layer: Layer, x: Value) -> Value:
 
 
 def input_scale(layer: Layer, n: Value) -> Op:
-    """K: mean |n| over channels, averaged over each window; zeros around it. Of a linear layer over its features."""
+    """K: mean |n| over channels, averaged over each window, padded with zeros; for a linear layer the mean over its features."""
     size = Mean(Abs(n, loc=layer.loc), (1,), True, loc=layer.loc)
     return AvgPool2d(size, layer.kernel, layer.stride, layer.padding, loc=layer.loc) if isinstance(layer, Conv2d) else size

@@ -20,11 +20,11 @@ class Dorefa(FewBitsPass):
 
     conv(x, w, b)  ->  gradient_g(conv(quantize_a(clip(x, 0, 1)), weight_w(w), b)),   quantize_k(r) = round((2^k - 1) r) / (2^k - 1)
 
-    weight_k is 2 quantize_k(tanh w / (2 max |tanh w|) + 1/2) - 1, with one bit mean |w| sign(w). gradient_k does nothing but to the gradient,
-    to which it adds noise and gives few levels. Rounding passes gradients straight through; the float weights stay and are what training
-    changes. As the largest weight becomes 1, a batch norm should follow each layer: run it before fold-bn.
+    weight_k is 2 quantize_k(tanh w / (2 max |tanh w|) + 1/2) - 1, with one bit mean |w| sign(w). gradient_k is the identity for values;
+    to gradients it adds noise and rounds them to few levels. Gradients pass straight through other rounding; the float weights stay, and
+    training changes them. The largest weight becomes 1, so a batch norm should follow each layer: run it before fold-bn.
 
-    w, a, g: bits from 1 to 8; without a inputs stay as they are, without g gradients. ends: the first and the last layers too.
+    w, a, g: bits from 1 to 8; without a, inputs stay as they are; without g, gradients do. ends: the first and the last layers too.
     exclude: module paths that stay. (Zhou et al., 1606.06160.)
     """
 
@@ -53,7 +53,7 @@ class Dorefa(FewBitsPass):
             )
 
     def change(self, graph: Graph, layer: Layer) -> FewBits:
-        """Put the layer of few bits in the place of one."""
+        """Replace a layer by its form of few bits."""
         x = layer.x if self.a is None else QuantizeActivation(layer.x, self.a, loc=layer.loc)
         new: Op = layer.rebuilt(x=x, w=DorefaWeight(layer.w, self.w, loc=layer.loc))
         graph.replace(layer, new if self.g is None else QuantizeGradient(new, self.g, loc=layer.loc))

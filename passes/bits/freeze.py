@@ -30,13 +30,13 @@ class Frozen:
 @register_pass
 @dataclass(frozen=True)
 class FreezeBits(Pass):
-    """Compute the weights of few levels, so that the graph can be compiled: as a float simulation.
+    """Compute the weights of few levels as constants, so that the graph can be compiled, as a float simulation.
 
     bits.ternarize_weight(w)  ->  constant of -alpha, 0, alpha per filter
     bits.quantize_gradient(x) ->  x
 
     The outputs keep every bit. The weights are stored and multiplied as floats that take few values, which the ledger calls a float
-    simulation; to-bits gives packed kernels instead. The float weights behind them are gone, so it comes after training.
+    simulation; to-bits gives packed kernels instead. The float weights that they were computed from are dropped, so run it after training.
     """
 
     name = "freeze-bits"

@@ -56,7 +56,7 @@ class FewBitsPass(LayerPass):
 
 
 def chosen(graph: Graph, ends: bool, exclude: tuple[str, ...]) -> Iterator[tuple[Layer, str]]:
-    """Every convolution and linear layer, with why it stays (nothing where it does not)."""
+    """Every convolution and linear layer, with the reason why it stays (empty where it does not)."""
     layers = [op for op in graph.ops if isinstance(op, Layer)]
     first, last = first_layers(graph), last_layers(graph)
     for layer in layers:

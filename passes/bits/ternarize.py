@@ -19,8 +19,8 @@ class Ternarize(FewBitsPass):
 
     conv(x, w, b)  ->  conv(x, alpha sign(w) [|w| > delta], b),   delta = threshold * mean |w|,   alpha = mean of |w| over |w| > delta
 
-    The float weights stay and are what training changes; the gradient goes straight through. threshold: 0.7 is right for weights that are
-    drawn from a normal or a uniform distribution. ends: the first and the last layers too. exclude: module paths that stay.
+    The float weights stay, and training changes them; gradients pass straight through. threshold: 0.7 is near the best for weights with a
+    normal or a uniform distribution. ends: the first and the last layers too. exclude: module paths that stay.
     (Li et al., 1605.04711.)
     """
 

@@ -1,9 +1,9 @@
-"""What follows an accumulator per channel, up to its quantization, as integer thresholds.
+"""Replace the channelwise operators between an accumulator and its quantization by integer thresholds.
 
     to_levels(f_c(dequantize(acc)))  ->  threshold(acc, t),    t[c, j] = the smallest acc whose level is j + 1
 
 f_c is any chain of batch norms, additions and multiplications by constants, relu and clip. Each is monotonic in every channel, so the chain is
-too. Where it falls, the filter is negated. Thresholds are found by bisection with the chain in float64: nothing is rounded to f32 in between.
+too. Where it decreases, the filter is negated. Thresholds are found by bisection with the chain in float64: nothing is rounded to f32 in between.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chain:
-    """Operators from behind an accumulator's dequantization up to the value that is quantized."""
+    """Operators after an accumulator's dequantization, up to the value that is quantized."""
 
     conv: BitsConv2d
     scale: float
@@ -45,7 +45,7 @@ def _double(v: Value) -> torch.Tensor:
 
 
 def chain_to(v: Value) -> Chain | None:
-    """The chain that ends in a value, where nobody else reads a value inside it."""
+    """The chain that ends in a value; None where a value inside it has other readers."""
     ops: list[Op] = []
     inner: list[Value] = []
     while isinstance(v.op, (BatchNorm, Add, Sub, Mul, Div, Neg, Relu, Clip)):
@@ -60,7 +60,7 @@ def chain_to(v: Value) -> Chain | None:
 
 
 def _source(op: Op) -> Value | None:
-    """The one operand that is not constant, where the others are a number for each channel."""
+    """The one operand that is not constant, where the others have one number per channel."""
     computed = [v for v in op.operands if not isinstance(v.op, Const)]
     if len(computed) != 1 or computed[0].shape != op.out.shape or op.out.type.rank != 4:
         return None
@@ -72,7 +72,7 @@ def _source(op: Op) -> Value | None:
 
 
 def as_threshold(op: SignBit | ToLevels) -> Threshold | None:
-    """The threshold that gives the same levels, or None where no accumulator is behind them."""
+    """The threshold that gives the same levels, or None where they do not come from an accumulator."""
     chain = chain_to(op.x)
     if chain is None or (isinstance(op, ToLevels) and op.bits > 4) or not isinstance(chain.conv.w.op, Const):
         return None

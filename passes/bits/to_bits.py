@@ -72,7 +72,7 @@ class ToBits(Pass):
     to_levels(max_pool(x))             ->  max_pool(to_levels(x))
 
     Linear layers become convolutions of one pixel. Sums are exact integers; thresholds are those of the simulation in float64. The float
-    weights are gone, so it comes after training and before `compile`. A grouped convolution is kept as a float simulation, with the reason
+    weights are dropped, so run it after training and before `compile`. A grouped convolution is kept as a float simulation, with the reason
     in the row's `layers`.
     """
 
@@ -147,7 +147,7 @@ class ToBits(Pass):
 
 
 def _why_not(layer: Layer) -> str:
-    """Why a layer has no packed form, or nothing."""
+    """Why a layer has no packed form; empty where it has one."""
     if layer.x.type.elem != "f32":
         return f"its input is {layer.x.type.elem}, and packed layers read f32"
     if isinstance(layer, Conv2d) and layer.groups > 1:
@@ -156,7 +156,7 @@ def _why_not(layer: Layer) -> str:
 
 
 def weight_of(op: Op | None) -> Weight:
-    """What a weight quantizer gives, as stored integers and scales."""
+    """The result of a weight quantizer, as stored integers and scales."""
     assert isinstance(op, WeightQuantizer)
     if not isinstance(op.w.op, Const):
         raise TersorError(f"the weight of {op.name} [{op.loc}] is not constant but of {op.w.op.name if op.w.op else 'an input'}")
@@ -190,7 +190,7 @@ def _named(const: Const, layer: Layer) -> Const:
 
 
 def _pool_before(op: SignBit | ToLevels) -> bool:
-    """Whether it reads a maximum, and nobody else does: levels are ordered as what they are made of."""
+    """Whether it is the only reader of a max pool. Quantizing keeps the order of values, so the two can be exchanged."""
     return isinstance(op.x.op, MaxPool2d) and op.x.single_use and op.out.type.rank == 4
 
 

@@ -1,1 +1,1 @@
-"""Passes that leave fewer or simpler operators: constants, common subexpressions, identities."""
+"""Passes that make operators fewer or simpler: constant folding, common subexpressions, identities."""

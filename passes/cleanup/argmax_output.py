@@ -14,7 +14,7 @@ from ..core.context import Context
 @register_pass
 @dataclass(frozen=True)
 class ArgmaxOutput(Pass):
-    """Give the place of the largest logit in the place of the logits. Run it last: passes that measure an error compare logits.
+    """Return the index of the largest logit instead of the logits. Run it last: passes that measure an error compare logits.
 
     return logits (N, …, C)  ->  return arg_max(logits), i64 (N, …)
 

@@ -1,4 +1,4 @@
-"""canonicalize: the same bits with fewer ops."""
+"""canonicalize: fewer ops with the same bits as results."""
 
 from __future__ import annotations
 

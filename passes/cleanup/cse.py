@@ -13,16 +13,16 @@ from ...ir.op import Const, Op, Value
 
 
 def merge_equal(graph: Graph, constants: bool = True) -> int:
-    """Let the first of equal ops stand for all, in place; returns how many were erased.
+    """Replace equal ops by the first of them, in place; returns how many were erased.
 
-    constants: also merge constants of equal type and bytes, which ties them: off where each may still be trained.
+    constants: also merge constants of equal type and bytes. Merged weights are trained as one, so leave this off before training.
     """
     twins = Counter(_sketch(op) for op in graph.ops if isinstance(op, Const)) if constants else Counter()
     seen: dict[Any, Op] = {}
     merged = 0
     for op in graph.ops:
         if isinstance(op, Const):
-            # all bytes are hashed only where another constant looks alike
+            # hash all bytes only where another constant has the same sketch
             key: Any = ("constant", op.out.type, _digest(op.array)) if twins[_sketch(op)] > 1 else None
         else:
             key = _key(op)
@@ -39,7 +39,7 @@ def merge_equal(graph: Graph, constants: bool = True) -> int:
 
 
 def _sketch(op: Const) -> Any:
-    """The type and some elements of a constant: cheap, and different for most that differ."""
+    """The type and some elements of a constant: cheap, and different for most constants that differ."""
     step = max(1, op.array.size // 16)
     return op.out.type, op.array.flat[::step].tobytes()
 

@@ -1,4 +1,4 @@
-"""Operators of constants, computed now by their own `evaluate`."""
+"""Constant folding: operators of constants are computed by their own `evaluate`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...ir.op import Const, Op, Value
 from ...ir.ops import Expand
 from ...ir.rewrite import Result, Rewrite, refuse, rewrite
 
-#: Dialects whose ops say how constants are stored or trained, so that computing them away would lose what they say.
+#: Dialects whose ops describe how constants are stored or trained: folding them would lose that.
 KEPT = ("quant.", "bits.", "sparse.", "tile.")
 
 

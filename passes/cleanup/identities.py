@@ -1,7 +1,7 @@
-"""Elementwise identities that keep every bit (of numbers: which nan it is has no meaning).
+"""Elementwise identities that keep every bit (except which nan a nan is).
 
-Signed zeros are why some obvious ones are missing: x + 0.0 turns -0.0 into 0.0, so it is x only where x is never -0.0. What max(-0.0, 0.0)
-is, IEEE leaves open (torch's vectors and its tails differ), so the identities of relu and clip keep the order of its operands.
+Signed zeros are why some obvious ones are missing: x + 0.0 turns -0.0 into 0.0, so it equals x only where x is never -0.0. IEEE leaves
+max(-0.0, 0.0) open (torch's vector loops and their remainders differ), so the identities of relu and clip keep the order of its operands.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ...ir.ops import (
 from ...ir.rewrite import Result, refuse, rewrite
 from ...ir.types import FLOATS
 
-#: Element types that hold every value of the first one.
+#: For each element type, the types that hold all its values.
 WIDER: dict[str, frozenset[str]] = {
     "bool": frozenset({"i8", "i16", "i32", "i64", "u8", *FLOATS}),
     "i8": frozenset({"i16", "i32", "i64", *FLOATS}),

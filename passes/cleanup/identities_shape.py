@@ -102,7 +102,7 @@ def reshape_of_reshape(op: Reshape) -> Result:
 
 @rewrite
 def expand_of_expand(op: Expand) -> Result:
-    """expand(expand(x, s), t) -> expand(x, t), where t keeps dimensions as s says"""
+    """expand(expand(x, s), t) -> expand(x, t), where a dimension that t keeps has its size from s"""
     match op.x.op:
         case Expand(x=x, shape=s):
             lead = len(op.shape) - len(s)

@@ -1,4 +1,4 @@
-"""raise: named operators for the arithmetic that exporters write them out in."""
+"""raise: arithmetic that an exporter decomposed, back to named operators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .identities import constant_right, splat
 @register_pass
 @dataclass(frozen=True)
 class Raise(Pass):
-    """Recognize operators that are written out as arithmetic, as ONNX models of older opsets have them.
+    """Recognize operators that are decomposed into arithmetic, as in ONNX models of older opsets.
 
     0.5 * x * (1 + erf(x / sqrt(2)))                               ->  gelu(x)
     0.5 * x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x^3)))        ->  gelu(x, "tanh")
@@ -39,7 +39,7 @@ class Raise(Pass):
 
 
 def factors(value: Value) -> tuple[float, list[Value]]:
-    """The product of the numbers and the other factors that a value is the product of; inner products are read once."""
+    """The factors of a value that is a product: its numbers multiplied, and the others. Inner products have one reader."""
     number, rest = 1.0, []
     stack = [(value, True)]
     while stack:
@@ -58,7 +58,7 @@ def factors(value: Value) -> tuple[float, list[Value]]:
 
 
 def close(a: float, b: float) -> bool:
-    """Equal but for the rounding of a constant to the element type."""
+    """Equal up to the rounding of a constant to the element type."""
     return math.isclose(a, b, rel_tol=1e-6)
 
 

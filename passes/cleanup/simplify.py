@@ -1,4 +1,4 @@
-"""simplify: algebra that changes nothing but rounding, or the sign of a zero."""
+"""simplify: algebra that changes only rounding, or the sign of a zero."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_any_zero(op: Add) -> Result:
 
 @rewrite
 def merge_constants(op: Add | Mul) -> Result:
-    """(x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once, and neither step loses what the other keeps"""
+    """(x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once and no range is lost"""
     match op.a.op, op.b:
         case (Add() | Mul()) as inner, Value(op=Const()) as d if type(inner) is type(op) and isinstance(inner.b.op, Const):
             if not op.out.type.is_float or isinstance(inner.a.op, Const):
@@ -68,9 +68,9 @@ def merge_constants(op: Add | Mul) -> Result:
 
 
 def _no_range_lost(c: F64, d: F64, elem: str) -> bool:
-    """Whether x * c overflows only where x * c * d does (x * 1e30 * 1e-30 is infinite for x = 1e30), and what underflows stays no normal number.
+    """Whether x * c overflows only where x * c * d does (x * 1e30 * 1e-30 is infinite for x = 1e30), and what underflows ends subnormal.
 
-    x * c rounds by half the smallest number of the type, epsilon times its smallest normal one, at worst: 1 / epsilon times that is less than normal.
+    At worst x * c is off by half the smallest number of the type, epsilon times its smallest normal one; 1 / epsilon times that is less than normal.
     """
     up, down = np.abs(c) >= 1, np.abs(c) <= 1
     return bool(((up & (np.abs(d) >= 1)) | (down & (np.abs(d) <= 1 / EPSILON[elem]))).all())

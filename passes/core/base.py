@@ -30,7 +30,7 @@ GROUP = "tersor.passes"
 class Pass:
     """Base of every pass.
 
-    name: kebab-case, what pipeline strings say.
+    name: kebab-case, as pipeline strings write it.
     keeps: `exact` (outputs are the same bits), `numeric` (within `tolerance`, in float64) or `lossy`.
     tolerance: max|y - y'| / max|y| of a numeric pass over f32 weights; coarser weights widen it by the ratio of their epsilons.
     """
@@ -45,7 +45,7 @@ class Pass:
             object.__setattr__(self, option, value)
 
     def run(self, graph: Graph, ctx: Context) -> Graph | None:
-        """Change the graph in place, or return a new one. The graph is the pass's own; its arrays are not."""
+        """Change the graph in place, or return a new one. The pass owns the graph but not its arrays: it must not write to them."""
         raise NotImplementedError(f"{type(self).__name__}.run")
 
     @classmethod
@@ -105,7 +105,7 @@ class LayerPass(Pass):
         return replace(self, layers={}, **options)
 
     def check_layers(self, graph: Graph) -> None:
-        """Raise when a pattern of `layers` matches no op: it is a typing error that would pass unseen."""
+        """Raise when a pattern of `layers` matches no op: that is a typing error, which would otherwise go unnoticed."""
         paths = sorted({op.loc.path for op in graph if op.loc.path})
         for pattern in self.layers:
             if not fnmatch.filter(paths, pattern):
@@ -142,8 +142,8 @@ def register_pass(*, name: str = "", keeps: Keeps = "exact", tolerance: float = 
 def register_pass(what: T | None = None, /, *, name: str = "", keeps: Keeps = "exact", tolerance: float = 1e-6) -> T | Callable[[T], T]:
     """Make a pass known to every pipeline: a `Pass` dataclass, or a `@rewrite` function.
 
-    A class says its own name and what it keeps. A rewrite's name is the function's in kebab-case unless given, and it is held to be
-    exact unless `keeps` says otherwise: `@register_pass(keeps="numeric", tolerance=1e-5)`.
+    A class declares its own `name` and `keeps`. A rewrite is named after its function, in kebab-case, unless `name` is given; it counts
+    as exact unless `keeps` is given: `@register_pass(keeps="numeric", tolerance=1e-5)`.
     """
 
     def register(what: T) -> T:
@@ -186,7 +186,7 @@ def _add(cls: type[Pass]) -> None:
 
 @cache
 def load_plugins() -> dict[str, str]:
-    """Load the passes of installed packages (entry points of the group `tersor.passes`), once; what failed, by entry point."""
+    """Load the passes of installed packages (entry points of the group `tersor.passes`), once; returns the errors by entry point."""
     failed = {}
     for point in entry_points(group=GROUP):
         try:
@@ -208,7 +208,7 @@ def known_passes() -> dict[str, type[Pass]]:
 
 
 def pass_of(pattern: Rewrite) -> Pass:
-    """The pass that a registered `@rewrite` is."""
+    """The pass that was made of a registered `@rewrite`."""
     for cls in PASSES.values():
         if issubclass(cls, RewritePass) and cls.pattern is pattern:
             return cls()
@@ -216,7 +216,7 @@ def pass_of(pattern: Rewrite) -> Pass:
 
 
 def find_pass(name: str, others: Iterable[str] = ()) -> type[Pass]:
-    """The pass of a name; plugins are loaded only when no other pass has it. others: names that are valid besides, for the error."""
+    """The pass of a name; plugins are loaded only when no other pass has it. others: further valid names, for the error."""
     if name in PASSES:
         return PASSES[name]
     failed = load_plugins()

@@ -1,8 +1,8 @@
-"""Operators computed so that each number of a result depends on its operands alone, not on where it lies in memory.
+"""Evaluate operators so that each element depends on its operands alone, not on its place in memory.
 
-torch computes exp, sigmoid and the like by vectors where numbers follow each other, and one by one at the end of a row or at a stride; the
-two differ in the last bit. A slice or a permutation moved past such a function is right all the same, so `check=True` compares bits of
-results that are computed here: operands contiguous, these functions on whole vectors alone.
+torch computes exp, sigmoid and the like in vectors where elements are contiguous, and one by one at the end of a row or with a stride; the
+two differ in the last bit. Moving a slice or a permutation past such a function is still correct. So `check=True` compares results that are
+computed here: operands are contiguous, and these functions run on whole vectors only.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from ...ir.ops.namespace import TorchMath
 if TYPE_CHECKING:
     import torch
 
-#: Functions of `Math` that IEEE 754 defines to the last bit, or that only choose, wherever a number lies.
+#: Functions of `Math` that IEEE 754 defines to the last bit, or that only select: the same wherever an element lies.
 DEFINED = frozenset({"max", "min", "sqrt", "rint", "floor", "ceil", "abs", "mod", "where", "mul", "add"})
-#: Numbers that one step of torch's vector loops takes, at most (two registers of 32).
+#: Elements that one step of torch's vector loops takes, at most (two registers of 32).
 VECTOR = 64
-#: Numbers at a time: fewer than torch shares among threads, whose parts would end anywhere.
+#: Elements at a time: fewer than torch splits among threads, since such a split may end inside a vector.
 PIECE = 256 * VECTOR
 
 
 class ValueMath(TorchMath):
-    """`Math` over torch tensors whose functions run on whole vectors alone."""
+    """`Math` over torch tensors whose functions run on whole vectors only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,14 +57,14 @@ def in_vectors(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
 
 
 def by_value(op: Op, *operands: Any) -> Any:
-    """What `op.evaluate(*operands)` gives, to the last bit the same wherever numbers lie."""
+    """`op.evaluate(*operands)`, with the same bits wherever elements lie."""
     if isinstance(op, Elementwise) and type(op).evaluate is Elementwise.evaluate:
         return op.f(value_math(), *operands)
     return op.evaluate(*(_contiguous(x) for x in operands))
 
 
 def _contiguous(x: Any) -> Any:
-    """A copy in order of a tensor that is not, of each in a list, nothing else."""
+    """A tensor, or each tensor of a list, made contiguous; anything else as it is."""
     if isinstance(x, list):
         return [_contiguous(v) for v in x]
     return x if x is None else x.contiguous()

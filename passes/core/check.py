@@ -30,7 +30,7 @@ class Finding:
 
 
 def outputs(graph: Graph, inputs: Sequence[torch.Tensor], exact: bool = False) -> list[np.ndarray]:
-    """Results in the graph's own arithmetic, each number's from its operands alone (`by_value`); or in float64."""
+    """Results in the graph's own arithmetic, computed by `by_value`; with `exact` in float64."""
     import torch
 
     at = at_batch_of(graph, inputs)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 #: One call of the graph: an array or tensor, a tuple of them for several inputs, or a dict by input name.
 Batch = Any
-#: Called as progress(what, done, total); what follows ": " in the first changes as the work goes on ("finetune: epoch 1/2, loss 0.31").
+#: Called as progress(what, done, total). The part of `what` after ": " may change from call to call ("finetune: epoch 1/2, loss 0.31").
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
-#: What measures latency when the caller gives nothing, by name: passes import no backend.
+#: The default latency function, by name because passes import no backend.
 DEFAULT_LATENCY = "tersor.backend.latency:latency"
 
 
@@ -47,7 +47,7 @@ class Context:
     position: int = 0
     #: how often each pattern of the running pass was applied
     rewrites: Counter[str] = field(default_factory=Counter)
-    #: what the running pass says of each layer, for the ledger
+    #: the running pass's report on each layer, for the ledger
     layers: list[Any] = field(default_factory=list)
 
     @property
@@ -108,7 +108,7 @@ class Context:
         return teacher
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """Yield items, telling `progress` how far it is."""
+        """Yield items, and report to `progress` how many are done."""
         if total is None:
             items = list(items)
             total = len(items)
@@ -134,7 +134,7 @@ def batches(calibration: Any) -> Sequence[Batch] | None:
 
 @contextmanager
 def open_progress(progress: Progress | bool | None) -> Iterator[Progress | None]:
-    """A given function as it is; for True a bar on standard error if that is a terminal; otherwise nothing."""
+    """The given function; for True a bar on standard error if that is a terminal; otherwise None."""
     if callable(progress):
         yield progress
     elif not progress or not sys.stderr.isatty():

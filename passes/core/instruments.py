@@ -22,7 +22,7 @@ from .samples import arguments, tensors
 
 @dataclass(frozen=True)
 class Step:
-    """One pass of a running transform; `index` counts from 1 to `total`. The graph is the one before or after the pass; `row` is there after it."""
+    """One pass of a running transform; `index` counts from 1 to `total`. The graph is the one before or after the pass; `row` is set after it."""
 
     pass_: Pass
     index: int
@@ -36,7 +36,7 @@ class Step:
 
 
 class Instrument:
-    """Base of instruments: override what is wanted. An exception stops the transform."""
+    """Base of instruments: override one or both methods. An exception stops the transform."""
 
     def before(self, step: Step) -> None:
         """Called with the graph that the pass is going to change."""

@@ -19,7 +19,7 @@ KEYWORDS: dict[str, bool | float | None] = {"true": True, "false": False, "none"
 
 
 class OptionError(TersorError):
-    """A pass cannot take an option, whose name is `option`."""
+    """A pass does not have an option, or not this value of it. option: its name."""
 
     def __init__(self, message: str, option: str):
         super().__init__(message)
@@ -33,7 +33,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def coerce(value: Any, annotation: Any, pass_name: str, option: str) -> Any:
-    """`value` as the annotated type: an int is a float, a list is a tuple; anything else that differs is an `OptionError`."""
+    """`value` as the annotated type: an int is valid for a float, a list for a tuple; any other type is an `OptionError`."""
     try:
         return _coerce(value, annotation)
     except _Mismatch as mismatch:
@@ -131,7 +131,7 @@ def format_value(value: Any) -> str:
 
 
 def format_options(options: Mapping[str, Any]) -> str:
-    """`{ratio=0.5 layers={"features.0.*": {ratio=0}}}`; keys that are no plain words are quoted and take a colon."""
+    """`{ratio=0.5 layers={"features.0.*": {ratio=0}}}`; keys that are not plain words are quoted and take a colon."""
     parts = [f"{k}={format_value(v)}" if isinstance(k, str) and is_word(k) else f"{format_value(k)}: {format_value(v)}" for k, v in options.items()]
     return "{" + " ".join(parts) + "}"
 

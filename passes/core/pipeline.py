@@ -17,7 +17,7 @@ from .presets import PRESETS
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order. `str()` gives a string that parses to an equal pipeline, presets and files written out."""
+    """Passes in order. `str()` gives a string that parses to an equal pipeline, with presets and files expanded."""
 
     passes: tuple[Pass, ...] = ()
 
@@ -78,7 +78,7 @@ def _source(path: Path) -> Source:
 
 
 def _resolve(source: Source, folder: Path, reading: tuple[Path, ...]) -> Iterator[Pass]:
-    """The passes of a source; `reading` are the files that are being read, to find a file that reads itself."""
+    """The passes of a source. reading: the files that are being read, to detect one that reads itself."""
     for item in parse(source):
         if item.is_file:
             path = folder / item.name

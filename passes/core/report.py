@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """The graph after one pass (the first row: before all).
+    """The graph after one pass (the first row: before the first pass).
 
     seconds: of the pass alone. ops: without constants. parameters, nbytes: elements and bytes of all constants. macs: at the graph's own batch.
     rewrites: applications by pattern. error: max|y - y'| / max|y| of a checked numeric pass against its own input.
     sqnr: dB of the outputs against those of the first row in float64. accuracy: what `evaluate` gave.
-    layers: what the pass says of each layer, as dataclasses.
+    layers: the pass's report on each layer, as dataclasses.
     """
 
     name: str

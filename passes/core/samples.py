@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .context import Batch
 
-#: Ranges that random integers are drawn from until the graph runs: 0 and 1 are valid as any index, others as divisors too.
+#: Ranges that random integers are drawn from until the graph runs: 0 and 1 are valid indices; the others are valid divisors too.
 RANGES = ((0, 2), (1, 10), (1, 2), (2, 10))
 
 
@@ -74,7 +74,7 @@ def random_inputs(graph: Graph, rng: np.random.Generator, batch: int | None = No
 
 
 def _resized(graph: Graph, rng: np.random.Generator, given: Sequence[torch.Tensor], batch: int) -> list[torch.Tensor]:
-    """Random floats at another batch; of all other inputs those given, the first rows of batched ones, repeated where they are too few."""
+    """Random floats at another batch. Other inputs are as given; the rows of batched ones are cut, or repeated where they are too few."""
     result = random_inputs(graph, rng, batch)
     for i, (v, x) in enumerate(zip(graph.inputs, given)):
         if not v.type.is_float:

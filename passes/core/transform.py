@@ -41,8 +41,8 @@ def transform(
     train: data for passes that train: (images, labels), a torch Dataset, a loader of (inputs, labels), or a function of the epoch that gives one.
     teacher: a graph, module or function that they learn from, by default `graph`.
     evaluate: accuracy of a graph, measured before the first pass and after each inexact one.
-    latency: time of one run of a graph on the target, for passes with a budget of it; `tersor.transform` compiles for one thread of this machine
-    and times that, unless another function is given.
+    latency: function that gives the time of one run of a graph on the target, for passes with a latency budget; by default `tersor.transform`
+    compiles for one thread of this machine and times that.
     check: test what each pass declares (exact, numeric, lossy) on the first calibration batch or random inputs; a breach is an error.
     progress: True for a bar on a terminal, or a function (what, done, total). why: collects refused matches.
 
@@ -94,7 +94,7 @@ class _Run:
             finding = verify_declaration(pass_, before, self.graph, self.reference, self.inputs) if self.check else self.loss(pass_)
             row = self.row(pass_, seconds, finding)
         except Exception as error:
-            # what names the pass already need not do so twice
+            # do not name the pass twice
             text = str(error).removeprefix(f"pass {pass_.name!r}").removeprefix(":").strip()
             kind = "" if isinstance(error, TersorError) else f"{type(error).__name__}: "
             raise TersorError(f"{step}: {kind}{text}") from error
@@ -106,7 +106,7 @@ class _Run:
             ctx.progress("passes", ctx.position, self.total)
 
     def loss(self, pass_: Pass) -> Finding:
-        """What a lossy pass cost, where calibration data is there to measure it."""
+        """The loss of a lossy pass, measured where there is calibration data."""
         if pass_.keeps != "lossy" or not self.ctx.calibration:
             return Finding()
         return Finding(sqnr=sqnr(self.reference, self.graph, tensors(arguments(self.reference, self.ctx.calibration[0]))))

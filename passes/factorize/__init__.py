@@ -1,4 +1,4 @@
-"""Convolutions replaced by products of smaller ones: weights carried over by their algebra, then repaired on calibration data."""
+"""Replace convolutions by chains of smaller ones: weights are factorized, then refitted on calibration data."""
 
 from .fire import ToFire
 from .inverted_residual import ToInvertedResidual

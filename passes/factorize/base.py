@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FactorizePass(LayerPass):
-    """max_error: factorize a layer only where its relative error |Y - Y'| / |Y - mean Y| is at most that, with the cheapest size that is.
-    macs: the share of the graph's multiply-accumulates to leave at most; layers and sizes are chosen by the error for what they save.
+    """max_error: factorize a layer only where its relative error |Y - Y'| / |Y - mean Y| is at most this, with the cheapest size that meets it.
+    macs: the share of the graph's multiply-accumulates to leave at most; layers and sizes are chosen by their error per MAC saved.
     exclude: patterns of module paths that stay. Layers that would cost as much as before stay, too.
-    reconstruct: repair by least squares. It needs calibration; without any the factors are those of the weights alone, errors are those of
+    reconstruct: refit by least squares. This needs calibration; without it the factors are fitted to the weights alone, errors are those of
     the weights, and the ledger says so.
     samples: images used at most. positions: responses per image at least; more where a layer has many unknowns.
 
@@ -53,7 +53,7 @@ class FactorizePass(LayerPass):
         return self.max_error is not None or self.macs is not None
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        # here, since the walk needs this class
+        # imported here: layerwise imports this class
         from .layerwise import factorize
 
         factorize(graph, self, ctx)
@@ -85,13 +85,13 @@ class FactorizePass(LayerPass):
             raise TersorError(f"{', '.join(d.label for d in sizes)}: max_error= or macs= must say which of these a layer gets")
 
     def in_range(self, option: str, values: Sequence[T], meaning: str, valid: Callable[[T], bool]) -> None:
-        """Raise for the first value that is not valid, and where there is none."""
+        """Raise for the first value that is not valid, and for an empty option."""
         wrong = [f"{value}" for value in values if not valid(value)] if values else ["an empty list"]
         if wrong:
             raise TersorError(f"{option} is {meaning}; got {wrong[0]}")
 
     def sizes(self, given: Any, alone: T, choice: tuple[T, ...]) -> tuple[T, ...]:
-        """The sizes of an option, as several: those given; else `choice` where errors decide, and `alone` where not."""
+        """The sizes of an option as a tuple: those given; else `choice` where errors decide, and `alone` where not."""
         if given is None:
             return choice if self.chooses else (alone,)
         return given if isinstance(given, tuple) else (given,)

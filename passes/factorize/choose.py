@@ -21,27 +21,27 @@ class Option:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution and its options, none of which costs as much as it does."""
+    """A convolution and its options, each cheaper than itself."""
 
     conv: Conv2d
     options: Sequence[Option]
 
 
 def within_error(layers: Sequence[Layer], most: Sequence[float | None]) -> list[Layer]:
-    """The layers with only the options whose error is at most that of `most`."""
+    """The layers, each with only the options whose error is at most its entry of `most`."""
     return [Layer(x.conv, [o for o in x.options if m is None or o.error <= m]) for x, m in zip(layers, most)]
 
 
 def cheapest(layers: Sequence[Layer]) -> list[Option | None]:
-    """Of each layer the option with the fewest MACs, None where it has no option."""
+    """For each layer the option with the fewest MACs, None where it has no option."""
     return [min(x.options, key=lambda o: (o.cost.macs, o.error), default=None) for x in layers]
 
 
 def within_budget(layers: Sequence[Layer], total: int, budget: float, what: str) -> list[Option | None]:
     """Options such that a graph of `total` MACs keeps at most `budget` of them, with little error.
 
-    From all layers as they are, the step that adds the least squared error for the MACs it saves is taken until the budget is met; of
-    the steps that would meet it, the last is the one that adds the least. Raises a `TersorError` where no choice meets it.
+    Greedy: from all layers as they are, take the step that adds the least squared error per MAC saved, until the budget is met. As the last
+    step take the one that adds the least error among those that meet it. Raises a `TersorError` where no choice meets it.
     """
     allowed = budget * total
     least = total - sum(x.conv.macs() - o.cost.macs for x, o in zip(layers, cheapest(layers)) if o is not None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Factors(ABC):
-    """The arrays of the small convolutions that stand for one, of any design."""
+    """The arrays of the small convolutions that replace one, whatever the design."""
 
     @abstractmethod
     def kernel(self) -> F64:
@@ -28,7 +28,7 @@ class Factors(ABC):
 
     @abstractmethod
     def build(self, conv: Conv2d, bias: F64 | None) -> Op:
-        """Unattached ops that stand in the place of `conv`, with a bias (N,)."""
+        """Unattached ops that replace `conv`, with a bias (N,)."""
 
 
 class Design(ABC):
@@ -37,7 +37,7 @@ class Design(ABC):
     @property
     @abstractmethod
     def label(self) -> str:
-        """The size as the option says it: `rank=2`."""
+        """The size as the option writes it: `rank=2`."""
 
     @abstractmethod
     def start(self, w: F64) -> Factors:
@@ -45,14 +45,14 @@ class Design(ABC):
 
     @abstractmethod
     def fit(self, w: F64, response: Response) -> Factors:
-        """Factors refitted to what the convolution should give of its patches."""
+        """Factors refitted to the convolution's wanted responses to its patches."""
 
     def refuses(self, conv: Conv2d) -> str | None:
         """Why the design does not fit a convolution, if it does not."""
         return None
 
     def opened(self, factors: Factors, replay: Replay, conv: Conv2d) -> Factors:
-        """The factors with biases in front of their ReLUs, for designs that have any."""
+        """The factors with biases before their ReLUs, for designs that have ReLUs."""
         return factors
 
 
@@ -101,7 +101,7 @@ def bias_of(conv: Conv2d) -> F64 | None:
 
 
 def small_conv(conv: Conv2d, x: Any, part: str, w: F64, b: F64 | None = None, **geometry: Any) -> Conv2d:
-    """A convolution that is a part of `conv`: arrays in its dtype, the part's name behind its module path."""
+    """A convolution that is a part of `conv`: arrays in its dtype, the part's name appended to its module path."""
     assert isinstance(conv.w.op, Const)
     loc, dtype = part_of(conv, part), conv.w.op.array.dtype
     weight = Const(w.astype(dtype), loc=loc)
@@ -119,7 +119,7 @@ def share_of(share: float, full: int) -> int:
 
 
 def lowest(replay: Replay, op: Op) -> F64:
-    """The least value of each channel of a convolution over all calibration images, in the network as it is now."""
+    """The smallest value of each channel of a convolution's result over all calibration images, in the current network."""
     found = [replay.current(op.out, i).amin((0, 2, 3)).double().numpy() for i in range(replay.chunks)]
     result: F64 = np.min(found, axis=0)
     return result

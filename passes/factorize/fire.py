@@ -30,16 +30,16 @@ class ToFire(FactorizePass):
 
     conv(x, w; k x k, C -> N)  ->  concat(1x1(z, e1), conv(z, e3; k x k)),   z = 1x1(x, s; C -> S),   w[n,c,t] ~ sum_j e[n,j,t] s[j,c]
 
-    Start: s the first principal directions of w over its input channels; the outputs whose squeezed kernels have the least outside their
-    middle tap get the 1x1 kernel. With calibration, s is weighted by the covariance of the inputs, and every output is fitted to its
-    responses by least squares both ways: those that lose the least by 1x1 get it, the exact minimum for that s. The order of the outputs
-    moves into the layers behind where they are convolutions, else it stays as a gather of channels. Exact for S = C and pct_3x3 = 1.
+    Start: s holds the first principal directions of w over its input channels; the outputs whose squeezed kernels have the least outside
+    their middle tap get the 1x1 kernel. With calibration, s is weighted by the covariance of the inputs, and every output is fitted to its
+    responses by least squares both ways: those that lose the least with 1x1 get it, the exact minimum for that s. The order of the outputs
+    moves into the layers that follow where they are convolutions, else it stays as a gather of channels. Exact for S = C and pct_3x3 = 1.
 
-    activation: a ReLU behind the squeeze, as in the paper. A convolution is linear, so a ReLU can only take away: the squeeze gets the bias
-    that keeps every value of the calibration images above 0, and the expansions take it back; the error is then as without, the images held
-    to be like those of the calibration. It is there for training that may follow.
-    squeeze_ratio: squeeze channels for each output channel, 0.25 if not given. pct_3x3: share of the outputs with a k x k kernel. Of
-    lists `max_error` or `macs` choose for each layer; if no ratio is given, of 0.125, 0.25, 0.5 and 0.75.
+    activation: a ReLU after the squeeze, as in the paper. The convolution replaced is linear, so a ReLU alone would only add error. So the
+    squeeze gets a bias that keeps every value of the calibration images above 0, and the expansions subtract it again: on images like those
+    of the calibration the error is the same as without. The ReLU is there for training that may follow.
+    squeeze_ratio: squeeze channels for each output channel, 0.25 if not given. pct_3x3: share of the outputs with a k x k kernel. From a
+    list, `max_error` or `macs` choose for each layer; if no ratio is given, from 0.125, 0.25, 0.5 and 0.75.
 
     Iandola et al., 1602.07360 (both ratios: section 5).
     """
@@ -76,7 +76,7 @@ class ToFire(FactorizePass):
 class Fire(Factors):
     """squeeze (S, C), point (N1, S), wide (N3, S, kh, kw); outputs (N,): which output each row of point, then of wide, is.
 
-    opening: the biases (S,) in front of the ReLU, None without one.
+    opening: the biases (S,) before the ReLU, None without one.
     """
 
     squeeze: F64
@@ -103,7 +103,7 @@ class Fire(Factors):
         z: Op = small_conv(conv, conv.x, "squeeze", self.squeeze[:, :, None, None])
         middle: Op = z
         if self.opening is not None:
-            # padded first: the border then holds what the ReLU gives for zeros, and the bias is taken back exactly there, too
+            # pad first: the border then holds what the ReLU gives for zeros, so subtracting the bias is exact there, too
             z = Relu(small_conv(conv, conv.x, "squeeze", self.squeeze[:, :, None, None], self.opening, padding=padding), loc=part_of(conv, "squeeze"))
             bias = (0 if bias is None else bias) - self.expansion().sum(axis=(2, 3)) @ self.opening
             middle, padding, inner = cropped(z, conv), (0, 0, 0, 0), (0, 0, 0, 0)
@@ -171,11 +171,11 @@ class FireDesign(Design):
         return principal(w.transpose(1, 0, 2, 3).reshape(c, -1), covariance, rank)
 
     def _split(self, squeeze: F64, point: F64, wide: F64, losses: F64) -> Fire:
-        """point (N, S), wide (N, S, kh, kw), losses (N,): what each output loses by a 1x1 kernel."""
+        """point (N, S), wide (N, S, kh, kw), losses (N,): the error that a 1x1 kernel adds to each output."""
         n = len(wide)
         order = np.argsort(losses, kind="stable")
         n1 = n - share_of(self.pct_3x3, n)
-        # each kind in its own order, so that nothing moves where it need not
+        # each kind keeps its order, so that as little as possible moves
         small, large = np.sort(order[:n1]), np.sort(order[n1:])
         return Fire(squeeze, point[small], wide[large], np.concatenate([small, large]))
 

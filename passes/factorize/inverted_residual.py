@@ -29,17 +29,17 @@ class ToInvertedResidual(FactorizePass):
 
     conv(x, w; k x k, C -> N)  ->  1x1(depthwise(1x1(x, u; C -> H), d; k x k), p; H -> N),   w[n,c,t] ~ sum_j p[n,j] d[j,t] u[j,c]
 
-    Start: w in the basis of its principal directions over the input channels, and in that of the channels themselves; in each the slice of
-    every direction is split by SVD into terms p d', and the H largest of all are kept; the basis with the smaller error wins. Exact when H
-    is the sum of the slices' ranks, at most C * min(N, k*k). With calibration the directions are weighted by the covariance of the inputs,
-    p is fitted by least squares to what the layer gave in the network as it was, then d and p in turn, `sweeps` times.
-    H*C + H*k*k + H*N multiply-accumulates a pixel, so for H = expansion * C it saves only below about k*k*N / (C + N).
+    Start: w in two bases, its principal directions over the input channels and the channels themselves. In each basis the slice of every
+    direction is split by SVD into terms p d', and the H largest terms are kept; the basis with the smaller error is used. Exact when H is the
+    sum of the slices' ranks, at most C * min(N, k*k). With calibration the directions are weighted by the covariance of the inputs; p is
+    fitted by least squares to what the layer gave in the original network, then d and p in turn, `sweeps` times.
+    It costs H*C + H*k*k + H*N multiply-accumulates a pixel: with H = expansion * C it saves only for an expansion below about k*k*N / (C + N).
 
-    activation: ReLUs behind the expansion and the depthwise convolution, as in the paper. A convolution is linear, so ReLUs can only take
-    away: each gets the bias that keeps every value of the calibration images above 0, and the next layer takes it back; the error is then
-    as without, the images held to be like those of the calibration. They are there for training that may follow.
-    expansion: hidden channels for each input channel, 2 if not given. Of a list `max_error` or `macs` choose for each layer; if not given, of
-    0.5, 1, 2 and 3. No sum is added around it: that is the network's.
+    activation: ReLUs after the expansion and the depthwise convolution, as in the paper. The convolution replaced is linear, so ReLUs alone
+    would only add error. So each gets a bias that keeps every value of the calibration images above 0, and the next layer subtracts it again:
+    on images like those of the calibration the error is the same as without. The ReLUs are there for training that may follow.
+    expansion: hidden channels for each input channel, 2 if not given. From a list, `max_error` or `macs` choose for each layer; if not given,
+    from 0.5, 1, 2 and 3. No residual sum is added around it.
 
     Sandler et al., 1801.04381; the sum of products is the canonical polyadic form of w, Lebedev et al., 1412.6553.
     """
@@ -69,7 +69,7 @@ class ToInvertedResidual(FactorizePass):
 
 @dataclass(frozen=True)
 class Inverted(Factors):
-    """up (H, C), depthwise (H, kh, kw), down (N, H); opening: the biases (H,) in front of the two ReLUs, None without them."""
+    """up (H, C), depthwise (H, kh, kw), down (N, H); opening: the biases (H,) before the two ReLUs, None without them."""
 
     up: F64
     depthwise: F64
@@ -87,7 +87,7 @@ class Inverted(Factors):
             hidden: Op = small_conv(conv, small_conv(conv, conv.x, "up", up), "depthwise", spatial, padding=conv.padding, **geometry)
             return small_conv(conv, hidden, "down", down, bias)
         first, second = self.opening
-        # padded first: the border then holds what the ReLU gives for zeros, and the bias is taken back exactly there, too
+        # pad first: the border then holds what the ReLU gives for zeros, so subtracting the bias is exact there, too
         hidden = Relu(small_conv(conv, conv.x, "up", up, first, padding=conv.padding), loc=part_of(conv, "up"))
         hidden = Relu(small_conv(conv, hidden, "depthwise", spatial, second, **geometry), loc=part_of(conv, "depthwise"))
         constant = first * self.depthwise.sum(axis=(1, 2)) + second

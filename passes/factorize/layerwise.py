@@ -1,4 +1,4 @@
-"""The walk through a network whose convolutions are factorized: each is fitted to the response that the network had, on what it is given now."""
+"""Factorize the convolutions of a network in order, each fitted to its original response on the inputs that it now gets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def factorize(graph: Graph, options: FactorizePass, ctx: Context) -> LayerTable:
-    """Factorize in place what the options choose; nothing is changed before all is decided. Returns and records what became of each layer."""
+    """Factorize in place the layers that the options choose; all is decided before anything changes. Returns and records a report on each layer."""
     options.check(graph)
     reasons: dict[Op, str] = {}
     designs: dict[Conv2d, list[Design]] = {}
@@ -58,7 +58,7 @@ def factorize(graph: Graph, options: FactorizePass, ctx: Context) -> LayerTable:
 
 
 def candidates(conv: Conv2d, options: FactorizePass, graph: Graph) -> list[Design] | str:
-    """The designs of a convolution that cost less than it does, or why there is none."""
+    """The designs of a convolution that cost less than it does, or the reason why there are none."""
     if any(fnmatch.fnmatchcase(conv.loc.path, pattern) for pattern in options.exclude):
         return "excluded"
     own = options.at(conv)
@@ -84,7 +84,7 @@ def candidates(conv: Conv2d, options: FactorizePass, graph: Graph) -> list[Desig
 
 
 def choose(graph: Graph, designs: dict[Conv2d, list[Design]], options: FactorizePass, ctx: Context, reasons: dict[Op, str]) -> dict[Conv2d, Design]:
-    """The design of each convolution that is factorized; `reasons` says why another is not."""
+    """The design of each convolution that is factorized; `reasons` gets the reason why another is not."""
     if not options.chooses and not any(options.at(conv).chooses for conv in designs):
         return {conv: found[0] for conv, found in designs.items()}
     layers = measure(graph, designs, options, ctx)
@@ -106,7 +106,7 @@ def choose(graph: Graph, designs: dict[Conv2d, list[Design]], options: Factorize
 
 
 def measure(graph: Graph, designs: dict[Conv2d, list[Design]], options: FactorizePass, ctx: Context) -> list[Layer]:
-    """The error of every design, each layer alone in the network as it is."""
+    """The error of every design, with one layer replaced at a time."""
     layers = []
     for conv, response, _ in responses(graph, list(designs), options, ctx, f"{options.name}: errors"):
         w = weights_of(conv)
@@ -121,7 +121,7 @@ def measure(graph: Graph, designs: dict[Conv2d, list[Design]], options: Factoriz
 def responses(
     graph: Graph, convs: Sequence[Conv2d], options: FactorizePass, ctx: Context, what: str
 ) -> Iterator[tuple[Conv2d, Response, Replay | None]]:
-    """Each convolution with its response: of data, in the order of the walk, where there is calibration; else of its weights."""
+    """Each convolution with its response: with calibration from data, in the order of the walk; else from its weights."""
     if not convs or not ctx.calibration:
         yield from ((conv, Response.of_weights(weights_of(conv)), None) for conv in convs)
         return
@@ -132,7 +132,7 @@ def responses(
 
 
 def gathered(replay: Replay, conv: Conv2d, options: FactorizePass, rng: Generator) -> Response:
-    """The response of a convolution: twice as many rows as its patches have columns, where the maps have them."""
+    """The response of a convolution: twice as many rows as its patches have columns, where the feature maps have them."""
     unknowns = conv.x.shape[1] * taps_of(conv)
     per_image = max(options.positions, math.ceil(2 * unknowns / replay.images))
     (moments,) = gather(replay, conv, conv, rng, per_image)
@@ -140,7 +140,7 @@ def gathered(replay: Replay, conv: Conv2d, options: FactorizePass, rng: Generato
 
 
 def fitted(conv: Conv2d, w: F64, design: Design, response: Response, options: FactorizePass) -> tuple[Factors, F64 | None, float, float]:
-    """Factors, their bias, and the errors before and after repair. Where a repair would be no gain, only the bias is refitted."""
+    """Factors, their bias, and the errors before and after the refit. Where a refit does not help, only the bias is refitted."""
     bias = bias_of(conv)
     start = design.start(w)
     before = response.error(start.kernel(), None if not response.measured else 0 * response.mean_y if bias is None else bias)
@@ -157,7 +157,7 @@ def fitted(conv: Conv2d, w: F64, design: Design, response: Response, options: Fa
 def reconstruct_layers(
     graph: Graph, chosen: dict[Conv2d, Design], options: FactorizePass, ctx: Context
 ) -> tuple[dict[Op, Op], dict[Op, LayerReport]]:
-    """What stands in the place of each chosen convolution, and its report; layer after layer, activations of both networks carried forward."""
+    """The replacement of each chosen convolution, and its report; layer after layer, with the activations of both networks carried forward."""
     new: dict[Op, Op] = {}
     rows: dict[Op, LayerReport] = {}
     short: list[Short] = []

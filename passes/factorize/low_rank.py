@@ -33,7 +33,7 @@ class LowRank(FactorizePass):
     results to the responses (reduced-rank regression), which is the exact minimum for that i.
 
     rank: an integer for r, or for both s and t; or a float, a share of the full rank: of min(C*kh, N*kw), or of C for s and N for t. 0.25 if
-    not given. Of a list `max_error` or `macs` choose for each layer; if not given, of 0.125, 0.25, 0.5 and 0.75.
+    not given. From a list, `max_error` or `macs` choose for each layer; if not given, from 0.125, 0.25, 0.5 and 0.75.
 
     Jaderberg et al., 1405.3866 (k x 1 and 1 x k); Kim et al., 1511.06530 (Tucker-2); Zhang et al., 1505.06798 (fitted to the responses).
     """
@@ -65,7 +65,7 @@ class _Ranked(Design):
         return f"rank={self.rank}"
 
     def of(self, full: int) -> int:
-        """The rank in numbers, given the full one."""
+        """The rank as an integer, given the full rank."""
         return min(self.rank, full) if isinstance(self.rank, int) else share_of(self.rank, full)
 
 
@@ -111,7 +111,7 @@ class SpatialDesign(_Ranked):
         return Spatial(start.vertical, h.reshape(r, kw, -1).transpose(2, 0, 1))
 
     def _cut(self, w: F64, covariance: F64) -> Spatial:
-        """The best of the rank for inputs of a covariance (C*kh, C*kh)."""
+        """The best factors of this rank for inputs with a covariance (C*kh, C*kh)."""
         n, c, kh, kw = w.shape
         v, h = principal(w.transpose(1, 2, 0, 3).reshape(c * kh, n * kw), covariance, self.of(min(c * kh, n * kw)))
         return Spatial(v.reshape(-1, c, kh), h.reshape(-1, n, kw).transpose(1, 0, 2))

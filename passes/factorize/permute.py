@@ -1,4 +1,4 @@
-"""Permutations of channels carried towards the layers that read them, until a convolution takes them into its weights."""
+"""Move permutations of channels towards the layers that read them, until a convolution takes them into its weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...ir.rewrite import Result, greedy, rewrite
 
 
 def sink_permutations(graph: Graph) -> Counter[str]:
-    """Move permutations of channels behind what works channel by channel, and into convolutions; returns the counts per pattern."""
+    """Move permutations of channels past channelwise operators and into convolutions; returns the counts per pattern."""
     return greedy(graph, permuted_channelwise, permuted_norm, permuted_conv)
 
 
 def permutation(v: Value) -> np.ndarray | None:
-    """The index of a permutation of axis 1 that nothing else reads."""
+    """The index of a permutation of axis 1 that has no other reader; None where the value is not one."""
     op = v.op
     if not isinstance(op, IndexSelect) or op.axis != 1 or not v.single_use or not isinstance(op.index.op, Const):
         return None
@@ -67,6 +67,6 @@ def _source(v: Value) -> Value:
 
 
 def _behind(op: Any, moved: Op) -> Op:
-    """The permutation in front of `op`, behind `moved`."""
+    """The permutation that stood before `op`, applied after `moved`."""
     select = op.x.op
     return IndexSelect(moved, select.index, 1, loc=select.loc)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from ...ir.op import Op
 from .design import Cost
 
-#: Before and after repair.
+#: Before and after the refit.
 Errors: TypeAlias = tuple[float | None, float | None]
 
 
@@ -17,8 +17,8 @@ class LayerReport:
     """One convolution.
 
     layer, source: its module path and source line. shape: of its weights. done: the size it was factorized to (`rank=2`), or "" where it
-    stays and `reason` says why. measured: errors are |Y - Y'| / |Y - mean Y| of its responses to calibration data, in the network as it is
-    at that layer, against the network as it was; otherwise |W - W'| / |W| of its weights. before, after: the error before and after repair.
+    stays and `reason` says why. measured: errors are |Y - Y'| / |Y - mean Y| of its responses to calibration data, in the current network up
+    to that layer against the original network; otherwise |W - W'| / |W| of its weights. before, after: the error before and after the refit.
     macs, parameters: before and after, at the graph's batch.
     """
 

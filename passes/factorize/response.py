@@ -1,4 +1,4 @@
-"""What a convolution should give of its patches, in second moments: all that a least-squares problem over linear factors needs.
+"""A convolution's patches and wanted responses as second moments: all that a least-squares problem over linear factors needs.
 
 A factorization without ReLUs is one kernel, its composition. So patches and responses are gathered once per layer, and every rank, split
 and refit is algebra on their moments.
@@ -17,7 +17,7 @@ from ..reconstruct.moments import penalty_of
 
 F64: TypeAlias = NDArray[np.float64]
 
-#: Weight of the ridge that holds a refit near the factors it starts from, relative to each column's sum of squares.
+#: Weight of the ridge that keeps a refit near the factors it starts from, relative to each column's sum of squares.
 RIDGE = 1e-4
 
 
@@ -26,7 +26,7 @@ class Response:
     """Moments of patches x (rows, C*T) and of responses y (rows, N), T the taps of the kernel; patches are ordered as weights are.
 
     gram: centred x'x (C*T, C*T). cross: centred x'y (C*T, N). variance: centred sum of squares of y. mean_x, mean_y: (C*T,), (N,).
-    measured: of data; otherwise patches are held to be white and y is what the weights give, so that errors are those of the weights.
+    measured: from data; otherwise patches are taken as white and y is what the weights give, so that errors are those of the weights.
     """
 
     gram: F64
@@ -63,13 +63,13 @@ class Response:
         return float(np.sqrt(max(left, 0.0) / self.variance)) if self.variance > 0 else 0.0
 
     def covariance(self, axis: int, shape: tuple[int, int]) -> F64:
-        """gram over one of the two axes that make up its columns, summed over equal positions of the other."""
+        """gram reduced to one of the two axes that make up its columns: summed over equal positions of the other."""
         g = self.gram.reshape(*shape, *shape)
         result: F64 = np.einsum("atbt->ab" if axis == 0 else "tatb->ab", g)
         return result
 
     def mixed(self, mix: F64) -> Response:
-        """The moments when patches go through a 1x1 convolution first; mix: (hidden, C)."""
+        """The moments after patches go through a 1x1 convolution; mix: (hidden, C)."""
         hidden, channels = mix.shape
         taps = len(self.gram) // channels
 
@@ -82,7 +82,7 @@ class Response:
 def solve(gram: F64, right: F64, prior: F64) -> F64:
     """min tr(W'GW) - 2 tr(W'R) with a ridge towards `prior`; W, R and prior (k, m).
 
-    The ridge of a column is `RIDGE` times its sum of squares, so that scales do not matter and columns that repeat others do no harm.
+    The ridge of a column is `RIDGE` times its sum of squares, so that scales do not matter and linearly dependent columns do no harm.
     """
     from scipy.linalg import cho_factor, cho_solve
 

@@ -15,7 +15,7 @@ from .base import FactorizePass
 from .design import Design, Factors, small_conv
 from .response import F64, Response, solve
 
-#: Depthwise kernels are refitted where they have at most so many weights: the normal equations have the square of that.
+#: Depthwise kernels are refitted where they have at most this many weights: the normal equations have the square of that.
 MOST_UNKNOWNS = 6144
 
 
@@ -27,10 +27,10 @@ class ToDepthwiseSeparable(FactorizePass):
     conv(x, w; k x k, M -> N)  ->  pointwise(depthwise(x, d; r kernels per channel), p),   w[n,m] ~ sum_a p[n,m,a] d[m,a]
 
     M*N*k*k multiply-accumulates a pixel become r*M*k*k + r*M*N. Start: for each input channel m the rank-r SVD of w[:,m] as an N x k*k
-    matrix, exact from r = min(N, k*k). With calibration, p = argmin |Y - Y'|^2 by least squares, Y what the layer gave in the network as it
-    was; then d and p in turn, `sweeps` times, each the exact minimum with the other held.
+    matrix, exact from r = min(N, k*k). With calibration, p = argmin |Y - Y'|^2 by least squares, Y the layer's response in the original
+    network; then d and p in turn, `sweeps` times, each the exact minimum with the other fixed.
 
-    rank: kernels per input channel, 1 if not given. Of a list `max_error` or `macs` choose for each layer; if not given, of 1 to 4.
+    rank: kernels per input channel, 1 if not given. From a list, `max_error` or `macs` choose for each layer; if not given, from 1 to 4.
 
     Howard et al., 1704.04861 (depthwise-separable); Guo et al., 1808.01363 (the split by SVD).
     """
@@ -91,7 +91,7 @@ def split(w: F64, rank: int) -> Separable:
     n, m, kh, kw = w.shape
     u, s, vt = np.linalg.svd(w.transpose(1, 0, 2, 3).reshape(m, n, kh * kw), full_matrices=False)
     r = min(rank, s.shape[1])
-    # the scale is shared evenly, so that neither factor has weights of a very different size
+    # the scale is split evenly, so that the weights of both factors have similar sizes
     root = np.sqrt(s[:, :r])
     return Separable((vt[:, :r] * root[:, :, None]).reshape(m, r, kh, kw), (u[:, :, :r] * root[:, None, :]).transpose(1, 0, 2))
 
@@ -106,7 +106,7 @@ def refit(start: Separable, response: Response, sweeps: int) -> Separable:
 
 
 def refit_pointwise(f: Separable, response: Response) -> Separable:
-    """p = argmin |Y - Y'|^2 over the depthwise results, d held."""
+    """p = argmin |Y - Y'|^2 over the depthwise results, d fixed."""
     m, r, kh, kw = f.depthwise.shape
     d = f.depthwise.reshape(m, r, kh * kw)
     half = d @ response.gram.reshape(m, kh * kw, -1)
@@ -117,7 +117,7 @@ def refit_pointwise(f: Separable, response: Response) -> Separable:
 
 
 def refit_depthwise(f: Separable, response: Response) -> Separable:
-    """d = argmin |Y - Y'|^2, p held: the normal equations of d are the patches' moments times the products p'p of its channels."""
+    """d = argmin |Y - Y'|^2, p fixed: the normal equations of d are the patches' moments times the products p'p of its channels."""
     m, r, kh, kw = f.depthwise.shape
     taps = kh * kw
     p = f.pointwise

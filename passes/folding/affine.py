@@ -17,9 +17,9 @@ from ...ir.ops import Conv2d, ConvTranspose2d, Linear
 from ...ir.rewrite import Refusal, refuse
 from ...ir.types import EPSILON, NUMPY, SMALLEST_NORMAL, storage_elem
 
-#: A channel's lost weights do not count where its bias is at least this times larger: for inputs up to here they round away.
+#: A channel may lose its weights where its bias is at least this many times larger: for inputs up to this size they round away.
 LARGE_INPUT = 1e12
-#: Layers with weights that a scale and shift of their channels can move into.
+#: Layers whose weights can take in a scale and shift of their channels.
 Layer = Conv2d | ConvTranspose2d | Linear
 F64 = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def scale_output(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
 
 
 def scale_input(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
-    """The layer that does to x what the old one did to `x * k + shift`, both (C,)."""
+    """The layer that gives for x what the old one gave for `x * k + shift`, both (C,)."""
     if not (constant(layer.w) and constant(layer.b)):
         return refuse(f"the weights of {layer.name} are not constant")
     if shift.any():
@@ -98,11 +98,11 @@ def scale_input(layer: Layer, k: F64, shift: F64) -> Op | Refusal:
 
 
 def held(slices: F64, elem: str, beside: F64 | None = None) -> bool:
-    """Whether a type holds folded weights, (channels, …): each is finite, and each channel keeps its digits.
+    """Whether a type can hold folded weights (channels, …): all are finite, and each channel keeps its precision.
 
-    What a channel's weights lose by rounding is at most an epsilon of the largest of them. Weights below the type's normal numbers lose
-    more; they may where `beside`, the bias that their sum is added to (channels,), hides that for inputs up to `LARGE_INPUT`: so it is in
-    channels that training has emptied.
+    Rounding costs a channel's weights at most an epsilon of the largest of them. Subnormal weights lose more. That is allowed where
+    `beside`, the bias (channels,) that their sum is added to, hides it for inputs up to `LARGE_INPUT`, as in channels that training has
+    emptied.
     """
     kept = rounded(slices, elem).astype(np.float64)
     if not np.isfinite(kept).all():
@@ -113,7 +113,7 @@ def held(slices: F64, elem: str, beside: F64 | None = None) -> bool:
 
 
 def _with_weights(layer: Layer, w: F64, b: F64 | None, slices: F64, beside: F64 | None = None) -> Op | Refusal:
-    """The layer with new constants; without `b` it keeps its bias. slices: the weights of each scaled channel; beside: as of `held`."""
+    """The layer with new constants; without `b` it keeps its bias. slices: the weights of each scaled channel; beside: as in `held`."""
     elem = storage_elem(layer.w.type.elem)
     if not held(slices, elem, beside):
         return refuse(f"{elem} cannot hold the folded weights")
@@ -124,7 +124,7 @@ def _with_weights(layer: Layer, w: F64, b: F64 | None, slices: F64, beside: F64 
 
 
 def _const(array: F64, like: Value) -> Const:
-    """A constant of the element type of `like`, that keeps where it comes from."""
+    """A constant with the element type and the location of `like`."""
     const = Const(rounded(array, storage_elem(like.type.elem)), loc=like.op.loc if like.op is not None else Loc())
     const.out.name = like.name
     return const

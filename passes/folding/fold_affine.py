@@ -15,7 +15,7 @@ from ..core.base import Pass, register_pass
 from ..core.context import Context
 from .affine import F64, Layer, array_of, channel_axis, constant, scale_input, scale_output
 
-#: A shift so many times as large as any weight takes digits from the sum that it is added to.
+#: A shift this many times as large as any weight costs digits of the sum that it is added to.
 LARGE_SHIFT = 2.0**16
 #: Operators that scale or shift by a constant.
 Affine = Add | Sub | Mul | Div | Neg
@@ -105,7 +105,7 @@ def scale_and_shift(op: Affine) -> tuple[Value, F64, F64] | None:
 
 
 def rounds(layer: Layer, k: F64, s: F64) -> bool:
-    """Whether a shift is so large that adding it takes digits from the layer's results: (y + 2^23) - 2^23 rounds y, and must stay so."""
+    """Whether a shift is so large that adding it rounds the layer's results: (y + 2^23) - 2^23 rounds y, and must still do so."""
     return constant(layer.w) and bool(np.abs(s).max() > LARGE_SHIFT * np.abs(array_of(layer.w)).max() * np.abs(k).max())
 
 

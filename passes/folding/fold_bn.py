@@ -26,7 +26,7 @@ class FoldBatchNorm(Pass):
     conv(batch_norm(x), w, b)  ->  conv(x, w*k, b + sum(w*(beta - mean*k)))   no padding, or nothing to shift
     batch_norm(x)              ->  x*k + (beta - mean*k)                      where there is nothing to fold into
 
-    k is computed in float64 and the weights are rounded once. A layer whose result others read too keeps its weights, and shared
+    k is computed in float64 and the weights are rounded once. A layer whose result has other readers keeps its weights, and shared
     weights are copied (Jacob et al., 1712.05877, section 3.2; Ioffe and Szegedy, 1502.03167).
     """
 
@@ -39,7 +39,7 @@ class FoldBatchNorm(Pass):
 
 
 def fold_batch_norms(graph: Graph, why: Trace | None = None) -> Counter[str]:
-    """Fold in place; scale-shifts only once every norm had its chance to fold. Returns the counts per pattern."""
+    """Fold in place; norms become scale-shifts only once no more can fold. Returns the counts per pattern."""
     return greedy(graph, fold_bn, fold_bn_forward, why=why) + greedy(graph, bn_to_scale_shift, why=why)
 
 

@@ -25,8 +25,8 @@ def image_input(
 
     conv2d((x / 255 - mean) / std, w)  ->  conv2d(cast(pad(x, channel C = 255)), [w / (255 std), -sum(w mean / std) / 255])
 
-    The channel of 255 carries the means, so that the border of a padding convolution counts as 0 there as before: no result changes but by rounding.
-    A convolution without padding has them in its bias. Where the input is read otherwise, the numbers are scaled and shifted.
+    The constant channel of 255 carries the means. Its padding is 0, so the border of a convolution adds what it added before: results change by
+    rounding only. A convolution without padding has the means in its bias. For other readers the input is scaled and shifted explicitly.
 
     mean, std: of each channel, for pixels from 0 to 1. input: its name, by default that of the only input of rank 4. layout: of the new input,
     nhwc or nchw. Calibrate the result with bytes.
@@ -72,7 +72,7 @@ def _input(graph: Graph, name: str | None) -> Value:
 
 
 def _first(conv: Op, x: Value, planes: Op | Value, mean: F64, std: F64) -> Op | None:
-    """The convolution on bytes; None where the reader is none, or f32 does not hold its weights."""
+    """The convolution on bytes; None where the reader is not a convolution, or f32 does not hold its weights."""
     if not isinstance(conv, Conv2d) or conv.x is not x or conv.groups != 1 or not (constant(conv.w) and constant(conv.b)):
         return None
     w = array_of(conv.w)

@@ -1,4 +1,4 @@
-"""recalibrate-bn: running statistics of batch norms measured anew, after a change of what they normalize."""
+"""recalibrate-bn: running statistics of batch norms measured again, after their inputs have changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..reconstruct.shortage import named
 @register_pass
 @dataclass(frozen=True)
 class RecalibrateBatchNorm(Pass):
-    """Measure mean and variance of every batch norm on calibration data, each after those before it have their new ones.
+    """Measure mean and variance of every batch norm on calibration data, in order: each sees the new statistics of those before it.
 
     batch_norm(x; mean, var)  ->  batch_norm(x; E[x], E[(x - E[x])^2])   per channel, over images and pixels
 

@@ -1,1 +1,1 @@
-"""Channel pruning: which channels, their removal, and the repair of what is left."""
+"""Channel pruning: the choice of channels, their removal, and the refit of the layers that are left."""

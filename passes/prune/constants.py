@@ -1,8 +1,8 @@
-"""What a removed channel still contributes once its filters are zero: its bias, through norms and activations, to the next bias.
+"""The constant that a removed channel still contributes when its filters are zero: its bias, through norms and activations, to the next bias.
 
-A contribution is one number per position of an axis. A convolution that pads with zeros is given the number in its border too, for a
-bias has no border. Where a contribution is no such number (a product with something that varies, a pixel shuffle of different biases),
-it counts as zero.
+A contribution is one number per position of an axis. A convolution that pads with zeros gets the number in its border too, since a bias
+does not know the border. Where a contribution is not one number (a product with something that varies, a pixel shuffle of different
+biases), it counts as zero.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Contributions:
         return np.where(lost, single, 0)
 
     def visit(self, op: Op) -> None:
-        """Work out what the removed positions of the op's result hold; its operands came before."""
+        """Compute what the removed positions of the op's result hold; its operands must have been visited."""
         axes = self.removed.get(op.out)
         if axes is None or isinstance(op, Const) or not op.out.type.is_float:
             return
@@ -208,7 +208,7 @@ def bias_of(op: Op, contributions: Contributions) -> F64 | None:
             if isinstance(op, Conv2d):
                 gain: F64 = np.einsum("goc,gc->go", w, v).reshape(-1)
                 return gain
-            # with a stride each phase of the result sums other taps: their mean
+            # with a stride, each phase of the result sums different taps: take the mean
             gain = np.einsum("gco,gc->go", w, v).reshape(-1) / math.prod(op.stride)
             return gain
         case Linear() if computed(op.w):
@@ -221,7 +221,7 @@ def bias_of(op: Op, contributions: Contributions) -> F64 | None:
 
 
 def array_of(v: Value) -> F64:
-    """The array of a constant, or of what is computed from constants alone, in float64."""
+    """The array, in float64, of a constant or of a value computed from constants alone."""
     op = v.op
     assert op is not None
     if isinstance(op, Const):

@@ -1,4 +1,4 @@
-"""How much an error in each layer's response moves the outputs of a network: what layers are compared by, and channels within a layer."""
+"""How much an error in each layer's response changes the network's outputs: the measure by which layers, and channels in a layer, are compared."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def curvature(graph: Graph, calibration: Sequence[Batch], images: int, rng: np.random.Generator, chunk: int = 8) -> dict[Op, F64]:
     """For each layer, per output channel (O,): the squared gradient of the outputs, summed over its pixels, mean over images.
 
-    Times the mean squared error of the channel's response, that is how much the outputs' squared error grows, errors taken to be small and
-    independent: the diagonal of the Gauss-Newton matrix (Fisher pruning, Theis et al., 1801.05787, with outputs in the place of a loss, so
-    that no labels are needed). Squared gradients, summed over the elements of an output, have the same mean as the squared gradient of its
-    product with random signs (Hutchinson, 1990). Each output counts relative to its own variance.
+    This times the mean squared error of the channel's response estimates the growth of the outputs' squared error, for errors that are small
+    and independent. It is the diagonal of the Gauss-Newton matrix (Fisher pruning, Theis et al., 1801.05787, with outputs instead of a loss,
+    so that no labels are needed). The squared gradients summed over the elements of an output have the same mean as the squared gradient of
+    its product with random signs (Hutchinson, 1990). Each output counts relative to its own variance.
     """
     import torch
 

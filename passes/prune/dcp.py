@@ -1,9 +1,9 @@
-"""Discrimination-aware channel pruning (Zhuang et al., 1810.11809): losses in the middle of the network say which channels tell classes apart.
+"""Discrimination-aware channel pruning (Zhuang et al., 1810.11809): losses inside the network show which channels tell classes apart.
 
     L = L_M + lambda L_S,   L_M = |O - O'|^2 / 2Q of a reader's response,   L_S = CE of (batch norm, ReLU, average pooling, linear) on a map
 
 In stages, first to last: the network is fine-tuned with the stage's L_S and its own loss; then each space of channels in the stage starts empty,
-takes in the sets whose weights have the largest gradient |dL/dW_k|, and trains what it has taken by SGD, until enough are in or L hardly changes.
+adds the sets whose weights have the largest gradient |dL/dW_k|, and trains the weights added by SGD, until enough are in or L hardly changes.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .spaces import Space
 if TYPE_CHECKING:
     import torch
 
-#: Rounds in which the sets of a space are taken in, at most.
+#: Rounds in which the sets of a space are added, at most.
 ROUNDS = 8
 #: Batches of the gradient in a round, and steps of SGD after it.
 BATCHES, UPDATES = 2, 4
-#: Names of the constants of the loss in the middle.
+#: Name prefix of the constants of an intermediate loss.
 HEAD = "dcp.head"
 
 
 @dataclass(frozen=True)
 class Options:
-    """stages: losses in the middle. epochs, lr, batch: of the fine-tuning of each stage. balance: lambda. eps: relative change of L that ends
-    a choice."""
+    """stages: number of intermediate losses. epochs, lr, batch: of the fine-tuning in each stage. balance: lambda. eps: relative change of L
+    that ends a choice."""
 
     stages: int
     epochs: int
@@ -50,7 +50,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage did, for the ledger. at: where its loss is. loss: of its fine-tuning, last epoch. taken: of each space, sets that stay."""
+    """A stage's row in the ledger. at: where its loss is. loss: of its fine-tuning, last epoch. taken: for each space, the sets that stay."""
 
     stage: int
     at: str
@@ -61,7 +61,7 @@ class Stage:
 
 @dataclass
 class StageLoss:
-    """CE of the network's logits and of those of the head: what `Trainer` calls in the place of its own loss."""
+    """CE of the network's logits plus CE of the head's: `Trainer` calls it instead of its own loss."""
 
     last: float = field(default=0.0, init=False)
 
@@ -79,11 +79,11 @@ class StageLoss:
         return loss, right(outputs[0], labels)
 
 
-# -- the losses in the middle ------------------------------------------------------------------
+# -- intermediate losses -----------------------------------------------------------------------
 
 
 def places(graph: Graph, count: int) -> list[Value]:
-    """`count` feature maps that all data passes through, at equal shares of the layers; fewer where there are not so many."""
+    """Up to `count` feature maps that all data passes through, at equal shares of the layers."""
     ops = [op for op in graph.ops if not isinstance(op, Const)]
     layers = np.cumsum([op.contraction for op in ops])
     found = [(v, int(layers[stop - 1])) for v, stop in narrow_places(graph, ops).items() if v.type.rank == 4 and stop < len(ops)]
@@ -126,7 +126,7 @@ def with_head(graph: Graph, at: Value, rng: np.random.Generator) -> Graph:
 
 
 def without_head(graph: Graph) -> tuple[Graph, dict[Op, Op]]:
-    """A copy without the second output, and for each of its ops the one of the graph."""
+    """A copy without the second output, and for each op of the copy that of the graph."""
     new = graph.clone()
     of = dict(zip(new.ops, graph.ops))
     name = graph.output_names[0]
@@ -156,8 +156,8 @@ def fine_tuned(graph: Graph, options: Options, ctx: Context, stage: int) -> tupl
 
 
 class Chooser:
-    """Chooses sets in one stage. graph: with its head; layers of `coupling` are found there by `of`. final: layers behind the head, whose L_S is
-    the loss of the network itself."""
+    """Chooses sets in one stage. graph: with its head; `of` maps layers of `coupling` to it. final: for layers after the head, whose L_S is the
+    loss of the network itself."""
 
     def __init__(self, graph: Graph, coupling: Coupling, of: dict[Op, Op], options: Options, ctx: Context, stage: int, final: bool = False):
         from ..train.data import Indexed, Share, data_of
@@ -167,11 +167,11 @@ class Chooser:
         data = data_of(graph, ctx.train, options.batch, 0.0, (ctx.seed, ctx.position, stage, 1), Share())
         batches = data.epoch(0, 0, lambda *place: None)
         self.batches = [batch for batch, _ in zip(batches, range(BATCHES + UPDATES if isinstance(data, Indexed) else BATCHES))]
-        #: weights of readers as they are now, by the value in `graph`
+        #: current weights of readers, by the value in `graph`
         self.weights: dict[Value, torch.Tensor] = {}
 
     def order(self, space: Space, keep: int) -> tuple[Index, int]:
-        """The sets of a space, those first that were taken in first, and how many were."""
+        """The sets of a space in the order in which they were added, and how many were."""
         readers = [r for r in space.readers if inputs_of(r) is not None and isinstance(weight(r).op, Const)]
         labels = {r: self.coupling.sets(*axis) for r in readers if (axis := inputs_of(r)) is not None}
         mine = {r: self._value(r) for r in readers}
@@ -222,7 +222,7 @@ class Chooser:
         return axis[1]
 
     def _restrict(self, reader: Layer, labels: Index, mine: set[int], taken: set[int], whole: torch.Tensor, fresh: set[int] | None = None) -> None:
-        """Weights of sets of the space that were not taken are 0; those of sets that are new begin as they were."""
+        """Zero the weights of the space's sets that were not added; sets that are new start with their original weights."""
         w = self._tensor(self._value(reader)).movedim(self._axis(reader), 0)
         old = whole.movedim(self._axis(reader), 0)
         for i, s in enumerate(labels.tolist()):
@@ -232,7 +232,7 @@ class Chooser:
                 w[i] = old[i]
 
     def _losses(self, batch: Any, readers: Sequence[Layer], given: dict[Value, torch.Tensor]) -> torch.Tensor:
-        """L of a batch: of the readers' responses beside those of the network as it was, and of the head."""
+        """L of a batch: the readers' responses against those of the original network, and the head's loss."""
         import torch
         import torch.nn.functional as F
 
@@ -267,7 +267,7 @@ class Chooser:
             return list(torch.autograd.grad(loss, [leaves[v] for v in values]))
 
     def _train(self, readers: Sequence[Layer], labels: dict[Layer, Index], mine: set[int], taken: set[int]) -> None:
-        """A few steps of SGD on the weights that were taken."""
+        """A few steps of SGD on the weights that were added."""
         import torch
 
         masks = {}
@@ -281,7 +281,7 @@ class Chooser:
                 leaves = {v: self.weights[v].detach().clone().requires_grad_() for v in masks}
                 gradients = torch.autograd.grad(self._losses(batch, readers, self.weights | leaves), list(leaves.values()))
             for v, g in zip(leaves, gradients):
-                # steps in proportion to the weights, for layers differ in scale
+                # steps in proportion to the weights, since layers differ in scale
                 step = self.options.lr * self.weights[v].norm() / (g.norm() + 1e-12)
                 self.weights[v] = self.weights[v] - step * g * masks[v]
 
@@ -293,7 +293,7 @@ class Chooser:
 
 
 def stage_of(space: Space, ends: Sequence[int], order: dict[Op, int]) -> int:
-    """The stage in which a space is pruned: that of the first loss behind its readers."""
+    """The stage in which a space is pruned: that of the first loss after its readers."""
     last = max((order[r] for r in space.readers), default=0)
     return next((i for i, end in enumerate(ends) if last <= end), len(ends))
 

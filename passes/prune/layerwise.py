@@ -1,4 +1,4 @@
-"""The walk through a network that is pruned: at each layer what it reads is decided, and the layer refitted to its original response."""
+"""Prune a network layer by layer: decide which of a layer's inputs stay, then refit the layer to its original response."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from .remove import Weights, remove_channels, removed_positions
 from .select import BY_RESPONSE, Method, by_response, by_score, settled
 from .spaces import Counts, Space
 
-#: Responses of a layer per unknown, where its maps have them.
+#: Responses of a layer per unknown, where its feature maps have them.
 ROWS_PER_UNKNOWN = 4
 
-#: Least-squares problems that a refit for what a ReLU lets through consists of.
+#: Least-squares problems of one refit through a ReLU.
 SWEEPS = 5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the walk needs of the options of `prune-channels`. clamped: refit to what a ReLU lets through. all_layers: also those that lost nothing.
+    """The options of `prune-channels` that the walk uses. clamped: refit to the response after the ReLU. all_layers: also layers that lost nothing.
 
-    repaired_later: how much less errors in early layers count, for later ones are refitted.
+    repaired_later: how much less errors in early layers count, since later ones are refitted.
     """
 
     method: Method
@@ -52,7 +52,7 @@ class Settings:
     all_layers: bool = False
 
     def per_image(self, layer: Fitted, images: int) -> int:
-        """Responses per image: `ROWS_PER_UNKNOWN` where the map has them."""
+        """Responses per image: `ROWS_PER_UNKNOWN` where the feature map has them."""
         unknowns = max(len(w) for w in weights_of(layer, array_of(weight(layer))))
         return max(self.positions, math.ceil(ROWS_PER_UNKNOWN * unknowns / images))
 
@@ -67,7 +67,7 @@ class Drawn:
 
 @dataclass
 class Pruning:
-    """Which sets are gone, and the weights of the layers that were refitted, so far. sensitivity: of `curvature`, for method=lasso."""
+    """The state of the walk: removed sets, and new weights of refitted layers. sensitivity: from `curvature`, for method=lasso."""
 
     coupling: Coupling
     spaces: Sequence[Space]
@@ -75,7 +75,7 @@ class Pruning:
     settings: Settings
     ctx: Context
     sensitivity: Mapping[Op, F64] = field(default_factory=dict)
-    #: for method=dcp, the sets of spaces in the order in which they were chosen, by the space's number
+    #: for method=dcp: by the space's number, its sets in the order in which they were chosen
     orders: Mapping[int, Index] = field(default_factory=dict)
     weights: dict[Op, Weights] = field(default_factory=dict)
     sampled: dict[Op, Index] = field(default_factory=dict)
@@ -107,12 +107,12 @@ class Pruning:
             self._drop(space, self._order("l1", space), k)
 
     def _strayed(self, replay: Replay, layer: Layer) -> bool:
-        """Whether a layer is to be refitted though it lost nothing: it is not given what it was, and can make up for a part of that."""
+        """Whether a layer is refitted though it lost nothing: its inputs have changed, and it can partly compensate for that."""
         asked = self.settings.reconstruct and self.settings.all_layers
         return asked and refittable(layer) and inputs_of(layer) is not None and not replay.same(source(layer)[0])
 
     def choose_all(self) -> None:
-        """Decide by scores that look at no data, and refit nothing."""
+        """Decide by scores that need no data, and refit nothing."""
         for space, k in zip(self.spaces, self.keep):
             if k < len(space.sets):
                 self._drop(space, self._order(self.settings.method, space), int(k))
@@ -121,7 +121,7 @@ class Pruning:
             self.weights[layer] = Weights(array_of(layer.w))
 
     def warn(self) -> None:
-        """Say, once for all, which layers could not be refitted well, or at all."""
+        """One warning that names the layers that could not be refitted well, or at all."""
         warn_short(self.settings.name, self.short, self.images, "its old ones" if len(self.short) == 1 else "their old ones")
         if self.too_large:
             places = [f"{layer.name} [{layer.loc}]" for layer in self.too_large]
@@ -136,7 +136,7 @@ class Pruning:
         return remove_channels(self.coupling.graph, self.coupling, np.flatnonzero(self.gone), self.weights, self.sampled)
 
     def pairs(self, result: Graph) -> dict[Value, Then]:
-        """What each value of the result was."""
+        """For each value of the result, what it was in the original graph."""
         removed = removed_positions(self.coupling, self.gone)
         graph = self.coupling.graph
         names = {v.name: v for v in [*graph.inputs, *(v for op in graph.ops for v in op.outs)]}
@@ -144,7 +144,7 @@ class Pruning:
         return {v: Then(old, {axis: ~lost for axis, lost in removed.get(old, {}).items()}) for v, old in was.items()}
 
     def lost(self, layer: Layer) -> Mask:
-        """The input channels that a layer does without."""
+        """The input channels that a layer has lost."""
         value, axis = source(layer)
         labels = self.coupling.sets(value, axis)
         if inputs_of(layer) is None or not len(labels):
@@ -158,7 +158,7 @@ class Pruning:
     # -- decisions -----------------------------------------------------------------------------
 
     def _decide(self, replay: Replay, layer: Layer, due: Sequence[tuple[Space, int]]) -> Drawn | None:
-        """Choose among the spaces that the layer is the first to read; the rows of its own response where they were drawn."""
+        """Choose among the spaces that the layer is the first to read; returns the rows of its own response where they were drawn."""
         own: Drawn | None = None
         scoring_layers = dict.fromkeys(s.scoring_layer for s, _ in due)
         for scoring_layer in scoring_layers:
@@ -191,24 +191,24 @@ class Pruning:
         return own
 
     def _order(self, method: Method, space: Space) -> Index:
-        """The sets of a space by a method that looks at no response."""
+        """The sets of a space, ordered by a method that looks at no response."""
         chosen = self.orders.get(next(i for i, s in enumerate(self.spaces) if s is space))
         return by_score("l1" if method == "dcp" else method, self.coupling, space, self.rng) if chosen is None else chosen
 
     def drawn(self, replay: Replay, layer: Fitted) -> Drawn:
-        """Rows of a layer's patches now and its responses then, and their moments."""
+        """Rows of a layer's current patches and its original responses, and their moments."""
         per_image = self.settings.per_image(layer, replay.images)
         rows = list(draw(replay, layer, layer, self.rng, per_image, self.settings.residual_target))
         return Drawn(rows, Evidence.of(rows))
 
     def _drop(self, space: Space, order: Index, keep: int) -> None:
-        """Let all but the first `keep` sets of an order go."""
+        """Remove all but the first `keep` sets of an order."""
         if space.sampled:
             labels = self.coupling.sets(*source(space.readers[0]))
             self.sampled[space.readers[0]] = np.flatnonzero(np.isin(labels, order[:keep]))
             return
         self.gone[np.setdiff1d(order, space.stay(order, keep))] = True
-        # a slice may read none but removed channels: its best one stays
+        # a slice may read only removed channels: its best one stays
         rank = {int(s): i for i, s in enumerate(order)}
         for sets in self._axes:
             if self.gone[sets].all():
@@ -278,7 +278,7 @@ def without(layer: Layer, w: np.ndarray, lost: Mask) -> np.ndarray:
 
 
 def shortfall(replay: Replay, layer: Layer, w: np.ndarray, chunks: int = 4) -> tuple[F64, F64]:
-    """Of each response (O,), the mean of what it lacks with weights `w`, which a bias can make up for, and the variance, which it cannot."""
+    """The mean and the variance (O,) of each response's error with weights `w`: a bias can correct the mean, not the variance."""
     axis = channel_axis(layer)
     new = Const(w.astype(weight(layer).type.dtype))
     changed = layer.rebuilt(b=new) if isinstance(layer, Matmul) else layer.rebuilt(w=new)

@@ -1,7 +1,7 @@
-"""Backward elimination: the set goes that costs least when all that stays is refitted, again and again.
+"""Backward elimination: remove the set that costs least when the others are refitted, and repeat.
 
-The Optimal Brain Surgeon (Hassibi and Stork, 1992), for the squared error of a layer's response, which is quadratic in its weights, so that
-nothing is approximated. With H = (X'X + ridge)^-1 and W the refitted weights, leaving out the rows s of W costs tr(W_s' H_ss^-1 W_s D); what
+The Optimal Brain Surgeon (Hassibi and Stork, 1992) for the squared error of a layer's response, which is quadratic in its weights, so the
+cost is exact. With H = (X'X + ridge)^-1 and W the refitted weights, leaving out the rows s of W costs tr(W_s' H_ss^-1 W_s D); what
 stays, r, is refitted by W_r -= H_rs H_ss^-1 W_s and H_rr -= H_rs H_ss^-1 H_sr.
 """
 
@@ -18,15 +18,15 @@ from ..reconstruct.moments import F64, Moments, penalty_of
 from ..reconstruct.rows import Fitted, weights_of
 from .constants import array_of
 
-#: Sets that go at a time, as a share of those that are left: one by one where few are.
+#: Sets that are removed at a time, as a share of those that are left: one by one where few are.
 AT_A_TIME = 1 / 32
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal equations of one group of the scoring_layer, over the channels that are there.
+    """Normal equations of one group of the scoring layer, over the channels that are left.
 
-    a: X'X + ridge (k, k); right: X'Y + ridge W0 (k, m), W0 the weights as they were; d: what each response counts (m,); owner: the set of each
+    a: X'X + ridge (k, k); right: X'Y + ridge W0 (k, m), W0 the original weights; d: weight of each response (m,); owner: the set of each
     column (k,); prior: tr(W0' ridge W0 D).
     """
 
@@ -38,7 +38,7 @@ class Normal:
 
     @classmethod
     def of(cls, m: Moments, w: F64, d: F64, owner: Index, columns: Index, ridge: float) -> Normal:
-        """w (k, m), owner (k,): of all columns of the patches, of which `columns` are there. ridge: relative to each column's sum of squares."""
+        """w (k, m), owner (k,): of all columns of the patches, of which `columns` are left. ridge: relative to each column's sum of squares."""
         a, w = m.covariance(columns), w[columns]
         penalty = penalty_of(np.diag(a), ridge)
         a[np.diag_indices_from(a)] += penalty
@@ -54,7 +54,7 @@ class Normal:
 
 @dataclass
 class Problem:
-    """A fit. h: (X'X + ridge)^-1 (k, k); w: the refitted weights (k, m); d: what each response counts (m,); owner: the set of each row (k,)."""
+    """A fit. h: (X'X + ridge)^-1 (k, k); w: the refitted weights (k, m); d: weight of each response (m,); owner: the set of each row (k,)."""
 
     h: F64
     w: F64
@@ -85,7 +85,7 @@ class Problem:
 
 
 def rows_by_size(owner: Index, sets: Index) -> Iterator[tuple[Index, Index]]:
-    """(which sets (s,), their rows (s, size)) of the sets with equally many rows, none without any."""
+    """Sets grouped by how many rows they have: (sets (s,), their rows (s, size)); sets without rows are left out."""
     order = np.argsort(owner, kind="stable")
     first, last = (np.searchsorted(owner[order], sets, side=side) for side in ("left", "right"))
     for size in np.unique(last - first):
@@ -95,7 +95,7 @@ def rows_by_size(owner: Index, sets: Index) -> Iterator[tuple[Index, Index]]:
 
 
 def normals(scoring_layer: Fitted, moments: Sequence[Moments], sensitivity: F64, labels: Index, lost: Mask, ridge: float) -> list[Normal]:
-    """Of the scoring_layer's groups; arguments as of `lasso_order`."""
+    """The normal equations of each group of the scoring layer; arguments as in `lasso_order`."""
     taps = len(moments[0].x) * len(moments) // len(labels)
     parts = zip(
         moments,
@@ -110,7 +110,7 @@ def normals(scoring_layer: Fitted, moments: Sequence[Moments], sensitivity: F64,
 def elimination_order(
     scoring_layer: Fitted, moments: Sequence[Moments], sensitivity: F64, labels: Index, sets: Index, lost: Mask, ridge: float
 ) -> Index:
-    """`sets`, those that are eliminated last first; arguments as of `lasso_order`. ridge: of the refits, relative to each column's sum of squares."""
+    """`sets`, the last eliminated first; arguments as in `lasso_order`. ridge: of the refits, relative to each column's sum of squares."""
     problems = [n.fit(np.arange(len(n.owner))) for n in normals(scoring_layer, moments, sensitivity, labels, lost, ridge)]
     left, gone = np.asarray(sets), np.zeros(0, np.int64)
     while len(left):
@@ -122,5 +122,5 @@ def elimination_order(
 
 
 def cheapest(problems: Sequence[Problem], sets: Index) -> Index:
-    """The sets, those that cost least to leave out first."""
+    """The sets, the cheapest to leave out first."""
     return sets[np.argsort(sum((p.costs(sets) for p in problems), np.zeros(len(sets))), kind="stable")]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Curves = Sequence[NDArray[np.float64]]
 
-#: A plan at a strength from 0 (all stays) to 1 (the least that can stay).
+#: Counts as a function of the strength, from 0 (all stays) to 1 (the least that can stay).
 Plan = Callable[[float], Counts]
 
 
@@ -33,7 +33,7 @@ def uniform(spaces: Sequence[Space], fixed: Counts | None = None) -> Plan:
 
 @dataclass(frozen=True)
 class BySensitivity:
-    """Spaces shrink step by step, each time the one that loses the least for the cost that it saves.
+    """Shrink spaces step by step, each time the one that loses the least per cost saved.
 
     errors[j][i]: error when `shares[i]` (rising, the first 0) of space j stay. fixed: counts that stay as they are, where not negative.
     """
@@ -49,7 +49,7 @@ class BySensitivity:
 
     @cached_property
     def steps(self) -> list[Counts]:
-        """Counts from all to the least, by a 16th of a space at least, so that many narrow steps do not hide what they add up to."""
+        """Counts from all to the least, by a 16th of a space at least, so that many small steps do not hide their total."""
         keep = np.array([len(s.sets) for s in self.spaces], np.int64)
         if self.fixed is not None:
             keep = np.where(self.fixed >= 0, self.fixed, keep)
@@ -70,7 +70,7 @@ class BySensitivity:
             steps.append(keep)
 
     def filled(self, keep: Counts, fits: Callable[[Counts], bool]) -> Counts:
-        """What is left of a budget given back, unit by unit, where it helps most for what it costs."""
+        """Give back what is left of a budget, unit by unit, where it helps most per cost."""
         growing = set(self._open)
         while True:
             now = self.cost(keep)
@@ -102,13 +102,13 @@ class BySensitivity:
 
 
 def _monotone(shares: NDArray[np.float64], errors: NDArray[np.float64]) -> Callable[[float], float]:
-    """Linear between the points, never falling as channels go; no error when all stays."""
+    """Linear between the points, never falling as channels are removed; no error when all stay."""
     x, y = np.r_[shares, 1.0], np.r_[np.maximum.accumulate(errors[::-1])[::-1], 0.0]
     return lambda share: float(np.interp(share, x, y))
 
 
 def within(plan: Plan, measure: Callable[[Counts], float], budget: float, what: str, resolution: int = 256) -> Counts:
-    """The weakest plan whose measure is at most `budget`, by bisection; an error with the least that can be reached if none is."""
+    """The weakest plan whose measure is at most `budget`, by bisection. Raises, with the least that can be reached, where no plan is."""
     least = measure(plan(1.0))
     if least > budget:
         raise TersorError(

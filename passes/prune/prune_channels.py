@@ -1,4 +1,4 @@
-"""prune-channels: whole channels removed, the layers that read them repaired on calibration data."""
+"""prune-channels: remove whole channels, and refit on calibration data the layers that read them."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ SHARES = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 class PruneChannels(LayerPass):
     """Remove channels, and refit by least squares the layers that read them.
 
-    conv(x; C channels)  ->  conv(x; C' channels),   W' = argmin |Y - X'W'|^2,   Y the response of the network as it was
+    conv(x; C channels)  ->  conv(x; C' channels),   W' = argmin |Y - X'W'|^2,   Y the response in the original network
 
     Channels that must go together (sums, concatenations, groups, gates) do; what a removed channel still contributed goes into the next
     bias. One of `ratio` (share of channels removed), `macs` (share of multiply-accumulates left) or `latency` (share of the measured
     latency left) says how much.
 
-    method: which channels stay: dcp (those whose weights have the largest gradient of a loss in the middle of the network that tells classes
-    apart, and of the response's error; it needs training data with labels and fine-tunes the network before each of `stages`), obs (those
-    go one by one whose loss costs least when the others are refitted), lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1, then exchanged
-    while the refitted error falls), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random, first-k.
+    method: which channels stay: dcp (those whose weights have the largest gradient of a classification loss inside the network and of the
+    response's error; it needs training data with labels and fine-tunes the network before each of `stages`), obs (remove one by one the
+    channels that cost least when the others are refitted), lasso (min |Y - sum_i b_i X_i W_i'|^2 + lambda |b|_1, then exchanged while the
+    refitted error falls), l1 (norm of the filters), bn-gamma (|gamma| of batch norms), random, first-k.
     per_layer: sensitivity (least error of the network's outputs for the time saved, as modelled: MACs, and the weights of large linear
     layers) or uniform (the same share everywhere).
-    round_to: channels that stay come in multiples of it. exclude: patterns of module paths whose output channels stay.
-    streams: also prune the channels that residual sums run through. sample_inputs: let the first layer of a residual branch do without
-    some channels of the stream, which stay for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the
-    sum stays right. reconstruct: refit at all. clamped: refit to what the ReLU behind a layer lets through. refit_all: also refit layers
-    that lose nothing, behind others that do (those that read a residual stream), except where responses are fewer than unknowns.
-    repaired_later: what early layers lose, later ones make up for as they are refitted; for the sensitivity, an error at the relative
-    depth d (0 to 1) counts exp(-repaired_later (1 - d)) times.
+    round_to: the channels that stay are a multiple of it. exclude: patterns of module paths whose output channels stay.
+    streams: also prune the channels of residual streams. sample_inputs: let the first layer of a residual branch read only some channels of
+    the stream, which keeps them all for others. residual_target: refit the last layer of a branch to Y1 - Y1' + Y2, so that the sum stays
+    right. reconstruct: refit at all. clamped: refit to the response after the layer's ReLU. refit_all: also refit layers that lose nothing
+    but come after others that do (they read a residual stream), except where responses are fewer than unknowns.
+    repaired_later: later layers, as they are refitted, compensate for the errors of early ones; for the sensitivity, an error at the
+    relative depth d (0 to 1) counts exp(-repaired_later (1 - d)) times.
     samples: images used. positions: responses per image at least; more where a layer has many unknowns.
-    stages: of method=dcp, losses in the middle; stage_epochs, stage_lr, stage_batch: of the fine-tuning before each choice; balance: how much
-    the loss in the middle counts beside the response; eps: relative change of both that ends a choice, though more channels might stay.
-    block_epochs: passes over the images by which each block of layers is then fitted whole to what it gave (`reconstruct.blocks`); 0 for none.
+    stages: for method=dcp, the number of losses inside the network; stage_epochs, stage_lr, stage_batch: of the fine-tuning before each choice;
+    balance: weight of that loss beside the response's error; eps: relative change of both that ends a choice early, with fewer channels.
+    block_epochs: passes over the images in which each block of layers is then fitted as a whole (`reconstruct.blocks`); 0 for none.
 
     He, Zhang and Sun, 1707.06168; Hassibi and Stork, NIPS 1992; Li et al., 1608.08710; Liu et al., 1708.06519; Zhuang et al.,
     1810.11809.
@@ -128,7 +128,7 @@ class PruneChannels(LayerPass):
             small = pruning.result()
             if self.macs is None or small.macs() <= self.macs * graph.macs():
                 break
-            # sets that differ in size cost what they cost only once they are chosen
+            # where sets differ in size, the cost is known only once they are chosen
             tighter *= 0.999 * self.macs * graph.macs() / small.macs()
         pruning.warn()
         ctx.record(Counter({"channel sets removed": int(pruning.gone.sum())}))
@@ -160,7 +160,7 @@ class PruneChannels(LayerPass):
         ends = [order[v.op] for v in at if v.op is not None]
         of_stage = [dcp.stage_of(space, ends, order) for space in spaces]
         names = [space.name for space in spaces]
-        # a stage behind the last loss trains with that one, and chooses by the network's own
+        # a stage after the last loss trains with that one, and chooses by the network's own
         numbers = [i for i, op in enumerate(graph.ops) if op in {v.op for v in at}]
         paths = [graph.ops[i].out.name for i in numbers]
         for stage in range(len(at) + 1):
@@ -172,7 +172,7 @@ class PruneChannels(LayerPass):
             graph, of = dcp.without_head(tuned)
             coupling = Coupling(graph)
             spaces = spaces_of(coupling, choice)
-            # a space with one set left is no space any more
+            # a space with one set left is not a space any more
             now = {space.name: j for j, space in enumerate(spaces)}
             if missing := [names[i] for i in mine if names[i] not in now]:
                 raise TersorError(f"method=dcp: {missing[0]} cannot be pruned any more after an early stage was: use stages=1")
@@ -218,7 +218,7 @@ class PruneChannels(LayerPass):
         return BySensitivity(spaces, Cost(coupling, spaces, memory=True), SHARES, errors, fixed)
 
     def _counts(self, plan: Plan, tighter: float, ctx: Context, coupling: Coupling, spaces: list[Space], settings: Settings) -> Counts:
-        """How many sets of each space stay. tighter: what the budget is multiplied with."""
+        """How many sets of each space stay. tighter: factor on the budget."""
         if self.latency is not None:
             measure = ctx.need_latency(self)
             before = measure(coupling.graph)
@@ -237,11 +237,11 @@ class PruneChannels(LayerPass):
             return at(self.macs * tighter, f"macs={self.macs:g}")
         assert self.ratio is not None
         same = uniform(spaces, self._fixed(spaces))(self.ratio)
-        # by sensitivity, a ratio saves the MACs that it would save with the same share everywhere
+        # by sensitivity, a ratio saves as many MACs as the same share everywhere would
         return same if self.per_layer == "uniform" else at(left(same), f"ratio={self.ratio:g}")
 
     def _fixed(self, spaces: list[Space]) -> Counts | None:
-        """Counts by `layers`, whose options give a ratio of their own; -1 for the others."""
+        """Counts of the spaces for which `layers` gives a ratio; -1 for the others."""
         if not self.layers:
             return None
         own = [self.at(s.producers[0]).ratio for s in spaces]
@@ -249,7 +249,7 @@ class PruneChannels(LayerPass):
 
 
 def sized(coupling: Coupling, spaces: list[Space], keep: Counts, settings: Settings) -> Graph:
-    """A network of the planned size; which channels it has does not matter for what it costs."""
+    """A network of the planned size, with any channels: which ones does not change its cost."""
     pruning = Pruning(coupling, spaces, keep, replace(settings, method="random"), Context())
     pruning.choose_all()
     return pruning.result()

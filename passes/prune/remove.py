@@ -1,4 +1,4 @@
-"""Physical removal of channels: constants sliced, attributes adapted, what the channels still contributed put into the next bias."""
+"""Remove channels physically: slice constants, adapt attributes, and add what the channels still contributed to the next bias."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Weights:
 def remove_channels(
     graph: Graph, coupling: Coupling, sets: Iterable[int], weights: Mapping[Op, Weights] | None = None, gather: Mapping[Op, np.ndarray] | None = None
 ) -> Graph:
-    """A new graph without the channels of `sets`; `graph` is left as it is, and nothing is done where a set may not be removed.
+    """A new graph without the channels of `sets`; `graph` does not change. Raises where a set may not be removed.
 
     The result equals the graph in which the filters of the removed channels are zero (see `constants` for borders).
 
-    coupling: of this graph. weights: layers with new weights. gather: layers (by op) that read only these channels of their input,
-    whose other channels stay for others.
+    coupling: of this graph. weights: layers with new weights. gather: layers (by op) that read only these channels of their input;
+    the other channels stay for other readers.
     """
     removed = removed_positions(coupling, coupling.mask(sets))
     return narrowed(graph, removed, weights or {}, gather or {})
@@ -119,7 +119,7 @@ def _with_bias(op: Op, copy: Op, kept: Kept, gain: np.ndarray | None) -> Op:
 
 
 def _with_weights(op: Op, copy: Op, kept: Kept, weights: Weights, gather: np.ndarray | None) -> Op:
-    """The layer with its new weights, cut to what is left, behind a gather of its inputs where it has one."""
+    """The layer with its new weights, cut to what is left, after a gather of its inputs where it has one."""
     assert isinstance(op, Conv2d | ConvTranspose2d | Linear | Matmul)
     value, inputs, (x, axis) = weight(op), inputs_of(op), source(op)
     dtype = value.type.dtype

@@ -31,7 +31,7 @@ BY_RESPONSE = ("lasso", "obs")
 
 
 def by_score(method: Method, coupling: Coupling, space: Space, rng: np.random.Generator) -> Index:
-    """The sets of a space in the order of a score that looks at no data; by any but random and first-k, those with filters of zeros come last."""
+    """The sets of a space in the order of a score that looks at no data; except for random and first-k, sets with filters of zeros come last."""
     sets = space.sets
     match method:
         case "random":
@@ -75,11 +75,11 @@ def _gammas(coupling: Coupling, space: Space) -> F64:
 def by_response(
     method: Method, scoring_layer: Fitted, evidence: Evidence, sensitivity: F64, labels: Index, sets: Index, lost: Mask, keep: int
 ) -> Index:
-    """The sets in the order of a method that looks at the scoring_layer's response, the first `keep` at least; arguments as of `lasso_order`."""
+    """The sets in the order of a method that looks at the scoring layer's response, the first `keep` at least; arguments as in `lasso_order`."""
     sensitivity = proportions(sensitivity)
     if method == "lasso":
         return lasso_order(scoring_layer, evidence.all, sensitivity, labels, sets, lost, keep)
-    # the ridge that fits the scoring_layer when as many sets go, spread evenly
+    # the ridge that fits the scoring layer when as many sets go, spread evenly
     going = sets[np.linspace(0, len(sets), len(sets) - keep, endpoint=False).astype(np.int64)]
     ridge = evidence.ridge(scoring_layer, array_of(weight(scoring_layer)), ~(lost | np.isin(labels, going)))
     return elimination_order(scoring_layer, evidence.all, sensitivity, labels, sets, lost, ridge)
@@ -94,7 +94,7 @@ def settled(
     orders: Sequence[Index],
     lost: Mask,
 ) -> list[Index]:
-    """The orders of spaces, each with how many of its sets stay, after sets were exchanged (`swap`); as they are where sets differ in size."""
+    """The orders after sets were exchanged (`swap`), unchanged where sets differ in size. spaces: each with how many of its sets stay."""
     if not all(space.even for space, _ in spaces):
         return list(orders)
     pairs = [(order, k) for (_, k), order in zip(spaces, orders)]
@@ -104,7 +104,7 @@ def settled(
 
 
 def proportions(sensitivity: F64) -> F64:
-    """Of what each response counts, with mean 1; where no output depends on the scoring_layer, any choice is as good."""
+    """The weight of each response, with mean 1; all equal where no output depends on the scoring layer."""
     return sensitivity / sensitivity.mean() if sensitivity.any() else np.ones_like(sensitivity)
 
 
@@ -124,7 +124,7 @@ def channel_products(scoring_layer: Fitted, moments: Sequence[Moments], weights:
         taps = len(w) // channels
         mine = slice(g * channels, (g + 1) * channels)
         covariance = m.covariance()
-        # by blocks of rows, for the products are as large as the covariance
+        # by blocks of rows, since the products are as large as the covariance
         step = max(taps, 512 // taps * taps)
         for start in range(0, len(w), step):
             rows = slice(start, min(start + step, len(w)))
@@ -136,11 +136,12 @@ def channel_products(scoring_layer: Fitted, moments: Sequence[Moments], weights:
 
 
 def lasso_order(scoring_layer: Fitted, moments: Sequence[Moments], sensitivity: F64, labels: Index, sets: Index, lost: Mask, keep: int) -> Index:
-    """`sets` in the order in which min 1/2N |Y - sum_i b_i Z_i|^2 + lambda |b|_1 takes them in as lambda falls, until `keep` are in.
+    """`sets` in the order in which min 1/2N |Y - sum_i b_i Z_i|^2 + lambda |b|_1 selects them as lambda falls, until `keep` are in.
 
-    Z_i is the contribution of a set's channels to the scoring_layer's response, with |W_i| = 1 (He et al., 1707.06168, equation 2). sensitivity (O,):
-    what the squared error of each channel of the response is multiplied with (only its proportions count).
-    labels: the set of each input channel of the scoring_layer. lost: channels that are gone already; those of no set in `sets` stay, with weight 1.
+    Z_i is the contribution of a set's channels to the scoring layer's response, with |W_i| = 1 (He et al., 1707.06168, equation 2). sensitivity (O,):
+    weight of the squared error of each channel of the response (only the proportions count).
+    labels: the set of each input channel of the scoring layer. lost: channels that are removed already; channels of no set in `sets` stay,
+    with weight 1.
     """
     weights = weights_of(scoring_layer, array_of(weight(scoring_layer)))
     zz, zy = channel_products(scoring_layer, moments, weights, sensitivity)
@@ -166,7 +167,7 @@ def _path_order(gram: F64, xy: F64, rows: int, keep: int) -> Index:
     steps = 2 * keep
     while True:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # collinear channels are left out, which is what is asked
+            warnings.simplefilter("ignore")  # collinear channels are left out, as wanted
             _, _, coefs = lars_path_gram(xy, gram, n_samples=rows, max_iter=steps, method="lasso", alpha_min=0)
         for nonzero in coefs.T != 0:
             active = [i for i in active if nonzero[i]] + [int(i) for i in np.flatnonzero(nonzero) if i not in active]

@@ -1,4 +1,4 @@
-"""How much the outputs of a network err when a space of channels shrinks: what layers are compared by."""
+"""The error of a network's outputs when a space of channels shrinks: the measure by which layers are compared."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .spaces import Space
 if TYPE_CHECKING:
     import torch
 
-#: Shares at which the outputs are run with a layer's refit, and at least so many images for that.
+#: Shares at which the network is run with a layer's refit, and the fewest images for that.
 PROBED = (0.25, 0.5)
 PROBE_IMAGES = 64
-#: An error that is none.
+#: An error that counts as zero.
 TINY = 1e-12
 #: Outputs of a network, by chunk of the calibration images.
 Outputs = dict[int, list["torch.Tensor"]]
@@ -42,14 +42,14 @@ def sensitivities(
     calibration: Sequence[Batch],
     sensitivity: Mapping[Op, F64],
 ) -> list[np.ndarray]:
-    """For each space, how much the squared error of the outputs grows when shares of it stay and its readers are refitted, all else as it was.
+    """For each space, how much the squared error of the outputs grows when shares of it stay and its readers are refitted, all else unchanged.
 
-    `curvature` says that of errors that are small and independent from pixel to pixel: too little, for those of a refit are neither (least so
-    before a global pool). `effect` says it of the refit's own error, at two shares: too much, for what neighbouring pixels err
-    alike the layers behind can make up for. Their geometric mean is taken. `effect` takes a run of the network: of a layer that reads several
-    spaces it is run for the first of them, and what it comes to there, relative to `curvature`, holds for all.
+    The result is the geometric mean of two estimates. `curvature` takes errors as small and independent from pixel to pixel. The errors of a
+    refit are neither, so it is too small (most of all before a global pool). `effect` measures the refit's own error, at two shares. It is too
+    large, since later layers can correct errors that neighbouring pixels share. `effect` needs a run of the network: for a layer that
+    reads several spaces it is run for the first, and its ratio to `curvature` is used for all.
 
-    The order in which a space's sets go is that of its scoring_layer; for LASSO that of elimination, where sets are exchanged.
+    A space's sets are removed in the order of its scoring layer; for LASSO in the order of elimination, where sets are exchanged.
     """
     errors = [np.zeros(len(shares)) for _ in spaces]
     orders: dict[int, Index] = {}
@@ -77,7 +77,7 @@ def sensitivities(
         factor: F64 | None = None
         for i, space in mine:
             if i not in orders and settings.method in BY_RESPONSE:
-                # LASSO's selection is settled by exchange for the size that is planned: elimination says for every size how well that can go
+                # LASSO's selection is exchanged for the planned size only: elimination estimates its result at every size
                 none, method = np.zeros(len(labels), np.bool_), "obs" if space.even else settings.method
                 orders[i] = by_response(method, layer, evidence, sensitivity[layer], labels, space.sets, none, space.keep(shares[-1]))
             elif i not in orders:
@@ -90,7 +90,7 @@ def sensitivities(
             if factor is None:
                 probes = [refit(layer, evidence.all, w, kept[count], ridge) for count in counts[len(shares) :]]
                 real = np.array([effect(replay, layer, fit, before) for fit in probes])
-                # the mean of what is too little and too much, both in orders of magnitude
+                # the geometric mean of the estimate that is too small and the one that is too large
                 factor = np.sqrt(np.exp(np.interp(shares, PROBED, np.log((real + TINY) / (small[len(shares) :] + TINY)))))
             errors[i] += repaired * factor * small[: len(shares)]
     return errors
@@ -99,7 +99,7 @@ def sensitivities(
 def effect(replay: Replay, layer: Fitted, fit: Refit, before: Outputs) -> float:
     """How much the squared error of the outputs grows, in the units of `curvature`, if a layer had other weights; over some images.
 
-    before: outputs of the network as it was, by chunk, kept between calls.
+    before: outputs of the original network, by chunk, kept between calls.
     """
     changed = changed_layer(layer, fit.w, fit.b)
     total, images = 0.0, 0

@@ -1,4 +1,4 @@
-"""What a pruning decides on: spaces of interchangeable channel sets, and what the layers around them cost."""
+"""What pruning decides on: spaces of interchangeable channel sets, and the cost of the layers around them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Counts: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 class Space:
     """Sets of which some are to stay: the output channels of one layer, or of several that share them.
 
-    producers make the channels, readers sum over them, in the order in which they are run. scoring_layer is the reader whose response decides.
-    With `sampled` the channels stay for others, and only the one reader does without some.
+    producers make the channels, readers sum over them, in the order in which they are run. scoring_layer: the reader whose response decides.
+    With `sampled` the channels stay for others, and only one reader stops reading some of them.
     unit: sets come in multiples of it, so that channels come in multiples of `round_to`.
     weights: what each set costs, their mean 1; sets differ where slices and shuffles tie unlike channels.
     """
@@ -65,8 +65,8 @@ class Space:
 
 @dataclass(frozen=True)
 class Choice:
-    """exclude: patterns of module paths whose output channels stay. streams: channels that run through residual sums may go too.
-    sample_inputs: layers that read such channels do without some of them."""
+    """exclude: patterns of module paths whose output channels stay. streams: channels of residual streams may be removed too.
+    sample_inputs: layers that read such channels may read only some of them."""
 
     exclude: tuple[str, ...] = ()
     streams: bool = False
@@ -164,12 +164,12 @@ def _costs(count: int, layers: Sequence[Layer], made: Sequence[Index], read: Seq
 
 
 def _relative(cost: F64) -> F64:
-    """To the mean."""
+    """Costs relative to their mean."""
     return cost / cost.mean() if cost.mean() > 0 else np.ones(len(cost))
 
 
 def _judge(readers: Sequence[Layer]) -> Layer | None:
-    """The first reader that weighs: a squeeze in front of a convolution does not."""
+    """The scoring layer: the first reader with at least a quarter of the most MACs, so not a squeeze before a convolution."""
     most = max((r.macs() for r in readers), default=0)
     return next((r for r in readers if 4 * r.macs() >= most), None)
 
@@ -181,7 +181,7 @@ def _unit(coupling: Coupling, producers: Sequence[Layer], sets: int, round_to: i
 
 
 def _sampled(coupling: Coupling, layer: Layer, free: Mask, stream: Mask, round_to: int) -> Space | None:
-    """The inputs of a convolution that reads a residual stream which keeps its width."""
+    """The inputs of a convolution that reads a residual stream of fixed width."""
     labels = _input_sets(coupling, layer)
     if not isinstance(layer, Conv2d) or layer.groups > 1 or not len(labels) or len(np.unique(labels)) != len(labels):
         return None
@@ -198,7 +198,7 @@ def _check_patterns(patterns: Sequence[str], layers: Sequence[Layer]) -> None:
             raise TersorError(f"exclude={pattern!r} matches no layer; layers: {shown or 'none'}")
 
 
-#: About as many multiply-accumulates a core does while it reads one weight from memory (140 GMAC/s and 40 GB/s of f32).
+#: About how many multiply-accumulates a core does while it reads one weight from memory (140 GMAC/s and 40 GB/s of f32).
 WEIGHT = 14
 
 
@@ -206,8 +206,8 @@ class Cost:
     """Multiply-accumulates of the graph as a function of how many sets of each space stay: each layer's own, times the share of its
     outputs and of its inputs that is left.
 
-    memory: instead something like time, in multiply-accumulates: a layer takes as long as to read its weights, where that is longer, as it
-    is in large linear layers.
+    memory: instead a model of time, in multiply-accumulates: a layer costs at least the time to read its weights, which dominates in large
+    linear layers.
     """
 
     def __init__(self, coupling: Coupling, spaces: Sequence[Space], memory: bool = False):

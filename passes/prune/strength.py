@@ -1,7 +1,7 @@
-"""How strong each channel set is by its filters alone: their l1 norms (Li et al., 1608.08710), nothing where the channels cannot vary.
+"""The strength of each channel set by its filters alone: their l1 norms (Li et al., 1608.08710), zero where the channels cannot vary.
 
-A channel whose filters are zero costs nothing, though a depthwise layer or a gate behind it has weights of its own. So what comes of
-filters is followed to the readers: as zero, as a constant, or as what varies with the input.
+Removing a channel whose filters are zero loses nothing, even if a depthwise layer or a gate after it has weights of its own. So each
+channel is followed from its filters to the readers: it is zero, constant, or varies with the input.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ State = NDArray[np.int8]
 
 
 def strengths(coupling: Coupling, space: Space) -> F64:
-    """For each set of a space the norms of its filters, each layer's relative to their mean, zero where nothing that is read varies; where a
-    reader's inputs are sampled, the norms of its slices."""
+    """For each set of a space the norms of its filters, relative to the layer's mean; zero where nothing that is read varies. For a sampled
+    reader, the norms of its slices."""
     score = np.zeros(coupling.count)
     for layer in space.readers if space.sampled else space.producers:
         labels, norms = _slices(coupling, layer) if space.sampled else (coupling.sets(*outputs_of(layer)), filter_norms(layer))
@@ -37,7 +37,7 @@ def strengths(coupling: Coupling, space: Space) -> F64:
 def filter_norms(layer: Layer) -> F64:
     """l1 norm of the filter of each output channel, (O,)."""
     w = np.abs(array_of(weight(layer)))
-    # of a transposed one (C, O/groups, kh, kw): the rows of a group make its channels
+    # a transposed convolution's are (C, O/groups, kh, kw): the rows of a group make its channels
     grouped = (
         w.reshape(layer.groups, -1, *w.shape[1:]).swapaxes(1, 2) if isinstance(layer, ConvTranspose2d) else np.moveaxis(w, outputs_of(layer)[1], 0)
     )
@@ -57,7 +57,7 @@ def _slices(coupling: Coupling, layer: Layer) -> tuple[NDArray[np.int64], F64]:
 
 
 def states(coupling: Coupling, space: Space) -> State:
-    """For each set of a space, the state of what its readers are given, of its layers' results where it has none."""
+    """For each set of a space, the state of its readers' inputs, or of its layers' results where it has no readers."""
     ends = [source(r)[0] for r in space.readers] or [p.out for p in space.producers]
     walk = _Walk(coupling, space)
     for op in walk.between(ends):
@@ -67,7 +67,7 @@ def states(coupling: Coupling, space: Space) -> State:
 
 
 class _Walk:
-    """From the layers that make the channels of a space to those that read them."""
+    """A walk from the layers that make the channels of a space to those that read them."""
 
     def __init__(self, coupling: Coupling, space: Space):
         self.coupling, self.space = coupling, space
@@ -90,7 +90,7 @@ class _Walk:
         return sorted(seen, key=self.coupling.order.__getitem__)
 
     def of(self, v: Value) -> State:
-        """The state of a value; what comes from elsewhere varies."""
+        """The state of a value; values from outside the walk vary."""
         if v in self.found:
             return self.found[v]
         state = VARIES if not computed(v) else CONSTANT if array_of(v).any() else ZERO
@@ -105,7 +105,7 @@ class _Walk:
                 a, b = self.of(op.a), self.of(op.b)
                 return np.where((a == ZERO) | (b == ZERO), ZERO, np.maximum(a, b)).astype(np.int8)
             case Concat():
-                # each operand says something of its own channels alone
+                # each operand describes only its own channels
                 has = [np.isin(self.space.sets, self.coupling.sets(v, op.axis)) for v in op.xs]
                 parts: State = np.max([np.where(mine, self.of(v), ZERO) for mine, v in zip(has, op.xs)], axis=0).astype(np.int8)
                 return parts
@@ -113,7 +113,7 @@ class _Walk:
         return state
 
     def _of_filters(self, layer: Layer) -> State:
-        """Zero filters give the bias alone; others what varies, those of a depthwise layer what they are given."""
+        """Zero filters give the bias alone. Others vary; a depthwise layer's keep the state of their input."""
         b = None if isinstance(layer, Matmul) else layer.b
         norms = filter_norms(layer)
         biased = np.ones(len(norms), np.bool_) if b is not None and not computed(b) else np.zeros(len(norms)) if b is None else array_of(b)
@@ -129,7 +129,7 @@ class _Walk:
 
 
 def _shifts(op: Op) -> bool:
-    """Whether the result is not zero where all that is computed from the input is: of norms, sigmoids, and x + 1, not of activations."""
+    """Whether zero operands give a result that is not zero: true for norms, sigmoids and x + 1, false for ReLU."""
     if not isinstance(op, Elementwise):
         return isinstance(op, BatchNorm | GroupNorm | LayerNorm | Pad) and not (isinstance(op, Pad) and op.value == 0)
     if any(v.type.elem == "bool" for v in (*op.operands, op.out)):

@@ -1,9 +1,9 @@
 """Swap kept and removed channel sets while that lowers the refitted error.
 
-LASSO weighs contributions as the old weights make them; He et al. (1707.06168) therefore alternate between selecting and refitting. Here the
-selection is settled against the refit itself: some sets are added that lower the error most, then as many eliminated that cost least.
-With H and W of the sets that stay (`obs`), adding the rows t lowers the error by tr(C' S^-1 C D), C = X_t'Y - A_tr W the correlation of
-what is left with them, S = A_tt - A_tr H A_rt.
+LASSO weighs contributions computed with the old weights; He et al. (1707.06168) therefore alternate between selecting and refitting. Here the
+selection is improved by the refitted error itself: add the sets that lower it most, then eliminate as many that cost least.
+With H and W of the sets that stay (`obs`), adding the rows t lowers the error by tr(C' S^-1 C D), where C = X_t'Y - A_tr W is their
+correlation with the residual and S = A_tt - A_tr H A_rt.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..reconstruct.moments import F64, Moments
 from ..reconstruct.rows import Fitted
 from .obs import Normal, Problem, cheapest, normals, rows_by_size
 
-#: Sets that are exchanged at a time, as a share of those that stay: at first, and in the end.
+#: Sets that are exchanged at a time, as a share of those that stay: at first, and at the end.
 AT_FIRST, AT_LAST = 1 / 8, 1 / 64
 #: Sets that are eliminated at a time, as a share of those that are exchanged.
 AT_A_TIME = 1 / 4
-#: A swap that lowers what is left of the error by less than this is not worth another; nor what lowers it by less than that share of all.
+#: A swap is kept if it lowers the remaining error by more than this share of it, and by more than this share of the whole.
 LEAST, NOISE = 1e-3, 1e-9
-#: How far, relative to their right-hand side, the normal equations may be from solved: rounding adds up over updates, where channels are alike fast.
+#: Residual of the normal equations, relative to their right-hand side, above which they are solved anew: rounding adds up over updates.
 DRIFT = 1e-6
 
 
 @dataclass
 class Selected:
-    """The columns of the normal equations that stay, in the order of the fit's rows, and the fit."""
+    """The fit, and the columns of the normal equations that stay, in the order of the fit's rows."""
 
     normal: Normal
     columns: Index
@@ -46,17 +46,17 @@ class Selected:
 
     @property
     def explained(self) -> float:
-        """By how much the fit's error, weighed by d, is below that of no weights at all."""
+        """By how much the fit's error, weighted by d, is below that of zero weights."""
         return float(np.einsum("ij,ij,j->", self.normal.right[self.columns], self.fit.w, self.normal.d))
 
     def solved(self) -> Selected:
-        """Itself, or where updates have lost the fit, the same columns fitted anew."""
+        """Itself, or the same columns fitted anew where rounding has spoiled the fit."""
         right = self.normal.right[self.columns]
         off = self.normal.a[np.ix_(self.columns, self.columns)] @ self.fit.w - right
         return self if np.linalg.norm(off) <= DRIFT * np.linalg.norm(right) else replace(self, fit=self.normal.fit(self.columns))
 
     def gains(self, sets: Index) -> F64:
-        """By how much each set, none of which stays now, would raise that."""
+        """By how much each set would raise `explained` if it were added."""
         gain = np.zeros(len(sets))
         new = np.flatnonzero(np.isin(self.normal.owner, sets))
         if not len(new):
@@ -69,7 +69,7 @@ class Selected:
         return gain
 
     def add(self, sets: Index) -> None:
-        """Let the sets stay too, all else refitted."""
+        """Add the sets to those that stay, and refit."""
         new = np.flatnonzero(np.isin(self.normal.owner, sets))
         if not len(new):
             return
@@ -99,7 +99,7 @@ def exchanged(
     lost: Mask,
     ridge: float,
 ) -> list[Index]:
-    """The orders of several spaces with better sets in front; the first `keep` of each stay; other arguments as of
+    """The orders of several spaces with better sets first; the first `keep` of each stay; other arguments as in
     `elimination_order`."""
     going = np.concatenate([order[keep:] for order, keep in orders])
     state = [Selected.of(n, going) for n in normals(scoring_layer, moments, sensitivity, labels, lost, ridge)]
@@ -122,7 +122,7 @@ def exchanged(
 
 
 def _swap_sets(state: Sequence[Selected], stay: Index, out: Index, batch: int) -> Index:
-    """Add a batch of sets and eliminate as many; returns which stay."""
+    """Add a batch of sets and eliminate as many; returns the sets that stay."""
     gain = sum((s.gains(out) for s in state), np.zeros(len(out)))
     new = out[np.argsort(-gain, kind="stable")[:batch]]
     for s in state:

@@ -1,4 +1,4 @@
-"""Quantization: ranges and types from calibration data, repairs, and the translation to integer operators."""
+"""Quantization: ranges and types from calibration data, corrections of its errors, and the translation to integer operators."""
 
 from .adaround import AdaRound
 from .correct_bias import CorrectBias

@@ -1,4 +1,4 @@
-"""adaround: weights rounded up or down so that the layer's response stays, instead of to the nearest integer."""
+"""adaround: round each weight up or down so as to keep the layer's response, instead of to the nearest integer."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ SWEEPS = 8
 @register_pass
 @dataclass(frozen=True)
 class AdaRound(Pass):
-    """Choose for each weight whether it is rounded up or down, layer after layer, by what the layer gives on calibration data.
+    """Choose for each weight whether it is rounded up or down, layer after layer, by the layer's response on calibration data.
 
     dequantize(round(w / S))  ->  dequantize(q)
     min over q in {floor(w/S), ceil(w/S)}   E |w x - b - (S q) x'|^2 + ridge |S q - w|^2        and the bias that goes with it
 
-    x is the layer's input in the network without pairs, x' in the network with them, whose earlier layers are rounded already. The problem is
-    quadratic in q (Nagel et al., 2004.10568, section 3); their relaxation is replaced by coordinate descent from the nearest integers, one
-    flip at a time while it lowers the error, on the second moments of x'. So a layer never gets worse than nearest rounding on the data.
+    x is the layer's input in the network without pairs, x' that in the network with pairs, whose earlier layers are already rounded. The
+    problem is quadratic in q (Nagel et al., 2004.10568, section 3). Instead of their relaxation, coordinate descent starts at the nearest
+    integers and flips one weight at a time while that lowers the error, on the second moments of x'. So on the data a layer is never worse
+    than with nearest rounding.
 
-    It stands in for correct-bias, between quantize and to-integer. Transposed convolutions keep nearest rounding. samples: images used at most.
+    Run it instead of correct-bias, between quantize and to-integer. Transposed convolutions keep nearest rounding. samples: images used at most.
     ridge: weight of the distance from w, relative to the mean square of each input.
     """
 
@@ -74,7 +75,7 @@ class AdaRound(Pass):
 
 
 def rounded(op: Conv2d | Linear, moments: list[Moments], ridge: float) -> tuple[Op, int]:
-    """The layer with weights on the numbers of their type and a new bias; how many weights are not at the nearest number."""
+    """The layer with rounded weights and a new bias, and how many weights are not rounded to the nearest number."""
     assert isinstance(op.w.op, Dequantize) and isinstance(op.w.op.x.op, Quantize)
     quantize = op.w.op.x.op
     assert scale_axis(op) == 0 and isinstance(quantize.x.op, Const)
@@ -94,7 +95,7 @@ def rounded(op: Conv2d | Linear, moments: list[Moments], ridge: float) -> tuple[
 
 
 def descend(real: F64, s: F64, m: Moments, elem: Uniform, ridge: float) -> tuple[F64, int]:
-    """Integers (k, m) for weights real * s (k, m), each next to it, and how many are not the nearest ones."""
+    """Integers (k, m) for weights real * s (k, m), each the next below or above, and how many are not the nearest ones."""
     low, high = elem.range
     below = np.clip(np.floor(real), low, high)
     above = np.clip(np.ceil(real), low, high)
@@ -118,7 +119,7 @@ def descend(real: F64, s: F64, m: Moments, elem: Uniform, ridge: float) -> tuple
 
 
 def _sweep(q: F64, below: F64, above: F64, s: F64, g: F64, gradient: F64) -> F64:
-    """Flip weights of a block in place, row by row, wherever that lowers the error; returns what their numbers moved by."""
+    """Flip weights of a block in place, row by row, wherever that lowers the error; returns the change of the weights."""
     moved = np.zeros_like(q)
     gradient = gradient.copy()
     for j in range(len(q)):

@@ -1,4 +1,4 @@
-"""correct-bias: biases moved by what quantization shifts each output channel by."""
+"""correct-bias: add to each bias the mean error that quantization causes in its output channel."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Biased = Conv2d | ConvTranspose2d | Linear
 @register_pass
 @dataclass(frozen=True)
 class CorrectBias(Pass):
-    """Move the bias of each quantized layer by what quantization shifts its outputs by, layer after layer.
+    """Correct the bias of each quantized layer for the shift of its outputs by quantization, layer after layer.
 
     layer(x, w, b)  ->  layer(x, w, b + m)      m: mean over images of the median over pixels of y - y', per channel
 
-    y is the response in the network without quantize/dequantize pairs, y' in the one with them, whose earlier layers are corrected already.
+    y is the response in the network without quantize/dequantize pairs, y' in the one with them, whose earlier layers are already corrected.
     Rounding weights shifts whole channels, and shifts add up over layers where noise averages out (Nagel et al., 1906.04721, section 4.2, with
-    means). The median leaves out what clipping does to a few large activations, whose error would move all other pixels
-    with a mean. What chance explains of m is left out, too.
+    means). The median ignores the large errors of a few clipped activations, which would move all other pixels with a mean. The part of m
+    that chance explains is left out, too.
 
-    It runs between quantize and to-integer. samples: images used at most.
+    Run it between quantize and to-integer. samples: images used at most.
     """
 
     name = "correct-bias"
@@ -58,7 +58,7 @@ class CorrectBias(Pass):
 
 
 def corrected(op: Biased, replay: PairedReplay) -> Const:
-    """The bias plus the shift of the responses, as far as it is the same from image to image."""
+    """The bias plus the part of the responses' shift that is consistent across images."""
     differences = []
     for i in range(replay.chunks):
         difference = (replay.original(op.out, i).double() - replay.current(op.out, i)).movedim(channel_axis(op), -1)

@@ -1,8 +1,8 @@
-"""Values that must share one type: what an operator reads and writes where it only moves integers.
+"""Domains: values that must share one type, since an operator only moves integers from one to the other.
 
     concat(a, b) -> y,   max_pool(a) -> y,   reshape(a) -> y,   …        a, b and y are one domain
 
-With one type no integer changes on the way, so a concat stays a view of memory.
+With one type no integer changes on the way, so the operands of a concat can be aliases of its result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Domains:
         self._parent: dict[Value, Value] = {}
 
     def root(self, v: Value) -> Value:
-        """The value that stands for the domain of `v`."""
+        """The representative of the domain of `v`."""
         self._parent.setdefault(v, v)
         while self._parent[v] is not v:
             self._parent[v] = self._parent[self._parent[v]]
@@ -40,7 +40,7 @@ class Domains:
 
 
 def domains_of(moves: Iterable[Op]) -> Domains:
-    """The domains that operators which only move integers make."""
+    """The domains made by operators that only move integers."""
     domains = Domains()
     for op in moves:
         for v in data_operands(op):

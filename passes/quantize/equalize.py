@@ -1,4 +1,4 @@
-"""equalize: channels of equal reach, so that one scale serves them all."""
+"""equalize: give channels equal ranges, so that one scale fits them all."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 #: Sweeps over all spaces until the ranges of weights agree.
 SWEEPS = 20
-#: No channel is scaled by more.
+#: Largest factor of a channel.
 MOST = 64.0
 
 
 @register_pass
 @dataclass(frozen=True)
 class Equalize(Pass):
-    """Scale channels between convolutions, down where they are made and up where they are read, so that the network stays what it is.
+    """Scale channels between convolutions, down where they are made and up where they are read, without changing the network's function.
 
     conv(relu(conv(x, w1, b1)), w2)  ->  conv(relu(conv(x, w1/s, b1/s)), w2*s)        s > 0 per channel: relu(t/s) = relu(t)/s
 
-    The same holds through sums and pooling: all that a residual stream reads and writes is scaled together.
+    The same holds through sums and pooling: all layers that read or write a residual stream are scaled together.
 
-    by=activations: r1 is the largest activation of a channel on calibration data, so that one scale of activations serves all channels.
-    by=weights: r1 is the largest weight that makes the channel, for weights of one scale per tensor; needs no data where no clip is in the way.
+    by=activations: r1 is the largest activation of a channel on calibration data, so that one scale of activations fits all channels.
+    by=weights: r1 is the largest weight that makes the channel, for weights with one scale per tensor; needs no data where there is no clip.
     s = sqrt(r1 r2) / r2, with r2 the largest weight that reads the channel; a depthwise reader has a scale per channel, so there s = r1 alone
     under by=activations.
 
-    clip(x, 0, 6) is not homogeneous: channels that go through one stay as they are. by=weights turns a clip into a relu where on calibration
-    data that changes less than `clip_share` of the energy. (Scaling channels up to a clip's bound lowers the SQNR: images beyond the
-    calibration reach farther.)
+    clip(x, 0, 6) is not homogeneous: channels that go through one are not scaled. by=weights turns a clip into a relu where on calibration
+    data that changes less than `clip_share` of the energy. (Scaling channels up to a clip's bound lowers the SQNR: activations of other
+    images exceed those of the calibration.)
 
     Run it on folded weights, before quantize (cross-layer equalization: Nagel et al., 1906.04721, section 4.1). samples: images used at most.
     """
@@ -100,8 +100,8 @@ class Equalize(Pass):
 
 
 def by_activations(space: Space, peaks: dict[Value, F64]) -> F64:
-    """s per channel, 1 at the channel that reaches farthest."""
-    # what is rounded is what convolutions and sums read, each tensor with a scale of its own
+    """s per channel, 1 for the channel with the largest range."""
+    # inputs of convolutions and sums are rounded, each tensor with its own scale
     read = [v for v in space.values if any(reader.x is v for reader in space.readers)]
     r1 = np.max([peaks[v] / max(peaks[v].max(initial=0), 1e-30) for v in read], axis=0)
     live = r1 > 0
@@ -144,7 +144,7 @@ def balanced(r1: F64, r2: F64) -> F64:
 
 
 def inputs_of(conv: Conv2d, w: F64) -> F64:
-    """The largest number of w (O, C/groups, kh, kw) that meets each input channel."""
+    """The largest |w| (O, C/groups, kh, kw) that reads each input channel."""
     groups = w.reshape(conv.groups, -1, *w.shape[1:])
     result: F64 = groups.max(axis=(1, 3, 4)).reshape(-1)
     return result
@@ -157,7 +157,7 @@ def spread(conv: Conv2d, s: F64) -> F64:
 
 
 def apply(graph: Graph, scales: dict[Space, F64]) -> None:
-    """Divide what producers make by s and multiply what readers read by it, each layer rebuilt once."""
+    """Divide the producers' weights by s and multiply the readers' by it; each layer is rebuilt once."""
     outputs = {op: s for space, s in scales.items() for op in space.producers}
     inputs = {op: s for space, s in scales.items() for op in space.readers}
     for op in [op for op in graph.ops if op in outputs or op in inputs]:

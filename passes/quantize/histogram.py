@@ -20,9 +20,9 @@ F64 = NDArray[np.float64]
 RangeMethod = Literal["minmax", "percentile", "mse"]
 #: Bins over [-limit, limit): 16 for each of 255 levels.
 BINS = 4096
-#: Values beyond are refused: their squares would leave f32.
+#: Larger values are refused: their squares would overflow f32.
 LARGEST = 1e18
-#: No scale is smaller, so that 1/S and products of scales stay normal f32 numbers.
+#: The smallest scale, so that 1/S and products of scales are normal f32 numbers.
 SMALLEST_SCALE = 2.0**-60
 
 
@@ -49,7 +49,7 @@ class Histogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
 
     def merge(self, other: Histogram) -> None:
-        """Add the counts of another one."""
+        """Add the counts of another histogram."""
         self._reach(other.limit)
         other._reach(self.limit)
         self.counts += other.counts
@@ -72,7 +72,7 @@ class Histogram:
 
 
 def choose_range(histogram: Histogram, method: RangeMethod, percentile: float, storage: str = "u8") -> tuple[float, float]:
-    """The range of reals that a type should cover: 0 lies in it."""
+    """The range of reals that a type should cover; it contains 0."""
     if method == "minmax":
         return min(histogram.low, 0.0), max(histogram.high, 0.0)
     low, high = _percentile(histogram, percentile)
@@ -92,7 +92,7 @@ def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
 def _least_error(histogram: Histogram, low: float, high: float, storage: str) -> tuple[float, float]:
     """Shrink both ends together, then each alone, to the least mean squared error of the histogram.
 
-    Values beyond the range given count as its ends: a few of them, squared, would outweigh all others.
+    Values beyond the given range count as its ends: the squared errors of a few would outweigh all others.
     """
     shares = np.linspace(0.2, 1, 81)
     filled = histogram.counts > 0
@@ -116,7 +116,7 @@ def squared_error(values: F64, counts: F64, elem: Uniform) -> float:
 
 
 def activation_type(low: float, high: float, storage: str = "u8") -> Uniform:
-    """The affine type that covers [low, high] and 0, with 0 itself among its numbers; its scale is an f32 number."""
+    """The affine type that covers [low, high] and 0, and represents 0 exactly; its scale is an f32 number."""
     first, last = storage_range(storage)
     low, high = min(low, 0.0), max(high, 0.0)
     scale = float(np.float32(max((high - low) / (last - first), SMALLEST_SCALE))) if high > low else 1.0

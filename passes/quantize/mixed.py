@@ -1,6 +1,6 @@
-"""Mixed precision: which layers stay float, so that the outputs keep a signal-to-noise ratio, or as a measured latency allows.
+"""Mixed precision: choose the layers that stay float, for a signal-to-noise ratio of the outputs or for a measured latency.
 
-Layers are ordered by the noise that each alone, quantized, causes in the outputs of the network. Those that cause most stay float: the fewest
+Layers are ordered by the noise in the network's outputs when one of them alone is quantized. Those with the most noise stay float: the fewest
 with which the outputs reach the ratio, or the most with which the network is fast enough.
 """
 
@@ -61,7 +61,7 @@ class Mixed:
         return order[: len(order) - 1 if over is None else max(over - 1, 0)]
 
     def order(self) -> list[str]:
-        """Module paths of layers, that of the most noise first."""
+        """Module paths of layers, the noisiest first."""
         pairs = self.quantized([])
         noise: dict[str, float] = {}
         layers = [op for op in pairs.ops if op.contraction and op.loc.path and _own(op)]
@@ -73,7 +73,7 @@ class Mixed:
         return sorted(noise, key=lambda path: -noise[path])
 
     def sqnr(self, graph: Graph) -> float:
-        """Of all outputs, in dB."""
+        """SQNR of all outputs, in dB."""
         noise = Noise()
         for y, got in zip(self.expected, self._outputs(graph)):
             noise.add(y, got)
@@ -106,7 +106,7 @@ def _own(op: Op) -> set[int]:
 
 
 def _least(count: int, holds: Callable[[int], bool]) -> int | None:
-    """The least k from 0 to count - 1 for which a condition that stays true from there on holds; None if there is none."""
+    """The least k from 0 to count - 1 that fulfils a monotonic condition; None if none does."""
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""Run a network over the calibration data and keep a histogram of each value that is going to be quantized."""
+"""Observers: run a network over the calibration data and fill a histogram for each value that will be quantized."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def watch(
 def _run(graph: Graph, inputs: list[torch.Tensor], values: set[Value], visit: Callable[[Value, torch.Tensor], None]) -> None:
     import torch
 
-    # a copy for another batch has other values in the same places
+    # a copy at another batch has other `Value` objects in the same places
     run = at_batch_of(graph, inputs)
     copies = {b: a for a, b in zip(_values(graph), _values(run)) if a in values}
     for v, x in zip(run.inputs, inputs):

@@ -1,4 +1,4 @@
-"""A network with quantize/dequantize pairs run beside the network without them, layer after layer."""
+"""Run a network with quantize/dequantize pairs beside the network without them, layer after layer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PairedReplay(Replay):
         return super()._evaluated(op, i, env, memo)
 
     def alone(self, op: Op, i: int) -> torch.Tensor:
-        """The result of a quantized layer on the inputs of the network without pairs, each rounded to its own type."""
+        """The result of a quantized layer on the inputs of the network without pairs, each rounded to its type."""
         data = data_operands(op)
         args: list[Any] = []
         for v in op.operands:
@@ -54,7 +54,7 @@ class Noise:
     noise: float = 0.0
 
     def add(self, y: torch.Tensor, got: torch.Tensor) -> None:
-        """Count a chunk: y as it should be."""
+        """Add a chunk. y: the reference; got: the quantized result."""
         self.signal += float(y.double().square().sum())
         self.noise += float((got.double() - y.double()).square().sum())
 

@@ -1,4 +1,4 @@
-"""Float operators between dequantize and quantize as integer operators. dq(q) is a dequantized tensor, acc an i32 accumulator.
+"""Patterns that turn float operators between dequantize and quantize into integer ones. dq(q) is a dequantized tensor, acc an i32 accumulator.
 
 layer(dq(x), dq(w), b)            ->  dq(quant.layer(x, w, b_i32))       b_i32 = rint(b / (S_x S_w))
 sum(dq(x))                        ->  dq(quant.sum(x))
@@ -8,7 +8,7 @@ q(dq(x))                          ->  x, or requantize(x) where types differ
 q(clamp(dq(x)))                   ->  requantize(x){low, high}           q(clip(r, a, b)) = clip(q(r), q(a), q(b)): q is monotonic
 q(clamp(add(dq(a), dq(b))))       ->  quant.add(a, b){low, high}         mul likewise, of 8-bit operands
 q(f(dq(x)))                       ->  lookup(x, table)                   table[i] = q(f(dq(i))), in float64
-q(cast(x))                        ->  scast(x)                           bytes that are their own numbers (`image_input`)
+q(cast(x))                        ->  scast(x)                           bytes with scale 1 and zero point 0 (`image_input`)
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def stored(v: Value) -> Value | None:
 
 
 def small(v: Value) -> Value | None:
-    """`stored`, of at most 8 bits and one scale."""
+    """`stored`, if it has at most 8 bits and one scale."""
     q = stored(v)
     return q if q is not None and one_scale(q.type) else None
 
@@ -75,7 +75,7 @@ def one_scale(type: Tensor) -> bool:
 
 
 def named(const: Const, name: str) -> Const:
-    """The constant under the name of what it stands for."""
+    """The constant, with the given name."""
     const.out.name = name
     return const
 
@@ -124,7 +124,7 @@ def integer_layer(op: Conv2d | ConvTranspose2d | Linear) -> Result:
 
 
 def integer_bias(b: Value, acc: Tensor) -> Const | Refusal:
-    """rint(b / S) as i32 of the accumulator's scales; integers whose scales are those, up to their rounding to f32, are taken as they are."""
+    """rint(b / S) as i32 with the accumulator's scales. Integers that already have these scales, up to their rounding to f32, are kept."""
     assert isinstance(acc.elem, Uniform)
     given = stored(b) or b
     if not isinstance(given.op, Const):
@@ -213,7 +213,7 @@ class Clamped:
 
 
 def behind_clamps(v: Value, to: Uniform) -> Clamped:
-    """Look through relu and clip to what they clamp."""
+    """Look through relu and clip to their operand, and collect the clamp."""
     first, last = to.range
     low, high = first, last
     while isinstance(v.op, Relu | Clip):
@@ -225,7 +225,7 @@ def behind_clamps(v: Value, to: Uniform) -> Clamped:
 
 
 def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
-    """The patterns that round, in one arithmetic."""
+    """The patterns that round, for one kind of rounding."""
 
     @rewrite
     def integer_requantize(op: Quantize) -> Result:
@@ -237,7 +237,7 @@ def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
         if x.type.elem == op.to and found.low is None and found.high is None:
             return x
         if isinstance(x.op, Rounded) and x.op.rounding == rounding and x.type.elem == op.to:
-            # the same type once more: only the clamp is new
+            # the same type again: only the clamp is new
             first, last = x.op.clamp
             low, high = (found.low if found.low is not None else first), (found.high if found.high is not None else last)
             return x.op.rebuilt(low=min(max(low, first), last), high=max(min(high, last), first), loc=op.loc)
@@ -264,7 +264,7 @@ def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
     return integer_requantize, integer_add, integer_mul
 
 
-#: Operators of one expression that becomes a table, at most.
+#: Most operators of an expression that becomes a table.
 EXPRESSION = 24
 
 
@@ -337,7 +337,7 @@ def tabulated(y: Value, v: Value, x: Any, to: Uniform) -> np.ndarray | Refusal:
 
 
 def patterns(rounding: Rounding) -> Sequence[Rewrite]:
-    """All of them."""
+    """All patterns, for one kind of rounding."""
     return (
         quantize_constant,
         integer_bytes,

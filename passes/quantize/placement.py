@@ -1,11 +1,11 @@
-"""Where quantize/dequantize pairs stand. This is all that decides about roundings: `to-integer` only translates it.
+"""Where quantize/dequantize pairs go. This alone decides where the network rounds: `to-integer` only translates it.
 
-A pair stands on every value that an integer operator reads, but for
+A pair goes on every value that an integer operator reads, except:
 
-    clamp(y)        on y = layer(…), sum(…), add or mul read by the clamp alone: the clamp is one of stored integers
-    add(y, z)       on y = layer(…), read by the add alone: the add is done on its accumulator (the later one, where both are layers),
-                    unless sums are to be of what was rounded, as other runtimes have it
-    move(x)         on move(x), which lies on the numbers of x already
+    clamp(y)        on y = layer(…), sum(…), add or mul read by the clamp alone: the clamp acts on stored integers
+    add(y, z)       on y = layer(…), read by the add alone: the add reads its accumulator (the later one, where both are layers),
+                    unless sums=rounded, as in other runtimes
+    move(x)         on move(x), whose numbers are those of x already
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..core.options import nearest
 from .domains import Domains, domains_of
 from .roles import Role, data_operands, role, why_float
 
-#: Roles whose result a clamp may follow without a rounding between.
+#: Roles whose result a clamp may follow without rounding in between.
 CLAMPED = ("layer", "sum", "arithmetic")
 
 
@@ -66,7 +66,7 @@ def _skipped(graph: Graph, skip: Sequence[str]) -> dict[Op, str]:
 
 
 def integer_ops(graph: Graph, roles: dict[Op, Role]) -> dict[Op, Role]:
-    """Operators that run on integers: layers; sums of what integer operators give; and what lies between two of these."""
+    """Operators that run on integers: layers, sums over results of integer operators, and other operators between two of these."""
     fed: set[Op] = set()
     for op, r in roles.items():
         if r == "layer" or (r != "float" and any(v.op in fed for v in data_operands(op))):
@@ -80,7 +80,7 @@ def integer_ops(graph: Graph, roles: dict[Op, Role]) -> dict[Op, Role]:
 
 
 def _fused_clamp(op: Op, v: Value, integer: dict[Op, Role]) -> bool:
-    """Whether `op` clamps what its producer alone would round."""
+    """Whether `op` is a clamp whose producer's result would be rounded only for it."""
     return integer[op] == "clamp" and v.op is not None and v.single_use and (integer.get(v.op) in CLAMPED or _fused_already(v.op, integer))
 
 

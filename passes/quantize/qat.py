@@ -1,4 +1,4 @@
-"""Quantization-aware training: fake-quantize operators in the place of pairs, and pairs again once training is over.
+"""Quantization-aware training: fake-quantize operators instead of pairs, and pairs again after training.
 
     batch_norm(conv2d(x, w))      ->  quant.fake_conv_norm2d(x, w, …)           before training: fold-bn would fold running statistics
     conv2d(x, w)                  ->  conv2d(x, fake(w))
@@ -6,7 +6,7 @@
     fake(x, low, high)            ->  dq(q(x))                                  after training, by `to-integer`
     fake_conv_norm2d(x, w, …)     ->  conv2d(x, dq(q(w k))), k = gamma / sqrt(var + eps)
 
-Each fake operator rounds to the numbers of the type that it becomes, so nothing is rounded otherwise after training but biases, to i32.
+Each fake operator rounds to the numbers of the type that it becomes, so after training only the rounding of biases, to i32, is new.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def join_norms(per_channel: bool) -> Rewrite:
 
 
 def fake_activations(graph: Graph, groups: Sequence[tuple[Sequence[Value], Range]]) -> None:
-    """fake(v, low, high) behind each value; values of one group share their range."""
+    """v -> fake(v, low, high) for each value; values of one group share their range."""
     order = {op: i for i, op in enumerate(graph.ops)}
     for values, ends in groups:
         first = min((op for v in values for op in v.users), key=order.__getitem__)

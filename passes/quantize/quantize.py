@@ -1,4 +1,4 @@
-"""quantize: ranges from calibration data, and quantize/dequantize pairs in front of whatever will run on integers."""
+"""quantize: ranges from calibration data, and quantize/dequantize pairs on the operands of operators that will run on integers."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class QuantizePass(LayerPass):
     Activations are u8 with one scale and zero point for the tensor, weights s8 with a scale per output channel and zero point 0. Weights stay
     f32 constants behind their pair, so that later passes and training still see them (Jacob et al., 1712.05877, section 2; Nagel et al., 2106.08295).
 
-    range: how far a type reaches. minmax: all values seen. percentile: all but a share beyond each end. mse: least squared rounding and
-    clipping error within that. samples: images used at most. skip: patterns of module paths that stay float.
-    sqnr: the fewest layers more that stay float for the outputs to keep so many dB on calibration images; those that cost most come first.
-    latency: the most of them that may for the network to take so many ms, as measured on this machine (or by `transform(..., latency=)`).
+    range: the range of activations that a type covers. minmax: all values seen. percentile: all but a share beyond each end. mse: least squared
+    rounding and clipping error within that. samples: images used at most. skip: patterns of module paths that stay float.
+    sqnr: dB that the outputs keep on calibration images, by leaving the fewest further layers float; those with the most noise come first.
+    latency: ms that the network may take, measured on this machine (or by `transform(..., latency=)`): as many layers stay float as it allows.
     granularity: a scale of weights for each output channel, or one for the tensor.
-    weights: s8, or what AVX2's saturating multiply needs to be exact: s7, or pairs (see docs/quantization.md).
+    weights: s8, or a form for which AVX2's saturating multiply is exact: s7, or pairs (see docs/quantization.md).
     sums: of a layer's accumulator, or of its rounded result, which costs precision and is what onnxruntime runs on integers.
-    qat: for training (`quantize{qat=true},finetune,to-integer`): fake-quantize operators in the place of pairs, whose ranges training moves, and
+    qat: for training (`quantize{qat=true},finetune,to-integer`): fake-quantize operators instead of pairs; training moves their ranges, and
     batch norms that are still there train with their layers. Weights are s8.
     """
 
@@ -115,7 +115,7 @@ class QuantizePass(LayerPass):
             raise TersorError("the graph is quantized already")
 
     def _floats(self, graph: Graph, ctx: Context) -> list[str]:
-        """Layers that stay float for the outputs to be precise enough, or as the latency allows."""
+        """Layers that stay float: the fewest that the SQNR needs, or the most that the latency allows."""
 
         def quantized(floats: Sequence[str]) -> Graph:
             copy = graph.clone()
@@ -154,12 +154,12 @@ class QuantizePass(LayerPass):
 
 
 def is_bytes(v: Value) -> bool:
-    """Whether a value is u8 as floats: its integers are known, whatever calibration has seen of them."""
+    """Whether a value is u8 cast to float: its type is known without calibration."""
     return isinstance(v.op, Cast) and v.op.x.type.elem == "u8"
 
 
 def insert_pair(graph: Graph, v: Value, elem: Uniform, first: Op) -> None:
-    """Put a pair behind a value, before `first`, the first operator that reads it; every reader then reads the pair."""
+    """Insert a pair after a value, before `first`, the first operator that reads it; every reader then reads the pair."""
     readers = v.users
     loc = v.op.loc if v.op is not None else Loc()
     pair = graph.insert_before(first, Dequantize(Quantize(v, elem, loc=loc), loc=loc))
@@ -189,7 +189,7 @@ def measured(graph: Graph, placement: Placement, ctx: Context, what: str) -> Qua
 
 
 def trainable(graph: Graph, placement: Placement) -> QuantizedLayers:
-    """A row for each layer; what rounding costs it is seen after training."""
+    """A row for each layer, without noise: that is known only after training."""
     layers = [op for op in graph.ops if op.contraction]
     return QuantizedLayers(
         QuantizedLayer.of(op, "int8") if op in placement.integer else QuantizedLayer.of(op, "float", reason=placement.reasons.get(op, ""))

@@ -1,4 +1,4 @@
-"""What quantization did to each layer, and why."""
+"""The report of quantization: precision and noise of each layer, and why it is float."""
 
 from __future__ import annotations
 

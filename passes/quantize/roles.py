@@ -1,4 +1,4 @@
-"""What each operator is to quantization: a product sum, a sum, a move, a clamp, arithmetic, a table, or float."""
+"""The role of each operator in quantization: a layer, a sum, a move, a clamp, arithmetic, a table, or float."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ...ir.ops import (
     ConvTranspose2d,
     Elementwise,
     FakeConvNorm2d,
+    Gather,
     IndexSelect,
     Linear,
     Matmul,
@@ -98,14 +99,14 @@ def window_size(op: AvgPool2d) -> int | None:
 def data_operands(op: Op) -> list[Value]:
     """Operands that are quantized as activations: all but weights, biases and indices."""
     match op:
-        case Conv2d() | FakeConvNorm2d() | ConvTranspose2d() | Linear() | IndexSelect():
+        case Conv2d() | FakeConvNorm2d() | ConvTranspose2d() | Linear() | IndexSelect() | Gather():
             return [op.x]
     found = table_input(op)
     return [found] if found is not None else list(dict.fromkeys(op.operands))
 
 
 def grid(value: Value) -> Uniform | None:
-    """The type on whose numbers a float value lies: it is a dequantized tensor, moved or not."""
+    """The quantized type whose numbers a float value holds, as a dequantized tensor, moved or not; else None."""
     from ...ir.ops import Dequantize
 
     while value.op is not None and (value.op.selects or isinstance(value.op, Upsample)):

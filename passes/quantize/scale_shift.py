@@ -1,8 +1,8 @@
-"""A scale and shift per channel as a depthwise 1x1 convolution, which has an integer form.
+"""Turn a scale and shift per channel into a depthwise 1x1 convolution, which has an integer form.
 
-    x * k + s  ->  conv2d(x, k; depthwise 1x1, bias s)        k, s of shape (1, C, 1, 1): a norm that folds into no layer (DenseNet)
+    x * k + s  ->  conv2d(x, k; depthwise 1x1, bias s)        k, s of shape (1, C, 1, 1): a norm that cannot be folded into a layer (DenseNet)
 
-With one scale per channel the integer weight is +-127 times |k| / 127, so nothing of k is lost.
+With one scale per channel the weight is the integer +-127 with scale |k| / 127, so k loses no precision.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def scale_shift_to_conv(op: Add | Mul) -> Result:
 
 
 def per_channel(x: Value, c: Value) -> np.ndarray | None:
-    """The numbers (C,) of a constant that has one for each of several channels of x (N, C, H, W)."""
+    """The numbers (C,) of a constant with one per channel of x (N, C, H, W), C > 1; else None."""
     if not isinstance(c.op, Const) or isinstance(x.op, Const) or c.type.elem != "f32" or x.type.elem != "f32" or x.type.rank != 4:
         return None
     channels = x.shape[1]

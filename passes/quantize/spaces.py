@@ -1,8 +1,8 @@
-"""Values of a network whose channels can be scaled together without changing what it computes.
+"""Spaces: values of a network whose channels can be scaled together without changing its function.
 
     y = conv(x, w1, b1);  z = conv'(relu(y + v), w2)        y, v, y + v and relu(y + v) are one space: producers divide by s, readers multiply
 
-Sums, relu and pooling commute with a positive scale per channel. A clip at 0 and b does not, but may have a relu take its place.
+Sums, relu and pooling commute with a positive scale per channel. A clip to [0, b] does not, but a relu may replace it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def passes(op: Op) -> bool:
 
 
 def _fill(space: Space, v: Value, graph: Graph) -> bool:
-    """Add what makes and reads a value; whether all of it can be scaled."""
+    """Add the producers and readers of a value; returns whether all of them can be scaled."""
     op = v.op
     if op is None or v in graph.outputs or v.type.elem != "f32":
         return False

@@ -18,15 +18,15 @@ from .qat import SETTLE
 @register_pass
 @dataclass(frozen=True)
 class ToInteger(Pass):
-    """Translate operators between dequantize and quantize to integer ones. Where pairs stand decides every rounding; nothing else changes.
+    """Translate operators between dequantize and quantize to integer ones. The pairs decide every rounding; nothing else changes.
 
     q(relu(conv2d(dq(x), dq(q(w)), b)))  ->  requantize(quant.conv2d(x, w_i8, b_i32)){low = Z}
     q(add(conv2d(dq(x), …), dq(y)))      ->  quant.add(quant.conv2d(x, …), y)
     q(silu(dq(x)))                       ->  lookup(x, table)
     fake(x, low, high)                   ->  dq(q(x))                     first, after training (`quantize{qat=true}`)
 
-    Biases become i32 of scale S_x S_w. rounding: f32 (halves to even) or fixed (integers only, halves up). What stays float is in the row's
-    `layers`, with the reason (Jacob et al., 1712.05877, section 2).
+    Biases become i32 with scale S_x S_w. rounding: f32 (halves to even) or fixed (integers only, halves up). Operators that stay float are in
+    the row's `layers`, with the reason (Jacob et al., 1712.05877, section 2).
     """
 
     name = "to-integer"

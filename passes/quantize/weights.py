@@ -3,7 +3,7 @@
     s8      S = max|w| / 127
     s7      S = max|w| / 63        AVX2's maddubs never saturates: two products of u8 * s7 fit i16
     pairs   the smallest S (in steps of 0.5 %) at which the positive and the negative weights of channels 2i and 2i+1 of a tap each sum to at
-            most 128 in magnitude: maddubs is exact then, too, at less loss than 7 bits
+            most 128 in magnitude: maddubs is exact then too, with less rounding error than s7
 
 A channel of small weights and a large bias gets the scale that its bias needs: |b| / (S_x S) stays below 2^30.
 """
@@ -25,14 +25,14 @@ F64 = NDArray[np.float64]
 WeightFormat = Literal["s8", "pairs", "s7"]
 Layer = Conv2d | ConvTranspose2d | Linear
 LEVELS = {"s8": 127, "pairs": 127, "s7": 63}
-#: Bits of a bias at least below those of its accumulator.
+#: The largest bias in units of its scale: it leaves the i32 accumulator room for the products.
 BIAS_LIMIT = 2.0**30
 #: The largest sum of two weights of one sign for which 255 * sum fits i16.
 PAIR_LIMIT = 128
 
 
 def weight_type(layer: Layer, x: Uniform, form: WeightFormat, per_channel: bool = True) -> Uniform:
-    """The type of a layer's weights, given that of its input; one scale serves all channels unless `per_channel`."""
+    """The type of a layer's weights, given that of its input; one scale for all channels unless `per_channel`."""
     axis = scale_axis(layer)
     assert isinstance(layer.w.op, Const)
     w = np.moveaxis(np.asarray(layer.w.op.array, np.float32), axis, 0)
@@ -43,13 +43,13 @@ def weight_type(layer: Layer, x: Uniform, form: WeightFormat, per_channel: bool 
     if form == "pairs":
         scales = _pair_scales(_input_pairs(layer, w), scales)
     if not per_channel:
-        # what every channel alone can do with, all can: larger scales make smaller integers
+        # the largest scale is valid for every channel: larger scales make smaller integers
         return Uniform("i8", (float(scales.max()),), (0,), None, qmin=-levels, qmax=levels)
     return Uniform("i8", tuple(map(float, scales)), (0,) * len(w), axis, qmin=-levels, qmax=levels)
 
 
 def scale_axis(layer: Layer) -> int:
-    """The axis of w that scales lie along: its output channels (of one group, where a transposed convolution has several)."""
+    """The axis of w that scales run along: its output channels (those of one group, where a transposed convolution has several)."""
     return 1 if isinstance(layer, ConvTranspose2d) and not layer.depthwise else 0
 
 
@@ -72,7 +72,7 @@ def _bias(layer: Layer, count: int, axis: int) -> F64:
 
 
 def _input_pairs(layer: Layer, w: F32) -> F32:
-    """w (channels, …) as (channels, pairs, 2): inputs 2i and 2i+1 of one tap; an odd last one beside 0."""
+    """w (channels, …) as (channels, pairs, 2): inputs 2i and 2i+1 of one tap; an odd last one is paired with 0."""
     if not isinstance(layer, ConvTranspose2d):
         inputs = np.moveaxis(w, 1, -1)
     elif layer.depthwise:

@@ -1,4 +1,4 @@
-"""Layers refitted by least squares: what they should give in the network as it was, from what they are given in the network as it is now."""
+"""Layer-wise reconstruction: refit layers by least squares to their responses in the original network, on their inputs in the current one."""
 
 from .moments import Fit, Moments
 from .replay import Replay

@@ -1,10 +1,10 @@
-"""Blocks of a smaller network, fitted whole to what the same blocks gave before: layers behind one another make up for each other's errors.
+"""Block reconstruction: train whole blocks of a smaller network to give what they gave before, so that layers correct each other's errors.
 
     min over the weights of a block   mean |f(x) - f'(x')|^2 / var f(x)
 
-f is the block as it was, on what it was given then, f' the block now, on what it is given now: blocks go in order, so that each makes up for
-those before it. Adam (Kingma and Ba, 1412.6980) on unlabelled calibration images: block reconstruction (Li et al., 2102.05426, section 3),
-here after pruning. Where least squares fits one layer to its own old response, this lets a layer give something else if a later one can use it.
+f is the original block on its original input x, f' the current block on its current input x'. Blocks are fitted in order, so that each corrects
+errors of those before it. The optimizer is Adam (Kingma and Ba, 1412.6980) on unlabelled calibration images (Li et al., 2102.05426, section 3,
+here after pruning). Least squares fits each layer to its own old response; here a layer may give something else if a later one can use it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Env = dict[Value, torch.Tensor]
     Data = list[list[torch.Tensor]]
 
-#: Of so many chunks of images one validates the fits to the others.
+#: One of this many chunks of images validates the fits to the others.
 HELD_OUT = 8
 #: Images of a step.
 CHUNK = 32
@@ -36,13 +36,13 @@ CHUNK = 32
 
 @dataclass(frozen=True)
 class Then:
-    """What a value was: the value of the old graph, and what is left of those of its axes that lost something."""
+    """A value's counterpart in the old graph, and which positions are left along axes that lost some."""
 
     value: Value
     kept: Mapping[int, Mask]
 
     def of(self, y: torch.Tensor) -> torch.Tensor:
-        """What the smaller network should give."""
+        """The target of the smaller network: the old value without the lost positions."""
         import torch
 
         for axis, kept in self.kept.items():
@@ -52,7 +52,7 @@ class Then:
 
 @dataclass(frozen=True)
 class Block:
-    """Ops between two places that all data passes through, in the graph and in the old one; what comes out, and what it was."""
+    """Ops between two places that all data passes through, in the graph and in the old one; the results, and their counterparts."""
 
     current: list[Op]
     original: list[Op]
@@ -84,8 +84,8 @@ def refit_blocks(
 ) -> list[BlockFit]:
     """Fit the blocks of `graph` in place to those of `old`, in order.
 
-    pairs: what values of the graph were; outputs must be among them. epochs: passes over the images for each block. rate: largest step, relative to
-    the root mean square of each constant. depth: layers of a block at least.
+    pairs: counterparts in `old` of values of the graph; outputs must be among them. epochs: passes over the images for each block.
+    rate: largest step, relative to the root mean square of each constant. depth: fewest layers of a block.
     """
     import torch
 
@@ -116,7 +116,7 @@ def refit_blocks(
 
 
 def blocks_of(graph: Graph, old: Graph, pairs: Mapping[Value, Then], depth: int) -> Iterator[Block]:
-    """The graph cut where all data passes through one value of which it is known what it was, after `depth` layers at least."""
+    """The graph, cut where all data passes through one value with a known counterpart, after `depth` layers at least."""
     mine, theirs = [op for op in graph.ops if not isinstance(op, Const)], [op for op in old.ops if not isinstance(op, Const)]
     cuts, old_cuts = narrow_places(graph, mine), narrow_places(old, theirs)
     start, old_start = 0, 0
@@ -131,7 +131,7 @@ def blocks_of(graph: Graph, old: Graph, pairs: Mapping[Value, Then], depth: int)
 
 
 def narrow_places(graph: Graph, ops: Sequence[Op]) -> dict[Value, int]:
-    """Floating-point values that all that comes later depends on alone, and how many of the ops come before."""
+    """Floating-point values that alone feed everything after them, and how many of the ops come before."""
     reads: dict[Value, int] = {}
     for v in [v for op in ops for v in op.operands] + graph.outputs:
         reads[v] = reads.get(v, 0) + 1
@@ -149,7 +149,7 @@ def narrow_places(graph: Graph, ops: Sequence[Op]) -> dict[Value, int]:
 
 
 def results(ops: Sequence[Op], env: Env, wanted: Sequence[Value]) -> list[torch.Tensor]:
-    """Values of ops in order; env: what they are given. Constants that it does not hold have their own values."""
+    """Evaluate ops in order. env: values already known; constants that it does not hold have their own values."""
     for op in ops:
         for v in op.operands:
             if v not in env and isinstance(v.op, Const):
@@ -162,7 +162,7 @@ def results(ops: Sequence[Op], env: Env, wanted: Sequence[Value]) -> list[torch.
 
 
 def trained(block: Block, graph: Graph) -> Env:
-    """A copy of each weight and bias (f32) of the block's layers that nothing outside of the block reads."""
+    """A copy of each weight and bias (f32) of the block's layers that has no reader outside the block."""
     mine = set(block.current)
     weights: Env = {}
     for op in block.current:
@@ -189,7 +189,7 @@ def fit(block: Block, weights: Env, given: Sequence[Value], x: Data, y: Data, rn
             return float(sum(loss(i) for i in held)) / len(held)
 
     before, start = judged(), {v: w.clone() for v, w in weights.items()}
-    # steps in proportion to what a constant holds, for layers differ in scale
+    # steps in proportion to the constant's own size, since layers differ in scale
     rates = [rate * max(float(w.square().mean().sqrt()), 1e-3) for w in weights.values()]
     groups: list[dict[str, Any]] = [{"params": [w.requires_grad_()], "lr": lr} for w, lr in zip(weights.values(), rates)]
     optimizer = torch.optim.Adam(groups)

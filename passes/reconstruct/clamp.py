@@ -1,12 +1,12 @@
-"""Refits to what a ReLU behind a layer lets through: errors that it cuts off do not count.
+"""Refit a layer to its response after the ReLU that follows it, so that errors which the ReLU cuts off do not count.
 
     min |f(s + y) - f(s + x w + b)|^2,   f(t) = min(max(t, low), high)
 
-y is the response that is wanted, s the other term of a residual sum or zero: the nonlinear, asymmetric reconstruction of Zhang et al.,
-1505.06798, section 3.2. Solved as least squares again and again. Where the wanted sum is cut off, the target is what the present fit gives,
-no nearer than the bound. Where only the present fit is cut off, the target is the wanted response in the first sweeps, which pulls the fit
-back as the objective's own slope, zero there, would not; then the present fit, with which each problem lies above the objective and
-touches it at the present fit (majorization), so that it never rises again.
+y is the wanted response, s the other term of a residual sum or zero: the nonlinear, asymmetric reconstruction of Zhang et al., 1505.06798,
+section 3.2. It is solved by repeated least squares with changed targets. Where the wanted sum is cut off, the target is the current fit,
+clipped to the cut-off side of the bound. Where only the current fit is cut off, the objective has slope zero. There the first sweeps take the wanted
+response as the target, to pull the fit back. Later sweeps take the current fit: then each problem lies above the objective and touches it
+at the current fit (majorization), so the objective never rises.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ...ir.ties import Mask
 from .moments import F64, Moments, Solver
 from .rows import Fitted, Refit, Rows, array_of_weights, columns_of, weights_of
 
-#: The first sweeps, which pull back what is cut off and should not be.
+#: Number of first sweeps, which pull back responses that are cut off and should not be.
 PULLED = 2
 
 
 @dataclass(frozen=True)
 class Clamp:
-    """Bounds of a ReLU. summed: it comes behind a sum."""
+    """Bounds of a ReLU. summed: it follows a sum."""
 
     low: float
     high: float
@@ -88,7 +88,7 @@ def _swept(rows: Sequence[tuple[F64, F64, F64 | float]], solve: Solver, w: F64, 
             wanted_cut, now_cut = np.clip(wanted, low, high), np.clip(now, low, high)
             loss += float(((wanted_cut - now_cut) ** 2).sum())
             if i < sweeps:
-                # now, as far as it lies on the far side of the bound that cuts the wanted response off
+                # the current fit, clipped to the far side of the bound that cuts the wanted response off
                 target = np.where(wanted == wanted_cut, wanted, np.where(wanted < low, np.minimum(now, low), np.maximum(now, high)))
                 if i >= PULLED:
                     target = np.where((wanted == wanted_cut) & (now != now_cut), now, target)

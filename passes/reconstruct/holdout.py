@@ -1,6 +1,6 @@
-"""Fits judged on images that they were not fitted to: how strong a ridge must be, and what error is to be expected elsewhere.
+"""Validate fits on images held out: choose the strength of the ridge, and estimate the error on other images.
 
-What is left of the rows of a fit says nothing where unknowns are many: a classifier with 1,280 inputs and 240 images can be fitted to anything.
+The residual on the fitted rows says nothing where unknowns are many: a classifier with 1,280 inputs and 240 images can be fitted to anything.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from ...ir.ties import Index, Mask
 from .moments import F64, Moments
 from .rows import Fitted, Rows, add_rows, columns_of, refit, weights_of
 
-#: Ridges that are tried, relative to each column's sum of squares, weakest first: it costs nothing where rows are many.
+#: Ridges to try, relative to each column's sum of squares. The weakest is first: it costs no accuracy where rows are many.
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-#: Fewer than one of so many columns are few.
+#: Lost columns are few where they are less than one in this many.
 FEW = 10
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Second moments of a layer's rows, one for each group: of the images that fits are made to, and of those they are judged on."""
+    """Second moments of a layer's rows, one for each group: of the images that are fitted to, and of those held out."""
 
     fitted: list[Moments]
     held: list[Moments]
 
     @classmethod
     def of(cls, drawn: Iterable[Rows]) -> Evidence:
-        """Of rows, which are not kept."""
+        """From rows, which are not kept."""
         evidence = cls([], [])
         for rows in drawn:
             for moments, mine in ((evidence.fitted, ~rows.held), (evidence.held, rows.held)):
@@ -39,13 +39,13 @@ class Evidence:
 
     @cached_property
     def all(self) -> list[Moments]:
-        """Of all images: for the fit that is used in the end."""
+        """Moments of all images, for the final fit."""
         return [a + b for a, b in zip(self.fitted, self.held)]
 
     def expected(self, layer: Fitted, prior: np.ndarray, kept: Mask, ridge: float) -> F64:
-        """Mean squared error of each response (O,) on the images held out, of a refit to the kept channels; arguments as of `refit`.
+        """Mean squared error of each response (O,) on the images held out, of a refit to the kept channels; arguments as in `refit`.
 
-        With no rows held out nothing is known, and the response counts as lost.
+        With no rows held out the error is unknown, and the response counts as lost.
         """
         if not self.held[0].rows:
             return np.concatenate([m.variances for m in self.fitted]) / max(self.fitted[0].rows, 1)
@@ -58,7 +58,7 @@ class Evidence:
         return np.concatenate([m.error_of(w[columns], b, columns) / m.rows for m, w, b, columns in parts])
 
     def _without_few(self, layer: Fitted, prior: np.ndarray, lost: list[Index], ridge: float) -> F64:
-        """`expected` where few columns go, as where one of many maps that a layer reads is pruned: from solutions for all of them, made once."""
+        """`expected` where few columns go, as when one of many feature maps that a layer reads is pruned. It reuses solutions for all columns."""
         if ridge not in self._wholes or self._wholes[ridge][0] is not prior:
             self._wholes[ridge] = prior, [m.whole(w, ridge) for m, w in zip(self.fitted, weights_of(layer, prior))]
         errors = []
@@ -68,7 +68,7 @@ class Evidence:
 
     @cached_property
     def _wholes(self) -> dict[float, tuple[np.ndarray, list[tuple[F64, F64]]]]:
-        """By ridge: the prior, and of each group what `Moments.whole` gives."""
+        """By ridge: the prior, and `Moments.whole` of each group."""
         return {}
 
     @cached_property

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Index = NDArray[np.int64]
-#: From x'y (k, m) and the sum of y (m,), not centred, to weights and bias.
+#: Function of x'y (k, m) and the sum of y (m,), not centred, that gives weights and bias.
 Solver = Callable[[F64, F64], tuple[F64, F64]]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """y ~ x @ w + b: w (k, m), b (m,); left (m,): the sum of squares that is left of each output; error: of all, as a share, 0 to 1."""
+    """y ~ x @ w + b: w (k, m), b (m,); left (m,): the residual sum of squares of each output; error: that of all outputs as a share, 0 to 1."""
 
     w: F64
     b: F64
@@ -37,7 +37,7 @@ class Moments:
         self.rows = 0
         self.x = np.zeros(k)
         self.y = np.zeros(m)
-        # upper triangle only, in the order that BLAS adds to in place
+        # upper triangle only, column-major, so that BLAS can add to it in place
         self._xx: F64 = np.zeros((k, k), order="F")
         self._xy = np.zeros((k, m))
         self._yy = np.zeros(m)
@@ -92,7 +92,7 @@ class Moments:
         """min |y - x w - b|^2 + sum_i ridge_i |w_i - prior_i|^2 over the kept columns of x; the other rows of w are left out.
 
         ridge_i is `ridge` times the sum of squares of column i, so that the scale of a column does not matter. prior: (kept, m), zero when
-        left out. With fewer rows than kept columns the ridge alone decides what the rows do not.
+        left out. With fewer rows than kept columns, the ridge decides what the rows leave open.
         """
         g = self.covariance(keep)
         w, _ = self._solver(g.copy(), keep, prior, ridge)(self._xy if keep is None else self._xy[keep], self.y)
@@ -103,7 +103,7 @@ class Moments:
         return self._solver(self.covariance(keep), keep, prior, ridge)
 
     def whole(self, prior: F64, ridge: float) -> tuple[F64, F64]:
-        """The inverse A^-1 of the covariance with the ridge of `solve`, (k, k), and its weights for all columns: `solve_without` begins there."""
+        """The inverse A^-1 of the covariance with the ridge of `solve`, (k, k), and the weights for all columns: where `solve_without` starts."""
         from scipy.linalg import cho_factor, cho_solve
 
         a = self.covariance()
@@ -113,10 +113,10 @@ class Moments:
         return inverse, inverse @ (self.cross() + penalty[:, None] * prior)
 
     def solve_without(self, whole: tuple[F64, F64], out: Index) -> tuple[F64, F64]:
-        """Weights (k, m), zero for the columns `out`, and bias (m,) of `solve` for the others, at little cost where `out` are few.
+        """`solve` without the columns `out`, cheap where `out` are few: weights (k, m), zero for `out`, and bias (m,).
 
-        The full solution w, less A^-1[:, out] (A^-1[out, out])^-1 w[out]: Hassibi and Stork, NIPS 1992, for several weights at once. It differs
-        from `solve` by the mean that the ridge adds, which is that of all columns here.
+        The full solution w minus A^-1[:, out] (A^-1[out, out])^-1 w[out]: Hassibi and Stork, NIPS 1992, for several weights at once. It differs
+        from `solve` in the mean that the ridge adds, which here is that of all columns.
         """
         inverse, full = whole
         w: F64 = full - inverse[:, out] @ np.linalg.solve(inverse[np.ix_(out, out)], full[out])
@@ -140,7 +140,7 @@ class Moments:
         return solve
 
     def error_of(self, w: F64, b: F64, keep: Index | None = None, covariance: F64 | None = None) -> F64:
-        """Sum of squares of y - x w - b, of each output (m,). covariance: that of the kept columns, where it is at hand."""
+        """Sum of squares of y - x w - b, of each output (m,). covariance: that of the kept columns, if it is known."""
         fit = self._fit(w, self.covariance(keep) if covariance is None else covariance, keep)
         error: F64 = fit.left + self.rows * (fit.b - b) ** 2
         return error

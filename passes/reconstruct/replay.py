@@ -1,4 +1,4 @@
-"""A network run twice over the calibration data, layer after layer: as it was, and as it becomes.
+"""Run a network twice over the calibration data, layer after layer: the original and the current one.
 
 Activations of both runs are carried forward and freed after their last reader, so nothing is computed twice from the input.
 """
@@ -29,10 +29,10 @@ T = TypeVar("T", bound=Op)
 class Replay:
     """Two runs of `graph` side by side.
 
-    Iterate over it: each layer (convolution, linear, matmul) comes up once, when its operands are known in both runs and its response is
-    known in the old one. Until the next step `replace_layer(op, new)` may say what stands in its place from then on: an unattached op, with the
-    unattached ops behind it, that reads the values of the graph. The order is the graph's, but what a residual branch is added to
-    comes before the branch's last layer.
+    Iteration yields each layer (convolution, linear, matmul) once, when its operands are known in both runs and its response is known in the
+    original one. Until the next step `replace_layer(op, new)` may replace it: `new` is an unattached op that reads values of the graph,
+    directly or through other unattached ops. The order is the graph's, except that the other term of a residual sum comes before the
+    branch's last layer.
 
     images: at most so many are used. chunk: at most so many are run at a time.
     """
@@ -81,26 +81,26 @@ class Replay:
                     self._step(op)
 
     def changes(self, op: Op) -> bool:
-        """Whether an op that nothing stands in for still means something else in the second run."""
+        """Whether an op without a replacement still differs in the second run."""
         return False
 
     def replace_layer(self, op: Op, new: Op) -> None:
-        """From now on `new` stands in the place of `op`."""
+        """From now on `new` replaces `op` in the second run."""
         self.put_in[op] = new
 
     def original(self, value: Value, i: int) -> torch.Tensor:
-        """A value in the network as it was, for chunk i; computed and not kept where it is still to come."""
+        """A value in the original network, for chunk i; one not reached yet is computed and not kept."""
         y: torch.Tensor = self._peek(value, i, self._old, {})
         return y
 
     def current(self, value: Value, i: int) -> torch.Tensor:
-        """A value in the network as it is now, for chunk i: of the graph, or the result of an unattached op."""
+        """A value in the current network, for chunk i: of the graph, or the result of an unattached op."""
         y: torch.Tensor = self._peek(value, i, self._new, {})
         return y
 
     def missing(self, op: Op, i: int) -> torch.Tensor | None:
-        """What the sum that `op` ends up in has lost in its other term, in units of the op's own result: (Y1 - Y1') of He et al.,
-        1707.06168, section 3.3. None where it is not the last layer before a sum, or where the other term lost nothing."""
+        """The error of the other term of the residual sum that `op` goes into, in units of the op's own result: (Y1 - Y1') of He et al.,
+        1707.06168, section 3.3. None where `op` is not the last layer before a sum, or where the other term has no error."""
         found = summand(op)
         if found is None:
             return None
@@ -113,22 +113,22 @@ class Replay:
         return lost if scale is None else lost * to_torch(scale.astype(np.float32)).to(lost.dtype).reshape(-1, *[1] * (lost.dim() - 2))
 
     def other(self, op: Op) -> Value | None:
-        """The other term of the sum that `op` goes into directly, where it is known in the network as it is now."""
+        """The other term of the sum that `op` goes into directly, where it is known in the current network."""
         found = summand(op)
         if found is None or found[1] is not None or found[0] not in self._new or found[0].shape != op.out.shape:
             return None
         return found[0]
 
     def same(self, value: Value) -> bool:
-        """Whether the two runs still agree on a value, which both know."""
+        """Whether the two runs still agree on a value that both have reached."""
         return self._old[value] is self._new[value]
 
     def counterpart(self, op: Op) -> Op:
-        """What stands in the place of an op of the graph."""
+        """The replacement of an op of the graph, or the op itself."""
         return self.put_in.get(op, op)
 
     def outputs_if(self, op: Op, y: torch.Tensor, i: int) -> list[torch.Tensor]:
-        """The outputs of the network as it was, for chunk i, if `op`, which is up, gave `y`."""
+        """The outputs of the original network, for chunk i, if `op`, the current one of the iteration, gave `y`."""
         env = {v: chunks for v, chunks in self._old.items() if v is not op.out}
         memo: dict[Value, Any] = {op.out: y}
         reads = {op.out: len(op.out.users)}
@@ -145,7 +145,7 @@ class Replay:
     # -- evaluation ----------------------------------------------------------------------------
 
     def _step(self, op: Op) -> None:
-        """Evaluate an op in both runs, chunk by chunk, and free what nobody reads any more."""
+        """Evaluate an op in both runs, chunk by chunk, and free values after their last reader."""
         new = self.counterpart(op)
         shared = new is op and not self.changes(op) and all(isinstance(v.op, Const) or self.same(v) for v in op.operands)
         free = []
@@ -217,7 +217,7 @@ def residual_order(graph: Graph) -> list[Op]:
     def needs(op: Op) -> list[Op]:
         before = [v.op for v in op.operands if v.op is not None]
         if isinstance(op, Conv2d | Linear) and (found := summand(op)) is not None and (other := found[0].op) is not None:
-            # the other branch may be waiting for this one: then it comes later
+            # the other branch may be waiting for this one: then keep the graph's order
             waiting = {other, other.x.op} if isinstance(other, BatchNorm) else {other}
             if open_.isdisjoint(o for o in waiting if o is not None):
                 before.append(other)

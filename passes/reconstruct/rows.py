@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from .replay import Replay
 
-#: One of so many calibration images is for judging fits to the others.
+#: One in this many calibration images is held out to validate fits.
 HELD_OUT = 4
 
 #: Layers that are linear in their weights.
 Fitted = Conv2d | ConvTranspose2d | Linear | Matmul
-#: Those of them that have groups and pixels.
+#: The layers among them that have groups and pixels.
 Convolution = Conv2d | ConvTranspose2d
 
-#: Unknowns of each response, at most, of a layer that is refitted: second moments hold as many numbers squared.
+#: Most unknowns per response of a layer that is refitted: second moments hold the square of this.
 MOST_UNKNOWNS = 16384
 
 
@@ -40,12 +40,12 @@ def refittable(layer: Op) -> TypeGuard[Fitted]:
 
 
 def filters(layer: Fitted) -> int:
-    """How many responses the weights make, each from numbers of its own."""
+    """How many responses the weights make, each with its own unknowns."""
     return layer.out.shape[channel_axis(layer)]
 
 
 def groups_of(layer: Fitted) -> int:
-    """Groups of a convolution; a product is one."""
+    """Groups of a convolution; 1 for a product."""
     return layer.groups if isinstance(layer, Convolution) else 1
 
 
@@ -77,14 +77,14 @@ def pixels(layer: Fitted) -> int:
 
 
 def sample(rng: np.random.Generator, images: int, pixels: int, count: int) -> tuple[Index, Index]:
-    """(image, pixel) of `count` distinct pixels of each image, all pixels where there are no more."""
+    """(image, pixel) of `count` distinct pixels of each image, or of all its pixels where it has no more."""
     every = np.tile(np.arange(pixels), (images, 1))
     chosen = every if count >= pixels else np.argsort(rng.random((images, pixels)), axis=1)[:, :count]
     return np.repeat(np.arange(images), chosen.shape[1]), chosen.reshape(-1)
 
 
 def patches(layer: Fitted, x: torch.Tensor, image: Index, pixel: Index) -> list[np.ndarray]:
-    """What the layer multiplies at the pixels, one array (rows, k) per group."""
+    """The layer's patches at the pixels, one array (rows, k) per group."""
     import torch
 
     n = torch.from_numpy(image)
@@ -101,10 +101,10 @@ def patches(layer: Fitted, x: torch.Tensor, image: Index, pixel: Index) -> list[
 
 
 def inputs_at(layer: Convolution, axis: int, at: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """For results at `at` (rows,) along H (axis 0) or W (1): where each tap reads, (rows, taps), and whether there is anything.
+    """For results at `at` (rows,) along H (axis 0) or W (1): where each tap reads, (rows, taps), and whether that is inside.
 
     conv:       x[at * stride + tap * dilation - padding]             inside x
-    transposed: x[(at + padding - tap * dilation) / stride]           inside x, where the division leaves no rest
+    transposed: x[(at + padding - tap * dilation) / stride]           inside x, where the division has no remainder
     """
     import torch
 
@@ -135,9 +135,9 @@ def channel_axis(layer: Op) -> int:
 
 @dataclass(frozen=True)
 class Rows:
-    """Patches in the network as it is now and responses in the network as it was, at the same pixels: one array (rows, k) and one
-    (rows, m) per group. other: what the response is added to now, (rows, m) per group, where that is known.
-    held (rows,): rows of the images that fits are judged on."""
+    """Patches in the current network and responses in the original one, at the same pixels: one array (rows, k) and one (rows, m) per
+    group. other: the current other term of a sum that the response goes into, (rows, m) per group, where it is known.
+    held (rows,): rows of the images held out."""
 
     x: list[np.ndarray]
     y: list[F64]
@@ -146,10 +146,10 @@ class Rows:
 
 
 def draw(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, per_image: int, residual: bool = True) -> Iterator[Rows]:
-    """Rows of a layer's patches in the network as it is now and of `target`'s responses in the network as it was, chunk by chunk.
+    """Rows of a layer's patches in the current network and of `target`'s responses in the original one, chunk by chunk.
 
-    reader: `target` itself, or an unattached layer that is to stand in its place; it may read other unattached ops. `per_image` pixels
-    are drawn of each image. residual: where the response is added to something else, what that has lost is added to the target.
+    reader: `target` itself, or an unattached layer that replaces it; it may read other unattached ops. `per_image` pixels are drawn
+    from each image. residual: where the response goes into a sum, the error of the other term is added to the target.
     """
     groups = groups_of(reader)
     axis, seen = channel_axis(target), 0
@@ -160,7 +160,7 @@ def draw(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator, p
         if residual and (missing := replay.missing(target, i)) is not None:
             y += responses(missing, axis, image, pixel)
         other = None if (value := replay.other(target)) is None else np.split(responses(replay.current(value, i), axis, image, pixel), groups, axis=1)
-        # of fewer images than that, rows are held out
+        # with fewer images than that, single rows are held out
         turn = seen + image if replay.images >= HELD_OUT else np.arange(len(image))
         yield Rows(patches(reader, x, image, pixel), np.split(y, groups, axis=1), turn % HELD_OUT == HELD_OUT - 1, other)
         seen += len(x)
@@ -175,7 +175,7 @@ def moments_of(drawn: Iterable[Rows]) -> list[Moments]:
 
 
 def add_rows(moments: list[Moments], x: Sequence[np.ndarray], y: Sequence[F64]) -> None:
-    """Add rows of each group; to an empty list, what they are added to is appended first."""
+    """Add rows of each group; an empty list is first filled with empty moments."""
     if not moments:
         moments += [Moments(a.shape[1], b.shape[1]) for a, b in zip(x, y)]
     for m, a, b in zip(moments, x, y):
@@ -189,7 +189,7 @@ def gather(replay: Replay, reader: Fitted, target: Op, rng: np.random.Generator,
 
 @dataclass(frozen=True)
 class Refit:
-    """New weights of a layer in its own layout, its bias (O,), the sum of squares that is left of each response (O,), and of all as a share."""
+    """New weights of a layer in its own layout, its bias (O,), the residual sum of squares of each response (O,), and that of all as a share."""
 
     w: np.ndarray
     b: np.ndarray

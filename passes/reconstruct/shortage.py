@@ -1,4 +1,4 @@
-"""One warning for all layers of a pass that calibration data says too little of, instead of one for each."""
+"""One warning for all layers of a pass with too little calibration data, instead of one for each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from ...ir.op import Op
 
-#: Layers that a warning names; of the others it says how many there are.
+#: Layers that a warning names; the others are counted.
 NAMED = 3
 
 
 @dataclass(frozen=True)
 class Short:
-    """A layer with no more responses in the calibration data than unknowns of each."""
+    """A layer with no more rows of calibration data than unknowns per response."""
 
     layer: Op
     unknowns: int
@@ -26,7 +26,7 @@ class Short:
 
 
 def warn_short(what: str, found: Sequence[Short], images: int, held: str) -> None:
-    """Warn of layers with too few responses, the worst ones named; `images` were used, `held` says what a ridge keeps them near."""
+    """Warn of layers with too few responses, the worst ones named; `images` were used, `held` names what a ridge keeps them near."""
     if not found:
         return
     worst = sorted(found, key=lambda s: s.responses / s.unknowns)
@@ -44,5 +44,5 @@ def counted(layers: int, one: str, several: str) -> str:
 
 
 def named(things: Sequence[object]) -> str:
-    """The first few, and how many there are besides."""
+    """The first few, and how many more there are."""
     return "; ".join(map(str, things[:NAMED])) + (f"; and {len(things) - NAMED} more" if len(things) > NAMED else "")

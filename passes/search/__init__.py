@@ -1,4 +1,4 @@
-"""Search for how much of each layer goes: an agent tries per-layer ratios and is rewarded by what the network keeps."""
+"""Search for per-layer ratios: an agent tries ratios, and its reward is the quality that the network keeps."""
 
 from .search import Search
 

@@ -1,4 +1,4 @@
-"""Agents that choose ratios: at random, step by step uphill, and deep deterministic policy gradients."""
+"""Agents that choose ratios: random search, greedy hill climbing, and deep deterministic policy gradients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ...ir.errors import TersorError
 from .environment import Environment, Trial
 
-#: An agent makes a number of evaluations with a seed; progress(done) follows each.
+#: agent(environment, evaluations, seed, progress); progress(done) is called after each evaluation.
 Agent = Callable[[Environment, int, int, Callable[[int], None]], None]
 #: How far greedy changes a ratio at first.
 STRIDE = 0.2
@@ -19,7 +19,7 @@ NOISE, DECAY = 0.5, 0.95
 
 
 def random(environment: Environment, evaluations: int, seed: int, progress: Callable[[int], None]) -> None:
-    """Ratios drawn evenly."""
+    """Ratios drawn from a uniform distribution."""
     rng = np.random.default_rng(seed)
     for i in range(evaluations):
         environment.evaluate(environment.ratios(rng.uniform(0, environment.most, environment.size).tolist()))
@@ -27,7 +27,7 @@ def random(environment: Environment, evaluations: int, seed: int, progress: Call
 
 
 def greedy(environment: Environment, evaluations: int, seed: int, progress: Callable[[int], None]) -> None:
-    """From the same ratio everywhere; then one layer at a time a little less or more, kept where that is worth more. Strides halve when none is."""
+    """Hill climbing from the same ratio everywhere: change one layer at a time, keep what is worth more, halve the stride when nothing is."""
     rng = np.random.default_rng(seed)
     low, high = 0.0, environment.most
     for _ in range(12):
@@ -54,7 +54,7 @@ def greedy(environment: Environment, evaluations: int, seed: int, progress: Call
 
 
 def refilled(environment: Environment, ratios: list[float], fixed: int) -> list[float]:
-    """The other ratios shifted alike so that the budget is spent."""
+    """The ratios with all but one shifted alike, so that the budget is spent."""
 
     def at(shift: float) -> list[float]:
         return [min(environment.most, max(0.0, r + (0 if i == fixed else shift))) for i, r in enumerate(ratios)]
@@ -67,7 +67,7 @@ def refilled(environment: Environment, ratios: list[float], fixed: int) -> list[
 
 
 def ddpg(environment: Environment, evaluations: int, seed: int, progress: Callable[[int], None]) -> None:
-    """Deep deterministic policy gradients of stable-baselines3, an episode for each evaluation, noise that falls (AMC, 1802.03494)."""
+    """Deep deterministic policy gradients of stable-baselines3, an episode for each evaluation, with decaying noise (AMC, 1802.03494)."""
     try:
         import gymnasium
         from stable_baselines3 import DDPG
@@ -100,7 +100,7 @@ def ddpg(environment: Environment, evaluations: int, seed: int, progress: Callab
             return environment.state(self.before), reward, end, False, {}
 
         def finish(self, trial: Trial) -> float:
-            """The reward less its moving mean, so that few episodes tell good from bad."""
+            """The reward minus its moving mean, so that few episodes are enough to learn from."""
             worth = environment.worth(trial)
             self.mean = worth if not self.done else 0.95 * self.mean + 0.05 * worth
             self.done += 1

@@ -1,4 +1,4 @@
-"""The walk of an agent through the layers, and the evaluations behind its rewards, which are kept in a file."""
+"""The environment of an agent: a walk through the layers, and the evaluations that give its rewards, kept in a file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Trial:
 
 @dataclass
 class Environment:
-    """Layers in order; an action is the share of a layer that goes, from 0 to `most`, raised where the budget could not be met otherwise.
+    """Layers in order. An action is the share of a layer to remove, from 0 to `most`, raised where the budget could not be met otherwise.
 
     budget: share of multiply-accumulates to leave at most. judge(ratios) gives the reward and the measured share of latency (or None).
-    latency: whether the budget is one of latency; multiply-accumulates stand for it then, in the proportion last measured.
+    latency: whether the budget is one of latency; then multiply-accumulates are its proxy, in the proportion last measured.
     """
 
     knobs: Knobs
@@ -73,7 +73,7 @@ class Environment:
         return high
 
     def ratios(self, actions: Sequence[float]) -> tuple[float, ...]:
-        """A whole walk."""
+        """The ratios of a whole walk."""
         done: list[float] = []
         for action in actions:
             done.append(round(self.limited(done, float(action)), 4))
@@ -93,7 +93,7 @@ class Environment:
     # -- evaluations ---------------------------------------------------------------------------
 
     def evaluate(self, ratios: tuple[float, ...]) -> Trial:
-        """What a network with these ratios is worth; an evaluation that the file has is not made again."""
+        """Evaluate a network with these ratios, or take the evaluation from the file."""
         trial = self.known.get(ratios)
         if trial is None:
             reward, measured = self.judge(ratios)
@@ -114,7 +114,7 @@ class Environment:
         return trial.cost <= self.budget * (1 + 1e-9)
 
     def worth(self, trial: Trial) -> float:
-        """The reward; less where the budget is not kept to."""
+        """The reward, reduced where the budget is exceeded."""
         return trial.reward if self.fits(trial) else trial.reward - 1
 
     @property
@@ -136,7 +136,7 @@ class Environment:
                 try:
                     entry = json.loads(line)
                 except ValueError:
-                    # what a kill left of the last line
+                    # a kill may leave an incomplete last line
                     if i == len(lines) - 1:
                         self.log.write_text("\n".join(lines[:-1]) + "\n")
                         break

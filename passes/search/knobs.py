@@ -1,4 +1,4 @@
-"""What a search may turn: one ratio for each layer of `prune-channels` or `sparsify`, and what the network costs then."""
+"""The parameters of a search: one ratio for each layer of `prune-channels` or `sparsify`, and the network's cost at given ratios."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Knobs(ABC):
 
     @abstractmethod
     def cost(self, ratios: Sequence[float]) -> float:
-        """The share of multiply-accumulates that is left when these shares of the layers go."""
+        """The share of multiply-accumulates that is left when these shares of the layers are removed."""
 
     @abstractmethod
     def base(self) -> str:
-        """The pass's options that leave every layer as it is but for `layers`, whose entries hold `option`."""
+        """The pass's options that leave every layer unchanged, except for `layers`, whose entries set `option`."""
 
     option: str
 
@@ -76,13 +76,13 @@ class Weights(Knobs):
 
 
 class Channels(Knobs):
-    """The share of channels of each space of `prune-channels` that goes."""
+    """The share of channels to remove from each space of `prune-channels`."""
 
     name, option = "prune-channels", "ratio"
 
     def _knobs(self, graph: Graph) -> list[Knob]:
         coupling = Coupling(graph)
-        # inputs that a branch samples belong to no layer's ratio
+        # sampled inputs of a branch belong to no layer's ratio
         spaces = [s for s in spaces_of(coupling, Choice()) if not s.sampled]
         if not spaces:
             raise TersorError("search finds no channel that can be pruned; tersor.passes.coupling.explain(graph) says what bars each layer")
@@ -98,7 +98,7 @@ class Channels(Knobs):
 
 
 def facts(layer: Layer) -> tuple[float, ...]:
-    """What AMC's state says of a layer (1802.03494, section 3.1): kind, channels, kernel, stride, size of the input."""
+    """The features of a layer in AMC's state (1802.03494, section 3.1): kind, channels, kernel, stride, size of the input."""
     value, axis = source(layer)
     inputs = 1 if inputs_of(layer) is None else value.shape[axis]
     outputs = float(weight(layer).shape[0])

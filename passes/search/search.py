@@ -25,7 +25,7 @@ from .knobs import KNOBS
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found, for the ledger: the pipeline that gives the same network, its reward, what it leaves, and how many were tried."""
+    """The result of a search, for the ledger: the pipeline that gives the same network, its reward, its cost, and how many were tried."""
 
     pipeline: str
     reward: float
@@ -37,19 +37,19 @@ class Found:
 @register_pass
 @dataclass(frozen=True)
 class Search(Pass):
-    """Find how much of each layer goes, and do it.
+    """Find how much of each layer to remove, and remove it.
 
     search{what=prune-channels macs=0.5}  ->  prune-channels{layers={...}}, the best of `evaluations` networks
 
-    An agent walks through the layers and chooses a ratio for each; where later layers could not meet the budget any more, the ratio is raised.
-    The network that results is evaluated: by `transform(..., evaluate=)` where that is given, else by how near its outputs on the first calibration
-    batch are to those of the network as it was (SQNR in dB, by 100).
+    An agent walks through the layers and chooses a ratio for each; where later layers alone could not meet the budget, the ratio is raised.
+    The resulting network is evaluated: by `transform(..., evaluate=)` where that is given, else by the SQNR (dB / 100) of its outputs on the
+    first calibration batch against those of the original network.
     what: prune-channels, or sparsify, whose multiply-accumulates are those with weights that are not zero. macs: the share of
     multiply-accumulates to leave; latency: the share of the measured latency, kept to within 3 %.
     agent: ddpg (AMC, He et al., 1802.03494; needs stable-baselines3), greedy (a layer at a time, uphill) or random.
-    most: the largest share of a layer that may go. options: of the pass that is searched for: "method=l1 reconstruct=false".
-    then: passes that follow before the evaluation: "recalibrate-bn". state: a file with all evaluations; a search that finds it makes none of
-    them again, and ends as one that was never killed.
+    most: the largest share to remove from a layer. options: of the pass that is searched for: "method=l1 reconstruct=false".
+    then: passes to run before the evaluation: "recalibrate-bn". state: a file with all evaluations; a search that finds it repeats none of
+    them, and ends like one that was never killed.
     """
 
     name = "search"
@@ -82,7 +82,7 @@ class Search(Pass):
         log = None if self.state is None else Path(self.state)
         environment = Environment(knobs, budget, self.most, judge, self.latency is not None, log, self._signature(graph, seed))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what few images cannot refit is part of the reward
+            warnings.simplefilter("ignore", UserWarning)  # a poor refit from few images is part of the reward
             AGENTS[self.agent](environment, self.evaluations, seed, lambda done: self._show(ctx, environment, done))
         best = environment.best
         if best is None:
@@ -122,7 +122,7 @@ class Search(Pass):
         content = hashlib.sha256(str(graph).encode())
         for op in graph.find("nn.constant"):
             content.update(op.array.tobytes())  # type: ignore[attr-defined]
-        # more evaluations, and another agent, may use what is known
+        # a search with more evaluations or another agent may use the same file
         options = format_pass(replace(self, state=None, evaluations=1, agent="ddpg", seed=None))
         return f"{options}, graph {content.hexdigest()[:16]}"
 

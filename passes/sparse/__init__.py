@@ -1,4 +1,4 @@
-"""Zeros among the weights, and weights that share a few values."""
+"""Sparsity and weight sharing: zeros among the weights, and weights that share a few values."""
 
 from .freeze import FreezeSparsity
 from .share import ShareWeights

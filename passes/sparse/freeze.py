@@ -27,13 +27,13 @@ class Frozen:
 @register_pass
 @dataclass(frozen=True)
 class FreezeSparsity(Pass):
-    """Put constants in the place of masked and shared weights: zeros and equal values are plain numbers then, which later training may change.
+    """Replace masked and shared weights by plain constants, whose zeros and equal values later training may change.
 
     sparse.masked(w, mask)       ->  constant with zeros
     sparse.shared(codebook, i)   ->  constant of as many values as the codebook has
 
-    Passes that read weights (fold-bn, quantize) want it in front. `compile` runs it by itself: shared weights have no lookup kernel, they are
-    expanded; weights with zeros may run on a sparse kernel.
+    Run it before passes that read weights (fold-bn, quantize). `compile` runs it by itself: shared weights are expanded, since there is no
+    lookup kernel; weights with zeros may run on a sparse kernel.
     """
 
     name = "freeze-sparsity"
@@ -46,7 +46,7 @@ class FreezeSparsity(Pass):
 
 
 def freeze(graph: Graph) -> list[Frozen]:
-    """The pass, in place; what became of each weight."""
+    """Run the pass in place; returns a report on each weight."""
     import numpy as np
 
     found = []

@@ -1,4 +1,4 @@
-"""Masks that thin out while a network trains (Zhu and Gupta, 1710.01878)."""
+"""Gradual pruning: masks that get sparser while a network trains (Zhu and Gupta, 1710.01878)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cubic(step: int, total: int, begin: float, end: float, first: float, last: f
 
 @dataclass
 class Growing:
-    """A weight whose mask thins out: its operator, its tensors in the module, and the share of zeros at first."""
+    """A weight whose mask gets sparser: its operator, its tensors in the module, and the share of zeros at first."""
 
     op: Masked
     weight: torch.Tensor
@@ -49,7 +49,7 @@ class Schedule:
         return all(done >= last_step(g.op, total) for g in self.growing)
 
     def update(self, done: int, total: int) -> None:
-        """After step `done` (from 1): the masks that are due then."""
+        """Update the masks that are due after step `done` (from 1)."""
         whole: dict[Masked, Growing] = {}
         for g in self.growing:
             if not due(g.op, done, total):
@@ -89,11 +89,11 @@ def due(op: Masked, done: int, total: int) -> bool:
 
 
 def settled(graph: Graph) -> Graph:
-    """The masks as they are now are final, in place."""
+    """Make the current masks final, in place."""
     for op in graph.find(Masked):
         assert isinstance(op, Masked)
         if op.sparsity > 0 and isinstance(op.w.op, Const):
-            # what is masked out for good need not be stored
+            # weights that are masked out for good need not be stored
             w = Const(dense_of(op.out), loc=op.w.op.loc)
             w.out.name = op.w.name
             graph.replace(op, op.rebuilt(w=w, sparsity=0.0))

@@ -12,7 +12,7 @@ from ...ir.graph import Graph
 from ...ir.op import Const, Op, Value
 from ...ir.ops import Conv2d, Linear, Masked, Shared
 
-#: Layers whose weights are a matrix of outputs times all else.
+#: Layers whose weights are used as a matrix (outputs, all other axes).
 Layer = Conv2d | Linear
 
 
@@ -22,7 +22,7 @@ def name_of(op: Op) -> str:
 
 
 def dense_of(value: Value) -> np.ndarray | None:
-    """The array of a weight: of a constant, of a masked one, of one with shared values; None for any other."""
+    """The dense array of a weight that is constant, masked or shared; None for any other."""
     op = value.op
     if isinstance(op, Const):
         return op.array

@@ -1,4 +1,4 @@
-"""Which weights of a layer stay: the largest ones, alone, in blocks, or N of every M."""
+"""Sparsity patterns: which weights of a layer stay, chosen singly, in blocks, or N of every M."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, block: str | None, nm: str | None) -> Pattern:
-        """Of the options `block="1x4"` and `nm="2:4"`."""
+        """From the options `block="1x4"` and `nm="2:4"`."""
         if block is not None and nm is not None:
             raise TersorError(f'expected block= or nm=, got block="{block}" and nm="{nm}"')
         size = (1, 1)
@@ -50,12 +50,12 @@ class Pattern:
         return scores
 
     def spread(self, blocks: Mask, shape: tuple[int, ...]) -> Mask:
-        """A mask of blocks as one of weights."""
+        """A mask of blocks as a mask of weights."""
         rows, columns = self.block
         return np.repeat(np.repeat(blocks, rows, axis=0), columns, axis=1)[: shape[0], : shape[1]]
 
     def kept(self, w: F64, sparsity: float) -> Mask:
-        """Which weights of a matrix stay: by magnitude, so that the share `sparsity` of them goes (of N:M as many as it says)."""
+        """Which weights of a matrix stay: by magnitude, so that the share `sparsity` of them goes; with N:M the pattern gives the share."""
         if self.nm is not None:
             return self._of_every(w)
         scores = self.scores(w)

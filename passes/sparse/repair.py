@@ -1,8 +1,8 @@
-"""What the weights that stay become, so that the layer gives what it gave: least squares, and the Optimal Brain Compressor.
+"""Refit the weights that stay, so that the layer keeps its response: least squares, and the Optimal Brain Compressor.
 
-Each output has a problem of its own, min |y - X w|^2 over the weights that stay: with A = X'X + ridge and r = X'y, w_S = A_SS^-1 r_S. The
-compressor (Frantar and Alistarh, 2208.11580) also chooses: of every output the block goes that costs least when the others are refitted, again and
-again, and layer-wide those blocks are taken first that cost least. Nothing is approximated but that several blocks go at a time.
+Each output is a separate problem, min |y - X w|^2 over the weights that stay: with A = X'X + ridge and r = X'y, w_S = A_SS^-1 r_S. The
+compressor (Frantar and Alistarh, 2208.11580) also chooses the weights. In every output it removes, again and again, the block that costs least
+when the others are refitted; then the cheapest blocks of the whole layer go first. The only approximation is that several blocks go at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .pattern import largest
 
 #: Blocks of an output that go at a time, as a share of those that are left.
 AT_A_TIME = 1 / 16
-#: Each output is eliminated down to this share of what the layer keeps on average: it says how much outputs may differ.
+#: Each output is eliminated down to this share of the layer's average: it limits how much outputs may differ.
 LEAST = 1 / 4
 RIDGE = 1e-4
 
@@ -30,7 +30,7 @@ def normal_of(moments: Moments, w: F64) -> Normal:
 
 
 def least_squares(normal: Normal, kept: Mask) -> F64:
-    """The refit of every output to its own weights: kept (k, m) says which; the others are 0. Outputs of one mask are solved together."""
+    """The refit of every output to its own weights: kept (k, m) says which; the others are 0. Outputs with the same mask are solved together."""
     from scipy.linalg import cho_factor, cho_solve
 
     w = np.zeros(normal.right.shape)
@@ -63,7 +63,7 @@ def compressed(normals: Sequence[Normal], sparsity: float, columns: int) -> list
 
 
 def _elimination(h: F64, w: F64, owner: np.ndarray, least: int) -> F64:
-    """For each block of an output, what it cost when it went, never falling as blocks go; infinite for those that never do."""
+    """For each block of an output, its cost when it was removed, never falling from block to block; infinite for those that stay."""
     problem = Problem(h, w, np.ones(1), owner)
     left = np.unique(owner)
     cost, highest = np.full(len(left), np.inf), 0.0

@@ -17,13 +17,13 @@ from ..core.context import Context
 from ..reconstruct.moments import F64
 from .layers import Layer, dense_of, name_of, select
 
-#: Values of one layer at most: the index is a byte, and 0 is zero.
+#: Most values of a layer: the index is a byte, and index 0 is the value zero.
 MOST = 255
 
 
 @dataclass(frozen=True)
 class SharedLayer:
-    """A layer: its values beside zero, the share of zeros, and |W - W'| / |W|; or why it stays. runs: how it is computed when compiled."""
+    """A layer: how many values besides zero, the share of zeros, and |W - W'| / |W|; or why it stays. runs: how it is computed when compiled."""
 
     layer: str
     shape: tuple[int, ...]
@@ -41,12 +41,12 @@ class ShareWeights(LayerPass):
 
     conv(x, w, b)  ->  conv(x, sparse.shared(codebook, index), b),   codebook = k-means of the weights that are not zero
 
-    Weights that are zero stay zero, so `sparsify` comes before. k-means begins with values at equal distances from the smallest to the
+    Weights that are zero stay zero, so run `sparsify` first. k-means starts with values at equal distances from the smallest to the
     largest weight, which keeps large weights apart. In `finetune` each value moves by the sum of the gradients of its weights. A network
     with shared weights is saved with few bits a weight (`save(..., entropy=True)`); compiled, its weights are expanded.
 
-    bits: 1 to 8; 8 are 255 values. depthwise: depthwise convolutions too. exclude: patterns of module paths that stay. layers: bits of their
-    own. iterations: of k-means at most.
+    bits: 1 to 8; 8 gives 255 values. depthwise: depthwise convolutions too. exclude: patterns of module paths that stay. layers: other bits
+    for some layers. iterations: of k-means at most.
     Han, Mao and Dally, 1510.00149, section 3.
     """
 

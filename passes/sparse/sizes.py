@@ -1,4 +1,4 @@
-"""What the weights of a network take after each stage of Deep Compression (1510.00149)."""
+"""The bytes that the weights of a network take after each stage of Deep Compression (1510.00149)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .freeze import freeze
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of all constants: as they compute (dense), with zeros left out (a bit for each weight says where they are: pruned), with
-    weights that share values stored as numbers of equal length (shared). times: how many times smaller than dense."""
+    """Bytes of all constants. dense: as they are computed with. pruned: without zeros, plus a bit for each weight that says where they are.
+    shared: weights as indices of equal length into the shared values. times: how many times smaller than dense."""
 
     dense: int
     pruned: int

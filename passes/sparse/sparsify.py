@@ -1,4 +1,4 @@
-"""sparsify: single weights become zero, and stay zero."""
+"""sparsify: set single weights or blocks of weights to zero; they stay zero."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .pattern import Pattern, largest_of_all
 from .repair import compressed, least_squares, normal_of
 
 Repair = Literal["least-squares", "obc"]
-#: Responses of a layer per unknown, where its maps have them.
+#: Responses of a layer per unknown, where its feature maps have them.
 ROWS_PER_UNKNOWN = 4
 
 
 @dataclass(frozen=True)
 class SparseLayer:
-    """A layer: the share of zeros now, and what training raises it to where that is to come; or why it stays.
+    """A layer: the current share of zeros, and the share that training will raise it to, if any; or why it stays.
 
     error: |Y - Y'| / |Y - mean Y| of its response to calibration data where measured, else |W - W'| / |W|.
     """
@@ -52,15 +52,15 @@ class Sparsify(LayerPass):
 
     conv(x, w, b)  ->  conv(x, sparse.masked(w, |w| large), b)
 
-    sparsity: the share of weights that go (Zhu and Gupta, 1710.01878). scope: of each layer, or of all layers by one threshold.
+    sparsity: the share of weights set to zero (Zhu and Gupta, 1710.01878). scope: of each layer, or of all layers by one threshold.
     block: weights go in blocks: "1x4" four neighbours of an output, "16x1" the weights of sixteen outputs for one input. nm: "2:4", of every four
     weights of an output two stay; instead of sparsity.
-    repair: what becomes of the others. none; least-squares: each output is refitted on calibration data to what it gave, from what it is
-    given now; obc: they are also chosen so that the refitted error is least (Optimal Brain Compressor, 2208.11580).
-    gradual: the zeros come in the `finetune` behind, by the cubic schedule s_t = s - (s - s_0) (1 - (t - t_0) / (n dt))^3, from the share `begin` to
-    `end` of its steps, masks by magnitude every `every` steps.
-    depthwise: depthwise convolutions too, which have few weights. exclude: patterns of module paths that stay. layers: a sparsity of their
-    own. samples: images used. positions: responses per image at least.
+    repair: of the weights that stay. none; least-squares: each output is refitted on calibration data to its original response, on its current
+    inputs; obc: the weights are also chosen so that the refitted error is least (Optimal Brain Compressor, 2208.11580).
+    gradual: the zeros come during a later `finetune`, by the cubic schedule s_t = s - (s - s_0) (1 - (t - t_0) / (n dt))^3, from the share `begin`
+    to `end` of its steps, with new masks by magnitude every `every` steps.
+    depthwise: depthwise convolutions too, which have few weights. exclude: patterns of module paths that stay. layers: another sparsity for
+    some layers. samples: images used. positions: responses per image at least.
     """
 
     name = "sparsify"
@@ -130,7 +130,7 @@ class Sparsify(LayerPass):
     # -- masks ---------------------------------------------------------------------------------
 
     def _masks(self, layers: Sequence[Layer], pattern: Pattern) -> dict[Layer, Mask]:
-        """By magnitude."""
+        """Masks by magnitude."""
         matrices = [matrix(layer) for layer in layers]
         if self.scope == "global":
             assert self.sparsity is not None
@@ -146,7 +146,7 @@ class Sparsify(LayerPass):
         return masks
 
     def _mask(self, graph: Graph, layer: Layer, mask: Mask, new: tuple[np.ndarray, np.ndarray] | None, error: float | None) -> SparseLayer:
-        """Put the masked weight in the place of a layer's. mask: of the matrix. new: other weights and bias."""
+        """Replace a layer's weight by a masked one. mask: of the matrix. new: refitted weights and bias, if any."""
         old = dense_of(layer.w)
         assert old is not None
         w, bias = (old, None) if new is None else new
@@ -162,7 +162,7 @@ class Sparsify(LayerPass):
         return row
 
     def _begin(self, graph: Graph, layer: Layer, pattern: Pattern) -> SparseLayer:
-        """A mask that training will thin out."""
+        """Give a layer a mask that training will make sparser."""
         old, target = dense_of(layer.w), self._sparsity(layer)
         assert old is not None
         had = layer.w.op
@@ -174,7 +174,7 @@ class Sparsify(LayerPass):
     # -- repair --------------------------------------------------------------------------------
 
     def _repaired(self, graph: Graph, ctx: Context, chosen: Sequence[Layer], masks: dict[Layer, Mask], pattern: Pattern) -> dict[Layer, SparseLayer]:
-        """Layer after layer: responses of the network as it was, inputs of the network as it is now."""
+        """Refit layer after layer: responses of the original network, inputs of the current one."""
         calibration, wanted, rng = ctx.need_calibration(self), set(chosen), ctx.rng
         found: dict[Layer, tuple[Mask, tuple[np.ndarray, np.ndarray] | None, float | None]] = {}
         replay = Replay(graph, calibration, ctx, self.name, self.samples)
@@ -235,7 +235,7 @@ def _masked(layer: Layer, w: np.ndarray, mask: np.ndarray, **schedule: object) -
 
 
 def _named(array: np.ndarray, layer: Layer, like: object, name: str) -> Const:
-    """A constant with the name of the one it replaces, for training and its checkpoints go by names."""
+    """A constant with the name of the one it replaces, since training and its checkpoints use names."""
     const = Const(np.ascontiguousarray(array), loc=layer.loc)
     const.out.name = getattr(like, "name", "") or f"{name_of(layer)}.{name}"
     return const

@@ -1,4 +1,4 @@
-"""Training data in any of its forms, as batches in an order that a seed fixes."""
+"""Training data in any supported form, as batches in an order that a seed fixes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FORMS = (
     "gives one; a batch is (inputs, labels), or inputs alone"
 )
 
-#: Seeds torch for a place in training: an epoch, a step, a process.
+#: Function that seeds torch for a place in training: an epoch, a step, a process.
 Draw = Callable[..., None]
-#: Examples by number, as a batch.
+#: Function that gives examples by number, as a batch.
 Fetch = Callable[[Sequence[int]], Any]
 
 
@@ -49,9 +49,9 @@ class Share:
 
 
 class Indexed:
-    """Examples by number: shuffled anew in each epoch, the last incomplete batch left out, each process a part of every batch.
+    """Examples by number: shuffled anew in each epoch, without a last incomplete batch; each process gets a part of every batch.
 
-    held_out: this share of the examples is never trained on, and comes from `validation`. seed: what all drawing starts from.
+    held_out: this share of the examples is never trained on; `validation` gives it. seed: of all random numbers.
     """
 
     def __init__(self, graph: Graph, fetch: Fetch, count: int, batch: int, held_out: float, seed: Sequence[int], share: Share):
@@ -86,7 +86,7 @@ class Indexed:
 
 
 class Streamed:
-    """Batches that come in an order of their own: every process takes every count-th. An epoch is what one iteration gives."""
+    """Batches in the order of an iterable: each of `count` processes takes every count-th. An epoch is one iteration."""
 
     def __init__(self, graph: Graph, make: Callable[[int], Iterable[Any]], length: int | None, share: Share):
         self.graph = graph
@@ -154,7 +154,7 @@ def _is_array(x: Any) -> bool:
 
 
 def as_batch(graph: Graph, given: Any) -> Batch:
-    """A batch checked against the inputs of the graph; of a pair the second are labels."""
+    """A batch checked against the inputs of the graph; the second of a pair are labels."""
     inputs, labels = given if isinstance(given, tuple | list) and len(given) == 2 else (given, None)
     values = tensors(arguments(graph, inputs))
     if labels is None:

@@ -27,7 +27,7 @@ class Finetune(Pass):
 
     layer(x; w)  ->  layer(x; w'),   w' = argmin (1 - distill_weight) CE(labels) + distill_weight T^2 KL(teacher_T || student_T)
 
-    It needs `transform(..., train=data)`. The teacher is `transform(..., teacher=)`, by default the graph as it was before the pipeline. With
+    It needs `transform(..., train=data)`. The teacher is `transform(..., teacher=)`, by default the graph before the pipeline. With
     distill_weight=1 no labels are needed (Hinton et al., 1503.02531). Under `torchrun` each process takes a part of every batch.
 
     epochs, or steps in all. batch: examples of one process in a step. optimizer: sgd (Nesterov momentum), adam, adamw; weight_decay acts on
@@ -38,11 +38,11 @@ class Finetune(Pass):
     examples held out or by `transform(..., evaluate=)`, and keep the best weights.
     quantize_after: steps in which fake-quantize operators (`quantize{qat=true}`) measure ranges and round nothing.
     seed: of order and noise, by default the transform's. device: cpu, cuda or cuda:N.
-    checkpoint: a file written after each epoch, and each `every` steps. A run that finds it goes on from there, and ends with the weights of
-    a run that was never killed; one that was complete is not run again.
+    checkpoint: a file written after each epoch, and each `every` steps. A run that finds it resumes there, and ends with the same weights as
+    a run that was never killed; a complete one is not run again.
 
-    A loss that is not finite stops it: the weights are then those of the last complete epoch, with a warning, and before there is one
-    it is an error.
+    A loss that is not finite stops training with a warning, and the weights of the last complete epoch are kept; in the first epoch it is
+    an error.
     """
 
     name = "finetune"
@@ -96,7 +96,7 @@ class Finetune(Pass):
         return result
 
     def _check(self, ctx: Context) -> None:
-        """Options that a type alone does not exclude."""
+        """Check option values beyond their types."""
         ranges = {"epochs": 1, "steps": 1, "batch": 1, "patience": 1, "every": 1}
         for option, low in ranges.items():
             value = getattr(self, option)
@@ -142,7 +142,7 @@ class Finetune(Pass):
                 teacher.train(was_training)
 
     def _signature(self, graph: Graph, ctx: Context, processes: Processes) -> str:
-        """What a checkpoint must agree with: the options that decide the weights, the seed, the graph."""
+        """A hash that a checkpoint must match: of the options that decide the weights, the seed, and the graph."""
         options = format_pass(replace(self, device="cpu", checkpoint=None, every=None))
         content = hashlib.sha256(str(graph).encode())
         for op in graph.find("nn.constant"):

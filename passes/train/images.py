@@ -16,22 +16,22 @@ from ...ir.errors import TersorError
 
 #: Where the package dataset-fashion-mnist puts its files.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-#: Mean and standard deviation of Fashion-MNIST's training images, of 1.
+#: Mean and standard deviation of Fashion-MNIST's training images, for pixels from 0 to 1.
 FASHION_MEAN, FASHION_STD = 0.2860, 0.3530
 #: Names of image files.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 class DataMissing(TersorError):
-    """The files are not there; the message says which package brings them."""
+    """The files are missing; the message names the package that has them."""
 
 
 class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
     """Images in sub-folders, whose sorted names are the labels 0, 1, …: `folder/cat/1.jpg`, `folder/dog/7.png`.
 
     An image is (channels, height, width) in f32: grey for one channel, RGB for three; resized (bilinear, antialiased) so that its shorter
-    side is `resize` (by default what the crop needs), its middle cut out, scaled to 0 .. 1, minus `mean`, by `std` (one number each, or one
-    for each channel). Without mean and std it is u8 (height, width, channels), for a network of `image_input`. labels=False takes the images of
+    side is `resize` (by default what the crop needs), its middle cut out, scaled to 0 .. 1, and normalized to (x - mean) / std (one number each, or
+    one for each channel). Without mean and std it is u8 (height, width, channels), for a network of `image_input`. labels=False takes the images of
     the folder itself too, all with label 0. Needs Pillow. Nothing is drawn at random: for augmentation wrap it in a Dataset of your own.
     """
 
@@ -146,7 +146,7 @@ def per_channel(values: Sequence[float], channels: int, name: str) -> torch.Tens
 def fashion_mnist(
     part: str, mean: Sequence[float] = (FASHION_MEAN,), std: Sequence[float] = (FASHION_STD,), folder: Path | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images, f32 (N, 1, 28, 28), minus mean and by std, and labels, i64 (N,), of `train` (60,000) or `t10k` (10,000) (Xiao et al., 1708.07747)."""
+    """Images, f32 (N, 1, 28, 28), as (x - mean) / std, and labels, i64 (N,), of `train` (60,000) or `t10k` (10,000) (Xiao et al., 1708.07747)."""
     pixels, labels = fashion_mnist_bytes(part, folder)
     return (pixels.float() / 255 - per_channel(mean, 1, "mean")) / per_channel(std, 1, "std"), labels
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, what is kept when it goes wrong, and where it goes on after a kill."""
+"""The training loop: steps, epochs, the weights kept when training diverges, and checkpoints."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Trainer:
         self._show()
 
     def _average_weights(self) -> None:
-        """ema <- d ema + (1 - d) weights, with d at most (1 + t) / (10 + t): the first steps count for little."""
+        """ema <- d ema + (1 - d) weights, with d at most (1 + t) / (10 + t), so that the initial weights soon count for little."""
         if self.options.ema is None:
             return
         now = self.module.state_dict()
@@ -121,7 +121,7 @@ class Trainer:
         self._check_weights()
         state.good = copied(state.ema or self.module.state_dict())
         validation = self._validation()
-        # a network that is not yet as sparse as asked for is not the best one
+        # a network that is not yet sparse enough cannot be the best one
         if validation is not None and self.masks.complete(state.done, self.total):
             self._keep_best(validation)
         out_of_patience = self.options.patience is not None and state.stale >= self.options.patience
@@ -133,7 +133,7 @@ class Trainer:
         state.finished = out_of_patience or state.done >= self.total
         self._save()
 
-    # -- what is kept --------------------------------------------------------------------------
+    # -- best weights --------------------------------------------------------------------------
 
     def _validation(self) -> float | None:
         """Accuracy on the examples held out, else by the context's function where early stop needs one."""
@@ -147,7 +147,7 @@ class Trainer:
         module.eval()
         value = self._held_out(module) if held_out else float(self.ctx.evaluate(from_torch(module)))  # type: ignore[misc]
         self.module.train()
-        # processes must decide alike
+        # all processes must make the same decision
         return self.processes.total(value)[0] / self.processes.share.count
 
     def _held_out(self, module: GraphModule) -> float:
@@ -174,7 +174,7 @@ class Trainer:
             raise Diverged(f"a weight is not finite after step {self.state.step} of epoch {self.state.epoch + 1}")
 
     def _fall_back(self, what: str) -> None:
-        """Keep the weights of the last complete epoch and warn; before there is one, fail."""
+        """Keep the weights of the last complete epoch and warn; raise where there is none."""
         state = self.state
         advice = "a smaller lr, clip=1 or warmup=0.1 may help"
         if state.good is None:
@@ -205,7 +205,7 @@ class Trainer:
     # -- helpers -------------------------------------------------------------------------------
 
     def _length(self) -> tuple[int, int]:
-        """Steps in all, and epochs as far as that is known."""
+        """Steps in all, and epochs if their number is known."""
         options, steps = self.options, self.data.steps
         if options.steps is not None:
             return options.steps, -(-options.steps // steps) if steps else 0
@@ -216,7 +216,7 @@ class Trainer:
         return options.epochs * steps, options.epochs
 
     def _draw_from(self, *place: int) -> None:
-        """Seed torch for a place in training, so that what it draws there does not depend on where the run began."""
+        """Seed torch for a place in training, so that its random numbers there do not depend on where the run started."""
         torch.manual_seed(int(np.random.SeedSequence([*self.seed, len(place), *place]).generate_state(1)[0]))
 
     def _show(self) -> None:

@@ -1,4 +1,4 @@
-"""What training minimizes: cross-entropy with the labels, and the distance to a teacher (Hinton et al., 1503.02531)."""
+"""The training loss: cross-entropy with the labels, and the distance to a teacher (Hinton et al., 1503.02531)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 
 def right(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """How many examples have their label as the largest logit (of several positions the mean)."""
+    """How many examples have their label as the largest logit (with several positions, the mean over them)."""
     return float((logits.detach().argmax(1) == labels).double().reshape(len(labels), -1).mean(1).sum())
 
 

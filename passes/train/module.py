@@ -25,7 +25,7 @@ class GraphModule(nn.Module):
     """A graph whose float constants are parameters and buffers, run op by op by `evaluate`; made by `to_torch`.
 
     They have the names of the graph's constants, which are those of the traced module's `state_dict`. `graph` is the graph it was made
-    of, which training never changes. momentum: what a batch norm's running statistics take over from one batch, as in torch.
+    from, which training never changes. momentum: weight of one batch in a batch norm's running statistics, as in torch.
     """
 
     def __init__(self, graph: Graph, momentum: float = 0.1):
@@ -115,7 +115,7 @@ def to_torch(graph: Graph, *, momentum: float = 0.1) -> GraphModule:
 
 
 def from_torch(module: nn.Module) -> Graph:
-    """A new graph with the weights that the module has now; a module that `to_torch` made, or torch's wrapper of one for several processes."""
+    """A new graph with the module's current weights. module: made by `to_torch`, or torch's wrapper of one for several processes."""
     inner = module.module if isinstance(module, nn.parallel.DistributedDataParallel) else module
     if not isinstance(inner, GraphModule):
         raise TersorError(
@@ -134,6 +134,6 @@ def _constants(graph: Graph) -> list[Const]:
 
 
 def _as_declared(v: Value, x: Any) -> Any:
-    """Stands for a float input of another precision when arguments are checked: the parameters may be in another one too."""
+    """A float input in the value's declared type, for the check of arguments: it may have another precision, as the parameters may."""
     floating = isinstance(x, torch.Tensor) and x.is_floating_point() and v.type.is_float
     return torch.empty(x.shape, dtype=tensor_of(np.empty(0, v.type.dtype)).dtype, device="meta") if floating else x

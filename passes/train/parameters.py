@@ -14,9 +14,9 @@ from ...ir.ops.elementwise import Binary
 def parameters_of(graph: Graph) -> set[Value]:
     """The results of float constants that training may change.
 
-    They are what operators declare as `learned` (weights, biases, gammas, slopes, embeddings), what such a weight is computed from (weight
-    norm, a quantized weight), and vectors that scale or shift a result that already depends on a parameter. A constant that
-    normalizes the image, running statistics, and numbers without a dimension are not; nor is a class token, which nothing tells from these.
+    They are the operands that operators declare as `learned` (weights, biases, gammas, slopes, embeddings), constants that such a weight is
+    computed from (weight norm, a quantized weight), and vectors that scale or shift a result that already depends on a parameter. Constants
+    that normalize the image, running statistics, and scalars are not parameters; nor is a class token, which looks just like them.
     """
     ops = [op for op in graph.ops if not isinstance(op, Const)]
     constant = _computed_from_constants(graph)
@@ -28,7 +28,7 @@ def parameters_of(graph: Graph) -> set[Value]:
             behind.update(op.outs)
     for op in reversed(ops):
         if not wanted.isdisjoint(op.outs):
-            # of a weight that is fake-quantized the weight is learned, the range is not
+            # of a fake-quantized weight the weight is learned, the range is not
             wanted.update(v for v in (_named(op) if op.learned else op.operands) if v.type.rank)
     return {v for v in wanted if isinstance(v.op, Const) and v.type.is_float and np.isfinite(v.op.array).all()}
 
@@ -42,7 +42,7 @@ def _computed_from_constants(graph: Graph) -> set[Value]:
 
 
 def _learned(op: Op, behind: set[Value]) -> Iterator[Value]:
-    """Operands that an op learns; of arithmetic the vectors, where the other operand is behind a layer."""
+    """Operands that an op learns; for arithmetic its vectors, where the other operand comes from a layer."""
     yield from _named(op)
     if isinstance(op, Binary) and op.affine:
         for v, other in ((op.a, op.b), (op.b, op.a)):

@@ -1,4 +1,4 @@
-"""Several processes that train one network: torch.distributed under `torchrun`, or nothing at all."""
+"""Several processes that train one network: torch.distributed under `torchrun`, or a single process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .data import Share
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together, and its device."""
+    """This process's rank among those that train together, and its device."""
 
     share: Share
     device: torch.device
@@ -57,7 +57,7 @@ class Processes:
 def join_processes(device: str) -> Processes:
     """The process group that is there, or the one that `torchrun` describes in the environment; else this process alone.
 
-    A group that it makes stays until the program ends: to make one twice would race with the end of the first.
+    A group made here stays until the program ends: making a second one would race with the end of the first.
     """
     at = _device(device)
     if not dist.is_available() or (not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) == 1):

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, so that a resumed run needs no state of it."""
+"""The learning rate as a function of the step, so that a resumed run needs no scheduler state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def rate(step: int, total: int, schedule: Schedule, warmup: float = 0.0, milesto
     """The factor of the learning rate in step `step` (from 0) of `total`.
 
     It rises linearly over the share `warmup` of the steps. Then it follows (1 + cos(pi t)) / 2 over the rest (Loshchilov and Hutter,
-    1608.03983), or falls exponentially to `decay` at the end, or is multiplied by `decay` at each share of `milestones`, or stays.
+    1608.03983), or falls exponentially to `decay` at the end, or is multiplied by `decay` at each share of `milestones`, or stays constant.
     """
     rising = warmup * total
     if step < rising:

@@ -1,4 +1,4 @@
-"""Where a training is, and its checkpoint: all that a killed run needs to end with the same weights."""
+"""The state of a training run and its checkpoint: all that a killed run needs to end with the same weights."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 
 from ...ir.errors import TersorError
 
-#: What a checkpoint file says that it is.
+#: The format tag of a checkpoint file.
 FORMAT = "tersor finetune 1"
 Weights = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave, for the ledger.
+    """One epoch's row in the ledger.
 
     lr: of its last step. loss: mean over its examples. accuracy: share of the training labels that were right, before each step.
-    validation: accuracy on the examples held out, or what `evaluate` gave. stopped: why training ended with it, if before its time.
+    validation: accuracy on the examples held out, or what `evaluate` gave. stopped: why training ended early with it, if it did.
     """
 
     epoch: int
@@ -36,7 +36,7 @@ class Epoch:
 
 @dataclass
 class State:
-    """epoch, step: complete epochs, and steps of the one that runs. done: steps in all. seen, loss, right: sums of the running epoch.
+    """epoch, step: complete epochs, and steps of the running one. done: steps in all. seen, loss, right: sums of the running epoch.
 
     ema: averaged weights. good: weights at the end of the last complete epoch. best: weights at the best validation, which was `top`,
     `stale` epochs ago. finished: training is over.
@@ -62,7 +62,7 @@ def copied(weights: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def save_checkpoint(path: Path, made_by: str, state: State, module: Weights, optimizer: Mapping[str, Any]) -> None:
-    """Write the file beside its place and move it there, so that a kill leaves the old one or the new one."""
+    """Write a temporary file and rename it, so that a kill leaves the old checkpoint or the new one."""
     epochs = [asdict(e) for e in state.epochs]
     content = {"format": FORMAT, "made_by": made_by, "state": vars(state) | {"epochs": epochs}, "module": module, "optimizer": optimizer}
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -74,7 +74,7 @@ def save_checkpoint(path: Path, made_by: str, state: State, module: Weights, opt
 
 
 def load_checkpoint(path: Path, made_by: str, device: torch.device) -> tuple[State, Weights, dict[str, Any]] | None:
-    """The state, the weights and the optimizer of a checkpoint; None where there is no file. One of another training is an error."""
+    """The state, the weights and the optimizer of a checkpoint; None where there is no file. Raises for a checkpoint of another training."""
     if not path.exists():
         return None
     try:

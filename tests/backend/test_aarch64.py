@@ -132,15 +132,19 @@ def test_an_integer_network_runs_under_qemu(arithmetic: str, tmp_path: Path) -> 
     np.testing.assert_array_equal(result, expected)
 
 
+#: Each network on one thread and on two, one image and three, and on one of the processors.
+ZOO = [(name, 1 + i % 2, (1, 3)[i // 2 % 2], list(ARITHMETICS.values())[i % 3]) for i, name in enumerate(integer_zoo.NETWORKS)]
+
+
 @needs_gcc
 @needs_qemu
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "threads", "batch"), [("mobilenetv2", 1, 3), ("resnet18", 2, 1)])
-def test_integer_networks_of_the_zoo_run_under_qemu(name: str, threads: int, batch: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "threads", "batch", "target"), ZOO)
+def test_integer_networks_of_the_zoo_run_under_qemu(name: str, threads: int, batch: int, target: str, tmp_path: Path) -> None:
     """To the bits of numpy loops that know nothing of operators."""
     x, expected = (part[:batch].copy() for part in integer_zoo.expected(name))
     result = np.zeros(expected.shape, np.float32)
-    emulated(tmp_path, integer_zoo.integer(name).at(batch), x, result, threads)
+    emulated(tmp_path, integer_zoo.integer(name).at(batch), x, result, threads, target)
     np.testing.assert_array_equal(result, expected)
 
 

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from backend_run import ALL_TARGETS, Compiled
 
+from tersor.backend.kernels.cpu.arithmetic.base import pmaddwd_on
 from tersor.backend.kernels.cpu.arithmetic.integers import Maddubs
+from tersor.backend.kernels.cpu.conv.integer.padded import IntegerPadded
+from tersor.backend.kernels.cpu.conv.integer.paired_depthwise import PairedDepthwise
+from tersor.backend.kernels.cpu.conv.integer.winograd.template import IntegerWinograd
 from tersor.backend.target import host_features, resolve
 from tersor.backend.tile.integer import IntConv2d, IntLinear, IntSumPool2d, Rescale, RescaledSum, RescaleFixed
 from tersor.ir.graph import Graph
@@ -138,21 +142,33 @@ def residual(acc: Value, other: Value, a: np.ndarray, b: float, zeros: tuple[int
 
 
 @pytest.mark.parametrize(
-    ("target", "threads", "geometries"),
-    [(ALL_TARGETS[0], 1, DIRECT), (ALL_TARGETS[0], 2, DEPTHWISE), (ALL_TARGETS[1], 1, DIRECT[:2] + DEPTHWISE[:2])],
+    ("target", "threads", "geometries", "others"),
+    [
+        (ALL_TARGETS[0], 1, DIRECT, ()),
+        (ALL_TARGETS[0], 2, DEPTHWISE, ()),
+        (ALL_TARGETS[1], 1, DIRECT[:2] + DEPTHWISE, ()),
+        (ALL_TARGETS[1], 2, DEPTHWISE[:3], (PairedDepthwise,)),
+    ],
 )
-def test_borders_and_tails(target: str, threads: int, geometries: list[tuple[Any, ...]]) -> None:
-    """Every zero point at every border, and every way to round: packed, a residual, fixed, multipliers that packs do not allow, no rounding."""
+def test_borders_and_tails(
+    target: str, threads: int, geometries: list[tuple[Any, ...]], others: tuple[type, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every zero point at every border, and every way to round: packed, a residual, fixed, multipliers that packs do not allow, no rounding.
+
+    others: templates that are left out, so that those are tested in whose place they are used.
+    """
+    for other in (IntegerWinograd, IntegerPadded, *others):
+        monkeypatch.setattr(other, "accepts", lambda self, fusion, target: False)
     rng = np.random.default_rng(7)
     graph, outputs, expected, arrays = Graph(), [], [], []
     for i, geometry in enumerate(geometries):
-        case = extreme_case(rng, geometry, (0, 255, 113, 255, 7, 1)[i])
+        case = extreme_case(rng, geometry, (0, 255, 113, 255, 7, 1)[i % len(KINDS)])
         wanted, arrays = accumulators(case), [*arrays, case["x"]]
         acc = add_conv(graph, graph.add_input(Tensor(case["x"].shape, "u8"), f"x{i}"), case)
         # some channels leave 0 .. 255 by far on both sides
         scale = (rng.choice([1, 1, 200, 40000], len(case["w"])) * 150 / max(1, np.abs(wanted).max())).clip(max=0.2).astype(np.float32)
         zero, low, high = int(rng.integers(0, 256)), int(rng.integers(0, 60)), int(rng.integers(190, 256))
-        kind = KINDS[i]
+        kind = KINDS[i % len(KINDS)]
         if kind == "residual":
             other = rng.integers(0, 256, wanted.shape).astype(np.uint8)
             arrays.append(other)
@@ -175,12 +191,42 @@ def test_borders_and_tails(target: str, threads: int, geometries: list[tuple[Any
     graph.set_outputs(outputs)
     compiled = Compiled(graph, target, threads)
     facts, steps = resolve(target), [s for s in compiled.steps if s.op.startswith("int_conv2d")]
-    depthwise = "byte_depthwise" if facts.dot == "vnni" and "avx512vbmi" in facts.features else "integer_depthwise"
+    depthwise = "integer_depthwise" if others or not pmaddwd_on(facts) else "paired_depthwise"
+    depthwise = "byte_depthwise" if facts.dot == "vnni" and "avx512vbmi" in facts.features else depthwise
     assert [s.template for s in steps] == ["integer_direct" if g in DIRECT else depthwise for g in geometries]
     if facts.lanes > 4:
-        assert [s.params["packs"] for s in steps] == [kind in ("packed", "residual") for kind in KINDS[: len(steps)]]
+        assert [s.params["packs"] for s in steps] == [kind in ("packed", "residual") for kind in (KINDS * 2)[: len(steps)]]
     for got, wanted, geometry in zip(compiled(*arrays), expected, geometries, strict=True):
         np.testing.assert_array_equal(got, wanted, err_msg=str(geometry))
+
+
+#: (channels, outputs, groups, height, width, images): odd channels, groups that begin inside a block, pixels that chunks do not divide.
+POINTWISE = [(37, 64, 1, 9, 11, 1), (16, 20, 1, 5, 7, 2), (48, 96, 3, 4, 4, 3), (64, 33, 1, 30, 31, 1)]
+
+
+@pytest.mark.parametrize(
+    ("target", "threads", "elem"),
+    [(ALL_TARGETS[1], 2, "u8"), pytest.param(ALL_TARGETS[1], 1, "i8", marks=pytest.mark.slow), (ALL_TARGETS[0], 2, "i8")],
+)
+def test_pointwise_of_widened_bytes(target: str, threads: int, elem: str) -> None:
+    """Where no instruction multiplies these bytes, each thread widens its pixels, those of a chunk at a time."""
+    rng, graph, arrays, expected = np.random.default_rng(5), Graph(), [], []
+    limits, outputs = np.iinfo(NUMPY[elem]), []
+    for c, o, groups, h, w, n in POINTWISE:
+        x = rng.choice([limits.min, limits.max, int(rng.integers(limits.min, limits.max))], (n, c, h, w)).astype(NUMPY[elem])
+        weights, b = rng.choice([-128, -1, 127], (o, c // groups, 1, 1)).astype(np.int8), rng.integers(-(2**20), 2**20, o)
+        geometry = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": groups}
+        case = {"x": x, "w": weights, "b": b, "zero": int(rng.integers(limits.min, limits.max + 1)), "geometry": geometry}
+        arrays.append(x)
+        outputs.append(add_conv(graph, graph.add_input(Tensor(x.shape, elem), f"x{len(arrays)}"), case))
+        expected.append(accumulators(case))
+    graph.set_outputs(outputs)
+    compiled = Compiled(graph, replace(resolve(target), l2=16 << 10), threads)
+    steps = [s for s in compiled.steps if s.op.startswith("int_conv2d")]
+    assert {s.params["arithmetic"] for s in steps} == {"pairs" if resolve(target).dot != "vnni" else "pairs_vnni"}
+    assert min(s.params["chunk"] for s in steps) < min(h * w for _, _, _, h, w, _ in POINTWISE[-1:])
+    for got, wanted in zip(compiled(*arrays), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.skipif(resolve("cpu").dot != "vnni", reason="this machine has no AVX-512 VNNI")

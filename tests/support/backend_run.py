@@ -33,7 +33,7 @@ from tersor.ir.types import Tensor
 
 #: Vector widths of 16, 8 and 4 f32; the first is this machine's own where it has AVX-512.
 ALL_TARGETS = ("cpu", "cpu:x86-64-v3", "cpu:x86-64-v2")
-#: The same without x86-64-v3 on a machine where that is the same code as `cpu`.
+#: The same without x86-64-v3 on a machine where its code equals that of `cpu`.
 DISTINCT_TARGETS = ALL_TARGETS if resolve("cpu").lanes == 16 else ALL_TARGETS[::2]
 #: Two of them for every test; the third is slow.
 TARGETS = [*DISTINCT_TARGETS[:2], *(pytest.param(target, marks=pytest.mark.slow) for target in DISTINCT_TARGETS[2:])]
@@ -50,7 +50,7 @@ def graph_of(build: Callable[..., Op | Value | Sequence[Op | Value]], *inputs: t
 
 
 def conv(x: Value, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, seed: int = 0) -> Value:
-    """A convolution with bias that keeps the map's size but for the stride."""
+    """A convolution with bias that keeps the size of the feature map, except for the stride."""
     rng, side = np.random.default_rng(seed), kernel // 2
     w = rng.standard_normal((out, x.shape[1] // groups, kernel, kernel)) / np.sqrt(x.shape[1] // groups * kernel**2)
     b = Const(rng.standard_normal(out).astype(np.float32))
@@ -58,7 +58,7 @@ def conv(x: Value, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, 
 
 
 def arrays_for(graph: Graph, seed: int = 0) -> list[np.ndarray]:
-    """Random inputs: normal floats, small integers, coins."""
+    """Random inputs: normal floats, small integers, random bools."""
     rng = np.random.default_rng(seed)
     return [
         (rng.standard_normal(v.shape) if v.type.is_float else rng.integers(0, 2 if v.type.elem == "bool" else 100, v.shape)).astype(v.type.dtype)
@@ -67,7 +67,7 @@ def arrays_for(graph: Graph, seed: int = 0) -> list[np.ndarray]:
 
 
 def lowered(graph: Graph, target: str | Target = "cpu", threads: int = 1, legal: bool = True) -> Graph:
-    """The graph after every stage up to `plan`. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
+    """The graph after every stage up to plan-memory. `legal=False` leaves `legalize` out, so that a kernel sees the op as written."""
     facts, graph = resolve(target), graph.clone()
     for name, stage in (CPU_STAGES | {"select-kernels": select_kernels}).items():
         if name not in ("prepare", *(() if legal else ("legalize",))):
@@ -76,7 +76,7 @@ def lowered(graph: Graph, target: str | Target = "cpu", threads: int = 1, legal:
 
 
 def resumes(graph: Graph, *stages: str, threads: int = 1) -> dict[str, Graph]:
-    """Each of these stages, saved, read back and continued, ends in the same plan. Returns the graph after every stage."""
+    """Check that each of these stages, saved, read back and continued, ends in the same plan. Returns the graph after every stage."""
     seen: dict[str, Graph] = {}
     target = resolve("cpu")
     lower(graph, target, threads, lambda stage, after: seen.update({stage: after.clone()}), tuned=False)
@@ -91,7 +91,7 @@ def resumes(graph: Graph, *stages: str, threads: int = 1) -> dict[str, Graph]:
 
 @functools.cache
 def _caller(threads: int) -> ThreadPoolExecutor:
-    """A thread that calls kernels with so many workers of its own: how many it has is fixed at its first call."""
+    """A thread that calls kernels with its own `threads` workers: their number is fixed at its first call."""
     return ThreadPoolExecutor(1)
 
 
@@ -106,11 +106,11 @@ class Compiled:
         self.steps, arena = emitter.add(self.graph, "main")
         self.module = emitter.build()
         self.weights = tvm.runtime.tensor(emitter.weights.blob())
-        # what a kernel must not read shows as nan
+        # memory that a kernel must not read is nan
         self.arena = tvm.runtime.tensor(np.full(max(arena, 64), 0xFF, np.uint8))
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """The outputs. Threads go through it together, and then part by part: to the same bits."""
+        """The outputs. Runs in one parallel region and then phase by phase, which must give the same bits."""
         result = self.run(inputs, team=self.threads > 1)
         if self.threads > 1:
             for again, first in zip(self.run(inputs, team=False), result, strict=True):
@@ -118,7 +118,7 @@ class Compiled:
         return result
 
     def run(self, inputs: Sequence[np.ndarray], team: bool, arena: Any = None) -> list[np.ndarray]:
-        """The outputs. team: by a thread of this call that has as many workers as it takes."""
+        """The outputs. team: run in one parallel region, by a thread with as many workers as needed."""
         arguments = [tvm.runtime.tensor(np.ascontiguousarray(a).reshape(-1)) for a in inputs]
         results = [tvm.runtime.tensor(np.zeros(max(v.type.size, 1), v.type.dtype)) for v in self.graph.outputs]
         main, memory = self.module["main"], (self.weights, self.arena if arena is None else arena)

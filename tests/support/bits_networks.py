@@ -15,7 +15,7 @@ from tersor.ir import ops as ir
 from tersor.ir.evaluate import evaluate, to_numpy
 from tersor.ir.ops.bits_layers import unsigned_levels, weight_levels
 
-#: What each method gives a layer: pipelines that make a simulation, by name.
+#: Pipelines that make a simulation, by the name of the method.
 METHODS = {
     "bwn": "binarize",
     "xnor": "binarize{activations=true}",

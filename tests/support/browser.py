@@ -1,4 +1,4 @@
-"""A page in headless Chromium: what its scripts made of it after events, and a picture."""
+"""A page in headless Chromium: its contents after scripts and events, and a picture."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def round_trip(graph: Graph) -> None:
 
 
 def eager(module: nn.Module, inputs: Inputs) -> Any:
-    """What a float64 module says."""
+    """The result of a float64 module."""
     with torch.no_grad():
         return module(*(x.double() if x.is_floating_point() else x for x in inputs))
 

@@ -1,4 +1,4 @@
-"""What the tests of the factorizing passes share: convolutions of given kernels, and patches written out in numpy."""
+"""Helpers of the tests of the factorizing passes: convolutions with given kernels, and patches computed by numpy loops."""
 
 from __future__ import annotations
 

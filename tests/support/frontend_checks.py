@@ -1,4 +1,4 @@
-"""What the frontend's tests share: a module from a function, and the comparison of a graph with the eager module in float64."""
+"""Helpers of the frontend's tests: a module from a function, and the comparison of a graph with the eager module in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole integer network by the loops of `integer_oracle`, read off the graph's structure and types: no operator's own code runs."""
+"""Run a whole integer network by the loops of `integer_oracle`, from the graph's structure and types: no operator's own code runs."""
 
 from __future__ import annotations
 

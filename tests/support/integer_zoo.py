@@ -1,4 +1,4 @@
-"""Published networks with few channels in int8, and what numpy loops over int64 make of images (`integer_network`)."""
+"""Published networks with few channels in int8, and their results on images by numpy loops over int64 (`integer_network`)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def integer(name: str) -> Graph:
 
 @functools.cache
 def expected(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Three images, and what the loops make of them."""
+    """Three images, and the results of the loops."""
     x = images(name, 3, 2).numpy()
     (y,) = oracle.run(integer(name).at(3), x)
     assert not np.array_equal(y[0], y[1]), "the images have different results"

@@ -1,4 +1,4 @@
-"""What the tests of the legalize stage share: a graph, legalized, beside what it should become."""
+"""Helpers of the tests of the legalize stage: a graph, legalized, and the expected result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def const(*shape: int, dtype: str = "f") -> Const:
 
 
 def conv(x: Op | Value, channels: int, k: int = 1) -> Op:
-    """A convolution: what it makes is a map."""
+    """A convolution, whose result is a feature map."""
     x = x.out if isinstance(x, Op) else x
     return Conv2d(x, const(channels, x.shape[1], k, k), const(channels))
 
@@ -54,7 +54,7 @@ def becomes(build: Callable[..., Any], expected: str, *inputs: tuple[int, ...] |
 
 
 def stays(build: Callable[..., Any], *inputs: tuple[int, ...] | Tensor) -> None:
-    """legalize changes nothing."""
+    """Check that legalize changes nothing."""
     graph = graph_of(build, *inputs)
     assert names(legal(graph)) == names(graph)
 

@@ -1,4 +1,4 @@
-"""Files broken at random: bytes changed, cut, repeated and swapped, ONNX models changed field by field, and what must come of reading them."""
+"""Files broken at random: bytes changed, cut, repeated and swapped, ONNX models changed field by field, and the allowed outcomes of reading them."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def _change_json(node: Any, rng: random.Random) -> None:
 
 
 def read(path: Path) -> str:
-    """What comes of a file: "refused", "loaded", or "ran" with a result of the shapes that it declares. Other errors than TersorError propagate."""
+    """The outcome of a read: "refused", "loaded", or "ran" with a result of the shapes that it declares. Other errors than TersorError propagate."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:

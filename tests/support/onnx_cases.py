@@ -1,4 +1,4 @@
-"""Graphs of one op each for the ONNX writer, and onnxruntime as the judge."""
+"""Graphs of one op each for the ONNX writer, and onnxruntime as the oracle."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ BINARY = (Add, Div, Equal, Greater, GreaterEqual, Less, LessEqual, Maximum, Mini
 
 BITS = (BitwiseAnd, BitwiseOr, BitwiseXor, ShiftLeft, ShiftRight)
 
-#: Name -> (types of the inputs, what makes the op of them). Every operator of the `nn` dialect occurs.
+#: Name -> (types of the inputs, function that makes the op from them). Every operator of the `nn` dialect occurs.
 CASES: dict[str, tuple[Sequence[Tensor], Build]] = {
     **{kind.name: ((IMAGE,), kind) for kind in UNARY},
     **{kind.name: ((IMAGE, Tensor((1, 1, 9))), kind) for kind in BINARY},

@@ -30,7 +30,7 @@ ELEMENTS = {
     onnx.TensorProto.INT8,
     onnx.TensorProto.BOOL,
 }
-#: What a static network in inference has no use for, or cannot have.
+#: Operators that a static network in inference does not need or cannot have.
 OUT_OF_SCOPE: dict[str, Sequence[str]] = {
     "training": ("Adagrad", "Adam", "Momentum"),
     "loops, and networks with a state": ("Loop", "Scan", "LSTM", "GRU", "RNN", "CausalConvWithState", "LinearAttention", "TensorScatter"),
@@ -68,7 +68,7 @@ CORE = frozenset(
 )
 #: Element types of theirs that our graphs hold in the next wider type, i16 beside them.
 NARROW = {onnx.TensorProto.UINT16: np.int32, onnx.TensorProto.UINT4: np.uint8, onnx.TensorProto.INT4: np.int8, onnx.TensorProto.INT16: np.int16}
-#: Inputs that say something about the operator and are no data, beside integers: they become constants.
+#: Operators whose float inputs are settings, not data: they become constants, as integer inputs do.
 SETTINGS = {"Resize", "Range", "Dropout", "OneHot", "Upsample", "ConstantOfShape", "If", "BlackmanWindow", "HammingWindow", "HannWindow"}
 KNOWN = Path(__file__).parent / "onnx_known_failures.txt"
 
@@ -206,7 +206,7 @@ def judge(cases: Sequence[Any], compiled: bool) -> list[str]:
     for case in cases:
         try:
             run_case(case, compiled)
-        except Exception as error:  # whatever it is, the case does not pass
+        except Exception as error:  # of any kind: the case does not pass
             if case.name not in known_failures():
                 wrong.append(f"{case.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
         else:

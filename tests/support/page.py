@@ -38,7 +38,7 @@ def run(page: Path) -> int:
     tersor = shutil.which("tersor", path=str(Path(sys.executable).parent)) or "tersor"
     for language, line, text in blocks(page):
         if language == "python":
-            # blank lines in front give tracebacks the line numbers of the page
+            # leading blank lines give tracebacks the line numbers of the page
             exec(compile("\n" * (line - 1) + text, str(page), "exec", dont_inherit=True), vars(module))
             count += 1
         elif language in SHELL:

@@ -13,10 +13,10 @@ from tersor.ir import Const, Graph, Op, Tensor, Value
 from tersor.ir.evaluate import evaluate, to_numpy, to_torch
 from tersor.ir.rewrite import Rewrite, Trace, greedy
 
-# the machine is shared: threads that wait for each other cost more than they give
+# the machine is shared: threads that wait for each other cost more time than they save
 torch.set_num_threads(1)
 
-#: What identities get wrong: signed zeros, infinities, nan, subnormals, ties, large numbers.
+#: Values on which identities go wrong: signed zeros, infinities, nan, subnormals, ties, large numbers.
 AWKWARD = [-0.0, 0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, 6.0, 7.0, -7.0, 1e-42, -1e-42, 3e38, -3e38, np.inf, -np.inf, np.nan]
 
 
@@ -84,7 +84,7 @@ def body(graph: Graph) -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """A pattern, a graph it applies to, what eager torch says the graph computes, and the ops that must be left."""
+    """A pattern, a graph it applies to, the same computation in eager torch, and the ops that must be left."""
 
     pattern: Rewrite
     build: Callable[..., Any]
@@ -118,7 +118,7 @@ def check_identity(case: Identity) -> str:
 
 
 def refusal(pattern: Rewrite, build: Callable[..., Any], *types: Tensor | Sequence[int]) -> str:
-    """The graph must stay as it is; returns the refusal's reason, or nothing where the pattern just did not match."""
+    """Check that the graph does not change; returns the refusal's reason, empty where the pattern did not match."""
     graph = graph_of(build, *(types or ((2, 3, 4, 5),)))
     text = str(graph)
     why = Trace()

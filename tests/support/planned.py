@@ -1,6 +1,6 @@
-"""A memory plan, executed on paper: every byte that a kernel reads must have been written last by the kernel it expects.
+"""Execute a memory plan symbolically: every byte that a kernel reads must have been written last by the kernel it expects.
 
-On paper the channels of a block lie one after the other. What lies behind the last one of a map is nobody's: it may hold anything.
+In this model the channels of a block are contiguous. Lanes after the last channel of a feature map have no owner: they may hold anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def execute(graph: Graph, threads: int = 1) -> int:
     """Run a planned graph over owners instead of numbers; returns the bytes of the arena."""
     target = resolve("cpu")
     owner = np.full(arena_size(graph, target, threads), NOBODY)
-    #: where the parts of a value lie, and who wrote each: (first, bytes, writer)
+    #: the parts of a value, and the writer of each: (first, bytes, writer)
     place: dict[Value, list[tuple[int, int, int]]] = {}
     outputs: set[Value] = set(graph.outputs)
     for v in list(outputs):
@@ -48,7 +48,7 @@ def execute(graph: Graph, threads: int = 1) -> int:
             assert op.offset == -1, "an output lies in the caller's memory"
         else:
             assert op.offset >= 0 and op.offset % ALIGN == 0
-            # beside others it writes its channels alone, else what lies behind them too
+            # a kernel that shares blocks writes only its channels, another also the lanes after them
             results = pieces(op, live=op.lane_offset >= 0)
             # the kernel may write scratch before it has read everything, and results while it reads
             assert all(disjoint(part, result) for v in op.args if v in place for part in place[v] for result in results), (
@@ -59,7 +59,7 @@ def execute(graph: Graph, threads: int = 1) -> int:
                 owner[at : at + size] = i
                 assert at + size + SLACK <= len(owner)
             count, whole = op.spans
-            # what lies in two blocks is loaded from two, though the last one may have nothing in the second
+            # a value that straddles blocks is loaded from two, even if its last part needs only the first
             assert all(op.offset + j * op.stride + whole <= len(owner) for j in range(count))
             place[op.out] = [(at, size, i) for at, size in results]
         if op.scratch >= 0:
@@ -73,7 +73,7 @@ def execute(graph: Graph, threads: int = 1) -> int:
 
 
 def seen_through(op: Fused, place: dict[Value, list[tuple[int, int, int]]]) -> list[tuple[int, int, int]]:
-    """The parts of a view: what its operands wrote there, which must be all of it."""
+    """The parts of an alias: what its operands wrote there, which must cover it."""
     parts, wanted = [], pieces(op, live=True)
     for start, size in wanted:
         inside = [(max(at, start), min(at + n, start + size), who) for v in op.args for at, n, who in place[v]]
@@ -83,7 +83,7 @@ def seen_through(op: Fused, place: dict[Value, list[tuple[int, int, int]]]) -> l
 
 
 def pieces(op: Fused, live: bool) -> list[tuple[int, int]]:
-    """Where a result lies in one piece, in partitions, or in images with a stride: (first, bytes), of all blocks or of `live` channels."""
+    """The contiguous pieces of a result (one, or its partitions, or images with a stride): (first, bytes), of all blocks or of `live` channels."""
     count = op.partitions if op.partitions > 1 else op.out.shape[0] if op.stride else 1
     layout, size = op.out.type.layout, op.out.type.nbytes // count
     if layout is None:

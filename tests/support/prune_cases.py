@@ -1,4 +1,4 @@
-"""What the tests of channel pruning share: the masked original, an oracle in float64 that removes nothing."""
+"""Helpers of the tests of channel pruning: the masked original, an oracle in float64 that removes nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def prunable(graph: Graph) -> dict[str, int]:
 def masked(graph: Graph, coupling: Coupling, removed: set[int], x: torch.Tensor) -> list[torch.Tensor]:
     """The outputs when the filters of the removed channels are zero, in float64.
 
-    A convolution that pads finds the constant of a removed channel in its border, too; a removed channel that is not constant counts as zero.
+    A convolution that pads has the constant of a removed channel in its border, too; a removed channel that is not constant counts as zero.
     """
     env: dict[Any, Any] = dict(zip(graph.inputs, [x.double()]))
     for op in graph.ops:

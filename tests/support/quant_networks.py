@@ -1,4 +1,4 @@
-"""Small networks, one for each way that quantized operators meet, with images to calibrate them on."""
+"""Small networks, one for each combination of quantized operators, with images to calibrate them on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A convolution whose inputs are to be chosen, and what a choice loses, by a fit written out."""
+"""A convolution whose inputs are to be chosen, and the error of a choice, by an explicit fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANNELS = 6
 
 
 def problem(groups: int) -> tuple[Conv2d, list[np.ndarray], list[np.ndarray]]:
-    """A convolution, its patches and wanted responses by group; channels 0 and 1 say nearly the same."""
+    """A convolution, its patches and wanted responses by group; channels 0 and 1 are nearly equal."""
     module = trained(nn.Conv2d(CHANNELS, 4, 3, groups=groups), (4, CHANNELS, 8, 8))
     (conv,) = tersor.trace(module, (torch.randn(2, CHANNELS, 8, 8),)).find(Conv2d)
     assert isinstance(conv, Conv2d)

@@ -1,4 +1,4 @@
-"""Small modules that the tests of compiled models run, and what they should give."""
+"""Small modules that the tests of compiled models run, and their expected results."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def flat(result: Any) -> list[np.ndarray]:
 
 
 def expected(module: type[nn.Module], inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """What the eager module computes in float64."""
+    """The eager module's results in float64."""
     with torch.no_grad():
         return flat(seeded(module).double()(*(torch.from_numpy(x).double() for x in inputs)))
 
@@ -102,7 +102,7 @@ def assert_right(result: Any, module: type[nn.Module], inputs: list[np.ndarray],
 
 
 def python(code: str, *arguments: str | Path, **environment: str) -> str:
-    """Run code in a fresh interpreter; its output. The package is found as in this process.
+    """Run code in a new Python process; returns its output. The package is found as in this process.
 
     TVM's workers yield 300,000 times before they sleep or end, each time for milliseconds where all cores are busy.
     """

@@ -9,7 +9,7 @@ import pytest
 
 
 def some(cases: Iterable[Any], every: int) -> list[Any]:
-    """All cases, of which `make test` runs each `every`-th, from the first on; the others are slow. A tuple holds several arguments."""
+    """All cases; `make test` runs every `every`-th, starting with the first, and the others are marked slow. A tuple holds several arguments."""
     return [
         pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=[pytest.mark.slow] if i % every else []) for i, case in enumerate(cases)
     ]

@@ -1,4 +1,4 @@
-"""A small network and passes of the kinds that `transform` tells apart."""
+"""A small network, and passes of each kind that `transform` distinguishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small models for the whole suite: reduced copies of the networks of bench/, and little ones for single topologies.
+"""Small models for the whole suite: reduced copies of the networks of bench/, and small ones for single topologies.
 
 `ZOO[name]()` gives (module in evaluation mode, example inputs at batch 1); `traced(name)` the graph, traced once a session:
 clone it before you change it.
@@ -99,7 +99,7 @@ _add("detector", lambda: more_models.Detector(8), (1, 3, 32, 32))
 
 
 class ConvAddRelu(nn.Module):
-    """The smallest residual: relu(bn(conv(x)) + x), named so that every stage of the spine can be read at a glance."""
+    """The smallest residual: relu(bn(conv(x)) + x), named so that the graph is easy to read after every stage."""
 
     def __init__(self, channels: int = 16):
         super().__init__()

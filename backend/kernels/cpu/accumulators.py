@@ -18,7 +18,7 @@ Combine = Callable[[Expr, Expr], Expr]
 
 @dataclass(frozen=True)
 class Monoid:
-    """How values join: identity, operation, and the dtype they are kept in."""
+    """How values are combined: identity, operation, and the dtype of the accumulator."""
 
     combine: Combine
     identity: float
@@ -26,7 +26,7 @@ class Monoid:
 
 
 def sum_dtype(elem: str) -> str:
-    """What sums and products of an element type are kept in."""
+    """The dtype of accumulators for sums and products of an element type."""
     return "float64" if elem in ("f16", "f32", "f64") else "int64"
 
 
@@ -69,7 +69,7 @@ class Row:
         row(self.b, self.size, self.width, lambda at, lanes: self.add(value(at, lanes), lanes))
 
     def result(self) -> Expr:
-        """All lanes joined, by halves."""
+        """All lanes combined, by halving."""
         value, lanes = self.b.load(self._slots[self.width], 0, self.width), self.width
         while lanes > 1:
             lanes //= 2

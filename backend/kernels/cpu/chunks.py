@@ -1,4 +1,4 @@
-"""Loops over the output rows of blocked maps, as kernels of windows share them among threads."""
+"""Loops over the output rows of blocked feature maps, divided among threads, for kernels with windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .window import Row, Window, planes_and_parts, tasks
 
 @dataclass(frozen=True)
 class Chunk:
-    """Output rows of a plane, which is one channel block of an image, from number `start` to before `stop`; row: one of them."""
+    """Output rows `start` to before `stop` of a plane, which is one channel block of an image; row: one of them."""
 
     plane: Expr
     block: Expr

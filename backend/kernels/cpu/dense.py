@@ -1,9 +1,9 @@
 """Matrix products: register tiles of rows times output vectors, over panels of `vectors` * lanes columns.
 
 A constant matrix is packed into panels at compile time, [matrix][panel][K][columns], one forward stream. A computed one is packed into
-scratch by the kernel itself where enough rows pay for it, and else read where it lies. Loops: (matrix, row chunk, panel) > row tile > K.
+scratch by the kernel itself where there are enough rows, and else read in place. Loops: (matrix, row chunk, panel) > row tile > K.
 
-With few rows the stream of weights is the cost: panels are as wide as registers allow, and every weight vector serves all rows at once.
+With few rows, reading the weights is the cost: panels are as wide as registers allow, and every weight vector is used for all rows at once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .nest import vector
 from .register_tile import Tile, cover, runs
 from .window import share, tasks, workers
 
-#: Rows from which a computed matrix is worth packing, and the bytes of one of its rows from which reading it in place hurts.
+#: Rows from which a computed matrix is worth packing, and the bytes of one of its rows from which reading it in place is slow.
 PACK_ROWS, PACK_BYTES = 48, 1024
-#: Cache lines of weights to ask for ahead of use where one tile has them all to itself.
+#: Cache lines of weights to prefetch ahead of use where a single tile reads them.
 PREFETCH_DISTANCE = 16
-#: Rows that a weight serves in a dense layer which is bound by memory.
+#: Most rows of a dense layer that is bound by memory.
 ROWS = 4
-#: Multiples of the second-level cache that weights may fill, to be in the third when they are read, and in which other kernels may come between.
+#: Multiples of the second-level cache that prefetched weights may fill, to be still in the third when they are read, after other kernels.
 ROOM = 8
 
 
@@ -76,7 +76,7 @@ class Geometry:
 
     @cached_property
     def flat(self) -> bool:
-        """One right matrix for all rows: the leading dimensions are just more rows."""
+        """Whether there is one right matrix for all rows, so that the leading dimensions are just more rows."""
         return self.linear or math.prod(self.right.shape[:-2]) == 1
 
     @cached_property
@@ -103,7 +103,7 @@ class Geometry:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the sums; an epilogue may round them to narrower integers."""
+        """The dtype of the sums; an epilogue may round them to narrower integers."""
         dtype: np.dtype = self.op.out.type.dtype
         return dtype
 
@@ -138,7 +138,7 @@ class Geometry:
         return math.prod(self.right.shape[:-2]) if not self.flat else 1
 
     def panels(self, vectors: int) -> list[Panels]:
-        """Panels of nearly equal width, at most `vectors`; one that ends in a partial block stands alone."""
+        """Panels of nearly equal width, at most `vectors`; one that ends in a partial block is separate."""
         count = -(-self.blocks // vectors)
         base, wider = divmod(self.blocks, count)
         widths = [base + 1] * wider + [base] * (count - wider)
@@ -190,7 +190,7 @@ class Dense(Template):
             rows = tile_rows(target, vectors)
             fit = max(1, target.l2 // 2 // (g.k * g.itemsize) // rows) * rows
             if threads > 1 and g.matrices * sum(p.count for p in g.panels(vectors)) < 4 * threads:
-                # too few panels to share out: the rows are
+                # too few panels for the threads: they divide rows
                 fit = min(fit, -(-g.m // (2 * threads)))
             chunks = -(-g.m // max(fit, 1))
             result.append({"vectors": vectors, "chunk": min(g.m, -(-g.m // chunks // rows) * rows)})
@@ -206,7 +206,7 @@ class Dense(Template):
                 loads = m + p.vectors
                 step = max(m * p.vectors / 2, 4.25, loads / 2) + 0.05 * loads
                 total += p.count * (g.k * step + 20 + 3 * m * p.vectors) * max(1.0, g.m / sum(tiles))
-        # what streaming the weights costs is the same for all
+        # the cost of streaming the weights is the same for all
         return total * g.matrices + g.right_matrices * g.k * g.n * g.itemsize / 8
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
@@ -229,7 +229,7 @@ class Dense(Template):
         return g.packed * g.itemsize if g.packs and g.itemsize == 4 else 0
 
     def streamed_weights(self, fusion: Fusion, target: Target) -> tuple[Value, int] | None:
-        """The weights, where each serves few rows and all of them stay in the third-level cache."""
+        """The weights, where there are few rows and all weights stay in the third-level cache."""
         g = Geometry(fusion, target)
         streams = g.constant and g.m <= ROWS and g.right.type.elem == "f32" and g.right.type.nbytes <= ROOM * target.l2
         return (g.right, g.packed) if streams else None
@@ -283,7 +283,7 @@ class _Product:
 
     @property
     def tasks(self) -> int:
-        """How many threads share: one for each matrix, chunk and panel."""
+        """Number of tasks to divide among threads: one for each matrix, chunk and panel."""
         return self.g.matrices * self.chunks * self.panels.count
 
     def emit(self, start: Expr, stop: Expr) -> None:
@@ -329,7 +329,7 @@ class _Product:
             done += repeat
 
     def _tile(self, height: int, row: Expr, index: Expr, tiles: int) -> None:
-        """One register tile, `index` of the `tiles` that share a panel: each asks for its part of the next panel."""
+        """One register tile, `index` of the `tiles` that share a panel: each prefetches its part of the next panel."""
         k, g, b, p = self.k, self.g, self.k.b, self.panels
         lanes = g.lanes
         tile = Tile(b, height, p.vectors, lanes, str(g.dtype))

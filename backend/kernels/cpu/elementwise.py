@@ -1,6 +1,6 @@
-"""Regions of elementwise operators alone: any chain or DAG of them over numpy broadcasting, element types mixed, plain or blocked.
+"""Fusions of only elementwise operators: any chain or DAG with numpy broadcasting, mixed element types, plain or blocked.
 
-Dimensions collapse until a row is as long as it can be; an operand steps by 1 or by 0 along a row. One pass over memory computes it all.
+Dimensions are collapsed so that rows are as long as possible; along a row an operand steps by 1 or by 0. One pass over memory computes it all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...tile.fusion import Fusion
 from ..template import Params, Template, kernel
 from .nest import PARALLEL, broadcast_strides, chunks_for, collapse, dot, strides_of, tasks, vectors
 
-#: Regions of at most this many operators work on several vectors in one step of their loop.
+#: Fusions of at most this many operators work on several vectors in one step of their loop.
 CHEAP = 4
 
 

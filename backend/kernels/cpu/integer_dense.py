@@ -19,7 +19,8 @@ from ...target import Target
 from ...tile.fusion import Fusion
 from ...tile.integer import IntLinear
 from ..template import Params, Template, kernel
-from .arithmetic.integers import STEP, Arithmetic, arithmetic_named, fitting
+from .arithmetic.base import STEP, Arithmetic
+from .arithmetic.integers import arithmetic_named, fitting
 from .integer_tile import IntegerTile, max_rows, tile_cycles
 from .register_tile import cover, runs
 from .window import share, workers

@@ -12,10 +12,10 @@ from tvm import tirx as t
 from ...codegen.builder import Builder
 from ...codegen.peak import peak_of
 from ...target import Target
-from .arithmetic.integers import STEP, arithmetic_named
+from .arithmetic.integers import arithmetic_named
 from .integer_tile import IntegerTile, max_rows
 
-#: Dwords of a round, vectors of a tile, and how many rounds read different operands, so that LLVM moves nothing out of the loop.
+#: Steps of a round, vectors of a tile, and how many rounds read different operands, so that LLVM moves nothing out of the loop.
 STEPS, VECTORS, VARIED = 4, 2, 8
 
 
@@ -23,9 +23,9 @@ def integer_peak(target: Target, name: str) -> tuple[dict[Any, Any], Any]:
     """`peak_<arithmetic>(buffer, rounds)`: its functions and its `Peak`."""
     arithmetic = arithmetic_named(name)
     lanes, rows = target.lanes, max_rows(target, VECTORS, arithmetic)
-    panel, line = STEPS * VECTORS * lanes * arithmetic.each, STEPS * STEP
+    panel, line = STEPS * VECTORS * lanes * arithmetic.each, STEPS * arithmetic.channels
     b = Builder(f"peak_{arithmetic.name}_kernel")
-    sizes = (("x", "uint8", (rows + VARIED) * line), ("w", arithmetic.dtype, VARIED * panel), ("out", "int32", rows * VECTORS * lanes))
+    sizes = (("x", arithmetic.x_dtype, (rows + VARIED) * line), ("w", arithmetic.dtype, VARIED * panel), ("out", "int32", rows * VECTORS * lanes))
     x, w, out = buffers = [b.param(*size) for size in sizes]
     rounds = t.Var("rounds", "int32")
     b.params.append(rounds)
@@ -37,4 +37,4 @@ def integer_peak(target: Target, name: str) -> tuple[dict[Any, Any], Any]:
     for row in range(rows):
         for j in range(VECTORS):
             b.store(out, (row * VECTORS + j) * lanes, tile.value(row, j), lanes)
-    return peak_of(b, f"peak_{arithmetic.name}", buffers, rounds, 2 * rows * VECTORS * lanes * STEP * STEPS)
+    return peak_of(b, f"peak_{arithmetic.name}", buffers, rounds, 2 * rows * VECTORS * lanes * arithmetic.channels * STEPS)

@@ -22,7 +22,7 @@ from ...codegen.shuffles import shuffle
 from ...target import Target
 from ...tile.fusion import Fusion
 from ...tile.integer import Rescale, RescaledSum
-from .arithmetic.integers import x86
+from .arithmetic.base import x86
 
 #: What real values stay below, so that they are an i32 when they are rounded.
 REAL = 2.0**30

@@ -10,7 +10,7 @@ from tvm import tirx as t
 
 from ...codegen.builder import Buffer, Builder, Expr
 from ...target import Target
-from .arithmetic.integers import STEP, Arithmetic
+from .arithmetic.base import Arithmetic
 
 #: Bytes of a cache line.
 LINE_BYTES = 64
@@ -45,7 +45,7 @@ class IntegerTile:
                 self.b.store(self.acc[i][j], 0, biases[kind], self.lanes)
 
     def step(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, at: Expr) -> None:
-        """Four channels of each (row, element of x at which they begin), times the weights from element `at` on."""
+        """The channels of a step of each (row, element of x at which they begin), times the weights from element `at` on."""
         b, lanes, how = self.b, self.lanes, self.arithmetic
         weights = [how.load(b, w, at + j * lanes * how.each, lanes) for j in range(self.vectors)]
         for i, address in rows:
@@ -54,7 +54,7 @@ class IntegerTile:
                 b.store(acc, 0, how.multiply(b, b.load(acc, 0, lanes), operands, own, lanes), lanes)
 
     def steps(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, at: Expr, count: int, unroll: int = 4) -> None:
-        """`step` over `count` neighbouring dwords of each row."""
+        """`count` neighbouring steps of each row."""
         whole = count // unroll
         with self.b.range("d", 0, whole) as d:
             for i in range(unroll if whole else 0):
@@ -63,7 +63,7 @@ class IntegerTile:
             self._nth(x, rows, w, at, i)
 
     def _nth(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, at: Expr, number: Expr) -> None:
-        self.step(x, [(i, row + number * STEP) for i, row in rows], w, at + number * self.panel)
+        self.step(x, [(i, row + number * self.arithmetic.channels) for i, row in rows], w, at + number * self.panel)
 
     def fetch(self, w: Buffer, at: Expr, dwords: int, number: Expr, tiles: int) -> None:
         """Prefetch a share of the weights of `dwords` from element `at` on, which the next panel holds: that of tile `number` of all `tiles` that

@@ -1,4 +1,4 @@
-"""Loop nests over tensors of any rank: dimensions collapsed at compile time, the outer loops shared among threads, rows cut into vectors."""
+"""Loop nests over tensors of any rank: dimensions collapsed at compile time, outer loops divided among threads, rows cut into vectors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def broadcast_strides(shape: Sequence[int], out: Sequence[int]) -> tuple[int, ..
 
 
 def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """The same walk with fewer dimensions: those of size 1 go, neighbours merge where every operand steps evenly over both.
+    """The same loop nest with fewer dimensions: those of size 1 are dropped, neighbours merge where every operand has one step over both.
 
     strides: one sequence for each operand. Returns sizes and strides.
     """
@@ -101,8 +101,8 @@ def chunks_for(rows: int, size: int, threads: int, grain: int) -> int:
 def vectors(b: Builder, size: int, lanes: int, body: Callable[[Expr, int], None], unroll: int = 1, chunk: Expr = 0, chunks: int = 1) -> None:
     """`body(position, lanes)` over a row of `size` elements, or over one of `chunks` parts of it.
 
-    What is left behind the whole vectors is one more that overlaps its neighbour, so the body must give the same for an element done
-    twice; a row shorter than a vector is cut into shorter ones.
+    The remainder after the whole vectors is one more vector that overlaps its neighbour, so the body must give the same when an element is
+    computed twice; a row shorter than a vector is cut into shorter ones.
     """
     whole = size // lanes
     per = -(-whole // (unroll * chunks)) * unroll
@@ -141,7 +141,7 @@ def pieces(size: int, lanes: int) -> list[tuple[int, int]]:
 
 
 def row(b: Builder, size: int, width: int, body: Callable[[Expr, int], None]) -> None:
-    """`body(position, lanes)` over a row, every element once: vectors of `width`, then ever shorter ones."""
+    """`body(position, lanes)` over a row, every element once: vectors of `width`, then shorter and shorter ones."""
     whole = size // width
     with b.range("v", 0, whole) as v:
         body(v * width, width)

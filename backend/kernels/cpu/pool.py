@@ -28,7 +28,7 @@ LOWEST = -np.inf
 
 
 class _Pool(Template):
-    """What all pooling templates share."""
+    """Base of the pooling templates."""
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor
@@ -73,7 +73,7 @@ def pool_rows(k: KernelBuilder, g: Window, chunk: Chunk, streamed: bool = False)
         total = functools.reduce(merge, parts)
         if not largest:
             return total
-        # what comes first, as what the passes before left does, stays where it is NaN
+        # the first operand, the result of earlier passes, is kept where it is NaN
         return _or_nan(total, [x for column in columns for _, _, x in column])
 
     def mean(total: Expr, row: Row, ox: Expr, whole: bool) -> Expr:
@@ -102,7 +102,7 @@ def _larger(b: Builder, a: Expr, c: Expr) -> Expr:
 
 
 def _or_nan(value: Expr, xs: Sequence[Expr]) -> Expr:
-    """NaN where one of xs is, else the value. One instruction tells of two whether one is NaN, and adds that to what the others told."""
+    """NaN where one of xs is, else the value. One instruction compares two of them and accumulates the result."""
     if not xs:
         return value
     return t.Select(_numbers(xs), value, const(math.nan, lanes=lanes_of(value)))
@@ -134,7 +134,7 @@ def _count(k: KernelBuilder, g: Window, oy: Expr, ox: Expr) -> Expr:
 
 @kernel(TileAdaptiveAvgPool2d, TileAdaptiveMaxPool2d)
 class AdaptivePool(_Pool):
-    """Window i covers floor(i*H/h) to ceil((i+1)*H/h). The whole map is one run of pixels with several accumulators."""
+    """Window i covers floor(i*H/h) to ceil((i+1)*H/h). For a single window the map is one run of pixels with several accumulators."""
 
     name = "adaptive_pool"
     strided_batch = True
@@ -175,7 +175,7 @@ class AdaptivePool(_Pool):
                 k.finish(result, (results.at(plane, oy) + ox) * lanes, channel, image, lanes)
 
     def _bands(self, k: KernelBuilder, rows: RowLayout) -> None:
-        """Each partition is merged by its thread, then the partitions are."""
+        """Each thread reduces its partition, then the partitions are combined."""
         b, lanes, partial = k.b, k.fusion.out.shape[-1], k.scratch
         pixels = rows.pixels(lanes)
         assert partial is not None

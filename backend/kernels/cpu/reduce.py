@@ -1,7 +1,7 @@
 """Reductions over any axes, and arg-reductions.
 
-Axes collapse to alternating kept and reduced dimensions. Where the last one is reduced, lanes run along it and are joined at the end
-(`_rows`); where it is kept, each lane has a result of its own (`_columns`).
+Axes collapse to alternating kept and reduced dimensions. Where the last one is reduced, lanes run along it and are combined at the end
+(`_row`); where it is kept, each lane has its own result (`_column`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..template import Template, kernel
 from .accumulators import Monoid, Row, addition, extreme, product
 from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 
-#: Vectors that one step of a sum or a maximum works on: as many chains hide the latency of an addition.
+#: Vectors that one step of a sum or a maximum works on: independent chains that hide the latency of an addition.
 CHAINS = 4
 
 
@@ -83,7 +83,7 @@ class ReduceKernel(Reduction):
 
 @kernel(ArgMax, ArgMin)
 class ArgReduceKernel(Reduction):
-    """Two passes: the extreme, then the first place where it stands. A NaN is the extreme of its row, as in torch."""
+    """Two passes: the extreme, then its first index. A NaN is the extreme of its row, as in torch."""
 
     name = "arg_reduce"
 
@@ -105,9 +105,9 @@ class ArgReduceKernel(Reduction):
         _each(k, walk(op.x.shape, (op.axis,)), finish)
 
 
-#: A value to reduce, from an element of x, its position along the (last) reduced dimension, and the number of lanes.
+#: Function that gives the value to reduce, from an element of x, its position along the (last) reduced dimension, and the number of lanes.
 Item = Callable[[Expr, Expr, int], Expr]
-#: Reduces what lies behind one result, or behind as many as there are lanes.
+#: Function that reduces the elements of one result, or of one result per lane.
 Join = Callable[[Monoid, Item], Expr]
 
 

@@ -14,16 +14,16 @@ from ...codegen.prefetch import LINE, NextWeights, Prefetch, shared_prefetch
 from ...target import Target
 from .arithmetic.fixed24 import load24, words
 
-#: Weights that one tile uses up are a stream, asked for so many elements ahead: far enough for memory, and near enough to stay in L1.
+#: Elements by which weights that a single tile reads are prefetched ahead: far enough for memory, near enough to stay in L1.
 PREFETCH_DISTANCE = 2048
-#: Rows from whose end on the best tiles do not depend on where the rows end, and are not searched for.
+#: Number of rows above which the first tiles do not depend on the remainder, and are not searched for.
 FAR = 1 << 15
 
 
 @dataclass
 class Tile:
     """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float). fixed: weights are those of fixed24.py, and
-    the products lack their scales. next_weights: weights to ask for on_block."""
+    the products lack their scales. next_weights: weights to prefetch meanwhile."""
 
     b: Builder
     rows: int
@@ -42,7 +42,7 @@ class Tile:
         self.acc = [[self.b.local(self.lanes, self.dtype) for _ in range(self.vectors)] for _ in range(self.rows)]
 
     def start(self, bias: Callable[[int], Expr] | None) -> None:
-        """Begin from the bias of each vector, or from zero."""
+        """Start from the bias of each vector, or from zero."""
         for j in range(self.vectors):
             for i in range(self.rows):
                 self.b.store(self.acc[i][j], 0, const(0.0, self.dtype, self.lanes) if bias is None else bias(j), self.lanes)
@@ -100,9 +100,9 @@ class Tile:
     ) -> None:
         """`step` over all taps and channels of consecutive pixels: row i reads x[at + plane * step + i * lanes + lane], plane = block * taps + tap.
 
-        turn: (number, tiles), this tile's number of all that read the same weights; between them they fetch those behind (`shared_prefetch`).
-        neighbours: whether the pixels behind these are fetched, which the next tile reads: too few in a row for the hardware prefetcher.
-        on_block: called with the number of a block and tap and with how many there are, to prefetch what comes later. Issue few prefetches at a
+        turn: (number, tiles), this tile's number among all that read the same weights; together they prefetch the next ones (`shared_prefetch`).
+        neighbours: whether to prefetch the pixels after these, which the next tile reads: too few in a row for the hardware prefetcher.
+        on_block: called with the number of a block and tap and with how many there are, to prefetch later data. Issue few prefetches at a
         time, so that line-fill buffers stay free.
         """
         b, lanes, panel = self.b, self.lanes, self.panel
@@ -157,10 +157,10 @@ def vector_groups(blocks: int) -> list[tuple[int, int, int]]:
 
 
 def cover(n: int, biggest: int, vectors: int) -> tuple[int, ...]:
-    """`n` rows as a sum of tile heights up to `biggest`, largest first, at the least modelled cost: no remainder code and no junk rows.
+    """`n` rows as a sum of tile heights up to `biggest`, largest first, at the least modelled cost: without remainder code or unused rows.
 
     A tile costs its FMAs, but never less than the FMA latency allows (8 independent accumulators), plus a start of half an FMA chain.
-    Of more than `FAR` rows, the first ones go in tiles of the height that costs least for each row.
+    With more than `FAR` rows, the first ones get tiles of the height with the least cost per row.
     """
     height, count = far(n, biggest, vectors)
     rest = n - count * height
@@ -192,7 +192,7 @@ class _Cover:
         """The heights of `n` rows."""
         best, height = self._best, self._height
         for k in range(len(best), n + 1):
-            # one term after the other: how ties are rounded decides between them
+            # add the terms in this order: their rounding decides ties
             cost, m = min([(best[k - m] + part + 0.35 + self._last, m) for m, part in self._parts[:k]])
             best.append(cost)
             height.append(m)

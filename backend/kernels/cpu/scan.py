@@ -1,4 +1,4 @@
-"""Scans along an axis: one element after the other; lanes run along what lies behind the axis."""
+"""Scans along an axis: one element after the other; lanes run along the axes after it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .reduce import Reduction
 
 
 class ScanKernel(Reduction):
-    """The loops of any scan; `start` and `step` say what it keeps."""
+    """The loops of any scan; `start` and `step` define its state."""
 
     def emit(self, k: KernelBuilder) -> None:
         op: Any = k.anchor
@@ -40,11 +40,11 @@ class ScanKernel(Reduction):
             vectors(b, inner, widest(inner, k.target.lanes), body, 1, chunk, chunks)
 
     def start(self, k: KernelBuilder, lanes: int) -> Any:
-        """What is kept, as it is before the first element."""
+        """The state before the first element."""
         raise NotImplementedError(f"template {self.name!r} defines no start")
 
     def step(self, k: KernelBuilder, state: Any, x: Expr, lanes: int) -> Expr:
-        """Take in an element; the result for it."""
+        """Update the state with an element; returns the result for it."""
         raise NotImplementedError(f"template {self.name!r} defines no step")
 
 

@@ -1,4 +1,4 @@
-"""Gather and scatter. A scatter is a copy of x, and then the updates, one row after the other, for two of them may go to one place."""
+"""Gather and scatter. A scatter copies x and then applies the updates one row after the other, since two of them may have the same index."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A window that slides over a map pixel by pixel, for kernels whose time is that of reading: poolings, and depthwise convolutions with strides.
+"""A window that slides over a feature map pixel by pixel, for kernels that are bound by reads: pools, and depthwise convolutions with strides.
 
-Where L2 does not hold the map, each of its rows is read from one end to the other before the next one, since the hardware prefetcher follows
-one stream of reads better than several that take turns. So a row of the result takes several passes, and between them lies in the result
-itself. The first pass reads the kernel rows that lie in L1 since the row before, and the first new one; each further pass reads one more.
+Where L2 does not hold the feature map, each of its rows is read from one end to the other before the next one, since the hardware prefetcher
+follows one stream better than several interleaved ones. So a row of the result takes several passes, and partial results are kept in the result's
+memory. The first pass reads the kernel rows that are in L1 from the previous output row, and the first new one; each further pass reads one more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ...target import Target
 from .chunks import Chunk
 from .window import Row, Window, column_tiles, tiles_of
 
-#: Elements of a window that are written out; the rows of a larger one are passes of one loop.
+#: Most elements of a window that is unrolled; the rows of a larger one are passes of a loop.
 UNROLLED = 36
-#: Rows near the border that are written out; of more, all are passes of one loop.
+#: Most rows near the border that are unrolled; with more, all are passes of a loop.
 BORDER = 4
 #: An element under the window: kernel row and column, and its value.
 Element = tuple[Expr, int, Expr]
@@ -28,9 +28,9 @@ Element = tuple[Expr, int, Expr]
 
 @dataclass(frozen=True)
 class Sliding:
-    """streamed: whether the rows of the map come from beyond L2. start: what a result begins from.
-    add: merges elements, column by column, into what the passes before left; None where there were none.
-    end: the anchor's result from what the last pass left, for a row and column; the last argument is whether all of the window lies in the map.
+    """streamed: whether the rows of the feature map come from beyond L2. start: the initial value of a result.
+    add: merges elements, column by column, into the result of the earlier passes; None where there are none.
+    end: the anchor's result from that of the last pass, for a row and column; the last argument is whether the whole window is inside the map.
     """
 
     k: KernelBuilder
@@ -41,7 +41,7 @@ class Sliding:
     end: Callable[[Expr, Row, Expr, bool], Expr] = lambda total, row, ox, whole: total
 
     def rows(self, chunk: Chunk) -> None:
-        """The rows of a chunk. Those near the border are written out by themselves, as many kernel rows as lie in the map."""
+        """The rows of a chunk. Those near the border are unrolled separately, with the kernel rows that are inside the map."""
         g, b = self.g, self.k.b
         first, last = g.whole_rows
         if first >= last or first + g.oh - last > BORDER or g.kh * g.kw > UNROLLED:
@@ -81,7 +81,7 @@ class Sliding:
         """Some kernel rows for all columns of an output row."""
         k, g, b, lanes, x = self.k, self.g, self.k.b, self.g.lanes, self.k.args[self.k.anchor.operands[0]]
         rows = [b.let("row", row.source(row.oy * g.sh - g.top + r * g.dh) - g.left * lanes) for r in taps]
-        # unrolled, pixels would read what they share once, which is much only where the window moves by one
+        # unrolling would read the shared elements of pixels once, which matters only where the window moves by one
         kind = "rolled" if self.streamed and g.sw > 1 else "serial"
         for _, ox, static_x, _ in tiles_of(b, column_tiles(g, 1, 1), kind):
             at = b.let("at", row.result + ox * lanes)

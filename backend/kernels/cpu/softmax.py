@@ -1,6 +1,6 @@
 """Softmax and log-softmax along any axis: maximum, exponentials and their sum, scaling.
 
-Along the last axis lanes run along it; otherwise each lane has a sum of its own. The exponentials wait in the result's memory, except in
+Along the last axis lanes run along it; otherwise each lane has its own sum. The exponentials are stored in the result's memory, except in
 f16, which would round them: there they are computed twice.
 """
 
@@ -52,7 +52,7 @@ class _Passes:
         self.log = isinstance(k.anchor, LogSoftmax)
         self.stored = elem != "f16" and not self.log
         self.sum = addition(elem)
-        # a NaN may be passed over here: it comes back with its own exponential
+        # the maximum may ignore a NaN: its exponential is NaN again
         self.max = Monoid(lambda a, b: k.math.where(a > b, a, b), -math.inf, self.dtype)
 
     def along_row(self, size: int) -> None:
@@ -92,7 +92,7 @@ class _Passes:
         return cast(e, "float64")
 
     def _scale(self, total: Expr) -> Expr:
-        """What the last pass multiplies by, or subtracts."""
+        """The value that the last pass multiplies by, or subtracts."""
         if self.log:
             return self.k.math.log(cast(total, self.dtype))
         return self.b.value(cast(self.k.math.const(total, 1) / total, self.dtype))

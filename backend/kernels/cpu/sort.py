@@ -1,4 +1,4 @@
-"""Sorting along an axis: places are merged in runs of 1, 2, 4, … elements, so that equals keep their order."""
+"""Stable merge sort of indices along an axis, in runs of 1, 2, 4, … elements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .window import tasks
 
 
 def before(a: Expr, b: Expr, descending: bool) -> Expr:
-    """Whether a comes before b, which are not equal then: NaN is above all numbers."""
+    """Whether a sorts strictly before b; NaN is above all numbers."""
     beats = a > b if descending else a < b
     if not is_float(a):
         return beats
@@ -60,7 +60,7 @@ class MergeSort(Template):
 
 
 def _merge(k: KernelBuilder, base: Expr, step: int, width: int, source: Buffer, result: Buffer) -> None:
-    """Sorted runs of `width` places become runs of twice as many. An element of the line lies `step` from the next."""
+    """Merge sorted runs of `width` indices into runs of twice as many. Elements of a line are `step` apart."""
     op, b = k.anchor, k.b
     size = op.x.shape[op.axis]
     with b.loop("run", 0, -(-size // (2 * width))) as run:

@@ -1,4 +1,4 @@
-"""The numbers of a convolution or pooling on blocked tensors, and the border arithmetic all such kernels share."""
+"""The geometry of a convolution or pool on blocked tensors, and the border arithmetic of their kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...codegen.builder import Builder, Expr
 from ...tile.ops import block, logical_type
 from .register_tile import cover, runs
 
-#: Times the elements of its input that a layer's weights may count to be few beside it.
+#: Weights count as few up to this many times the elements of the layer's input.
 FEW = 4
 
 
@@ -43,19 +43,19 @@ class Window:
 
     @property
     def pointwise(self) -> bool:
-        """Output pixel i reads input pixel i and nothing else."""
+        """Whether output pixel i reads only input pixel i."""
         return (self.kh, self.kw, self.sh, self.sw, self.top, self.left) == (1, 1, 1, 1, 0, 0) and (self.h, self.w) == (self.oh, self.ow)
 
     @property
     def depthwise(self) -> bool:
-        """Every channel is convolved by itself."""
+        """Whether every channel is convolved separately."""
         return 1 < self.groups == self.c == self.o
 
     @property
     def small_weights(self) -> bool:
-        """Whether the weights are few beside the input: then threads divide the map, and each reads all of them.
+        """Whether the weights are few relative to the input: then threads divide the feature map, and each reads all weights.
 
-        Weights that every thread reads are cheaper than as much of an activation that moves from one thread's cache to another's.
+        Weights that every thread reads are cheaper than as many activations that move from one thread's cache to another's.
         """
         return self.o * self.c // self.groups * self.kh * self.kw <= FEW * self.n * self.c * self.h * self.w
 
@@ -68,7 +68,7 @@ class Window:
         return -(-self.c // self.block_in) if self.block_in else self.c
 
     def columns(self, x: int, s: int, count: int, width: int | None = None) -> list[int]:
-        """Of output columns x .. x + count - 1, those (counted from x) whose tap s lies inside the map. Behind a row follows the next one."""
+        """Of output columns x .. x + count - 1, those (counted from x) whose tap s is inside the map. After a row follows the next one."""
         w = self.w if width is None else width
         return [i for i in range(count) if 0 <= (x + i) % self.ow * self.sw - self.left + s * self.dw < w]
 
@@ -113,7 +113,7 @@ def window(
 
 @dataclass(frozen=True)
 class Row:
-    """An output row of a channel block that is computed by itself.
+    """An output row of a channel block that is computed separately.
 
     source: where an input row begins in the anchor's operand, in elements; result: where this one begins in k.out.
     """
@@ -135,7 +135,7 @@ def tiles_of(b: Builder, layout: list[tuple[int, int, int]], kind: str = "serial
 
 
 def column_tiles(g: Window, biggest: int, vectors: int) -> list[tuple[int, int, int]]:
-    """Cover an output row by tiles: (width, first column, count). Border tiles stand alone, equal inner neighbours are one loop."""
+    """Cover an output row by tiles: (width, first column, count). Border tiles are separate, equal inner neighbours are one loop."""
     result: list[tuple[int, int, int]] = []
     joins = False
     for width, x, count in runs(cover(g.ow, biggest, vectors)):
@@ -165,7 +165,7 @@ def workers(b: Builder, threads: int) -> Iterator[Expr]:
 
 
 def share(worker: Expr, count: Expr, threads: int) -> tuple[Expr, Expr]:
-    """First and one past the last of `count` pieces of work that fall to a worker."""
+    """First and one past the last of the pieces of work, of `count`, that a worker does."""
     return (0, count) if threads == 1 else (t.floordiv(worker * count, threads), t.floordiv((worker + 1) * count, threads))
 
 
@@ -178,8 +178,8 @@ def chunk_lengths(first: int, size: int, unit: int = 1) -> list[int]:
 def balance(size: int, fit: int, images: int, groups: int, threads: int, rows: bool = False) -> int:
     """Chunk length, at most `fit`, for a loop over (image, chunk of `size`, group): the busiest thread gets the least, then chunks are long.
 
-    TVM hands every thread one contiguous range of tasks. rows: threads divide the map rather than the groups, so that each finds what it reads
-    in its own cache when the kernels before did so too.
+    TVM hands every thread one contiguous range of tasks. rows: threads divide the feature map, not the groups, so that each finds its
+    operands in its own cache if earlier kernels did the same.
     """
 
     def busiest(chunk: int) -> float:

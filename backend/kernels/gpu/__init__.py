@@ -1,1 +1,1 @@
-"""Templates for GPUs, OpenCL and CUDA alike: plain (N, C, H, W) maps, a thread for each element or a tile of them."""
+"""Templates for GPUs, OpenCL and CUDA alike: feature maps are plain (N, C, H, W); a thread computes an element or a tile of elements."""

@@ -1,4 +1,4 @@
-"""Convolutions and matrix products of any geometry, a thread for each element: depthwise ones, and what is too small for tiles."""
+"""Convolutions and matrix products of any geometry, a thread for each element: for depthwise ones and those too small for tiles."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..template import Params, kernel
 from .reduce import LONG, threads_for
 from .template import ElementTemplate, GpuTemplate
 
-#: What a multiply-add of operands in memory costs for one of operands in shared memory.
+#: Cost of a multiply-add of operands in global memory, relative to one of operands in shared memory.
 SLOW = 6
-#: Rows up to which a block of threads for each result reads the weights fastest.
+#: Most rows with which a block of threads for each result reads the weights fastest.
 FEW = 8
 
 
@@ -87,7 +87,7 @@ class DirectMatmul(Direct):
 
 @kernel(Linear)
 class RowLinear(GpuTemplate):
-    """A block of threads for each result: neighbours read neighbouring weights."""
+    """A block of threads for each result: neighbouring threads read neighbouring weights."""
 
     name = "gpu_row_linear"
 

@@ -1,4 +1,4 @@
-"""Fusions of elementwise operators alone, over any broadcast and any mix of element types."""
+"""Fusions of only elementwise operators, with any broadcasting and any mix of element types."""
 
 from __future__ import annotations
 

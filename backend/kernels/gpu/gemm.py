@@ -1,6 +1,6 @@
-"""Products of matrices in tiles: a block of threads computes `m` x `n` results, each thread some of them in registers.
+"""Tiled matrix products: a block of threads computes `m` x `n` results, each thread some of them in registers.
 
-For `k` steps of depth at a time, the block copies what it needs of both operands to shared memory, waits, and multiplies.
+For `k` steps of depth at a time, the block copies a tile of both operands to shared memory, waits at a barrier, and multiplies.
 A convolution is such a product of its weights with the pixels under its taps, which are gathered while they are copied (implicit GEMM).
 """
 
@@ -24,13 +24,13 @@ from ...tile.fusion import Fusion
 from ..template import Params, kernel
 from .template import GpuTemplate
 
-#: An element of an operand from its depth and its row or column.
+#: Function that gives an element of an operand from its depth and its row or column.
 Load = Callable[[Expr, Expr], Expr]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Results of a block, depth of a step, and results of a thread: those of thread (i, j) lie m / rows and n / columns apart."""
+    """Results of a block, depth of a step, and results of a thread: those of one thread are m / rows and n / columns apart."""
 
     m: int
     n: int
@@ -43,7 +43,7 @@ class Tile:
         return self.m // self.rows * (self.n // self.columns)
 
 
-#: All of 256 threads, which is a multiple of `m` and of `n`: a thread copies from one row or column.
+#: All have 256 threads, a multiple of `m` and of `n`, so that each thread copies from one row or column.
 TILES = {name: Tile(*sizes) for name, sizes in {"64x64": (64, 64, 16, 4, 4), "32x64": (32, 64, 16, 4, 2), "16x64": (16, 64, 16, 2, 2)}.items()}
 
 
@@ -57,7 +57,7 @@ class Product:
     depth: int
 
     def padded(self, tile: Tile) -> float:
-        """Multiply-adds with those of tiles that reach beyond the end."""
+        """Multiply-adds, including those of tiles beyond the end."""
         return float(self.matrices * up(self.m, tile.m) * up(self.n, tile.n) * up(self.depth, tile.k))
 
 
@@ -66,7 +66,7 @@ def up(size: int, to: int) -> int:
 
 
 class GemmTemplate(GpuTemplate):
-    """Candidates are tiles; what is small is cheaper without."""
+    """Base of the tiled products; candidates are the tiles. Small products are cheaper without tiles."""
 
     def product(self, op: Any) -> Product:
         raise NotImplementedError
@@ -76,14 +76,14 @@ class GemmTemplate(GpuTemplate):
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         tile = TILES[params["tile"]]
-        # of two operands in shared memory, a thread reads rows + columns values for rows * columns multiply-adds
+        # from shared memory, a thread reads rows + columns values for rows * columns multiply-adds
         return self.product(fusion.anchor).padded(tile) * (0.5 + (tile.rows + tile.columns) / (tile.rows * tile.columns))
 
 
 def multiply(k: GpuKernel, p: Product, a: Load, b: Load, store: Callable[[Expr, Expr, Expr], None], deep_rows: bool = False) -> None:
-    """store(row, column, sum) for each result. a(depth, row), b(depth, column): elements within the product.
+    """Call store(row, column, sum) for each result. a(depth, row), b(depth, column): elements within the product.
 
-    deep_rows: neighbours of `a` in memory lie along its depth, rather than along its rows.
+    deep_rows: `a` is contiguous in memory along its depth, not along its rows.
     """
     out, tile = k.b, TILES[k.params["tile"]]
     dtype, threads = k.out.dtype, tile.threads
@@ -91,7 +91,7 @@ def multiply(k: GpuKernel, p: Product, a: Load, b: Load, store: Callable[[Expr, 
     first_row, first_column = out.value(out.block[1] * tile.m), out.value(out.block[0] * tile.n)
     across = tile.n // tile.columns
     i, j = out.value(div(out.thread, across)), out.value(mod(out.thread, across))
-    # one more, so that threads that store along the depth meet different banks
+    # one more, so that threads that store along the depth use different banks
     pitch = tile.m + (1 if deep_rows else 0)
     left, right = out.shared(tile.k * pitch, dtype), out.shared(tile.k * tile.n, dtype)
     acc = out.local(tile.rows * tile.columns, dtype)
@@ -154,7 +154,7 @@ class GemmConv(GemmTemplate):
         return super().accepts(fusion, target) and fusion.array(op.w) is not None
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """(O, C/groups, kh, kw) -> (groups, depth, O/groups): threads of a block read neighbours."""
+        """(O, C/groups, kh, kw) -> (groups, depth, O/groups): neighbouring threads read neighbouring elements."""
         op: Any = fusion.anchor
         w = fusion.array(op.w)
         assert w is not None

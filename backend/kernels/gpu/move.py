@@ -1,4 +1,4 @@
-"""Data movement: each element of the result says which one it is."""
+"""Data movement: each element of the result computes which element of an operand it is."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Concatenated(Move):
 
 @kernel(ChannelGather)
 class Gathered(Move):
-    """Channels in runs of one operand and one step; the runs are told apart by comparisons."""
+    """Channel gather: the channels form runs of one operand and one step; comparisons choose the run."""
 
     def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
         channel = index[1]
@@ -120,7 +120,7 @@ class PixelsOfPhases(Move):
 
 
 def joined(k: GpuKernel, xs: Sequence[Any], axis: int, index: Sequence[Expr], place: Expr) -> Expr:
-    """The element at `place` along an axis of operands that lie behind one another."""
+    """The element at `place` along the axis of concatenated operands."""
     ends = [sum(x.shape[axis] for x in xs[: i + 1]) for i in range(len(xs))]
 
     def among(first: int, last: int) -> Expr:
@@ -138,7 +138,7 @@ Run = tuple[int, int, int]
 
 
 def runs(table: Sequence[int]) -> list[Run]:
-    """A table of integers cut into runs that step evenly."""
+    """A table of integers, cut into runs with a constant step."""
     result: list[Run] = []
     at = 0
     while at < len(table):
@@ -147,7 +147,7 @@ def runs(table: Sequence[int]) -> list[Run]:
         while end < len(table) and table[end] - table[end - 1] == step:
             end += 1
         if end == at + 2 and end < len(table):
-            # two values that step unlike what follows are two runs of one
+            # two values with another step than the next ones are two runs of one value
             step, end = 0, at + 1
         result.append((at, table[at], step))
         at = end

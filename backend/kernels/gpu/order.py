@@ -1,4 +1,4 @@
-"""Sorting and scattering: a thread for each element, which looks at all others that decide its place or value."""
+"""Sorting and scattering: a thread for each element reads all others that decide its position or value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .template import GpuTemplate
 
 @kernel(ArgSort)
 class RankSort(Lines):
-    """An element's place is the number of those before it, of equals those in front."""
+    """Stable sort by rank: an element's position is the number of elements before it; among equal ones the earlier come first."""
 
     name = "gpu_rank_sort"
 
@@ -40,7 +40,7 @@ class RankSort(Lines):
 
 
 def before(k: GpuKernel, a: Expr, b: Expr, descending: bool) -> Expr:
-    """Whether a comes before b, which are not equal then: NaN is above all numbers."""
+    """Whether a sorts strictly before b; NaN is above all numbers."""
     beats = a > b if descending else a < b
     if not is_float(a):
         return beats
@@ -50,7 +50,7 @@ def before(k: GpuKernel, a: Expr, b: Expr, descending: bool) -> Expr:
 
 @kernel(Scatter)
 class ScatterByReading(GpuTemplate):
-    """Each element of the result goes through the updates in order, and takes those that are meant for it."""
+    """Scatter as a gather: each element of the result goes through the updates in order, and applies those with its index."""
 
     name = "gpu_scatter"
 

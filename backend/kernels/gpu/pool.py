@@ -49,7 +49,7 @@ class WindowPool(ElementTemplate):
 
 @kernel(AdaptiveAvgPool2d, AdaptiveMaxPool2d)
 class AdaptivePool(ElementTemplate):
-    """Windows of different sizes: i covers floor(i*H/h) to ceil((i+1)*H/h)."""
+    """Windows of different sizes: window i covers floor(i*H/h) to ceil((i+1)*H/h)."""
 
     name = "gpu_adaptive_pool"
 

@@ -36,31 +36,31 @@ from .template import ElementTemplate, GpuTemplate
 
 #: Elements of a row from which a block of threads reduces it.
 LONG = 64
-#: What puts two values together.
+#: Function that combines two values.
 Combine = Callable[[Expr, Expr], Expr]
 
 
 def lowest(dtype: str) -> Expr:
-    """What every value is at least."""
+    """The smallest value of a type."""
     if dtype.startswith("float"):
         return t.const(-math.inf, dtype)
     return t.const(0 if dtype == "bool" else int(np.iinfo(dtype).min), dtype)
 
 
 def highest(dtype: str) -> Expr:
-    """What every value is at most."""
+    """The largest value of a type."""
     if dtype.startswith("float"):
         return t.const(math.inf, dtype)
     return t.const(1 if dtype == "bool" else int(np.iinfo(dtype).max), dtype)
 
 
 def threads_for(size: int, target: Target) -> int:
-    """A power of two of threads for a row."""
+    """Threads for a row, a power of two."""
     return min(256, target.block, max(32, 1 << (size - 1).bit_length()))
 
 
 def monoid(k: GpuKernel, op: Any) -> tuple[str, Expr, Combine]:
-    """The type that a reduction or scan computes in, its first value, and how two become one."""
+    """The type that a reduction or scan computes in, its identity, and the function that combines two values."""
     dtype = TIR_DTYPE[str(op.out.type.elem)]
     dtype = "int32" if dtype == "bool" else dtype
     if isinstance(op, (ReduceMax, ReduceMin, CumMax, CumMin)):
@@ -72,13 +72,13 @@ def monoid(k: GpuKernel, op: Any) -> tuple[str, Expr, Combine]:
 
 
 def walk(op: Reduce) -> tuple[list[int], Callable[[Expr], list[Expr]]]:
-    """The kept axes of x, and the index along the reduced ones for a flat place among them."""
+    """The kept axes of x, and a function from a flat index to the index along the reduced axes."""
     kept = [axis for axis in range(op.x.type.rank) if axis not in op.axes]
     return kept, lambda at: coordinates(at, [op.x.shape[axis] for axis in op.axes])
 
 
 def placed(op: Reduce, index: Sequence[Expr]) -> Callable[[Sequence[Expr]], list[Expr]]:
-    """The index in x from that along the reduced axes, for one result."""
+    """For one result, a function from the index along the reduced axes to the index in x."""
     kept = [axis for axis in range(op.x.type.rank) if axis not in op.axes]
     own = dict(zip(kept, [i for axis, i in enumerate(index) if not op.keepdim or axis in kept]))
     return lambda inner: [own[axis] if axis in own else inner[op.axes.index(axis)] for axis in range(op.x.type.rank)]
@@ -140,7 +140,7 @@ class BlockReduction(GpuTemplate):
 
 @kernel(ArgMax, ArgMin)
 class ArgReduction(ElementTemplate):
-    """The first place of the extreme; a NaN is the extreme of its row, as in torch."""
+    """The first index of the extreme; a NaN is the extreme of its row, as in torch."""
 
     name = "gpu_arg_reduce"
 
@@ -166,10 +166,10 @@ class ArgReduction(ElementTemplate):
 
 
 class Lines(GpuTemplate):
-    """What works along one axis."""
+    """Base of templates that work along one axis."""
 
     def parts(self, op: Any) -> tuple[int, int, int]:
-        """Elements before, along and behind the axis."""
+        """Elements before, along and after the axis."""
         shape = op.x.shape
         return math.prod(shape[: op.axis]), shape[op.axis], math.prod(shape[op.axis + 1 :])
 
@@ -219,7 +219,7 @@ class SoftmaxRows(Lines):
 
 @kernel(LayerNorm, GroupNorm)
 class Norm(GpuTemplate):
-    """y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * gamma + beta over contiguous rows, by torch's two passes."""
+    """y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * gamma + beta over contiguous rows, in two passes as in torch."""
 
     name = "gpu_norm"
 

@@ -1,4 +1,4 @@
-"""What GPU templates share: which fusions they take, and the two shapes of a grid, a thread for each element and a block for each row."""
+"""Base classes of GPU templates: which fusions they accept, and two kinds of grid, a thread for each element and a block for each row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..template import Template
 
 
 class GpuTemplate(Template):
-    """Takes any epilogue: it works on one element, whose coordinates are known."""
+    """Base of GPU templates. It accepts any epilogue, which works on one element with known coordinates."""
 
     kinds = ("opencl", "cuda")
 
@@ -26,7 +26,7 @@ class GpuTemplate(Template):
         self.write(k, k.anchor)
 
     def write(self, k: GpuKernel, op: Any) -> None:
-        """The code; `op` is the anchor."""
+        """Write the code; `op` is the anchor."""
         raise NotImplementedError(f"template {self.name!r} defines no write")
 
 

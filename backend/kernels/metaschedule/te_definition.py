@@ -1,10 +1,10 @@
-"""A fusion as a plain definition in TVM's tensor expressions: what a search for schedules starts from.
+"""A fusion as a plain definition in TVM's tensor expressions, from which a search for schedules starts.
 
     conv2d      y[n, o, i, j, l] = sum over c, r, s of x[n, c, i*sh + r*dh - top, j*sw + s*dw - left] * w[o, r, s, c, l]
     depthwise   y[n, o, i, j, l] = sum over r, s of x[n, o, …, …, l] * w[o, r, s, l]
     linear      y[m, n] = sum over k of x[m, k] * w[n / lanes, k, n % lanes]
 
-then bias and epilogue, element by element. Maps are as the layout stage made them, blocked or plain; constants are packed as written here.
+then bias and epilogue, element by element. Feature maps have the layout that assign-layouts chose; constants are packed as written here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def refusal(fusion: Fusion) -> str:
 
 
 def packed(fusion: Fusion, target: Target) -> dict[Value, np.ndarray]:
-    """Weights and bias in the form that the definition reads; lanes past the last channel are zero."""
+    """Weights and bias as the definition reads them; lanes past the last channel are zero."""
     op: Any = fusion.anchor
     w = fusion.array(op.w)
     assert w is not None

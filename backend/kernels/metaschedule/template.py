@@ -1,7 +1,7 @@
 """A kernel that TVM's MetaSchedule found: the trace of its schedule, applied again to the fusion's definition.
 
-The search starts from a plain definition (`definition`), not from our templates: those write their loops themselves, and leave nothing to
-schedule. The trace is the one parameter; only `tersor tune --search metaschedule` finds one, so there are no candidates without a database.
+The search starts from a plain definition (`te_definition`), not from our templates: those write their loops themselves, and leave nothing to
+schedule. The trace is the only parameter; only `tersor tune --search metaschedule` finds one, so there are no candidates without a database.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..template import Params, Template, kernel, templates_for
 from .te_definition import define, packed, refusal
 
 NAME = "metaschedule"
-#: Arrays from so many bytes on are no stack arrays (TVM's limit).
+#: From this many bytes on, TVM puts arrays on the heap, not on the stack.
 STACK = 1024
 #: DLPack's codes of the processor, and of floats.
 CPU, FLOAT = 1, 2
@@ -63,7 +63,7 @@ class MetaSchedule(Template):
 
 
 def scheduled(definition: Any, trace: str) -> Any:
-    """The definition with a trace (JSON) applied. It is used up: TVM changes it in place. Raises TVM's errors where the trace does not fit."""
+    """The definition with a trace (JSON) applied; TVM changes it in place. Raises TVM's errors where the trace does not fit."""
     schedule = Schedule(module(definition))
     Trace.apply_json_to_schedule(json.loads(trace), schedule)
     return schedule.mod["main"]
@@ -91,9 +91,9 @@ def lowered(func: Any) -> Any:
 
 
 def workspaces(stmt: Any) -> Any:
-    """Large arrays between stages as workspace of the TVM runtime, taken and given back where they live.
+    """Allocate large arrays between stages as workspace of the TVM runtime, for their lifetime.
 
-    TVM does so itself only in functions that know their device, which a kernel called with raw pointers does not.
+    TVM does so by itself only in functions with a known device, which a kernel called with raw pointers does not have.
     """
     if isinstance(stmt, tirx.SeqStmt):
         body, ends = [], []

@@ -1,4 +1,4 @@
-"""legalize: a graph of nn operators becomes one of operators that have kernels, and maps stay maps: what can remain blocked by channels does.
+"""legalize: rewrite a graph of nn operators into operators that have kernels, in forms that keep feature maps blocked where possible.
 
 Each rule is a pattern with its equation; `greedy` applies them until nothing changes.
 """
@@ -19,7 +19,7 @@ from .integers import erase_types
 #: Element types that have kernels.
 COMPILED = ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
 
-#: Those of maps under windows.
+#: Element types of feature maps that windowed operators (convolutions, pools) read.
 MAPS = ("f32", "u8", "i8", "i32")
 
 #: Patterns registered by `lowering`.
@@ -27,7 +27,7 @@ LOWERINGS: list[Rewrite] = []
 
 
 def lowering(pattern: Rewrite) -> Rewrite:
-    """Register a `@rewrite` that expresses an operator of yours by others; it is applied before the built-in rules."""
+    """Register a `@rewrite` that expresses a custom operator by others; it is applied before the built-in rules."""
     if not isinstance(pattern, Rewrite):
         raise TersorError(f"lowering takes a @rewrite function, got {pattern!r}: put @tersor.lowering above @tersor.rewrite")
     LOWERINGS.append(pattern)
@@ -35,7 +35,7 @@ def lowering(pattern: Rewrite) -> Rewrite:
 
 
 def rules(target: Target) -> tuple[Rewrite, ...]:
-    """Every pattern, the ones that prepare the ground for others first."""
+    """Every pattern; those whose results others match come first."""
     return (
         *LOWERINGS,
         bn_to_scale_shift,
@@ -58,7 +58,7 @@ def rules(target: Target) -> tuple[Rewrite, ...]:
 
 
 def legalize(graph: Graph, target: Target) -> Graph:
-    """Rewrite in place, for a target; of a quantized graph, a new one. Raises `UnsupportedError` for element types that have no kernels."""
+    """Rewrite in place, for a target; a quantized graph becomes a new one. Raises `UnsupportedError` for element types that have no kernels."""
     graph = erase_types(pack_bits(graph, target))
     for op in graph.ops:
         if isinstance(op, WeightQuantizer):

@@ -6,7 +6,7 @@
     bits.weight_conv2d(x, w)        =>   bit_weight_conv2d(x, words)
     quant.dequantize(acc)           =>   to_float(acc, scale)
 
-A value is made in each form that its readers ask for. Nothing behind this stage knows `!bits.affine`.
+A value is made in each form that its readers need. After this stage there is no `!bits.affine`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ...target import Target
 from ...tile.bits import BitConv2d, BitConv2dThreshold, BitMaxPool2d, Levels, PackLevels, WeightConv2d, pack_words
 from ...tile.integer import IntConv2d, Rescale, ToFloat
 
-#: How a tensor of few bits lies in memory: words of bits, or a byte for each integer.
+#: Memory form of a tensor of few bits: packed words of bits, or a byte for each integer.
 Form = Literal["words", "bytes"]
-#: Products of a bit of x and a bit of w for each pair of channels, up to which words are faster than bytes.
+#: Most bit products per pair of channels (bits of x times bits of w) for which words are faster than bytes.
 PRODUCTS = 4
 
 
 def in_words(op: BitsConv2d) -> bool:
-    """Whether a convolution works on words: its weights have odd levels, and few products of bits."""
+    """Whether a convolution works on words: its weights have odd levels, and it has few bit products."""
     x, w = levels_of(op, "x"), levels_of(op, "w")
     odd = w.step == 2 and w.first == -w.last
     return odd and (x.step == 2 or x.first == 0) and x.bits * w.bits <= PRODUCTS
@@ -78,14 +78,14 @@ class _Packing:
         return self.new
 
     def _ask(self, op: Op) -> None:
-        """Note the form in which an operator reads its input; readers come first."""
+        """Record the form in which an operator reads its input; called for readers before producers."""
         if isinstance(op, BitsConv2d):
             self.needs.setdefault(op.x, set()).add("words" if in_words(op) else "bytes")
         elif isinstance(op, MaxPool2d) and few_bits(op.x):
             self.needs.setdefault(op.x, set()).update(self.needs.get(op.out, ()))
 
     def put(self, old: Op, new: Op, form: Form | None = None) -> Value:
-        """Add what stands for an operator's result, in a form."""
+        """Add the op that replaces an operator, with its result in a form."""
         for made in unattached(new):
             made.loc = old.loc
         value = self.new.add(new)

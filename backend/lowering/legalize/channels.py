@@ -1,4 +1,4 @@
-"""Channels of maps: concat, slice, shuffle, select and chains of them become gathers, which read blocked maps.
+"""Channels of feature maps: concat, slice, shuffle, select and chains of them become channel gathers, which can read blocked feature maps.
 
 chunk(shuffle(concat(a, b)))   =>   gather(a, b), gather(a, b)        (ShuffleNetV2)
 """
@@ -26,12 +26,12 @@ from ...tile.ops import INTEGERS, ChannelGather
 
 
 def same_kind(a: Value, b: Value) -> bool:
-    """Whether two maps are blocked alike: both of f32, or both of integers. From one to the other they go in plain order."""
+    """Whether two feature maps are blocked alike: both f32, or both integer. Conversions between the two are in plain order."""
     return a.type.elem == b.type.elem or (a.type.elem in INTEGERS and b.type.elem in INTEGERS)
 
 
 def is_map(v: Value) -> bool:
-    """Whether a value will be blocked: a map of f32 or of integers that a convolution, pooling, … made, possibly through elementwise ops."""
+    """Whether a value will be blocked: a feature map (f32 or integer) made by a convolution, pool, …, possibly through elementwise ops."""
     seen: set[Value] = set()
     stack = [v]
     while stack:
@@ -56,7 +56,7 @@ def places(op: ChannelGather) -> list[Place]:
 
 
 def gather(wanted: Iterable[Place], like: Op) -> ChannelGather:
-    """These channels, from operands in order of first use, each once."""
+    """The gather of these channels; its operands are in order of first use, each once."""
     wanted = list(wanted)
     xs = list(dict.fromkeys(x for x, _ in wanted))
     start, total = {}, 0
@@ -121,7 +121,7 @@ def shuffle_by_hand(op: Reshape) -> Result:
 
 @rewrite
 def gather_of_gather(op: ChannelGather) -> Result:
-    """gather(gather(a, b), c) -> gather(a, b, c)   a gather costs what its result weighs, however many operands it has"""
+    """gather(gather(a, b), c) -> gather(a, b, c)   the cost of a gather depends on its result only, not on the number of operands"""
     if not any(isinstance(x.op, ChannelGather) for x in op.xs):
         return None
     inner = {x: places(x.op) for x in op.xs if isinstance(x.op, ChannelGather)}
@@ -138,8 +138,8 @@ def gather_of_all(op: ChannelGather) -> Result:
 def order_is_free(op: Conv2d | IntConv2d) -> Result:
     """conv2d(gather(a, b), w) -> conv2d(gather(a, b), w'), channels once each and in the order of a and b
 
-    w'[:, i] is the sum of w[:, j] over the j that read the same channel. A shuffle before a convolution is gone then: the gather takes channels that
-    lie side by side.
+    w'[:, i] is the sum of w[:, j] over the j that read the same channel. This removes a shuffle before a convolution: the gather then takes
+    contiguous channels.
     """
     source = op.x.op
     if not isinstance(source, ChannelGather) or op.groups > 1 or not op.x.single_use or not isinstance(op.w.op, Const):

@@ -1,4 +1,4 @@
-"""Convolutions by weights that the model computes (dynamic filters, modulated convolutions): matrix products with gathered pixels."""
+"""Convolutions with weights that the model computes (dynamic filters, modulated convolutions) become matrix products with gathered pixels."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def conv_of_computed(op: Conv2d) -> Result:
 def conv_transpose_of_computed(op: ConvTranspose2d) -> Result:
     """conv_transpose2d(x, w, b) -> conv2d(x', w', b)   where w or b is computed
 
-    x' has stride - 1 zeros behind each pixel, and the borders that make the size right; w' is w flipped, its channels exchanged.
+    x' has stride - 1 zeros after each pixel, and borders that give the right size; w' is w flipped, with its channel axes exchanged.
     """
     if is_const(op.w) and is_const(op.b):
         return None

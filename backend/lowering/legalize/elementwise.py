@@ -1,4 +1,4 @@
-"""Operators that become elementwise ones."""
+"""Rules that turn operators into elementwise ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def prelu_by_channel(op: Prelu) -> Result:
 
 @rewrite
 def operands_of_full_rank(op: Binary) -> Result:
-    """x + c -> x + reshape(c, [1, C, 1, 1])   where x is a map and c is (C, 1, 1): what an epilogue can read"""
+    """x + c -> x + reshape(c, [1, C, 1, 1])   where x is a feature map and c is (C, 1, 1), so that an epilogue can read it"""
     if op.out.type.rank != 4:
         return None
     for name in ("a", "b"):
@@ -64,7 +64,7 @@ def operands_of_full_rank(op: Binary) -> Result:
 
 @rewrite
 def single_tap_depthwise(conv: Conv2d) -> Result:
-    """conv2d(x, w, b; a filter of one tap for each channel) -> x * w + b,   each (1, C, 1, 1): it moves memory, and goes into a neighbour's kernel"""
+    """conv2d(x, w, b; a filter of one tap for each channel) -> x * w + b,   each (1, C, 1, 1): it only moves memory, so it is better fused"""
     channels = conv.x.shape[1]
     if not (conv.groups == channels == conv.w.shape[0] and conv.kernel == conv.stride == (1, 1) and not any(conv.padding)):
         return None
@@ -75,7 +75,7 @@ def single_tap_depthwise(conv: Conv2d) -> Result:
 
 @rewrite
 def compared_with_itself(op: NotEqual | Equal | LessEqual | GreaterEqual) -> Result:
-    """x != x -> not (x <= 0 or x > 0),   x == x -> x <= 0 or x > 0   for floats: TVM takes x == x for true, and nan is not equal to itself"""
+    """x != x -> not (x <= 0 or x > 0),   x == x -> x <= 0 or x > 0   for floats: TVM simplifies x == x to true, but nan is not equal to itself"""
     if op.a is not op.b or not op.a.type.is_float:
         return None
     zero = Const(np.zeros((), op.a.type.dtype), loc=op.loc)

@@ -1,9 +1,9 @@
-"""Grouped convolutions whose groups do not line up with vectors: their outputs are spread out until they do.
+"""Pad the groups of grouped convolutions so that they align with vectors.
 
-    conv2d(x, w; groups)   =>   gather(conv2d(x, w'; groups), live)        w' = w with zero filters behind each group's own
+    conv2d(x, w; groups)   =>   gather(conv2d(x, w'; groups), live)        w' = w with zero filters after each group's own
 
-A vector of outputs that lies in several groups reads the inputs of all of them, most of it against zeros. With every group on its own
-vectors (or several whole groups in one) it reads only its own; the dead filters cost less than that, or the rule does not apply.
+A vector of outputs from several groups reads the inputs of all of them, and multiplies most by zero. When every group has its own vectors (or
+a vector holds several whole groups) it reads only its own inputs. The rule applies where the added filters cost less than that.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ...kernels.cpu.window import window
 from ...target import Target
 from ...tile.ops import ChannelGather
 
-#: Cycles to gather one vector, and what vectors of several groups take beyond the model (measured: 1.1 to 1.6 times).
+#: Cycles to gather one vector, and the factor by which vectors of several groups are slower than the model (measured: 1.1 to 1.6).
 GATHER, MIXED = 10, 1.25
 
 
 def aligned(per_out: int, lanes: int) -> int:
-    """The least width from `per_out` on that is whole vectors, or of which several fill a vector exactly."""
+    """The least width from `per_out` on that is a multiple of a vector or divides it."""
     if per_out >= lanes:
         return -(-per_out // lanes) * lanes
     return next(width for width in range(per_out, lanes + 1) if lanes % width == 0)
 
 
 def cycles(conv: Conv2d, width: int, target: Target) -> float:
-    """Modelled cycles of a convolution whose groups have `width` outputs each, and of the gather behind it where those are not all its own."""
+    """Modelled cycles of a convolution whose groups have `width` outputs each, and of the gather after it where these include added ones."""
     g = window(conv.x, conv.out.type, conv.kernel, conv.stride, conv.padding, conv.dilation, conv.groups)
     wide = replace(g, o=conv.groups * width, block_in=target.lanes, lanes=target.lanes)
     moved = 0 if wide.o == g.o else g.n * -(-g.o // target.lanes) * g.oh * g.ow

@@ -2,7 +2,7 @@
 
     quant.requantize(acc){to, low, high}   =>   rescale(acc, M, Z, low - Z, high - Z)         M = f32(S_acc / S_to)
 
-Nothing behind this stage knows a quantized type. What only moves or compares elements works on stored integers as it is.
+After this stage there are no quantized types. Operators that only move or compare elements work on stored integers unchanged.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def erase_types(graph: Graph) -> Graph:
 
 
 def stored(type: Tensor) -> Tensor:
-    """The type of the integers in memory. Raises `UnsupportedError` where no kernel reads them."""
+    """The type of the stored integers. Raises `UnsupportedError` where no kernel reads them."""
     if not isinstance(type.elem, str) and (not isinstance(type.elem, Uniform) or type.elem.storage in ("u16", "u32")):
         raise UnsupportedError(f"{type}: no kernel reads it; compiled are !quant.uniform of up to 8 bits, i16 and i32")
     return replace(type, elem=storage_elem(type.elem))
@@ -136,7 +136,7 @@ def erase_const(op: Const, to: Operands) -> Op:
 
 
 def erase_layer(op: Any, to: Operands) -> Op:
-    """A convolution or linear layer: its types say the zero point of x, which becomes an operand."""
+    """A convolution or linear layer: the zero point of x, which is part of its type, becomes an operand."""
     kind = {QuantConv2d: IntConv2d, QuantConvTranspose2d: IntConvTranspose2d, QuantLinear: IntLinear}[type(op)]
     b = None if op.b is None else to[op.b]
     return kind(to[op.x], to[op.w], b, **op.attrs, zero=zero_of(op.x, storage_elem(op.x.type.elem)))
@@ -184,7 +184,7 @@ def erase_sum_pool(op: QuantSumPool2d, to: Operands) -> Op:
 
 
 def erase_sum(op: QuantSum, to: Operands) -> Op | Value:
-    """A sum over all pixels is a pooling; other axes are summed in i64."""
+    """A sum over all pixels becomes a pool; over other axes, a sum in i64."""
     if op.x.type.rank == 4 and op.axes == (2, 3):
         size = (op.x.shape[2], op.x.shape[3])
         pooled = IntSumPool2d(to[op.x], size, size, zero=zero_of(op.x, storage_elem(op.x.type.elem)))
@@ -194,12 +194,12 @@ def erase_sum(op: QuantSum, to: Operands) -> Op | Value:
 
 
 def erase_storage_cast(op: StorageCast, to: Operands) -> Value:
-    """Types are all that it changes."""
+    """A storage cast changes only the type, so nothing is left of it."""
     return to[op.x]
 
 
 def erase_pad(op: Pad, to: Operands) -> Op:
-    """A constant border holds the stored integer."""
+    """A constant border is filled with the stored integer of its value."""
     return op.rebuilt(x=to[op.x], value=float(op.fill) if op.mode == "constant" else 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Between maps and rows of channels, (N, H, W, C): the transposes around layer norms, linear layers and attention read and write blocked maps."""
+"""Transposes between feature maps and NHWC, around layer norms, linear layers and attention, so that they read and write blocked feature maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .channels import is_map, same_kind
 
 
 def feeds_map(v: Value) -> bool:
-    """Whether a reader, possibly behind elementwise ops, wants the value blocked: a convolution, pooling, …, or an op on it and a map."""
+    """Whether a reader, possibly through elementwise ops, reads the value blocked: a convolution, pool, …, or an op on it and a feature map."""
     seen: set[Value] = set()
     stack = [v]
     while stack:
@@ -31,7 +31,7 @@ def feeds_map(v: Value) -> bool:
 
 @rewrite
 def rows_of_map(op: Transpose) -> Result:
-    """transpose(x, [0, 2, 3, 1]) -> to_rows(x)   of a map;   transpose(reshape(x, [N, C, H*W]), [0, 2, 1]) -> reshape(to_rows(x))"""
+    """transpose(x, [0, 2, 3, 1]) -> to_nhwc(x)   of a feature map;   transpose(reshape(x, [N, C, H*W]), [0, 2, 1]) -> reshape(to_nhwc(x))"""
     if op.perm == (0, 2, 3, 1) and is_map(op.x):
         return ToNhwc(op.x, loc=op.loc)
     match op.x.op:
@@ -42,13 +42,13 @@ def rows_of_map(op: Transpose) -> Result:
 
 @rewrite
 def map_of_rows(op: Transpose) -> Result:
-    """transpose(x, [0, 3, 1, 2]) -> from_rows(x)   where a map is wanted"""
+    """transpose(x, [0, 3, 1, 2]) -> from_nhwc(x)   where a feature map is wanted"""
     return FromNhwc(op.x, loc=op.loc) if op.perm == (0, 3, 1, 2) and feeds_map(op.out) else None
 
 
 @rewrite
 def map_of_flat_rows(op: Reshape) -> Result:
-    """reshape(transpose(x, [0, 2, 1]), [N, C, H, W]) -> from_rows(reshape(x, [N, H, W, C]))   where a map is wanted"""
+    """reshape(transpose(x, [0, 2, 1]), [N, C, H, W]) -> from_nhwc(reshape(x, [N, H, W, C]))   where a feature map is wanted"""
     match op.x.op:
         case Transpose(x=x, perm=(0, 2, 1)) if op.out.type.rank == 4 and op.out.shape[:2] == op.x.shape[:2] and feeds_map(op.out):
             n, c, h, w = op.out.shape

@@ -1,4 +1,4 @@
-"""Rows and columns of maps: pads and slices read and write blocked maps."""
+"""Pads and slices of rows and columns, as `pad_crop`, which reads and writes blocked feature maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .channels import is_map
 
 @rewrite
 def pad_pixels(op: Pad) -> Result:
-    """pad(x, [0, 0, 0, 0, t, b, l, r]) -> pixels(x)   of a map, in any mode"""
+    """pad(x, [0, 0, 0, 0, t, b, l, r]) -> pad_crop(x)   of a feature map, in any mode"""
     if any(op.pads[:4]) or not is_map(op.x):
         return None
     rows, columns = (tuple(_sources(op, axis)) for axis in (2, 3))
@@ -26,7 +26,7 @@ def _sources(op: Pad, axis: int) -> list[int]:
 
 @rewrite
 def slice_pixels(op: Slice) -> Result:
-    """x[:, :, a:b:s] -> pixels(x),   x[..., a:b:s] -> pixels(x)   of a map"""
+    """x[:, :, a:b:s] -> pad_crop(x),   x[..., a:b:s] -> pad_crop(x)   of a feature map"""
     if op.axis < 2 or not is_map(op.x):
         return None
     index = [tuple(range(size)) for size in op.x.shape[2:]]
@@ -36,7 +36,7 @@ def slice_pixels(op: Slice) -> Result:
 
 @rewrite
 def pixels_of_pixels(op: PadCrop) -> Result:
-    """pixels(pixels(x)) -> pixels(x)   where both fill with one value, or one fills nothing"""
+    """pad_crop(pad_crop(x)) -> pad_crop(x)   where both fill with the same value, or one fills nothing"""
     inner = op.x.op
     if not isinstance(inner, PadCrop):
         return None

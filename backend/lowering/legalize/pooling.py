@@ -1,4 +1,4 @@
-"""Reductions over the pixels of maps, and pooling to a given size."""
+"""Rules for reductions over the pixels of feature maps, and for pooling to a given size."""
 
 from __future__ import annotations
 

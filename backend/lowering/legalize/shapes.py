@@ -1,4 +1,4 @@
-"""Operators that move elements."""
+"""Rules for operators that move elements: chains of them become one strided copy."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def transpose_to_reshape(op: Transpose) -> Result:
 
 @dataclass(frozen=True)
 class View:
-    """Elements of a contiguous tensor: sizes and steps of each axis, and the first element."""
+    """A strided view of a contiguous tensor: size and step of each axis, and the first element."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int = 0
 
     def through(self, op: Slice | Transpose | Expand | Reshape) -> View | None:
-        """What an operator on this view reads, or None where that has no fixed steps."""
+        """The view that an operator on this one reads; None where it has no fixed steps."""
         shape, strides = list(op.out.shape), list(self.strides)
         match op:
             case Slice(axis=axis, start=start, step=step):
@@ -48,14 +48,14 @@ class View:
         return None if split is None else View(op.out.shape, split, self.offset)
 
     def after(self, chain: Sequence[Slice | Transpose | Expand | Reshape]) -> View | None:
-        """What the last of some operators on this view reads; they come last first."""
+        """The view that the last of a chain of operators reads; the chain is given last first."""
         view: View | None = self
         for op in reversed(chain):
             view = None if view is None else view.through(op)
         return view
 
     def split(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Steps of a reshape: each run of old axes that lie evenly in memory may be cut anew."""
+        """The steps after a reshape to `shape`: each run of axes with one common step may be split again; None where it is not possible."""
         old = [(n, s) for n, s in zip(self.shape, self.strides) if n > 1]
         strides: list[int] = []
         left, step = 1, 0
@@ -64,7 +64,7 @@ class View:
                 strides.append(0)
                 continue
             while left == 1 or left % size:
-                # take in the next axis, which must continue the present run
+                # add the next axis, which must continue the current run
                 if not old or (left > 1 and old[-1][1] != step * left):
                     return None
                 n, s = old.pop()
@@ -76,7 +76,7 @@ class View:
 
 @rewrite
 def moves_are_one(op: Slice | Transpose | Expand) -> Result:
-    """slice(transpose(reshape(slice(x)))) -> strided(x)   of two moves or more, wherever the whole has fixed steps"""
+    """slice(transpose(reshape(slice(x)))) -> as_strided(x)   of two moves or more, where the whole has fixed steps"""
     chain: list[Slice | Transpose | Expand | Reshape] = [op]
     while isinstance(chain[-1].x.op, (Slice, Transpose, Expand, Reshape)):
         chain.append(chain[-1].x.op)
@@ -85,7 +85,7 @@ def moves_are_one(op: Slice | Transpose | Expand) -> Result:
         view = View(below.shape, below.strides, below.offset).after(chain)
         if view is not None:
             return AsStrided(below.x, view.shape, view.strides, view.offset, loc=op.loc)
-    # what lies below a reshape that cannot be crossed stays
+    # moves before a reshape that cannot be crossed stay
     while (view := contiguous(chain[-1].x.shape).after(chain)) is None:
         chain.pop()
     if sum(not isinstance(step, Reshape) for step in chain) < 2:
@@ -108,7 +108,7 @@ def pixel_unshuffle(op: PixelUnshuffle) -> Result:
 
 @rewrite
 def upsample_of_doubles(op: Upsample) -> Result:
-    """upsample(x) -> x[:, :, rows][..., columns] (nearest),   sums of two such, each times its weights (bilinear);   where x is no map"""
+    """upsample(x) -> x[:, :, rows][..., columns] (nearest),   sums of two such, each times its weights (bilinear);   where x is not a feature map"""
     if op.x.type.elem in ("f32", *INTEGERS):
         return None
     h, w = op.x.shape[2:]

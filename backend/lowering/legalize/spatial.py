@@ -1,4 +1,4 @@
-"""Transposed convolutions, depthwise convolutions with a multiplier, and pixel shuffles: all through a convolution and depth-to-space."""
+"""Transposed convolutions, depthwise convolutions with a multiplier, and pixel shuffles, by a convolution with depth-to-space or a gather."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .channels import is_map
 
 
 def spread(channels: int, lanes: int) -> int:
-    """Channels from one phase to the next in a map that depth-to-space reads: whole blocks, unless that would mostly compute nothing."""
+    """Channels from one phase to the next in a feature map that depth-to-space reads: whole blocks, unless they would be mostly padding."""
     wide = -(-channels // lanes) * lanes
     return wide if 2 * channels > wide else channels
 
 
 def block_of(v: Value, lanes: int) -> int:
-    """Channels in a block of a map."""
+    """Channels in a block of a feature map."""
     return INTEGER_BLOCK if v.type.elem in INTEGERS else lanes
 
 
 def depth_to_space(x: Op | Value, factor: tuple[int, int], channels: int, crop: tuple[int, int], size: tuple[int, int], lanes: int, loc: Loc) -> Op:
-    """Phases of `spread(channels)` channels become pixels: blocked, or by a transpose where phases are no whole blocks."""
+    """Phases of `spread(channels)` channels become pixels: blocked, or by a transpose where phases are not whole blocks."""
     value = x.out if isinstance(x, Op) else x
     lanes = block_of(value, lanes)
     if value.type.elem in ("f32", *INTEGERS) and spread(channels, lanes) % lanes == 0:
@@ -78,11 +78,11 @@ class Phases:
 
     @property
     def crop(self) -> int:
-        """PadCrop before the first of the result, once phases are pixels."""
+        """Pixels to crop before the first of the result, after depth-to-space."""
         return self.padding - self.first * self.stride
 
     def pads(self, taps: Taps) -> tuple[int, int]:
-        """Zeros before and behind x for taps j; negative where its ends are never read."""
+        """Zeros before and after x for taps j; negative where the ends of x are never read."""
         return taps[-1][0] - self.first, self.last - taps[0][0] - self.size + 1
 
     def step(self, taps: Taps) -> int:
@@ -92,7 +92,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Part:
-    """Some phases as channels of a map, and the order in which depth-to-space wants them."""
+    """Some phases as channels of a feature map, and the order in which depth-to-space reads them."""
 
     value: Value
     order: tuple[int, ...]
@@ -103,9 +103,9 @@ def axis_of(op: Transposed, i: int) -> Phases:
 
 
 def phase_convolutions(op: Transposed, lanes: int) -> Iterator[Part]:
-    """The phases in order, neighbours that read the same pixels by one convolution.
+    """The phases in order; neighbours that read the same pixels share one convolution.
 
-    Phases that read fewer would multiply the others' pixels by zeros: that costs time, and makes NaN of NaN and infinities.
+    In a joint convolution, phases that read fewer pixels would multiply the rest by zeros: that costs time, and turns NaN and infinities into NaN.
     """
     axes = axis_of(op, 0), axis_of(op, 1)
 
@@ -122,7 +122,7 @@ def _part(op: Transposed, axes: tuple[Phases, Phases], among: list[tuple[int, in
     channels = groups * per_group
     wide = spread(channels, block_of(op.x, lanes)) if op.stride != (1, 1) and op.x.type.elem in ("f32", *INTEGERS) else channels
     given = np.zeros(channels, op.out.type.dtype) if op.b is None else op.b.op.array  # type: ignore[union-attr]
-    # (groups, phases, O/groups): each group's phases behind each other, and a phase of one group as wide as depth-to-space reads it
+    # (groups, phases, O/groups): each group's phases one after the other, each as wide as depth-to-space reads it
     b = np.broadcast_to(given.reshape(groups, 1, per_group), (groups, count, per_group))
     more = wide - channels if groups == 1 else 0
     b = np.pad(b, ((0, 0), (0, 0), (0, more)))
@@ -130,7 +130,7 @@ def _part(op: Transposed, axes: tuple[Phases, Phases], among: list[tuple[int, in
     if all(taps):
         y = _convolution(op, axes, among, more, None if op.b is None else b.reshape(-1))
     else:
-        # between the taps: nothing but the bias
+        # between the taps: only the bias
         size = [axis.last - axis.first + 1 for axis in axes]
         y = Expand(Const(np.ascontiguousarray(b.reshape(1, -1, 1, 1)), loc=op.loc), (op.x.shape[0], b.size, *size), loc=op.loc)
     order = [(g * count + r) * per_group + o for r in range(count) for g in range(groups) for o in range(per_group)]
@@ -138,7 +138,7 @@ def _part(op: Transposed, axes: tuple[Phases, Phases], among: list[tuple[int, in
 
 
 def _convolution(op: Transposed, axes: tuple[Phases, Phases], among: list[tuple[int, int]], more: int, bias: np.ndarray | None) -> Op:
-    """conv2d(x, w'[phase]) of phases that read the same pixels; `more` outputs of zeros behind each."""
+    """conv2d(x, w'[phase]) of phases that read the same pixels; `more` outputs of zeros after each."""
     w = op.w.op.array.reshape(op.groups, -1, *op.w.shape[1:]).swapaxes(1, 2)  # type: ignore[union-attr]
     kernels = []
     for phase in among:
@@ -191,7 +191,7 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
     def pixel_shuffle(op: PixelShuffle) -> Result:
         """pixel_shuffle(conv2d(x, w, b), f) -> depth_to_space(conv2d(x, w', b'), f)   w', b': channel c*f*f + phase becomes phase*C + c
 
-        Of another map: depth_to_space(gather(x)). Of what is no map: reshape(transpose(reshape(x, [N, C, f, f, H, W]), [0, 1, 4, 2, 5, 3])).
+        Of another feature map: depth_to_space(gather(x)). Of other values: reshape(transpose(reshape(x, [N, C, f, f, H, W]), [0, 1, 4, 2, 5, 3])).
         """
         f, (n, c, h, w) = op.factor, op.x.shape
         channels, phases = c // (f * f), f * f
@@ -214,7 +214,7 @@ def rules(lanes: int) -> tuple[Rewrite, ...]:
 
 
 def padded(order: list[int], phases: int, channels: int, wide: int) -> tuple[int, ...]:
-    """`channels` channels for each phase, made `wide` by repeating the last: what stands there is never read."""
+    """`channels` channels for each phase, padded to `wide` by repeating the last: the padding is never read."""
     return tuple(order[r * channels + min(o, channels - 1)] for r in range(phases) for o in range(wide))
 
 

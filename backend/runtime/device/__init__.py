@@ -1,1 +1,1 @@
-"""Runs models compiled for GPUs: kernels, weights and the arena lie on the device. Loads neither torch nor TVM."""
+"""Run models compiled for GPUs: kernels, weights and the arena are on the device. Loads neither torch nor TVM."""

@@ -17,7 +17,7 @@ from .model import DeviceProgram, open_device
 
 
 class DeviceModel(CompiledModel):
-    """A graph compiled for a GPU. The device is opened when the model first runs; calls from several threads take turns."""
+    """A graph compiled for a GPU. The device is opened when the model first runs; calls from several threads run one after the other."""
 
     def __init__(self, manifest: Manifest, weights: np.ndarray, code: Callable[[], bytes | memoryview]):
         super().__init__(manifest, weights, self.native, code)

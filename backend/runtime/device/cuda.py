@@ -1,4 +1,4 @@
-"""CUDA through the driver alone, by ctypes: no toolkit, no TVM. The code is a cubin for one capability and those of its major number."""
+"""CUDA through the driver API with ctypes, without toolkit and TVM. The code is a cubin for one compute capability and later minor versions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Cuda:
         return value.value
 
     def _enter(self) -> None:
-        """Calls of this thread go to the device."""
+        """Make the device's context current in this thread."""
         self._call("cuCtxSetCurrent", self._context)
 
     def memory(self, nbytes: int) -> Any:

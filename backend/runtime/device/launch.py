@@ -1,4 +1,4 @@
-"""How a kernel is started on a device, as it stands in the manifest of a compiled model."""
+"""Kernel launches, as stored in the manifest of a compiled model, and the interface of a device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-#: Where an argument lies: `arena`, `weights`, `input 0`, `output 1`, …
+#: The memory that holds an argument: `arena`, `weights`, `input 0`, `output 1`, …
 Memory = str
 
 
@@ -28,19 +28,19 @@ class Launch:
 
 
 class Device(Protocol):
-    """A GPU with the code of one model. Handles of memory are its own."""
+    """A GPU with the code of one model. Memory handles are specific to the device."""
 
     def memory(self, nbytes: int) -> Any:
-        """Fresh memory, zero."""
+        """New memory, filled with zeros."""
 
     def write(self, memory: Any, array: np.ndarray) -> None:
         """Copy an array to the beginning of memory."""
 
     def read(self, memory: Any, array: np.ndarray, offset: int = 0) -> None:
-        """Copy memory from a byte on into an array, after everything that was started."""
+        """Copy memory, from byte `offset` on, into an array, after all kernels that were started."""
 
     def start(self, launch: Launch, memories: dict[Memory, Any]) -> None:
-        """Start a kernel behind those that were started before."""
+        """Start a kernel, to run after those started before."""
 
     def wait(self) -> None:
-        """Until everything that was started is done."""
+        """Wait until everything that was started is done."""

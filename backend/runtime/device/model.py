@@ -31,7 +31,7 @@ def open_device(manifest: Manifest, code: bytes | memoryview) -> Device:
 
 
 class DeviceProgram(Program):
-    """The kernels of one batch size, in order. Callers take turns: there is one arena."""
+    """The kernels of one batch size, in order. Calls run one after the other, since there is one arena."""
 
     def __init__(self, manifest: Manifest, entry: Entry, device: Device, weights: object):
         self._name = manifest.name

@@ -17,6 +17,7 @@ from . import (
     shapes,
     sorting,
     spatial,
+    training,
     trigonometry,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "shapes",
     "sorting",
     "spatial",
+    "training",
     "trigonometry",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....ir.op import Op, Value
-from ....ir.ops import Concat, IndexSelect, Slice, Transpose
+from ....ir.ops import Concat, CumSum, IndexSelect, LessEqual, Slice, Sum, Transpose
 from ...call import Call, StaticBatchNeeded
 from ...registry import converter
 
@@ -95,6 +95,14 @@ def repeat_interleave(call: Call, x: Value, repeats: int, dim: int | None = None
     axis = call.axis(dim or 0, x.type.rank)
     places = np.arange(call.static(x, axis) * repeats) // repeats
     return IndexSelect(x, call.const(places, "i64"), axis).out
+
+
+@converter("aten.repeat_interleave.Tensor")
+def repeated_places(call: Call, repeats: Value, *, output_size: int | None = None) -> Value:
+    """Place i as often as repeats[i] says: for each result, how many places end in front of it."""
+    ends = CumSum(call.cast(repeats, "i64"), 0).out
+    results = call.const(np.arange(call.sizes[0])[:, None], "i64")
+    return call.cast(Sum(LessEqual(call.reshape(ends, (1, repeats.type.size)), results), (1,)), call.elem)
 
 
 @converter("aten.slice.Tensor", "aten.slice_copy.Tensor")

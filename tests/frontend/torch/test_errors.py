@@ -166,7 +166,7 @@ def test_inputs_that_do_not_fit_forward() -> None:
 def test_example_inputs_that_are_no_tensors() -> None:
     assert refuses(nn.ReLU(), "x") == "example inputs are a torch.Tensor, a tuple of forward's arguments or a dict of them by name; got str"
     assert refuses(nn.ReLU(), (3,)).startswith("example inputs hold no torch.Tensor")
-    assert refuses(nn.ReLU(), torch.randn(0, 3)) == "example input 0 has shape (0, 3): an empty tensor cannot be traced"
+    assert refuses(nn.ReLU(), torch.randn(0, 3)) == "example input 0 has shape (0, 3): an empty tensor cannot be traced (out of scope)"
 
 
 def test_input_names_of_another_count() -> None:
@@ -193,9 +193,12 @@ def test_shapes_that_do_not_fit_the_model() -> None:
 
 
 def test_results_that_are_no_tensors() -> None:
-    assert refuses(Calls(lambda x: (x, 3)), X, UnsupportedError) == "Calls.forward returns a int in its result[1]; a graph returns tensors"
+    assert (
+        refuses(Calls(lambda x: (x, 3)), X, UnsupportedError)
+        == "Calls.forward returns a int in its result[1]; a graph returns tensors (other results are out of scope)"
+    )
     message = refuses(Calls(lambda x: {"n": x.shape[0], "x": x}), X, UnsupportedError)
-    assert message == "Calls.forward returns a int in its result['n']; a graph returns tensors"
+    assert message == "Calls.forward returns a int in its result['n']; a graph returns tensors (other results are out of scope)"
     assert refuses(Calls(lambda x: None), X, UnsupportedError) == "Calls.forward returns no tensor"
 
 

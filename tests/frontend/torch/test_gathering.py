@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from frontend_checks import agrees
+from frontend_checks import Calls, agrees
+
+import tersor
 
 FUNCTIONS: dict[str, Callable[[torch.Tensor], Any]] = {
     "sin": lambda x: torch.sin(x * 9),
@@ -50,16 +53,47 @@ INDEXED: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
     "index_put_mask": lambda x, i: torch.index_put(x, (x > 0,), torch.tensor(-1.0)),
     "index_copy": lambda x, i: x.index_copy(1, torch.tensor([4, 0]), x[:, 1:3]),
     "index_fill": lambda x, i: x.index_fill(0, torch.tensor([1, 3]), 0.5),
+    "index_add": lambda x, i: x.index_add(0, i[:, 1], x, alpha=2),
+    "scatter_reduce": lambda x, i: [
+        x.scatter_reduce(1, i, x * 2, r, include_self=s) for r in ("sum", "prod", "mean", "amax", "amin") for s in (True, False)
+    ],
+    "scatter_reduce of integers": lambda x, i: [i.scatter_reduce(0, i % 4, i + 5, r, include_self=False) for r in ("mean", "amax", "amin", "prod")],
+    "index_reduce": lambda x, i: x.index_reduce(1, i[0], x[:, :3], "mean", include_self=False),
+    "index": lambda x, i: (x[i[:, :1], i], x[i], x[:, i[0]], x[i[:, 0], torch.tensor([0, -1, 2, 1])]),
+    "index apart": lambda x, i: x.reshape(2, 2, 5)[i[:, :1] % 2, :, i],
+    "index_put by a column": lambda x, i: assigned(x.reshape(2, 2, 5), (slice(None), i[:2] % 2, i[:2]), x[0, 0]),
+    "values by a mask": lambda x, i: torch.index_put(x, (torch.tensor([True, False, False, True]),), x[1:3]),
+    "masked_scatter": lambda x, i: (x.masked_scatter(x > 0, x.flip(0)), x.masked_scatter(torch.tensor([True, False, True, True, False]), x.abs())),
     "diagonal": lambda x, i: (x.diagonal(), x.diagonal(1), torch.diagonal(x.reshape(2, 2, 5), -1, 1, 2)),
 }
 
 
 #: Those that work at any batch.
-BATCHED = ("index_put_mask",)
+BATCHED = ("index_put_mask", "scatter_reduce of integers")
 
 
 def x() -> torch.Tensor:
     return torch.randn(4, 5, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("call", ["gather", "index", "scatter", "put"])
+def test_an_index_out_of_range_never_reads_its_neighbour(call: str) -> None:
+    """Places in rows of five: 7 in one row would be 2 in the next."""
+    functions: dict[str, Callable[..., torch.Tensor]] = {
+        "gather": lambda x, i: torch.gather(x, 1, i),
+        "index": lambda x, i: x[i[:, 0] * 0, i[:, 0]],
+        "scatter": lambda x, i: x.scatter(1, i, 1.0),
+        "put": lambda x, i: x.index_put((i[:, 0] * 0, i[:, 0]), x[:, 0]),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = tersor.trace(Calls(functions[call]).eval(), (x(), PLACES))
+    wrong = PLACES.clone()
+    wrong[1, 0] = 7
+    for run in (graph, tersor.compile(graph)):
+        run(x(), PLACES)
+        with pytest.raises(tersor.TersorError, match=r"holds (7, expected 0 to 4|-1, expected 0 to 19)"):
+            run(x(), wrong)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

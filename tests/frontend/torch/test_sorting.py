@@ -78,3 +78,26 @@ def test_embedding_bag(mode: str, options: dict[str, Any]) -> None:
 def test_embedding_bag_with_weights() -> None:
     table, weights = x(10, 3), x(9)
     agrees(lambda i, o: F.embedding_bag(i, table.double(), o, mode="sum", per_sample_weights=weights.double()), [INDEX, OFFSETS], static=True)
+
+
+class Picked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+        self.register_buffer("places", torch.arange(8 * 6 * 3).reshape(1, 8, 6, 3) % 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.first(x))
+        return self.last(torch.gather(y, 3, self.places))
+
+
+def test_a_gather_between_integer_layers_moves_integers() -> None:
+    torch.manual_seed(0)
+    data = torch.randn(1, 3, 8, 8)
+    graph = tersor.transform(tersor.trace(Picked().eval(), (data,)), "int8", calibration=[data])
+    assert not isinstance(graph.find("nn.gather")[0].out.type.elem, str)
+    torch.testing.assert_close(tersor.compile(graph, require="int8")(data), graph(data), rtol=0, atol=0)
+
+
+def test_places_repeated_as_often_as_data_says() -> None:
+    agrees(lambda x, n: torch.repeat_interleave(x, n, dim=0, output_size=7), [x(), torch.tensor([2, 0, 4, 1])], static=True)

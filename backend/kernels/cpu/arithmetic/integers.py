@@ -1,68 +1,18 @@
-"""How a register tile multiplies bytes and adds into i32: one class for each instruction that does it.
-
-A step takes four neighbouring channels of a pixel, one dword, in all lanes of a vector, and four weights for each lane (an output):
-
-    acc[lane] += x[0] w[lane, 0] + x[1] w[lane, 1] + x[2] w[lane, 2] + x[3] w[lane, 3]         modulo 2^32
-
-Every arithmetic that fits a layer gives the same bits, so which one runs is a matter of speed.
-"""
+"""How a register tile multiplies bytes and adds into i32: one class for each instruction that does it, and the list of all arithmetics."""
 
 from __future__ import annotations
-
-from typing import Any, ClassVar
 
 import numpy as np
 from tvm import tirx as t
 
 from ....codegen.builder import Buffer, Builder, Expr, const, splat
 from ....target import Target
+from .arm import Sdot, Smlal, Usdot
+from .base import STEP, Arithmetic, added, dword, pmaddwd, pmaddwd_on, x86
+from .pairs import Pairs, PairsVnni
 
-#: Channels of a step.
-STEP = 4
 #: What the products of a pair of channels may add up to in i16, over 255.
 PAIR = 128
-
-
-class Arithmetic:
-    """One way to multiply and accumulate. weights (..., steps, vectors, lanes, 4) i8 are packed by `pack`, vector by vector."""
-
-    name: ClassVar[str]
-    #: dtype of packed weights, and how many of them a step of a vector takes for each lane.
-    dtype: ClassVar[str] = "int8"
-    each: ClassVar[int] = STEP
-    #: Vector registers beside accumulators: for each vector of weights, and for all of a step.
-    per_vector: ClassVar[int] = 1
-    per_step: ClassVar[int] = 1
-    #: Cycles of a step of one vector, in which an f32 arithmetic would do half a multiply-add.
-    cycles: ClassVar[float] = 1.0
-
-    def runs_on(self, target: Target) -> bool:
-        """Whether the target has the instructions."""
-        return True
-
-    def fits(self, x: str, weights: np.ndarray) -> bool:
-        """Whether sums are exact for activations of an element type and these weights (..., 4)."""
-        return True
-
-    def offset(self, x: str) -> int:
-        """What is subtracted from each activation of an element type before it is multiplied: zero points are less by it."""
-        return 0
-
-    def pack(self, weights: np.ndarray) -> np.ndarray:
-        """Weights (..., vectors, lanes, 4) in the order in which `multiply` reads them."""
-        return weights
-
-    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        """The four channels of a pixel that begin at an element of x, in all lanes."""
-        raise NotImplementedError(f"{type(self).__name__}.operands")
-
-    def load(self, b: Builder, w: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        """Packed weights of a step and vector."""
-        return [b.let("w", b.load(w, at, lanes * self.each))]
-
-    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        """acc and the four products of each lane."""
-        raise NotImplementedError(f"{type(self).__name__}.multiply")
 
 
 class Plain(Arithmetic):
@@ -87,11 +37,6 @@ class Plain(Arithmetic):
         return acc
 
 
-def dword(b: Builder, x: Buffer, at: Expr, lanes: int) -> Expr:
-    """Four bytes in all lanes: one broadcast from memory."""
-    return splat(t.reinterpret("int32", b.load(x, at, STEP)), lanes)
-
-
 class Madd16(Arithmetic):
     """pmaddwd of x86 on bytes widened to i16: exact for all weights, since two products of u8 and i8 fit i32.
 
@@ -102,7 +47,7 @@ class Madd16(Arithmetic):
     dtype = "int16"
     per_vector = 2
     per_step = 3
-    cycles = 1.4
+    cycles = 1.5
 
     def runs_on(self, target: Target) -> bool:
         return pmaddwd_on(target)
@@ -124,7 +69,7 @@ class Madd16(Arithmetic):
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         for value, weight in zip(x, w):
-            acc = acc + pmaddwd(t.reinterpret(f"int16x{2 * lanes}", value), weight, lanes)
+            acc = added(b, acc, pmaddwd(t.reinterpret(f"int16x{2 * lanes}", value), weight, lanes))
         return acc
 
 
@@ -151,7 +96,7 @@ class Maddubs(Arithmetic):
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
         name = {4: "ssse3.pmadd.ub.sw.128", 8: "avx2.pmadd.ub.sw", 16: "avx512.pmaddubs.w.512"}[lanes]
         sums = t.call_llvm_pure_intrin(f"int16x{2 * lanes}", f"llvm.x86.{name}", x[0], w[0])
-        return acc + pmaddwd(sums, const(1, "int16", 2 * lanes), lanes)
+        return added(b, acc, pmaddwd(sums, const(1, "int16", 2 * lanes), lanes))
 
 
 class Vnni(Arithmetic):
@@ -173,95 +118,8 @@ class Vnni(Arithmetic):
         return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", acc, x[0], w[0])
 
 
-class Usdot(Arithmetic):
-    """usdot of ARM's int8 matrix extension: four products of u8 and i8 added to an i32."""
-
-    name = "usdot"
-    cycles = 0.5
-
-    def runs_on(self, target: Target) -> bool:
-        return arm(target) and "i8mm" in target.features
-
-    def fits(self, x: str, weights: np.ndarray) -> bool:
-        return x == "u8"
-
-    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        return [b.let("x", t.reinterpret(f"uint8x{4 * lanes}", dword(b, x, at, lanes)))]
-
-    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.aarch64.neon.usdot.v{lanes}i32.v{4 * lanes}i8", acc, x[0], w[0])
-
-
-class Sdot(Arithmetic):
-    """sdot of ARM's dot product extension: four products of i8 added to an i32. u8 activations become i8 by subtracting 128: a bit is turned."""
-
-    name = "sdot"
-    cycles = 0.5
-
-    def runs_on(self, target: Target) -> bool:
-        return arm(target) and "asimddp" in target.features
-
-    def offset(self, x: str) -> int:
-        return 128 if x == "u8" else 0
-
-    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        value = dword(b, x, at, lanes)
-        if x.dtype == "uint8":
-            value = t.bitwise_xor(value, const(-0x7F7F7F80, "int32", lanes))
-        return [b.let("x", t.reinterpret(f"int8x{4 * lanes}", value))]
-
-    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.aarch64.neon.sdot.v{lanes}i32.v{4 * lanes}i8", acc, x[0], w[0])
-
-
-class Smlal(Plain):
-    """smlal of NEON: products of i16, to which bytes are widened, added to i32. LLVM selects it for products of sign-extended i16."""
-
-    name = "smlal"
-    dtype = "int16"
-    cycles = 3.0
-
-    def runs_on(self, target: Target) -> bool:
-        return arm(target)
-
-    def pack(self, weights: np.ndarray) -> np.ndarray:
-        return super().pack(weights).astype(np.int16)
-
-    def operands(self, b: Builder, x: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        return [b.let("x", splat(t.Cast("int16", b.load(x, at + i)), lanes)) for i in range(STEP)]
-
-    def load(self, b: Builder, w: Buffer, at: Expr, lanes: int) -> list[Expr]:
-        return [b.let("w", b.load(w, at + i * lanes, lanes)) for i in range(STEP)]
-
-    def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        for value, weight in zip(x, w):
-            acc = acc + t.Cast(f"int32x{lanes}", value) * t.Cast(f"int32x{lanes}", weight)
-        return acc
-
-
-def pmaddwd(a: Expr, w: Expr, lanes: int) -> Any:
-    """Products of neighbouring i16, added in pairs into i32."""
-    name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[lanes]
-    return t.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.{name}", a, w)
-
-
-def pmaddwd_on(target: Target) -> bool:
-    """Whether a target multiplies pairs of i16 in vectors of its width."""
-    return x86(target) and (target.lanes < 16 or "avx512bw" in target.features)
-
-
-def x86(target: Target) -> bool:
-    """Whether a target has the vector instructions of x86."""
-    return target.triple.startswith("x86_64")
-
-
-def arm(target: Target) -> bool:
-    """Whether a target has the vector instructions of 64-bit ARM."""
-    return target.triple.startswith("aarch64")
-
-
 #: The fastest first.
-ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Usdot(), Sdot(), Maddubs(), Madd16(), Smlal(), Plain())
+ARITHMETICS: tuple[Arithmetic, ...] = (Vnni(), Usdot(), Sdot(), Maddubs(), Madd16(), Smlal(), Plain(), PairsVnni(), Pairs())
 
 
 def arithmetic_named(name: str) -> Arithmetic:
@@ -272,3 +130,8 @@ def arithmetic_named(name: str) -> Arithmetic:
 def fitting(target: Target, x: str, weights: np.ndarray) -> list[str]:
     """Names of the arithmetics that are exact for a layer on a target, the fastest first."""
     return [a.name for a in ARITHMETICS if a.runs_on(target) and a.fits(x, weights)]
+
+
+def fitting_pairs(target: Target) -> list[str]:
+    """Names of the arithmetics of i16, exact for all bytes, the fastest first."""
+    return fitting(target, "i16", np.zeros(0, np.int8))

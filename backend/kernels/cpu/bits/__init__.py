@@ -1,1 +1,1 @@
-"""Kernels on packed bits: what packs maps into words, convolutions by xor and population counts, and weights of few levels on floats."""
+"""Kernels on packed bits: packing of feature maps into words, convolutions by xor and population counts, and weights of few levels on floats."""

@@ -1,4 +1,4 @@
-"""How set bits are counted in the lanes of a vector and added to i32: one class for each way, the same numbers from all."""
+"""Population counts in the lanes of a vector, added to i32: one class for each instruction sequence, all with the same results."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ COUNTINGS: tuple[Counting, ...] = (Dwords(), Bytes())
 
 
 def counting_named(name: str) -> Counting:
-    """The way of counting that a template's parameters name."""
+    """The class of counting that a template's parameters name."""
     return next(c for c in COUNTINGS if c.name == name)

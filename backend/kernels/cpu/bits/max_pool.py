@@ -1,4 +1,4 @@
-"""Maxima of packed integers, 32 channels at once: the highest bit of a maximum is set where any is, and then only those that have it go on.
+"""Maxima of packed integers, 32 channels at once: the highest bit of a maximum is set where any is; then only elements with that bit remain.
 
 y_m = or over the taps of (x_m and alive),   alive = and over planes p > m of (x_p or not y_p)
 """

@@ -5,7 +5,7 @@
 
 Planes are counted one pair after the other into the same accumulators, which double in between: P = ((P_2) 2 + P_1) 2 + P_0. S does not depend on
 the output; it is computed once, into scratch. Loops: (image, row chunk, output group) > output row > column tile > pair of planes > kernel row >
-word. Behind the sums comes an epilogue on blocked maps, or thresholds that give the next packed map.
+word. After the sums comes an epilogue on blocked maps, or thresholds that give the next packed map.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class _Row:
                 k.finish(self._sum(i, j, constants[i]), offset + i * block, channel, self.image, s.lanes)
 
     def _constant(self, i: int, pixel: Expr, taps: int) -> Expr:
-        """What the sums of a column need beside P: the terms of the window, or S; times 2^B - 1."""
+        """The other term of the sums of a column, besides P: the terms of the window, or S; times 2^B - 1."""
         k, s, b = self.k, self.s, self.k.b
         top = (1 << s.w_planes) - 1
         if s.signs:
@@ -300,7 +300,7 @@ class _Row:
 
 
 def window_sums(k: KernelBuilder, s: Shape) -> None:
-    """S of every output pixel into scratch; behind them, sums of the channels of every input pixel."""
+    """Write S of every output pixel to scratch, followed by sums of the channels of every input pixel."""
     b, g, x = k.b, s.g, k.args[k.anchor.x]
     scratch, sums = k.scratch, g.n * g.oh * g.ow
     assert scratch is not None

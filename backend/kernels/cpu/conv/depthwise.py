@@ -1,7 +1,7 @@
 """Depthwise convolution on blocked maps: lanes are channels, a register tile is a run of output columns.
 
-Loops: (image, channel block, row chunk) > output row > column tile > kernel row; per kernel row the weights lie in registers and every
-input vector is loaded once and feeds all the taps it belongs to.
+Loops: (image, channel block, row chunk) > output row > column tile > kernel row; per kernel row the weights are in registers, and every
+input vector is loaded once and used for all its taps.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ..register_tile import Tile
 from ..window import Row, Window, balance, column_tiles, tiles_of
 from .template import ConvTemplate, conv_window, padded_bias
 
-#: From this many multiply-adds for each vector of the input on, the next output row, and the rows that it needs, are fetched ahead. With fewer,
-#: loads are what takes the time, and fetching adds to them.
+#: From this many multiply-adds for each vector of the input on, the next output row, and the input rows that it needs, are prefetched. With
+#: fewer, loads bound the time, and prefetches would add to them.
 BUSY = 3
 
 
@@ -45,7 +45,7 @@ class Depthwise(ConvTemplate):
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         g = conv_window(fusion)
-        # threads divide what they divide in a pointwise convolution behind it: each finds in its own cache what it wrote there
+        # threads divide the work as in a pointwise convolution after it, so that each finds its operands in its own cache
         behind = replace(g, h=g.oh, w=g.ow, kh=1, kw=1, groups=1)
         return [{"width": columns_in_registers(g, target), "chunk": balance(g.oh, g.oh, g.n, g.in_blocks, threads, behind.small_weights)}]
 
@@ -76,7 +76,7 @@ class Depthwise(ConvTemplate):
             start, stop = chunk.start, chunk.stop
             with b.loop("oy", start, stop) as oy:
                 row = chunk.row(oy)
-                # behind a chunk's last row lies another thread's, unless it has a partition: this one goes on with the next block
+                # the row after a chunk's last one is another thread's, unless it has a partition: this thread goes on with the next block
                 skip = t.Select(oy + 1 < stop, 0, g.oh - (stop - start)) if k.params["chunk"] < g.oh and partitions == 1 else 0
                 new = inputs.at(chunk.plane, (oy + skip) * g.sh - g.top + (g.kh - 1) * g.dh + 1, t.floordiv(oy * g.sh, inputs.rows))
                 depthwise_row(k, g, k.params["width"], row, (new, row.result + (1 + skip) * (g.ow * g.lanes)))
@@ -94,7 +94,7 @@ def depthwise_cycles(g: Window) -> float:
 def depthwise_row(k: KernelBuilder, g: Window, width: int, row: Row, next_row: tuple[Expr, Expr] | None = None) -> None:
     """One output row of a channel block, in tiles of at most `width` columns.
 
-    next_row: where what the next output row reads for the first time begins in the operand, and where that row begins in k.out.
+    next_row: where the input that only the next output row reads starts in the operand, and where that row starts in k.out.
     """
     b, taps, layout = k.b, g.rows(k.b, row.oy), column_tiles(g, width, 1)
     lines = -(-g.sh * g.w * g.lanes // LINE) if next_row and g.kh * g.kw >= BUSY * g.sh * g.sw else 0
@@ -105,7 +105,7 @@ def depthwise_row(k: KernelBuilder, g: Window, width: int, row: Row, next_row: t
         if lines:
             ahead.append(Prefetch(k.args[k.anchor.x], b.let("ahead", new + number * (g.kh * each * LINE)), each))
         if lines and k.threads > 1:
-            # another thread may have used this memory before: to take it over lasts as long as to read it
+            # another thread may have used this memory before: taking over its lines costs as much as reading them
             ahead.append(Prefetch(k.out, below + ox * g.lanes, -(-columns * g.lanes // (g.kh * LINE)), write=True))
         _tile(k, g, columns, row, ox, static_x, taps, ahead)
 

@@ -27,17 +27,17 @@ from ..register_tile import Tile, cover, max_rows
 from ..window import Window, balance, chunk_lengths, column_tiles, tasks
 from .template import Channels, ConvTemplate, conv_window
 
-#: The next plane's pixels are fetched ahead for planes up to these bytes, on maps wider than this. Larger planes outgrow the first-level TLB,
-#: narrow rows hold too little work to hide it.
+#: The next plane's pixels are prefetched for planes up to this many bytes, on feature maps wider than this. Larger planes exceed the first-level
+#: TLB, and narrow rows have too little work to hide the prefetches.
 PLANE, NARROW = 256 << 10, 8
-#: Up to so many multiply-adds, LLVM writes a loop over channels out.
+#: Up to this many multiply-adds, LLVM unrolls a loop over channels completely.
 STRAIGHT = 200
-#: KernelBuilder columns [first, last), and the output columns of a tile that all of them touch.
+#: Kernel columns [first, last), and the output columns of a tile that all of them touch.
 Run = tuple[int, int, list[int]]
 
 
 def tile_columns(target: Target, vectors: int) -> int:
-    """Columns of the widest tile. Where registers are many, two stay free: with the nest of loops around it LLVM spills a full tile."""
+    """Columns of the widest tile. With many registers, two stay free, since LLVM spills a full tile inside a nest of loops."""
     return max_rows(target, vectors, 2 if target.registers == 32 else 0)
 
 
@@ -162,7 +162,7 @@ class _Group:
                 self._tile(width, oy, b.let("ox", x + i * width), x if repeat == 1 else None, taps)
 
     def _place(self, i: int) -> int:
-        """PadCrop from that of a tile's first output pixel to that of its `i`th, in the input. Tall tiles go on in the next row."""
+        """Input pixels from that of a tile's first output pixel to that of its `i`th. Tall tiles continue in the next row."""
         return i // self.g.ow * self.g.sh * self.g.w + i % self.g.ow * self.g.sw
 
     def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
@@ -210,9 +210,9 @@ class _Group:
                         self._channels(tile, at, base, lane, depth, columns)
 
     def _prefetched_rows(self) -> int:
-        """How many rows below a tile's pixels those lie that are fetched ahead: the next plane's, which lie a whole map away, where the hardware
-        does not look; of large planes those of the next output row, where nothing has read them before (it has rows of its own, or no other
-        output group came first). 0: none."""
+        """How many rows below a tile's pixels to prefetch: those of the next plane, a whole map away, which the hardware does not prefetch; in
+        large planes those of the next output row, where nothing has read them before (it has its own rows, or no other output group came
+        first). 0: none."""
         g = self.g
         if g.ow <= NARROW:
             return 0
@@ -251,8 +251,8 @@ class _Group:
 
     @staticmethod
     def _apart(runs: list[Run], vectors: int, depth: Expr) -> list[list[Run]]:
-        """The runs that share a loop over kernel rows: all, unless two single columns in a row would be one straight piece of code. The
-        pixels that they have in common LLVM would keep alive, and spill."""
+        """The runs that share a loop over kernel rows: all, unless two single columns in a row would become one basic block. LLVM would keep
+        their common pixels alive there, and spill."""
         straight = [last - first == 1 and isinstance(depth, int) and len(columns) * vectors * depth <= STRAIGHT for first, last, columns in runs]
         return [[run] for run in runs] if any(a and b for a, b in pairwise(straight)) else [runs]
 

@@ -23,7 +23,7 @@ from ..window import Window
 QUAD = 4
 #: Shuffles and additions that sum the lanes of up to four vectors. They run beside FMAs: counted as such, they are overestimated.
 SUM = 13
-#: How many times fewer operations the whole layer has to take.
+#: By what factor the operations of the whole layer must decrease.
 GAIN = 1.02
 
 

@@ -2,9 +2,9 @@
 
     gather(a, b, …) -> epilogue -> conv2d 1x1 -> epilogue
 
-The channels of a chunk of pixels are brought together in scratch, where they stay in the first caches, and all outputs are computed from there. So a
-concat costs a few instructions for each vector that is multiplied by all outputs, and a batch norm and relu behind it (Huang et al., DenseNet,
-CVPR 2017) no more. Chunks are those of the convolution alone.
+The channels of a chunk of pixels are gathered in scratch, where they stay in the first caches, and all outputs are computed from there. So a
+concat costs a few instructions for each vector that is multiplied by all outputs, and so does a batch norm and relu after it (Huang et al.,
+DenseNet, CVPR 2017). Chunks are those of the convolution alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .template import Channels, conv_window
 
 @kernel(TileChannelGather)
 class GatheredGemm(Template):
-    """What `gemm` computes, with the gather before it."""
+    """`gemm` with the gather before it, in one kernel."""
 
     name = "gathered_gemm"
     strided_batch = True
@@ -65,13 +65,13 @@ class GatheredGemm(Template):
 
 
 def behind_gather(fusion: Fusion, target: Target) -> Fusion | None:
-    """The second of two stages, where the first is a gather into scratch; None for any other fusion."""
+    """The second of two segments, where the first is a gather into scratch; None for any other fusion."""
     stages = fusion.segments
     if len(stages) != 2 or not isinstance(stages[0].anchor, TileChannelGather):
         return None
     gather, reader = stages
     alone = reader.anchor.operands[0] is gather.result and len(gather.result.uses) == 1
-    # pixels lie elsewhere in scratch than in an operand of the epilogue
+    # pixels have other offsets in scratch than in an operand of the epilogue
     near = all(operand_kind(v.type, gather.out) in ("scalar", "channel", "image") for v in gather.extra)
     return reader if alone and near and ChannelGatherKernel().accepts(gather, target) else None
 
@@ -114,7 +114,7 @@ class _Code:
             with b.loop("task", start, stop) as task:
                 chunk, part = b.let("chunk", t.floordiv(task, parts)), b.let("part", t.floormod(task, parts))
                 number, first = b.let("number", t.floordiv(chunk, self.chunks)), b.let("first", t.floormod(chunk, self.chunks) * self.chunk)
-                # a worker's first task, and the first part of any chunk; what comes behind finds the pixels in scratch
+                # a worker's first task, and the first part of any chunk; later parts find the pixels in scratch
                 fresh = t.any(t.EQ(task, start), t.EQ(part, 0)) if parts > 1 else None
                 if not rest:
                     self._chunk(number, first, self.chunk, part, fresh)

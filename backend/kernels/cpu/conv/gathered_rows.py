@@ -2,7 +2,7 @@
 
     gather(a, b, …) -> epilogue -> depthwise | max_pool | avg_pool -> epilogue
 
-Loops: (image, step of output rows). The rows that a step reads are brought together in scratch, of all channels, since a vector of an operand has
+Loops: (image, step of output rows). The rows that a step reads are gathered in scratch, for all channels, since a vector of an operand has
 lanes for several blocks of the result; then its output rows are computed from there, block by block. Rows that two steps read are gathered twice.
 """
 
@@ -31,7 +31,7 @@ from .gathered import behind_gather
 from .streamed_depthwise import StreamedDepthwise
 from .template import conv_window
 
-#: Of L2, the part that what a step gathers may fill.
+#: The gathered rows of a step may fill 1 / PART of L2.
 PART = 4
 
 
@@ -44,7 +44,7 @@ class Step:
 
     @classmethod
     def of(cls, g: Window, target: Target, threads: int) -> Step:
-        """As many output rows as fit, and no more than make enough steps for the threads."""
+        """As many output rows as fit, but few enough that there are steps for all threads."""
         fit = target.l2 // PART // (4 * g.w * g.lanes * g.in_blocks)
         most = g.oh if g.n % threads == 0 else -(-g.oh // threads)
         return cls(g, max(1, min(most, (fit - (g.kh - 1) * g.dh - 1) // g.sh + 1)))
@@ -65,7 +65,7 @@ class Step:
 
 
 class GatheredRows(Template):
-    """What `alone` computes, with the gather before it."""
+    """The kernel of the template `alone`, with the gather before it."""
 
     strided_batch = True
     masked_stores = True

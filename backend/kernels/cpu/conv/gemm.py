@@ -1,6 +1,6 @@
 """Convolution as a matrix product over flat pixels: register tiles of any pixels of the map times output vectors.
 
-A pointwise convolution reads its input as it lies. Any other one first gathers patches into scratch, [input block][kernel row][kernel
+A pointwise convolution reads its input directly. Any other one first gathers patches into scratch, [input block][kernel row][kernel
 column][pixel][channel], zeros outside the map; then both are the same product. So small maps, strides and odd windows get full tiles.
 Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > channel. Where a few outputs are dot products (`dot`), they follow the
 last group of vectors, which has just read the same chunk.
@@ -28,7 +28,7 @@ from ..window import Window, balance, chunk_lengths, share, tasks, workers
 from .dot import DotTile, dot_cycles, dot_outputs, pack_dots
 from .template import Channels, ConvTemplate, conv_window, pack_weights
 
-#: Weights up to this part of the second-level cache are few.
+#: Weights count as few up to 1 / FEW of the second-level cache.
 FEW = 16
 
 
@@ -55,7 +55,7 @@ class Gemm(ConvTemplate):
         best = min(pixels, tile * balance(-(-pixels // tile), min(fit, -(-pixels // tile)), g.n, count, threads, g.small_weights))
         heights = set(cover(pixels, tile, max(widths)))
         few = depth * g.out_blocks * g.lanes * 4 <= target.l2 // FEW and len(heights) == 1
-        # few weights stay near by themselves: then all groups read a tile of pixels while it is in L1
+        # few weights stay in the caches by themselves: then all groups read a tile of pixels while it is in L1
         return [{"chunk": chunk} for chunk in [*(heights if few else ()), *chunk_lengths(best, pixels, tile)]]
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
@@ -101,7 +101,7 @@ class Gemm(ConvTemplate):
             plane = g.oh * g.ow * g.lanes
             source, steps = k.scratch, (g.in_blocks * g.kh * g.kw * plane, plane)
         if partitions > 1:
-            # each partition is a map of its own
+            # each partition is treated as a separate image
             g = replace(g, n=partitions, h=g.h // partitions, oh=g.oh // partitions)
         products = [Product(k, g, Channels(g), source, steps, results.cut(partitions), *group) for group in output_groups(g)]
         threads = k.threads if any(p.tasks > 1 for p in products) else 1
@@ -112,7 +112,7 @@ class Gemm(ConvTemplate):
 
 
 def output_groups(g: Window) -> list[tuple[int, int, int, int]]:
-    """(vectors, first block, number of groups, dot products behind the last of them); no vectors where all outputs are dot products."""
+    """(vectors, first block, number of groups, dot products behind the last of them); vectors is 0 where all outputs are dot products."""
     dots = dot_outputs(g)
     *others, last = vector_groups(g.o // g.lanes) if dots else Channels(g).vectors
     return [*((*group, 0) for group in others), (*last, dots)]
@@ -140,7 +140,7 @@ def gather_patches(k: KernelBuilder, g: Window, rows: RowLayout, x: Buffer, patc
 
 @dataclass
 class Product:
-    """The code of all output groups of one width, and of the dot products behind the last of them."""
+    """The code of all output groups of one width, and of the dot products after the last of them."""
 
     k: KernelBuilder
     g: Window
@@ -167,7 +167,7 @@ class Product:
 
     @property
     def tasks(self) -> int:
-        """How many threads share: one for each image, chunk and group."""
+        """Number of tasks to divide among threads: one for each image, chunk and group."""
         return self.g.n * self.chunks * self.count
 
     def emit(self, start: Expr, stop: Expr) -> None:
@@ -189,7 +189,7 @@ class Product:
                     self.pixels((chunks - 1) * chunk, rest)
 
     def begin(self, number: Expr, group: Expr, source: Expr) -> None:
-        """Go on with an output group of an image or partition, whose first channel block lies at `source`."""
+        """Start an output group of an image or partition, whose first channel block is at `source`."""
         g, b = self.g, self.k.b
         size = self.channels.length * g.kh * g.kw * g.lanes
         self.source_at, self.result_at = b.let("at", source), b.let("at", number * self.result_steps[0])

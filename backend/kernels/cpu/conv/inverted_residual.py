@@ -3,8 +3,8 @@
     conv2d 1x1 (expand) -> depthwise -> conv2d 1x1 (project)      whole inverted residual (Sandler et al., MobileNetV2, CVPR 2018)
     depthwise -> conv2d 1x1;  conv2d 1x1 -> depthwise             its two halves
 
-Each stage keeps its epilogue; a residual add is the epilogue of the last one. A step makes `rows` output rows: for each channel group of the
-expanded map the input rows that the step needs first are expanded into a ring, and the depthwise rows made of them while they lie in L1;
+Each segment keeps its epilogue; a residual add is the epilogue of the last one. A step makes `rows` output rows: for each channel group of the
+expanded map, new input rows are expanded into a ring, and the depthwise rows are computed from them while they are in L1;
 then all groups are projected. Scratch of a worker: ring [block][row % ring][column][lane], depthwise rows [block][row][column][lane].
 Threads take consecutive steps; the rows that two of them need are expanded twice.
 """
@@ -32,7 +32,7 @@ from .depthwise import Depthwise, columns_in_registers, depthwise_cycles, depthw
 from .gemm import Gemm
 from .template import Channels, ConvTemplate, conv_window
 
-#: Floats between the channel blocks of scratch, beyond what they need: distances of powers of two would share sets of L1.
+#: Extra floats between the channel blocks of scratch: distances of powers of two would use the same sets of L1.
 PAD = 16
 #: Bytes a cycle at which products read weights from L2, and from beyond it: much of the first hides behind the arithmetic.
 FROM_L2, FROM_L3 = 128, 16
@@ -87,7 +87,7 @@ def make_plan(fusion: Fusion, params: Params, threads: int) -> Plan:
 
 
 def split(fusion: Fusion) -> tuple[Fusion | None, Fusion, Fusion | None] | None:
-    """The (expand, depthwise, project) stages of a chain; None where it is no such sequence."""
+    """The (expand, depthwise, project) segments of a chain; None where it is not such a sequence."""
     stages = fusion.segments
     if len(stages) not in (2, 3) or not all(isinstance(s.anchor, TileConv2d) for s in stages):
         return None
@@ -99,7 +99,7 @@ def split(fusion: Fusion) -> tuple[Fusion | None, Fusion, Fusion | None] | None:
 
 
 class Rows(ConvTemplate):
-    """What the three templates share; they differ in which stages there are."""
+    """Base of the three templates, which differ in their segments."""
 
     name = ""
     strided_batch = True
@@ -119,7 +119,7 @@ class Rows(ConvTemplate):
         return pointwise and Depthwise().accepts(depthwise, target)
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
-        """Steps whose maps L2 holds, for beyond it separate kernels do as well."""
+        """Steps whose feature maps fit L2: beyond it, separate kernels are as fast."""
         whole = make_plan(fusion, {"rows": 1}, threads).depthwise.oh
         result: list[Params] = [{"rows": rows} for rows in dict.fromkeys(min(r, whole) for r in (*ROWS, whole))]
         return [p for p in result if self.scratch(fusion, target, p, threads) <= threads * target.l2] or result[:1]
@@ -184,7 +184,7 @@ def _anchor(stage: Fusion) -> Any:
 
 
 def _in_rows(stage: Fusion, operand: Value) -> bool:
-    """Whether an epilogue can read an operand when its results lie in scratch: then their offsets say nothing about the operand's."""
+    """Whether an epilogue can read an operand when its results are in scratch, where their offsets are not those of the operand."""
     return operand_kind(operand.type, stage.out) in ("scalar", "channel", "image")
 
 
@@ -217,7 +217,7 @@ class _Code:
                     self._project_rows(rows)
 
     def _kernel(self, stage: Fusion) -> KernelBuilder:
-        """The kernel of one stage: it reads what the one before left in scratch, and leaves its result there unless it is the last."""
+        """The kernel builder of one segment: it reads the previous segment's result in scratch, and writes its own there unless it is the last."""
         k, scratch, first, last = self.k, self.k.scratch, self.k.fusion.segments[0], self.k.fusion.segments[-1]
         x: Buffer | None = k.args[_anchor(stage).x] if stage == first else scratch
         out = k.out if stage == last else scratch
@@ -295,7 +295,7 @@ class _Code:
         """A row of a pointwise convolution, for the output blocks from `block` on.
 
         x: where the row begins in the anchor's operand; plane: elements between channel blocks there; places: where it begins in each output block.
-        turn: this row's number of all that read the same weights; between them they fetch those of the blocks behind, which L2 does not hold.
+        turn: this row's number among all that read the same weights; together they prefetch those of the next blocks, which L2 does not hold.
         """
         b, lanes, op, vectors = k.b, g.lanes, k.anchor, len(places)
         weights, number = b.let("weights", block * (g.c * lanes)), 0

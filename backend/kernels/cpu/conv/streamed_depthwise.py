@@ -1,5 +1,5 @@
-"""Depthwise convolution with strides, of a map that L2 does not hold: its rows are read one after the other, and the weights of a channel block stay
-in registers. On a Zen 4, 83 GFLOP/s in place of 66 and 65 for 32 and 96 channels of 112 x 112 pixels (bench/kernels.py).
+"""Depthwise convolution with strides, of a feature map that L2 does not hold: its rows are read one after the other, and the weights of a channel
+block stay in registers. On a Zen 4, 83 GFLOP/s instead of 66 and 65 for 32 and 96 channels of 112 x 112 pixels (bench/kernels.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..sliding import Element, Sliding, beyond_l2
 from .depthwise import BUSY, Depthwise, depthwise_cycles
 from .template import conv_window
 
-#: Cycles beside those of the plain template: on a Zen 4 it takes 0.7 to 0.9 of the time for maps that L2 does not hold, and about as long for others,
-#: for which the plain one is to be preferred.
+#: Cycles relative to those of the plain template: on a Zen 4 it takes 0.7 to 0.9 of the time for feature maps that L2 does not hold, and about as
+#: long for others, for which the plain one is preferred.
 STREAMED, HELD = 0.85, 1.05
-#: Registers for all but the weights: the bias, a sum and an input vector.
+#: Registers besides those of the weights: the bias, a sum and an input vector.
 OTHERS = 3
 
 

@@ -1,4 +1,4 @@
-"""What every convolution template shares: its window, which channels a vector reads, and how weights and bias are packed."""
+"""The base of convolution templates: the window, which channels a vector reads, and how weights and bias are packed."""
 
 from __future__ import annotations
 

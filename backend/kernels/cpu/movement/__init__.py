@@ -1,1 +1,1 @@
-"""Operators that move elements and compute none."""
+"""Kernels of operators that only move elements."""

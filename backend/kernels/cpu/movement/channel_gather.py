@@ -1,7 +1,7 @@
 """Any rearrangement of channels between blocked maps (concat, slice, shuffle, select): vectors are merged by constant shuffles.
 
-Every result block is described by where each lane comes from. Neighbouring blocks with the same description, relative to their
-position, share one loop; a block whose lanes all lie in one source block in order is a plain copy.
+Every result block has a recipe: the source of each lane. Neighbouring blocks with the same recipe, relative to their position,
+share one loop; a block whose lanes are those of one source block in order is a plain copy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ....tile.ops import TileChannelGather
 from ...template import Params, Template, kernel
 from ..window import balance, tasks
 
-#: PadCrop of a chunk at least: shorter ones are no streams.
+#: Fewest pixels of a chunk: in shorter ones the hardware prefetcher detects no streams.
 SHORTEST = 32
 
 #: (operand, block relative to the result's block, lane) of every live lane of a block.
@@ -55,7 +55,7 @@ class ChannelGatherKernel(Template):
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         op: Any = fusion.anchor
         n, _, h, w, lanes = fusion.out.shape
-        # a block of the sources serves several of the result: their pixels stay in L1 on_block
+        # several blocks of the result read one block of the sources: their pixels stay in L1 meanwhile
         pixels = target.l1 // 2 // (4 * lanes * sum(x.type.shape[1] for x in op.xs))
         return [{"chunk": balance(h * w, min(h * w, max(SHORTEST, pixels)), n, 1, threads)}]
 

@@ -1,4 +1,4 @@
-"""Nests of copies: an output index is an input index, axis by axis.
+"""Nests of copies: each output index maps to an input index, axis by axis.
 
 An output axis is a list of segments; each walks an axis of an operand forwards, backwards or not at all, chooses an operand, or is filled.
 The nest loops over axes until what is left is one box with fixed strides, and copies the box by vectors:
@@ -23,7 +23,7 @@ from ..nest import PARALLEL, strides_of, vector
 
 #: The longer side of a short axis that is handled by shuffles instead of by square tiles.
 SHORT = 4
-#: Tiles side by side that are copied before the next line of tiles: what is touched at once stays within the caches and the TLB.
+#: Tiles side by side that are copied before the next line of tiles, so that the memory in use stays within the caches and the TLB.
 STRIP = 4
 
 
@@ -68,8 +68,8 @@ def power_of_two(limit: int) -> int:
 
 @dataclass
 class Nest:
-    """One copy under construction. `axes`: the segments of every output axis; `table`: an axis whose input index is read at run time, from where,
-    and below what it lies."""
+    """One copy under construction. `axes`: the segments of every output axis; `table`: an axis whose input index is read at run time, the buffer
+    with the indices, and the size that they must be below."""
 
     k: KernelBuilder
     axes: list[list[Segment]]
@@ -88,11 +88,11 @@ class Nest:
 
     @property
     def again(self) -> bool:
-        """Whether the table is looked at before the loops, which read it many times. Threads would wait for the one that does."""
+        """Whether the table is checked before the loops, which read it many times; not with threads, which would wait for the one that checks."""
         return self.table is not None and self.table[0] > 0 and self.k.faults is not None and not self.shared
 
     def _merge(self) -> None:
-        """Make one axis of neighbours that every operand walks as one."""
+        """Merge neighbouring axes that are contiguous in every operand."""
         i = 0
         while i + 1 < len(self.axes):
             whole = all(len(self.axes[j]) == 1 and self.axes[j][0] == Segment(self.axes[j][0].count) for j in (i, i + 1))
@@ -112,7 +112,7 @@ class Nest:
         self._walk(0, [], 0, None if len(self.sources) > 1 else 0, False)
 
     def _walk(self, axis: int, at: list[Expr], write: Expr, source: int | None, nested: bool) -> None:
-        """Copy what lies behind the input indices `at` of the axes so far."""
+        """Copy the elements at the input indices `at` of the axes so far."""
         b = self.b
         rest = self.axes[axis:]
         tabled = self.table is not None and self.table[0] >= axis
@@ -184,7 +184,7 @@ class Nest:
             body(read, write, nested)
             return
         if len(dims) > 1 and self.shared and not nested and dims[0].count < 2 * self.k.threads:
-            # few outer iterations: two loops become one that the threads can share out
+            # few outer iterations: two loops become one that threads can divide
             first, second = dims[0], dims[1]
             with b.loop("task", 0, first.count * second.count, "parallel") as task:
                 i, j = t.floordiv(task, second.count), t.floormod(task, second.count)
@@ -198,7 +198,7 @@ class Nest:
     # -- the innermost loops ---------------------------------------------------------------------
 
     def _vectors(self, count: int, lanes: int, nested: bool, body: Callable[[Expr, int], None]) -> None:
-        """body(start, width) for vectors that cover `count` elements; the last one overlaps its neighbour instead of leaving a rest."""
+        """body(start, width) for vectors that cover `count` elements; the last one overlaps its neighbour instead of leaving a remainder."""
         if count < lanes:
             body(0, count)
             return

@@ -17,7 +17,7 @@ from .copies import FILL, Nest, Segment, Source, segments
 
 
 class Mover(Template):
-    """An epilogue may follow where it needs no channel."""
+    """Base of the templates of moves. The epilogue must not depend on the channel."""
 
     name = "move"
 
@@ -73,7 +73,7 @@ class Padded(Mover):
 
 @kernel(TilePadCrop)
 class BlockedPadCrop(Mover):
-    """A block of channels is one more axis, and moves as a whole."""
+    """`pad_crop` on blocked feature maps: the lanes of a block are one more axis, which moves as a whole."""
 
     name = "pad_crop"
 
@@ -91,7 +91,7 @@ class BlockedPadCrop(Mover):
 
 
 def _sides(op: Pad, size: int, lo: int, hi: int) -> list[Segment]:
-    """One axis: what stands before, the part of x that is left, what stands behind."""
+    """One axis: the padding before, the part of x that is left, the padding after."""
     if not lo and not hi:
         return [Segment(size)]
     if op.mode == "constant":

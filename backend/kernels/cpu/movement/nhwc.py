@@ -1,4 +1,4 @@
-"""Between blocked maps and rows of channels: whole blocks are vectors on both sides, so a pixel's channels are gathered block by block."""
+"""Between blocked feature maps and NHWC: whole blocks are vectors on both sides, so a pixel's channels are gathered block by block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...template import Template, kernel
 from ..window import tasks
 from .move import Mover
 
-#: PadCrop whose rows are filled block by block before the next ones: they stay in the first-level cache.
+#: Pixels whose channels are filled block by block before the next pixels: they stay in the first-level cache.
 PIXELS = 32
 
 
@@ -48,7 +48,7 @@ class ToNhwcKernel(Mover):
 
 @kernel(TileFromNhwc)
 class FromNhwcKernel(Template):
-    """A partial block takes its dead lanes from the next row: what they hold is free."""
+    """A partial block takes its dead lanes from the next row: their values are arbitrary."""
 
     name = "from_nhwc"
 

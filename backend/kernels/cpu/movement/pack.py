@@ -19,7 +19,7 @@ from ..nest import PARALLEL, chunks_for, tasks, vectors
 
 @kernel(Pack, Unpack)
 class Repack(Template):
-    """Blocks of `lanes` channels x `lanes` pixels, transposed; of a partial block, strided vectors on one side."""
+    """Blocks of `lanes` channels x `lanes` pixels, transposed; a partial block uses strided vectors on one side."""
 
     name = "repack"
 

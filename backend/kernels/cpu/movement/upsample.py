@@ -1,4 +1,4 @@
-"""Resizing of blocked maps: one vector of channels per output pixel; where it samples is computed per row and per column in f32, as torch does."""
+"""Resizing of blocked maps: one vector of channels per output pixel; source positions are computed per row and per column in f32, as in torch."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Pointwise convolution that multiplies only with weights that are not zero: rows of pairs (channel, weight), vectors of pixels.
+"""Pointwise convolution that multiplies only by weights that are not zero: rows of pairs (channel, weight), vectors of pixels.
 
-A map lies in blocks of channels, where a vector holds the channels of one pixel; single zeros save nothing there. So a chunk of pixels is
-transposed into scratch, where a vector holds neighbouring pixels of one channel. Each output then adds weight times channel for its weights
-alone, and a block of outputs is transposed back for the epilogue (Elsen et al., 1911.09723, compute so, on maps that lie so throughout).
-Loops: (image, chunk) > output block > output > weight > vector of the chunk. The code is the same for all layers of a shape: which weights there are,
-it reads.
+Feature maps are blocked, so a vector holds the channels of one pixel, and single zeros would save nothing. So a chunk of pixels is transposed
+into scratch, where a vector holds neighbouring pixels of one channel. Each output then adds weight times channel for its own weights, and a
+block of outputs is transposed back for the epilogue (Elsen et al., 1911.09723, do the same with feature maps in that layout throughout).
+Loops: (image, chunk) > output block > output > weight > vector of the chunk. The code is the same for all layers of a shape: it reads the positions
+of the weights.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ..window import Window, share, workers
 LEAST = 0.5
 #: Vectors of pixels in a chunk: more share the reading of a weight, fewer keep the chunk in the first caches.
 VECTORS = (4, 2, 8)
-#: Cycles of a vector multiply-add, by where the chunk of pixels is; of a weight besides; of an output besides; of a vector that is transposed.
-#: They stand in the measured proportion to those of `gemm`: bench/sparse_kernels.py.
+#: Cycles of a vector multiply-add, by where the chunk of pixels is; further cycles of a weight, of an output, and of a vector that is transposed.
+#: They are in the measured proportion to those of `gemm`: bench/sparse_kernels.py.
 IN_L1, IN_L2, BEYOND = 0.5, 0.85, 2.0
 PER_WEIGHT, PER_OUTPUT, PER_TRANSPOSED = 1.0, 8.0, 4.0
 #: Bytes of a first-level cache that the chunk may take.
@@ -66,7 +66,7 @@ class SparsePointwise(Template):
         chunks = -(-pixels // vectors)
         size = g.in_blocks * g.lanes * vectors * g.lanes * 4
         add = IN_L1 if size <= L1 else IN_L2 if size <= target.l2 // 2 else BEYOND
-        # sums of one output wait for each other where they are few: four cycles
+        # with few vectors the additions of one output wait for each other: four cycles
         adds = weights * (pixels * add + chunks * (PER_WEIGHT + max(0.0, 4 - vectors) / 2))
         moved = pixels * g.lanes * (g.in_blocks + g.out_blocks) * PER_TRANSPOSED
         return float(g.n * (adds + chunks * g.out_blocks * g.lanes * PER_OUTPUT + moved))
@@ -125,7 +125,7 @@ def zeros(fusion: Fusion, w: Value) -> float:
 
 
 def scratch_elements(g: Window, chunk: int) -> int:
-    """Of a thread: a chunk of all input channels, and one of a block of outputs."""
+    """Scratch of a thread: a chunk of all input channels, and one of a block of outputs."""
     return (g.in_blocks + 1) * g.lanes * chunk
 
 

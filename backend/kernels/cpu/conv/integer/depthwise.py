@@ -19,7 +19,7 @@ from .....target import Target
 from .....tile.fusion import Fusion
 from .....tile.integer import TileIntConv2d
 from ....template import Params, kernel
-from ...arithmetic.integers import pmaddwd, pmaddwd_on
+from ...arithmetic.base import pmaddwd, pmaddwd_on
 from ...chunks import chunks_of_rows
 from ...integer_tail import finish, packs
 from ...window import Row, Window, balance, column_tiles, tiles_of

@@ -20,13 +20,15 @@ from .....target import Target
 from .....tile.fusion import Fusion
 from .....tile.integer import TileIntConv2d
 from ....template import Params, kernel
-from ...arithmetic.integers import STEP, Arithmetic, arithmetic_named
+from ...arithmetic.base import STEP, Arithmetic
+from ...arithmetic.integers import arithmetic_named
 from ...integer_tail import packs
 from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...window import Window, balance, column_tiles, tasks, tiles_of
 from ..template import conv_window
 from .borders import Borders
-from .gemm import IntegerConv, finish_tile
+from .finish import finish_tile
+from .gemm import IntegerConv
 from .geometry import Depth, Groups
 
 #: Kernel columns [first, last), and the pixels of a tile that all of them touch.

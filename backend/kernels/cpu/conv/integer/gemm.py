@@ -20,13 +20,16 @@ from .....target import Target
 from .....tile.fusion import Fusion, RowLayout
 from .....tile.integer import TileIntConv2d
 from ....template import Params, Template, kernel
-from ...arithmetic.integers import Arithmetic, arithmetic_named, fitting
-from ...integer_tail import finish, packs
+from ...arithmetic.base import Arithmetic
+from ...arithmetic.integers import arithmetic_named, fitting
+from ...integer_tail import packs
 from ...integer_tile import IntegerTile, max_rows, tile_cycles
 from ...register_tile import cover, runs
 from ...window import Window, balance, share, tasks, workers
 from ..template import conv_window
+from .finish import finish_tile
 from .geometry import Groups, whole_bias
+from .widen import WIDE, widen, widened, widening
 
 
 class IntegerConv(Template):
@@ -34,7 +37,7 @@ class IntegerConv(Template):
 
     def scratch_dtype(self, fusion: Fusion) -> str:
         op: Any = fusion.anchor
-        return "uint8" if op.x.type.elem == "u8" else "int8"
+        return "int16" if conv_window(fusion).pointwise else "uint8" if op.x.type.elem == "u8" else "int8"
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor
@@ -74,20 +77,28 @@ class IntegerGemm(IntegerConv):
         g, groups = conv_window(fusion), Groups(conv_window(fusion), target.lanes)
         pixels, depth = g.oh * g.ow, groups.span * g.block_in * g.kh * g.kw
         count = sum(number for _, _, number in groups.groups)
-        fit = max(1, min(pixels, target.l2 // 2 // depth))
-        chunk = balance(pixels, fit, g.n, count, threads, g.small_weights)
-        return [{"arithmetic": name, "chunk": chunk, "packs": packs(fusion, target)} for name in self.fitting(fusion, target)]
+        names, result = self.fitting(fusion, target), []
+        wide = widening(target, names) if g.pointwise else []
+        for name in [*wide, *names]:
+            fit = max(1, min(pixels, target.l2 // 2 // depth // (WIDE if name in wide else 1)))
+            result.append({"arithmetic": name, "chunk": balance(pixels, fit, g.n, count, threads, g.small_weights), "packs": packs(fusion, target)})
+        return result
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         g, groups = conv_window(fusion), Groups(conv_window(fusion), target.lanes)
-        arithmetic, steps = arithmetic_named(params["arithmetic"]), groups.dwords * g.kh * g.kw
+        arithmetic = arithmetic_named(params["arithmetic"])
+        steps = groups.dwords * g.kh * g.kw * arithmetic.steps
         work = sum(count * tile_cycles(target, g.oh * g.ow, vectors, steps, arithmetic) for vectors, _, count in groups.groups)
         patches = 0 if g.pointwise else 4.0 * g.oh * g.ow * g.in_blocks * g.kh * g.kw
-        return g.n * (work + patches)
+        widening = 2.0 * g.oh * g.ow * g.in_blocks if arithmetic.wide else 0
+        return g.n * (work + patches + widening)
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         g = conv_window(fusion)
-        return 0 if g.pointwise else g.n * g.oh * g.ow * g.in_blocks * g.kh * g.kw * g.block_in
+        if g.pointwise:
+            wide = arithmetic_named(params["arithmetic"]).wide
+            return threads * WIDE * widened(g, min(params["chunk"], g.oh * g.ow)) if wide else 0
+        return g.n * g.oh * g.ow * g.in_blocks * g.kh * g.kw * g.block_in
 
     def emit(self, k: KernelBuilder) -> None:
         g, inputs = conv_window(k.fusion), k.fusion.map_rows(k.anchor.x)
@@ -105,7 +116,7 @@ class IntegerGemm(IntegerConv):
         threads = k.threads if any(p.tasks > 1 for p in products) else 1
         with workers(k.b, threads) as worker:
             for product in products:
-                product.emit(*share(worker, product.tasks, threads))
+                product.emit(worker, *share(worker, product.tasks, threads))
 
 
 def gather_patches(k: KernelBuilder, g: Window, rows: RowLayout, x: Buffer, patches: Buffer) -> None:
@@ -155,7 +166,7 @@ class Product:
     def panel(self) -> int:
         """Elements of the packed weights of a group."""
         g = self.g
-        return self.groups.dwords * g.kh * g.kw * self.vectors * self.groups.lanes * self.arithmetic.each
+        return self.groups.dwords * g.kh * g.kw * self.vectors * self.groups.lanes * self.arithmetic.each * self.arithmetic.steps
 
     @property
     def chunk(self) -> int:
@@ -170,8 +181,8 @@ class Product:
         """How many threads share: one for each image, chunk and group."""
         return self.g.n * self.chunks * self.count
 
-    def emit(self, start: Expr, stop: Expr) -> None:
-        """Tasks from `start` to before `stop`."""
+    def emit(self, worker: Expr, start: Expr, stop: Expr) -> None:
+        """Tasks from `start` to before `stop`, of one thread."""
         g, b, chunk, chunks = self.g, self.k.b, self.chunk, self.chunks
         rest = g.oh * g.ow % chunk
         with b.loop("task", start, stop) as task:
@@ -181,6 +192,8 @@ class Product:
             self.vector = b.let("vector", self.first + group * self.vectors)
             self.at = b.let("at", self.image * self.steps[0] + self.groups.first(self.vector) * (g.kh * g.kw * self.steps[1]))
             self.w_at = b.let("panel", self.weights + group * self.panel)
+            if self.arithmetic.wide:
+                self._widen(worker, part, t.any(t.EQ(group, 0), t.EQ(task, start)))
             if chunks == 1 or not rest:
                 self._pixels(part * chunk, rest or chunk)
             else:
@@ -188,6 +201,16 @@ class Product:
                     self._pixels(part * chunk, chunk)
                 with b.when(part >= chunks - 1):
                     self._pixels((chunks - 1) * chunk, rest)
+
+    def _widen(self, worker: Expr, part: Expr, first: Expr) -> None:
+        """Read from scratch what `widen` puts there, once for a chunk: where a task is the `first` of it."""
+        k, g, b, chunk = self.k, self.g, self.k.b, self.chunk
+        assert k.scratch is not None
+        at = b.let("wide", worker * widened(g, chunk))
+        with b.when(first):
+            widen(k, g, k.scratch, at, self.image, part * chunk, t.min(chunk, g.oh * g.ow - part * chunk), chunk)
+        self.source, self.steps = k.scratch, (0, chunk * g.block_in)
+        self.at = b.let("at", at + (self.groups.first(self.vector) - part) * (chunk * g.block_in))
 
     def _pixels(self, start: Expr, count: int) -> None:
         """Tiles that cover `count` pixels exactly."""
@@ -208,26 +231,8 @@ class Product:
             with b.loop("kt", 0, depth.blocks * taps, "rolled") as kt:
                 at = b.let("x_at", self.at + (kt + depth.first * taps) * self.steps[1] + pixel * g.block_in)
                 rows = [(i, at + i * g.block_in) for i in range(height)]
-                panel = b.let("w_at", self.w_at + (depth.before * taps + kt * depth.steps) * tile.panel)
-                tile.fetch(k.args[k.anchor.w], panel + self.panel, depth.steps, number, tiles)
-                tile.steps(self.source, rows, k.args[k.anchor.w], panel, depth.steps)
+                steps = self.arithmetic.steps
+                panel = b.let("w_at", self.w_at + (depth.before * taps + kt * depth.steps) * (steps * tile.panel))
+                tile.fetch(k.args[k.anchor.w], panel + self.panel, steps * depth.steps, number, tiles)
+                tile.steps(self.source, rows, k.args[k.anchor.w], panel, steps * depth.steps)
         finish_tile(k, self.groups, tile, self.vector, pixel, self.image)
-
-
-def finish_tile(k: KernelBuilder, groups: Groups, tile: IntegerTile, vector: Expr, pixel: Expr, image: Expr) -> None:
-    """The epilogue on all accumulators of a tile, and their stores: rows are neighbouring pixels of the result."""
-    b, block, per_block, lanes = k.b, groups.g.lanes, groups.per_block, groups.lanes
-    stride, plane = k.fusion.map_rows(k.fusion.result).cut(1)
-    if tile.vectors % per_block == 0:
-        for j in range(0, tile.vectors, per_block):
-            own = b.let("own", vector + j)
-            offset = b.let("offset", image * stride + t.floordiv(own, per_block) * plane + pixel * block)
-            values = [tile.value(i, j + part) for i in range(tile.rows) for part in range(per_block)]
-            finish(k, values, offset, own * lanes, image, k.params["packs"])
-        return
-    for j in range(tile.vectors):
-        own = b.let("own", vector + j)
-        lane = t.floormod(own, per_block) * lanes
-        offset = b.let("offset", image * stride + t.floordiv(own, per_block) * plane + pixel * block + lane)
-        for i in range(tile.rows):
-            k.finish(tile.value(i, j), offset + i * block, own * lanes, image, lanes)

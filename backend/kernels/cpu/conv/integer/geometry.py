@@ -9,7 +9,7 @@ import numpy as np
 from tvm import tirx as t
 
 from .....codegen.builder import Expr
-from ...arithmetic.integers import STEP, Arithmetic
+from ...arithmetic.base import STEP, Arithmetic
 from ...register_tile import vector_groups
 from ...window import Window
 

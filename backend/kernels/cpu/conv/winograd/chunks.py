@@ -1,4 +1,4 @@
-"""Winograd on maps of several chunks of tiles: each chunk goes through all phases. The transforms go by columns, then by rows, S between them."""
+"""Winograd on feature maps of several chunks of tiles: each chunk goes through all phases. Transforms go by columns, then by rows, with S between."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Chunks(Phases):
                     self._products(full * p.tiles, rest)
 
     def _inputs(self, first: Expr, count: int, blocks: tuple[Expr, Expr], begins: Expr = True) -> None:
-        """V = B^T d B, block by block and along rows of tiles, so that memory is read in streams, which the hardware follows.
+        """V = B^T d B, block by block and along rows of tiles, so that the hardware prefetcher can follow the reads.
 
-        begins: whether nothing asked for these pixels before, or wrote to V.
+        begins: whether these pixels were not prefetched before, and V not written.
         """
         self._claim(count, *blocks)
         with self.k.b.loop("kb", *blocks) as kb, self.k.b.loop("tile", 0, count) as tile:
@@ -98,7 +98,7 @@ class Chunks(Phases):
                 self._store(places, plane, value, factor)
 
     def _prefetch_in(self, first: Expr, count: int, turn: Expr, turns: int) -> None:
-        """A share of asking for the pixels that `count` tiles from `first` on read: those that no tile before did, in each input block."""
+        """Prefetch a share of the pixels that `count` tiles from `first` on are the first to read, in each input block."""
         p, g, b = self.p, self.p.g, self.k.b
         high, wide = p.grid
         image = b.let("image", t.floordiv(first, high * wide))

@@ -1,9 +1,9 @@
-"""What all Winograd kernels share: where things lie, and M = V U, the products of tiles and weights.
+"""Base of the Winograd kernels: memory layouts, and M = V U, the products of tiles and weights.
 
 Layouts, L lanes: V [plane][register tile][input block][tile][L], M [plane][output block][tile][L], both of one stage; U [pair of rows][pass][plane]
 [group][channel][vectors * L], a pass being the output blocks between two reads of V; in 24 bits, factors of the input channels come first, and
 scales before the channels (fixed24.py). V, M and the small S of the transforms are scratch.
-Threads share out chunks, each with its own scratch; where chunks are fewer than threads, they share V and divide channels.
+Threads divide chunks, each with its own scratch; where there are fewer chunks than threads, they share V and divide channels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .toom_cook import points_of
 
 @dataclass
 class Phases(ABC):
-    """The three phases. `worker` is a thread's number where threads share out work, `stage` the pairs of rows at work."""
+    """The three phases. `worker` is a thread's number where threads divide work, `stage` the current pairs of rows."""
 
     k: KernelBuilder
     p: Plan
@@ -47,7 +47,7 @@ class Phases(ABC):
 
     @abstractmethod
     def _output(self, number: int, first: Expr, count: int, tile: Expr, ob: Expr, out_block: Expr) -> None:
-        """Y = A^T M A of a tile of a kind and one output block: what the stage has a share in."""
+        """Y = A^T M A of a tile of a kind and one output block: the part that the stage contributes."""
 
     def _share(self, count: int) -> tuple[Expr, Expr]:
         """This worker's part of `count` pieces of work."""
@@ -70,7 +70,7 @@ class Phases(ABC):
         return image, b.let("oy", oy), b.let("ox", spread(b.let("column", t.floormod(number, wide)), kind.left, m, self.p.g.dw))
 
     def _at(self, planes: Planes, kind: int, count: int, tile: Expr) -> Expr:
-        """Which of the tiles of these planes the tile of a kind is."""
+        """The number, among the tiles of these planes, of a tile of a kind."""
         counts = self.p.counts(count)
         return tile + sum(counts[i] for i in planes.kinds if i < kind)
 
@@ -94,7 +94,7 @@ class Phases(ABC):
         return self.k.b.let("f32", t.reinterpret(f"float32x{lanes}", self.k.b.load(self.k.args[self.k.anchor.w], at, lanes)))
 
     def _factor(self, block: Expr) -> Expr:
-        """What the values of an input block are multiplied by; None for nothing."""
+        """The factor on the values of an input block; None without one."""
         return self._f32(block * self.p.g.lanes) if self.p.fixed else None
 
     def _store(self, places: dict[int, Expr], plane: int, value: Expr, factor: Expr) -> None:
@@ -116,7 +116,7 @@ class Phases(ABC):
     def _claim(self, count: int, start: Expr, stop: Expr) -> None:
         """Write zeros to these blocks of V where threads share it, in the order of memory.
 
-        The hardware prefetcher follows that, unlike the order in which tiles write, and takes the lines out of the other cores' caches sooner.
+        The hardware prefetcher follows this order, unlike that in which tiles write, so lines leave the other cores' caches sooner.
         Not worth it where V fills much of such a cache.
         """
         p, b, lanes = self.p, self.k.b, self.p.g.lanes
@@ -147,7 +147,7 @@ class Phases(ABC):
         return place, step
 
     def _products(self, first: Expr, count: int, prefetch_next: bool = False) -> None:
-        """prefetch_next: whether the tiles behind these come next; their pixels are fetched on_block."""
+        """prefetch_next: whether the next tiles in memory are computed next; their pixels are then prefetched meanwhile."""
         p, b = self.p, self.k.b
         for vectors, first_block, blocks, passes in p.passes:
             with b.loop("pass", *(self._share(passes) if p.by_channels else (0, passes))) as number:
@@ -156,7 +156,7 @@ class Phases(ABC):
                     before = p.begin(planes.pair) * p.g.out_blocks + p.a * len(p.pairs[planes.pair]) * block
                     u = b.let("u", p.factors + p.column * before)
                     width = p.width(planes, vectors, blocks, self.k.target)
-                    # turns of all passes over which the fetching is spread
+                    # turns of all passes over which the prefetches are spread
                     turns = passes * p.a**2 * (blocks // width) if prefetch_next and first_block == 0 else 0
                     self._group(planes, width, blocks // width, first, count, u, block, number, turns)
                 for i, tiles in enumerate(p.counts(count)):
@@ -164,7 +164,7 @@ class Phases(ABC):
                         self._output(i, first, count, tile, ob, b.let("out_block", block + ob))
 
     def _group(self, planes: Planes, width: int, groups: int, first: Expr, count: int, u: Expr, block: Expr, number: Expr, turns: int) -> None:
-        """The products of some planes in one pass, and what is fetched for later on_block."""
+        """The products of some planes in one pass, and the prefetches for later work."""
         p, b = self.p, self.k.b
         tiles, panel = p.tiles_in(planes, count), p.column * width
         with b.loop("xi", planes.first, planes.stop) as xi, b.loop("group", 0, groups) as group:
@@ -180,11 +180,11 @@ class Phases(ABC):
             self._product(p.cover(planes, count, self.k.target), width, xi, group * width, weights, on_block)
 
     def _prefetch_in(self, first: Expr, count: int, turn: Expr, turns: int) -> None:
-        """A share of asking for the pixels that `count` tiles from `first` on read. There are none behind the only chunk."""
+        """Prefetch a share of the pixels that `count` tiles from `first` on read. With a single chunk there are none."""
         raise NotImplementedError
 
     def _prefetch_out(self, first: Expr, count: int, vectors: int, turn: Expr, turns: int, out_block: Expr) -> None:
-        """A share of asking for the pixels to be written of `vectors` output blocks, so that stores do not wait for their lines."""
+        """Prefetch a share of the pixels that `vectors` output blocks will write, so that stores do not wait for their lines."""
         p, g, b = self.p, self.p.g, self.k.b
         high, wide = p.grid
         image = b.let("image", t.floordiv(first, high * wide))
@@ -196,7 +196,7 @@ class Phases(ABC):
                 b.prefetch(self.k.out, start + (j * g.oh * g.ow + i) * g.lanes, write=True)
 
     def _prefetch_v(self, count: int, xi: Expr, turn: Expr, turns: int) -> None:
-        """A share of asking for the tiles in a plane of V: what the weights have driven out of the second-level cache."""
+        """Prefetch a share of the tiles in a plane of V, which the weights have evicted from the second-level cache."""
         assert self.k.scratch is not None
         share = -(-count * self.p.g.in_blocks // turns)
         start = self.k.b.let("start", self._place("v") + (xi - self.p.begin(self.stage[0])) * self.p.v_plane + turn * (share * self.p.g.lanes))

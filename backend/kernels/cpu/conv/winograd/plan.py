@@ -1,14 +1,14 @@
-"""The numbers of a Winograd kernel: its tiles, its planes, its stages, its passes over channels, its scratch.
+"""The plan of a Winograd kernel: its tiles, planes, stages, passes over channels, and scratch.
 
-Where all tiles are one chunk (`single_chunk`), what is left of a map beside its m x m tiles is covered by smaller ones. They need only some
+Where all tiles are one chunk (`single_chunk`), the rest of a feature map beside its m x m tiles is covered by smaller ones. They need only some
 of the points (14 = 4 + 4 + 4 + 2 takes 22^2 = 484 products of tiles and planes, where four times 4 takes 24^2). The planes of weights stay the
 same.
 
-Where these are as few as one register tile takes, all weights pass by for little work, and drive V out of the caches. Then a pair of rows of
-B^T d B after the other goes through all phases: V and M hold one pair only, and the result takes the sum.
+Where the tiles are so few that one register tile holds them, all weights are read for little work, and evict V from the caches. Then one pair of
+rows of B^T d B after the other goes through all phases: V and M hold one pair only, and the result accumulates the sum.
 
-A convolution dilated by d is d x d ones that are not, each of every d-th row and column. Tiles of the d x d parts lie beside each other: those
-that start at neighbouring pixels have neighbouring numbers.
+A convolution dilated by d is d x d undilated ones, each on every d-th row and column. Tiles of the d x d parts are interleaved: tiles that start at
+neighbouring pixels have neighbouring numbers.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from ...window import Window
 from ..template import Channels, conv_window
 from .toom_cook import POINTS, points_of
 
-#: Floats between the planes of V and of M, beyond what they need: equal distances of powers of two would put all a^2 streams in one set of L1.
+#: Extra floats between the planes of V and of M: equal distances of powers of two would put all a^2 streams in one set of L1.
 PAD = 16
 #: Tiles that one register tile of 32 registers takes at once.
 FEW = 24
-#: Tiles of a map in all, up to which reading weights takes about as long as multiplying them; with vectors of 16 floats, that is.
+#: Most tiles of a feature map for which reading weights takes about as long as multiplying by them (with vectors of 16 floats).
 FIXED = 64
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Tiles of `rows` x `columns` outputs: a grid of high x wide of them in each image, which begins at (top, left).
+    """Tiles of `rows` x `columns` outputs: a grid of high x wide tiles in each image, which starts at (top, left).
 
     high and wide count the tiles of all parts of a dilated convolution, top and left the outputs of one part.
     """
@@ -64,7 +64,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of one Winograd kernel."""
+    """The plan of one Winograd kernel."""
 
     g: Window
     m: int
@@ -72,7 +72,7 @@ class Plan:
     groups: int
     vectors: int
     threads: int
-    #: Whether the result can hold sums of f32 until it is done.
+    #: Whether the result's memory can hold partial sums in f32.
     sums: bool
 
     @property
@@ -105,13 +105,13 @@ class Plan:
 
     @cached_property
     def pairs(self) -> list[tuple[int, ...]]:
-        """The pairs of rows of B^T d B; all rows as one where there are several chunks. The first pairs have a share in every row of a tile's result,
-        the last one in its first and last row only. Weights lie pair by pair, however many are a stage."""
+        """The pairs of rows of B^T d B; all rows as one where there are several chunks. The first pairs contribute to every row of a tile's result,
+        the last one only to its first and last row. Weights are stored pair by pair, whatever the stages are."""
         return [*((row, row + 1) for row in range(1, self.a - 1, 2)), (0, self.a - 1)] if self.single_chunk else [tuple(range(self.a))]
 
     @cached_property
     def stages(self) -> list[tuple[int, ...]]:
-        """Pairs that go through all phases before the next do. Several threads would write to V, which they share, in each stage anew."""
+        """Pairs that go through all phases before the next ones do. Several threads have one stage: they share V, and would rewrite it in each."""
         pairs = range(len(self.pairs))
         return [(pair,) for pair in pairs] if self.threads == 1 and self.tiles <= FEW else [tuple(pairs)]
 
@@ -209,7 +209,7 @@ class Plan:
 
     @property
     def factors(self) -> int:
-        """Words before the weights: what fixed24.py multiplies input channels by."""
+        """Words before the weights: the factors of fixed24.py for input channels."""
         return self.depth if self.fixed else 0
 
     @property

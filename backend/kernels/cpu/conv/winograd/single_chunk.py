@@ -1,5 +1,5 @@
-"""Winograd on maps that are one chunk of tiles. Each stage transforms in registers, from a copy of a channel block that has the zeros around it;
-the result takes the sum of the stages."""
+"""Winograd on feature maps that are one chunk of tiles. Each stage transforms in registers, from a copy of a channel block padded with zeros; the
+result accumulates the stages."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class SingleChunk(Phases):
                         self.k.put(value, at, out_block * lanes, lanes)
 
     def _shares(self, kind: Kind, mine: list[int], column: list[Expr]) -> list[Expr]:
-        """A^T times the stage's rows of one column, for each row of the result; None where that is nothing."""
+        """A^T times the stage's rows of one column, for each row of the result; None where it is zero."""
         b, matrix = self.k.b, matrices(self.p.m, kind.rows)[2]
         if len(mine) == kind.rows + 2:
             return transform_output(b, self.p.m, column)

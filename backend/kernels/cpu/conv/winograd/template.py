@@ -2,9 +2,9 @@
 
     V = B^T d B of every a x a input tile;  M[xi] = V[xi] U[xi], a^2 matrix products over channels;  y = A^T M A, then the epilogue
 
-Weights U = G g G^T are transformed when the kernel is made. A chunk of tiles (of all images) goes through all three phases; winograd_plan.py
-says how tiles and planes are arranged, winograd_phases.py is the code of the products, winograd_chunks.py and winograd_whole.py that of the
-transforms, for maps of several chunks and of one.
+Weights U = G g G^T are transformed when the kernel is made. A chunk of tiles (of all images) goes through all three phases. plan.py arranges
+tiles and planes, phases.py has the code of the products, chunks.py and single_chunk.py that of the transforms, for feature maps of several chunks
+and of one.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Winograd(Template):
         result = []
         for m in POINTS:
             total = g.n * math.prod(grid(g, m))
-            # every chunk reads all weights again: what its own part of the second-level cache holds costs nothing
+            # every chunk reads all weights again: those that fit its second-level cache cost nothing
             fits = (m + 2) ** 2 * g.c * g.out_blocks * g.lanes * 4 <= target.l2
             for wanted in (14, 28, 56, 112) if fits else (28, 14, 56, 112):
                 chunks = max(1, round(total / wanted))
-                # few weights: threads divide tiles, as other kernels divide rows; many: they divide channels, each to read its own once
+                # with few weights threads divide tiles, as other kernels divide rows; with many they divide channels, so each weight is read once
                 if chunks > 1 or (total >= threads and (m + 2) ** 2 * g.o <= 8 * g.n * g.h * g.w):
                     chunks = -(-chunks // threads) * threads
                 tiles = -(-total // chunks)
@@ -70,8 +70,8 @@ class Winograd(Template):
             height = max(height, len(tiles))
         products *= p.total / p.tiles
         transforms = p.total * a2 * 5.0 * (g.in_blocks + g.out_blocks)
-        # weights come from memory at 10 bytes a cycle, and hold up their use the less, the more tiles there are to multiply on_block; a panel
-        # that one tile uses up is a steady stream. They come again for every chunk, from the last-level cache where that holds them
+        # weights come from memory at 10 bytes a cycle; the more tiles there are to multiply meanwhile, the more of that is hidden. A panel that a
+        # single tile reads is a steady stream. Every chunk reads them again, from the last-level cache where that holds them
         size = a2 * p.column * g.out_blocks * 4
         again = 0.0 if size <= target.l2 else 0.2 if size <= 16 * target.l2 else 1.0
         weights = size / 10 * (1 + (p.chunks - 1) * again)

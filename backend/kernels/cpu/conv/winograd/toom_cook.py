@@ -16,8 +16,8 @@ import numpy as np
 
 from .....codegen.builder import Builder, Expr, const, lanes_of
 
-#: Interpolation points +-p beside 0 and infinity, by output tile. Those of 4 keep its error at that of a direct convolution (with 1 and 2 it is
-#: four times that); for 6 no better set is known to us.
+#: Interpolation points +-p besides 0 and infinity, by output tile. Those of 4 give the error of a direct convolution (with 1 and 2 it is four times
+#: that); for 6 we know no better set.
 POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (math.sqrt(0.5), math.sqrt(2.0)), 6: (0.5, 1.0, 2.0)}
 
 EPSILON = 1e-12
@@ -28,7 +28,7 @@ def matrices(m: int, part: int | None = None) -> tuple[np.ndarray, np.ndarray, n
     """B^T (a, a), G (a, 3) and A^T (m, a) in float64, a = m + 2.
 
     part: an even number below m: those of F(part, 3) at the first of m's points (`points_of`), with m's G. That differs from F(part, 3)'s own
-    by the factors of the points left out, which B^T makes up for.
+    by the factors of the points left out, for which B^T compensates.
     """
     pairs = POINTS[m]
     used, unused = ([0.0] if i == 0 else [] for i in range(2))
@@ -93,7 +93,7 @@ def _paired(row: np.ndarray) -> np.ndarray:
 
 
 def combine(coefficients: np.ndarray, xs: Sequence[Expr]) -> Expr:
-    """sum c x: terms of coefficient 1 and -1 first, the others as multiply-adds behind them."""
+    """sum c x: terms of coefficient 1 and -1 first, then the others as multiply-adds."""
     terms = sorted(((float(c), x) for c, x in zip(coefficients, xs) if abs(c) > EPSILON), key=lambda term: (term[0] != 1, abs(term[0]) != 1))
     result: Expr = None
     for c, x in terms:
