@@ -35,6 +35,11 @@ from .onnx_zoo import MODELS, Model
 from .onnxruntime_int8 import Reader
 from .results_file import write_results
 
+
+class QuantizerFails(Exception):
+    """Why there is no quantized form of a model."""
+
+
 FORMS = ("f32", "qdq", "operators")
 BATCHES = (1, 3)
 
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     rows.append(measured(name, form, Path(folder), None if args.no_times else (args.rounds, args.seconds)))
-                except tersor.UnsupportedError as error:
+                except (tersor.UnsupportedError, QuantizerFails) as error:
                     refused[f"{name}, {form}"] = str(error)
                     continue
             print(table(rows[-1:]).splitlines()[2], flush=True)
@@ -89,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measured(name: str, form: str, folder: Path, timing: tuple[int, float] | None) -> Row:
-    """One row; raises UnsupportedError for a model that is refused."""
+    """One row; raises UnsupportedError for a model that is refused, QuantizerFails for one without this form."""
     model = MODELS[name]
     path = model.path()
     if path is None:
@@ -157,6 +162,8 @@ def quantized(model: Model, path: Path, form: str) -> Path:
             # without VNNI onnxruntime's sums of two products saturate at 16 bits
             reduce_range=True,
         )
+    except Exception as error:  # of any kind: it trips over some models
+        raise QuantizerFails(f"onnxruntime's quantizer fails: {type(error).__name__}: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
     return path
