@@ -48,6 +48,7 @@ class Walk:
         self.names: set[str] = set()
         self.constants = Constants(module, program, self.unique)
         self.missing: dict[str, list[str]] = {}
+        self.unexplained = False
         self.input_names = input_names
 
     def run(self) -> Graph:
@@ -335,6 +336,7 @@ class Walk:
         return ""
 
     def note_missing(self, target: str, loc: Loc, why: str) -> None:
+        self.unexplained = self.unexplained or not why
         self.missing.setdefault(target, []).append(f"{loc}: {why}" if why else str(loc))
 
     def missing_error(self) -> UnsupportedError:
@@ -345,7 +347,7 @@ class Walk:
         example = next((target for target in self.missing if target not in CONVERTERS and "." in target), next(iter(self.missing)))
         return UnsupportedError(
             f"{self.name} uses {len(parts)} operator{'s' if len(parts) > 1 else ''} that Tersor cannot convert: {', '.join(parts)}; "
-            "what has no reason is not supported yet; "
+            f"{'what has no reason is not supported yet; ' if self.unexplained else ''}"
             f'to add one, decorate a function (call, *args) -> op with @tersor.frontend.converter("{example}")'
         )
 
