@@ -335,6 +335,27 @@ BACKEND = (
         "tests/backend/kernels/cpu/arithmetic/test_fixed24.py",
     ),
     Mutant(
+        "integer Winograd takes only weights whose sums are exact",
+        "backend/kernels/cpu/conv/integer/winograd/transforms.py",
+        "limit = 1 << (31 - self.shift)",
+        "limit = 1 << (32 - self.shift)",
+        "tests/backend/kernels/cpu/conv/test_integer_winograd.py",
+    ),
+    Mutant(
+        "the center of the activations is taken from the plane that a constant reaches",
+        "backend/kernels/cpu/conv/integer/winograd/inputs.py",
+        "if (i, j) == (1, 1) and center:",
+        "if (i, j) == (2, 2) and center:",
+        "tests/backend/kernels/cpu/conv/test_integer_winograd.py",
+    ),
+    Mutant(
+        "a row outside the map is multiplied by zeros in paired depthwise convolutions",
+        "backend/kernels/cpu/conv/integer/paired_depthwise.py",
+        "if 0 <= y * g.sh - g.top + r * g.dh < g.h:",
+        "if True:",
+        "tests/backend/test_integer_kernels.py",
+    ),
+    Mutant(
         "a damaged file of the kernel cache counts as missing",
         "backend/emit/kernel_cache.py",
         "return code if _digest(code) == digest else None",
