@@ -116,6 +116,8 @@ class Op:
     affine: ClassVar[bool] = False
     #: Sums products of `x` and weights: convolutions and matrix products.
     contraction: ClassVar[bool] = False
+    #: Its results are written in no order or more than once, so kernels take no elementwise operators that follow it.
+    alone: ClassVar[bool] = False
     #: Sums stored integers into i32. What follows rounds them, so its epilogue may change the element type.
     accumulates: ClassVar[bool] = False
     #: Multiplies operands of few bits, which are stored as bits.

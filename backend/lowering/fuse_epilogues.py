@@ -78,7 +78,7 @@ def _epilogue(anchor: Op, position: dict[Op, int]) -> list[Op]:
 
 
 def _joins(op: Op, anchor: Op, group: list[Op], position: dict[Op, int]) -> bool:
-    if not isinstance(op, Elementwise):
+    if not isinstance(op, Elementwise) or anchor.alone:
         return False
     others = [v for v in op.operands if v.op not in group]
     if op.out.shape != anchor.out.shape or not all(_ready(v, position[anchor], position) for v in others):

@@ -20,6 +20,7 @@ class Gather(Op, name="nn.gather"):
     """y[i, j, …] = x[i, index[i, j, …], …] along `axis`; index (i64, not negative) has x's rank, and is no longer along the other axes."""
 
     selects = True
+    alone = True
 
     x: Value
     index: Value
@@ -61,6 +62,8 @@ class Scatter(Op, name="nn.scatter"):
 
     mode: "set", or how an update joins what is there: "add", "mul", "max", "min". Scatters of single elements are scatters of rows of flat tensors.
     """
+
+    alone = True
 
     x: Value
     index: Value

@@ -137,11 +137,12 @@ def upsample(b: Builder, op: Upsample, x: str) -> str:
         "mode": "nearest" if op.mode == "nearest" else "linear",
         "coordinate_transformation_mode": coordinates,
         "nearest_mode": "floor",
-        "axes": (2, 3),
     }
-    if op.scales is not None and not op.align_corners:
-        return b.node("Resize", x, None, b.const(op.scales, "f32"), **attributes)
-    return b.node("Resize", x, None, None, b.ints(op.size), **attributes)
+    scales = op.scales if op.scales is not None and not op.align_corners else tuple(n / m for n, m in zip(op.size, size)) if multiple else None
+    if scales is not None:
+        return b.node("Resize", x, None, b.const((1, 1, *scales), "f32"), **attributes)
+    # the batch may be free; elsewhere `axes` is left out, with which onnxruntime 1.32 breaks a graph whose layout it changes
+    return b.node("Resize", x, None, None, b.ints(op.size), axes=(2, 3), **attributes)
 
 
 def nearest_places(op: Upsample) -> list[list[int]]:

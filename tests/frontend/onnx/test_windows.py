@@ -199,3 +199,19 @@ def test_running_products(exclusive: int, reverse: int) -> None:
     y = np.cumprod(ordered, 1)
     y = np.concatenate([np.ones((2, 1)), y[:, :-1]], 1) if exclusive else y
     assert_equal(results_of(load_onnx(proto), [x]), [(y[:, ::-1] if reverse else y).astype(np.float32)], 0)
+
+
+def test_what_follows_a_gather_or_a_scatter_compiled() -> None:
+    """Their kernels take no elementwise operators behind them."""
+    nodes = [
+        N("GatherElements", ["x", "i"], ["g"], axis=1),
+        N("Neg", ["g"], ["n"]),
+        N("ScatterElements", ["x", "i", "n"], ["s"], axis=1),
+        N("Relu", ["s"], ["y"]),
+    ]
+    proto = model(nodes, {"x": [4, 5, 3]}, ["n", "y"])
+    proto.graph.input.append(helper.make_tensor_value_info("i", TensorProto.INT64, [4, 2, 3]))
+    rng = np.random.default_rng(0)
+    # places that differ within a line, as a scatter in parallel needs them
+    given = [rng.standard_normal((4, 5, 3)).astype(np.float32), rng.permuted(np.tile(np.arange(5)[None, :, None], (4, 1, 3)), axis=1)[:, :2]]
+    assert_equal(list(tersor.compile(load_onnx(proto), threads=1)(*given)), run_ort(proto, given), 1e-6)
