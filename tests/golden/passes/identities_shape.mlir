@@ -32,7 +32,7 @@
   %0 = "nn.reshape"(%x) {shape = array<i64: -1, 12, 5>} : (tensor<2x3x4x5xf32>) -> tensor<2x12x5xf32>
   "func.return"(%0) : (tensor<2x12x5xf32>) -> ()
 
-// expand_of_expand: expand(expand(x, s), t) -> expand(x, t), where t keeps dimensions as s says
+// expand_of_expand: expand(expand(x, s), t) -> expand(x, t), where a dimension that t keeps has its size from s
   %0 = "nn.expand"(%x) {shape = array<i64: -1, 3, 4>} : (tensor<2x1x4xf32>) -> tensor<2x3x4xf32>
   %1 = "nn.expand"(%0) {shape = array<i64: 2, -1, -1, -1>} : (tensor<2x3x4xf32>) -> tensor<2x2x3x4xf32>
   "func.return"(%1) : (tensor<2x2x3x4xf32>) -> ()

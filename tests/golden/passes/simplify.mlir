@@ -5,7 +5,7 @@
 // ->
   "func.return"(%x) : (tensor<2x3x4x5xf32>) -> ()
 
-// merge_constants: (x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once, and neither step loses what the other keeps
+// merge_constants: (x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once and no range is lost
   %0 = "nn.constant"() {value = dense<1.0> : tensor<f32>} : () -> tensor<f32>
   %1 = "nn.add"(%x, %0) : (tensor<2x3x4x5xf32>, tensor<f32>) -> tensor<2x3x4x5xf32>
   %2 = "nn.constant"() {value = dense_resource<constant> : tensor<5xf32>} : () -> tensor<5xf32>
@@ -16,7 +16,7 @@
   %1 = "nn.add"(%x, %0) : (tensor<2x3x4x5xf32>, tensor<5xf32>) -> tensor<2x3x4x5xf32>
   "func.return"(%1) : (tensor<2x3x4x5xf32>) -> ()
 
-// merge_constants: (x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once, and neither step loses what the other keeps
+// merge_constants: (x + c) + d -> x + (c + d),   (x * c) * d -> x * (c * d)   where the inner result is read once and no range is lost
   %0 = "nn.constant"() {value = dense<0.1> : tensor<f32>} : () -> tensor<f32>
   %1 = "nn.mul"(%x, %0) : (tensor<2x3x4x5xf32>, tensor<f32>) -> tensor<2x3x4x5xf32>
   %2 = "nn.constant"() {value = dense<3.0> : tensor<f32>} : () -> tensor<f32>
