@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 #: Functions of `Math` that IEEE 754 defines to the last bit, or that only select: the same wherever an element lies.
-DEFINED = frozenset({"max", "min", "sqrt", "rint", "floor", "ceil", "abs", "mod", "where", "mul", "add"})
+DEFINED = frozenset({"max", "min", "sqrt", "rint", "floor", "ceil", "abs", "mod", "where", "mul", "add", "signbit"})
+#: The same of integers.
+DEFINED |= {"bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"}
 #: Elements that one step of torch's vector loops takes, at most (two registers of 32).
 VECTOR = 64
 #: Elements at a time: fewer than torch splits among threads, since such a split may end inside a vector.

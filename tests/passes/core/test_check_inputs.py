@@ -114,14 +114,15 @@ VIEWS: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda x: x[::3], lambda 
 
 
 def test_functions_give_the_same_bits_wherever_numbers_lie() -> None:
-    """Each function that torch vectorizes: also of two operands, those of a power."""
+    """Each function that torch vectorizes: also of two operands, those of a power and an angle. Some give NaN for numbers above 1."""
     math, rng = ValueMath(), np.random.default_rng(0)
     x = torch.from_numpy(np.abs(rng.standard_normal(2 * PIECE + 37)).astype(np.float32))
     for name in set(vars(math)) - DEFINED:
-        xs = (x, x.flip(0)) if name == "pow" else (x,)
+        xs = (x, x.flip(0)) if name in ("pow", "atan2") else (x,)
         y = getattr(math, name)(*xs)
         for view in VIEWS:
-            assert torch.equal(getattr(math, name)(*map(view, xs)), view(y)), name
+            again = getattr(math, name)(*map(view, xs))
+            assert torch.equal(again.view(torch.int32), view(y).contiguous().view(torch.int32)), name
 
 
 def test_by_value_is_what_evaluate_gives() -> None:
