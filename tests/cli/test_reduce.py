@@ -39,7 +39,7 @@ from tersor.passes import Pass
 class Fails(Pass):
     \"\"\"Fails on data where a graph has tanh.\"\"\"
 
-    name = "test-fails"
+    name = "test-fails-on-data"
     keeps = "lossy"
 
     def run(self, graph, ctx):
@@ -103,7 +103,7 @@ def test_a_failing_compilation(folder: Path) -> None:
 def test_calibration_follows_the_cut(folder: Path) -> None:
     """A pass that fails on what the network computes keeps failing on it, given as an input."""
     Path("broken.py").write_text(FAILS_ON_DATA)
-    whole = Reproducer("transform", network(), {"pipeline": "test-fails", "seed": 0, "check": False}, [{"x": np.ones((3, 4), np.float32)}])
+    whole = Reproducer("transform", network(), {"pipeline": "test-fails-on-data", "seed": 0, "check": False}, [{"x": np.ones((3, 4), np.float32)}])
     whole.save("a.repro")
     assert run("reduce", "a.repro", "-o", "b.repro", "--import", "broken.py").exit_code == 0
     found = load_reproducer("b.repro")
@@ -112,7 +112,7 @@ def test_calibration_follows_the_cut(folder: Path) -> None:
     (given,) = batch.values()
     first, second = np.ones((3, 4), np.float32) @ weights(5, 4).array.T, weights(6, 5).array.T
     np.testing.assert_allclose(given, np.maximum(first, 0) @ second, rtol=1e-5)
-    PASSES.pop("test-fails", None)
+    PASSES.pop("test-fails-on-data", None)
 
 
 def test_a_run_that_does_not_fail(folder: Path) -> None:
