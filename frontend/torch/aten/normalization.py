@@ -1,4 +1,4 @@
-"""Normalizations, in evaluation form."""
+"""Normalizations, in inference form."""
 
 from __future__ import annotations
 
