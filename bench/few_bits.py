@@ -29,7 +29,7 @@ from .results_file import write_results
 from .train import Recipe, batches, trained
 
 BATCH = 100
-#: Images that calibrate, where a method asks for them.
+#: Calibration images, for methods that need them.
 CALIBRATION = 512
 #: Weight of the distillation loss.
 DISTILL = 0.7
@@ -37,7 +37,7 @@ DISTILL = 0.7
 
 @dataclass(frozen=True)
 class Method:
-    """change: passes before training. finish: passes after it. require: the option of `compile`. lr: the largest learning rate of Adam."""
+    """One method. change: passes before training. finish: passes after it. require: of `compile`. lr: the largest learning rate of Adam."""
 
     change: str
     finish: str = "to-bits"

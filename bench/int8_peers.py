@@ -35,7 +35,7 @@ ROUND_MS = 250.0
 
 @dataclass(frozen=True)
 class Row:
-    """ms: medians of the rounds, by engine. best: the fastest of the others. ratio: ours / best, of each round."""
+    """One network. ms: medians of the rounds, by engine. best: the fastest of the others. ratio: ours / best, of each round."""
 
     network: str
     threads: int

@@ -45,7 +45,7 @@ window.addEventListener("load", () => {
 
 @dataclass(frozen=True)
 class Row:
-    """bytes of the file; ready_ms, use_ms: medians of the rounds, with the slowest."""
+    """One report. bytes: of the file. ready_ms, use_ms: medians of the rounds; ready_most, use_most: the slowest."""
 
     network: str
     bytes: int

@@ -124,7 +124,7 @@ def greedy(graph: Graph, *patterns: Rewrite, max_rewrites: int | None = None, wh
     """Apply patterns in place until none of them changes anything; returns how often each was applied.
 
     Earlier patterns win on an op. New ops, the users of their results and the producers of what they read are visited again, and ops
-    that a rewrite leaves unread are erased. Regions are entered only by patterns that ask (`@rewrite(regions=True)`).
+    that a rewrite leaves unread are erased. Only patterns made with `@rewrite(regions=True)` enter regions.
 
     max_rewrites: the number of rewrites after which the patterns are taken to loop, by default 1,000 plus ten per op; a `TersorError` names them.
     why: collects the reasons of refused matches.

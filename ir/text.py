@@ -55,7 +55,7 @@ def format_string(text: str) -> str:
 
 
 def format_float(x: float) -> str:
-    """The shortest decimal that reads back to the same float64, with the point MLIR asks for; hex bits for inf and nan."""
+    """The shortest decimal that reads back to the same float64, with the point that MLIR requires; hex bits for inf and nan."""
     if not math.isfinite(x):
         return f"0x{struct.unpack('>Q', struct.pack('>d', x))[0]:016X}"
     return _with_point(repr(x))
@@ -376,7 +376,7 @@ def _identifier(name: str, valid: re.Pattern[str]) -> str:
 
 
 def format_op(op: Op) -> str:
-    """One op as it stands in the text of its graph; long element types are written out."""
+    """One op in the syntax of its graph's text; long element types are written out."""
     if "outs" not in op.__dict__:
         return f'"{op.name}" (not built)'
     printer = Printer(shorten=False)

@@ -1,4 +1,4 @@
-"""How an operator ties positions of its operands' axes to positions of its result's: what pruning may remove, and what goes with it.
+"""How an operator ties positions of its operands' axes to positions of its result's: which positions pruning may remove, and which only together.
 
 An op yields `Tie`s from `ties()`. An axis of an operand or of the result that no tie of the op names is a barrier: nothing along it is removed.
 """

@@ -29,7 +29,7 @@ _EXPORT_BATCH = 5
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batched: Sequence[torch.Tensor] = ()) -> ExportedProgram:
     """Export in functional form, decomposed down to operators that have converters.
 
-    batched: those of the example tensors whose dimension 0 is the batch; it becomes one symbol. Empty: every size is static.
+    batched: the example tensors whose dimension 0 is the batch; it becomes one symbol. Empty: every size is static.
     Raises whatever torch raises; `reason` turns that into a sentence.
     """
     ids = {id(t) for t in batched}

@@ -100,7 +100,7 @@ def _roots(graph: fx.Graph) -> dict[fx.Node, fx.Node] | None:
 
 
 def _changed(node: fx.Node, roots: dict[fx.Node, fx.Node]) -> fx.Node | None:
-    """The call that made what an in-place call `op_(x, ...)` changes; None where the call is not of that form or changes what the caller owns."""
+    """The call that allocated what an in-place call `op_(x, ...)` changes; None for a call of another form, or one that changes other memory."""
     target = _functional(node)
     x = node.args[0] if node.args else None
     if target is None or str(target) not in CONVERTERS or not isinstance(x, fx.Node):

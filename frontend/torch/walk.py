@@ -134,7 +134,7 @@ class Walk:
     # -- calls ---------------------------------------------------------------------------------
 
     def convert(self, node: fx.Node) -> Any:
-        """What a call stands for in the graph."""
+        """The result of a call: a value, a tensor known now, a list of these, or _MISSING; None for sizes and assertions."""
         if node.target is operator.getitem:
             return self.getitem(node)
         val = node.meta.get("val")
@@ -320,7 +320,7 @@ class Walk:
         return name
 
     def why_missing(self, node: fx.Node, call: Call) -> str:
-        """What is known beyond that there is no converter; raises when a fixed batch would do."""
+        """Why a call has no converter, empty where unknown; raises `StaticBatchNeeded` when a fixed batch would do."""
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             return "out of scope: it draws random numbers, and a graph computes the same on every run"
         if isinstance(node.target, torch._ops.HigherOrderOperator):

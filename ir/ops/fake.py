@@ -102,7 +102,7 @@ class Fake(Op, name="quant.fake"):
         return straight_through(value, torch.where(inside, x, x.detach()))
 
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """x quantized by the updated range; the smallest and the largest element are what it measured."""
+        """x quantized by the updated range, and its smallest and largest element for the running statistics."""
         x, low, high = xs
         if low is None:
             return (x if _MEASURING.get() else self.evaluate(x, None, None)), {}

@@ -49,7 +49,7 @@ class FakeConvNorm2d(Conv, name="quant.fake_conv_norm2d"):
         return self._conv(x, self._fake(w, k), self.bias(k, beta, mean, b))
 
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Normalized by the mean and the variance of the batch, which are what it measured."""
+        """Normalized by the mean and the variance of the batch, which are returned for the running statistics."""
         x, w, b, gamma, beta, mean, var = xs
         k = self.factor(gamma, var)
         y = self._conv(x, self._fake(w, k, training=True), None) / k.reshape(-1, 1, 1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reshape(Op, name="nn.reshape"):
-    """x in row-major order under another shape; one -1 takes what is left (the batch)."""
+    """x in row-major order under another shape; one -1 is inferred from the others (the batch)."""
 
     selects = True
 

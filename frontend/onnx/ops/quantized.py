@@ -56,7 +56,7 @@ def quantize_linear(
     output_dtype: int = 0,
     precision: int = 0,
 ) -> Value:
-    """The zero point's type, or output_dtype, is that of the result; u8 without either."""
+    """The result has the type of the zero point, or output_dtype; u8 without either."""
     storage = STORAGES.get(output_dtype, "") if output_dtype else node.storage(2) or "u8"
     if storage not in HELD:
         kind = TensorProto.DataType.Name(output_dtype) if output_dtype in TensorProto.DataType.values() else storage or output_dtype

@@ -22,7 +22,7 @@ def product(dims: Sequence[Dim]) -> Dim:
 
 @onnx_converter("Reshape")
 def reshape(node: Node, x: Value, shape: Ints, *, allowzero: int = 0) -> Value:
-    """0 keeps a dimension, -1 takes what is left."""
+    """0 keeps a dimension, -1 is inferred from the others."""
     dims = node.dims(x)
     given: list[Dim] = [dims[i] if not isinstance(n, Size) and n == 0 and not allowzero else n for i, n in enumerate(shape)]
     if any(not isinstance(n, Size) and n == 0 for n in given):

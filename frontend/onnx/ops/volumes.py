@@ -44,7 +44,7 @@ def conv3d(node: Node, x: Value, w: Value, b: Value | None, sides: Sides, stride
 
 
 def conv_transpose3d(node: Node, x: Value, w: Value, sides: Sides, stride: Numbers, dilation: Numbers, extra: Numbers, groups: int) -> Value:
-    """x (N, C, D, H, W) by w (C, O/g, KD, KH, KW) without bias: every slice gives KD slices, and a matrix of 0 and 1 adds those that meet.
+    """x (N, C, D, H, W) by w (C, O/g, KD, KH, KW) without bias: every slice gives KD slices, and a matrix of 0 and 1 adds overlapping ones.
 
     Height and width are not cropped: the caller does that by their `sides`.
     """

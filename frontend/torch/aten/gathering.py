@@ -149,7 +149,7 @@ def index_put(call: Call, x: Value, indices: Sequence[Value | None], values: Val
     shape = np.broadcast_shapes(*(i.shape for _, i in given))
     axes = [axis for axis, _ in given]
     lead = axes[0] if axes == list(range(axes[0], axes[-1] + 1)) else 0
-    # the axes of the places: those of x in front of the indices, those of the indices, the others of x
+    # axes of the assigned elements: the leading ones of x, those of the indices, the others of x
     rest = [a for a in range(x.type.rank) if a not in axes]
     full = (*(x.shape[a] for a in rest[:lead]), *shape, *(x.shape[a] for a in rest[lead:]))
     every: list[Value] = [call.const(0, "i64")] * x.type.rank

@@ -13,7 +13,7 @@ from .transforms import CENTER, by_rows
 
 
 class Inputs(Scratch):
-    """A tile is a x a pixels of a block of channels, which one vector of i16 holds."""
+    """The phase of input transforms. A tile is a x a pixels of a block of channels; a vector of i16 holds the block of one pixel."""
 
     def emit(self, first: Expr, blocks: tuple[Expr, Expr]) -> None:
         """The tiles of the chunk that begins with tile `first`, of some channel blocks."""

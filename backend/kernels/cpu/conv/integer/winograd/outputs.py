@@ -35,7 +35,7 @@ class Pixels:
 
 @dataclass
 class Outputs(Scratch):
-    """vectors: those of an output group."""
+    """The phase of output transforms. vectors: output vectors of a group."""
 
     vectors: int = 2
 

@@ -27,7 +27,7 @@ WIDE = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """most: tiles of a chunk, by the kernel's parameters. depth: pairs of channels of a part of the weights. lanes: i32 of a vector."""
+    """The sizes of one kernel. most: limit on tiles of a chunk. depth: pairs of channels of a part of the weights. lanes: i32 of a vector."""
 
     g: Window
     m: int

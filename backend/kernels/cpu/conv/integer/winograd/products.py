@@ -22,7 +22,7 @@ TAPS = 9
 
 @dataclass
 class Products(Scratch):
-    """vectors: those of an output group."""
+    """The phase of products, with its transform of weights. vectors: output vectors of a group."""
 
     vectors: int = 2
 

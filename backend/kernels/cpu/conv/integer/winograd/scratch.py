@@ -13,7 +13,7 @@ from .plan import WIDE, Plan
 
 @dataclass
 class Scratch:
-    """worker: the number of a thread."""
+    """A phase and its scratch. worker: the index of a thread."""
 
     k: KernelBuilder
     p: Plan
