@@ -184,7 +184,7 @@ def _put_by_mask(call: Call, x: Value, given: Sequence[tuple[int, Value]], value
 
 
 def in_order(call: Call, mask: Value, values: Value) -> Value:
-    """The rows of `values` in order at the places where a mask holds, arbitrary rows elsewhere. `values` has a row for each such place."""
+    """The rows of `values` in order at the places where a mask holds, arbitrary rows elsewhere. `values` needs a row for each such place."""
     static_shape(call, mask, values)
     before = CumSum(call.reshape(mask, (mask.type.size,)), 0)
     places = Where(call.reshape(mask, (mask.type.size,)), Sub(before, call.const(1, "i64")), call.const(0, "i64"))
