@@ -1,10 +1,10 @@
-"""Few bits on a network trained on Fashion-MNIST: top-1 of all 10,000 test images, bytes and latency, with and without distillation.
+"""Low-bit methods on a network trained on Fashion-MNIST: top-1 of all 10,000 test images and bytes, with and without distillation.
 
     python -m tersor.bench.few_bits [--methods BWN TWN ...] [--seeds 0 1 2] [--epochs 3] [--again]
 
 Every run starts from one float ResNet-20 (train.py; kept in its cache), changes it by a method, trains for a few epochs on labels, or on labels
-and the float network (`distill_weight`), and compiles the result with `require`. A seed draws order and noise of training. A row that is
-already in the results, with the same options, is not run again, so a killed run resumes. Nothing is chosen by the test images.
+and the float network (`distill_weight`), and compiles the result with `require`. A seed draws the order and noise of training. A row that is
+already in the results, with the same options, is not run again, so a killed run resumes. The test images choose nothing.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .results_file import write_results
 from .train import Recipe, batches, trained
 
 BATCH = 100
-#: Images that calibrate, where a method asks for them.
+#: Calibration images, for methods that need them.
 CALIBRATION = 512
-#: Share of the teacher in the loss.
+#: Weight of the distillation loss.
 DISTILL = 0.7
 
 
 @dataclass(frozen=True)
 class Method:
-    """change: passes before training. finish: passes after it. require: of `compile`. lr: the largest learning rate of Adam."""
+    """One method. change: passes before training. finish: passes after it. require: of `compile`. lr: the largest learning rate of Adam."""
 
     change: str
     finish: str = "to-bits"

@@ -1,4 +1,4 @@
-"""Latency of seven networks in int8: ours beside onnxruntime's static int8 and nncf's run by openvino, interleaved in one process.
+"""Latency of seven networks in int8: Tersor beside onnxruntime (static int8) and openvino (quantized by nncf), interleaved in one process.
 
     python -m tersor.bench.int8_peers [--networks resnet18 ...] [--threads 1] [--rounds 5] [--graphs FOLDER] [--out bench/results]
 
@@ -35,7 +35,7 @@ ROUND_MS = 250.0
 
 @dataclass(frozen=True)
 class Row:
-    """ms: medians of the rounds, by engine. best: the fastest of the others. ratio: ours / best, of each round."""
+    """One network. ms: medians of the rounds, by engine. best: the fastest of the others. ratio: ours / best, of each round."""
 
     network: str
     threads: int

@@ -1,6 +1,6 @@
 """nncf's post-training int8 of a graph, run by openvino: its default preset, u8 activations and s8 weights with a scale per channel.
 
-Needs the packages nncf and openvino (`pip install nncf openvino`); benches say so where they are missing.
+Needs the packages nncf and openvino (`pip install nncf openvino`); benchmarks say so where they are missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ METHODS = {"nncf mixed": "mixed", "nncf performance": "performance", "nncf mixed
 
 
 def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: str, threads: int = 1) -> Run:
-    """A function from images to logits. method: of METHODS' values; the graph is f32 with its norms folded."""
+    """A function from images to logits. method: a value of METHODS; the graph is f32 with its norms folded."""
     import nncf
     import openvino
 

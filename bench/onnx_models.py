@@ -37,7 +37,7 @@ from .results_file import write_results
 
 
 class QuantizerFails(Exception):
-    """Why there is no quantized form of a model."""
+    """onnxruntime's quantizer cannot quantize a model."""
 
 
 FORMS = ("f32", "qdq", "operators")
@@ -46,7 +46,8 @@ BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class Row:
-    """load_s: seconds of `tersor.load`. error: relative in f32, in steps of the result's type otherwise; share: of values that are not equal.
+    """One model in one form. load_s: seconds of `tersor.load`. error: relative in f32, in steps of the result's type otherwise;
+    share: of values a step or more off.
 
     exact, onnxruntime_exact: the error of each against float64.
     """

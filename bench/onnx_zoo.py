@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Model:
-    """distribution: the package's name for pip. folder: its name in Python. file: the model in it. shape: of its one input.
+    """One model. distribution: the package's name for pip. folder: its name in Python. file: the model in it. shape: of its one input.
 
     text: it detects text, so its outputs are almost zero on images without text.
     """

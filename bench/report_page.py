@@ -3,7 +3,7 @@
     python -m tersor.bench.report_page [--networks resnet50 mobilenetv2-int8] [--rounds 3] [--out bench/results]
 
 `ready` counts from the start of the page's load to the end of its own scripts; `use` is a search, a change of colour and a click, one after the
-other, each with the layout that it asks for. An int8 network is drawn beside its float32, with the noise and the time of each layer.
+other, each including the layout that it forces. An int8 network is drawn beside its float32, with the noise and the time of each layer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ window.addEventListener("load", () => {
 
 @dataclass(frozen=True)
 class Row:
-    """bytes of the file; ready_ms, use_ms: medians of the rounds, with the slowest."""
+    """One report. bytes: of the file. ready_ms, use_ms: medians of the rounds; ready_most, use_most: the slowest."""
 
     network: str
     bytes: int

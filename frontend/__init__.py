@@ -1,4 +1,4 @@
-"""Model importers: `trace` turns a torch.nn.Module into a graph; `converter` adds a torch operator to those it knows."""
+"""Model importers: `trace` converts a torch.nn.Module to a graph; `converter` registers the converter of a torch operator."""
 
 from typing import TYPE_CHECKING, Any
 

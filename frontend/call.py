@@ -1,4 +1,4 @@
-"""What a converter knows about the operator call it converts, and the small steps that many converters share."""
+"""`Call`: one operator call as its converter sees it, with helpers that many converters share."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Call:
     elem, shape: element type and shape of the (first) result as torch computed them; a dimension that depends on the batch is -1 in `shape`.
     sizes: the same shape at the batch of the example.
     batch_axes: axes of the result whose size is the batch itself, not a multiple of it.
-    plain(): whether every tensor that it reads is, in torch, all of its memory, in row-major order.
+    plain(): whether every tensor that it reads covers, in torch, all of its storage in row-major order.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Call:
         return elem_of(dtype, f"the result of {self.target}")
 
     def constant(self, x: Value) -> np.ndarray | None:
-        """The array behind a constant argument, None when it is computed."""
+        """The array of a constant argument, None for a computed one."""
         return x.op.array if isinstance(x.op, Const) else None
 
     def unsupported(self, message: str) -> TersorError:
@@ -134,11 +134,11 @@ class Call:
         return x if x.type.elem == "bool" else NotEqual(x, self.const(0, str(x.type.elem))).out
 
     def reshape(self, x: Value | Op, shape: Sequence[int]) -> Value:
-        """Reshape, unless the shape is there already; one entry may be -1, the batch."""
+        """Reshape, unless x has the shape already; one entry may be -1, the batch."""
         x = x.out if isinstance(x, Op) else x
         fresh = x.op is not None and x.op.graph is None and not isinstance(x.op, Const)
         fits = len(shape) == x.type.rank and all(a in (b, -1) for a, b in zip(shape, x.shape))
-        # which of its axes depend on the batch is known of an argument; a fresh op is trusted to have it where the shape says
+        # the batch axes of an argument are known; a new op is assumed to have them where the shape says
         if self.dims(x) == tuple(shape) or (fresh and fits):
             return x
         if sum(n < 0 for n in shape) > 1:

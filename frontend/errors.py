@@ -1,4 +1,4 @@
-"""What stops a converter, and what the walk that called it makes of it."""
+"""Exceptions that a converter raises, and what the import does about them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..ir.errors import UnsupportedError
 
 
 class FormError(UnsupportedError):
-    """A converter does not have this form of its operator; the walk goes on and names all such calls at its end."""
+    """A converter does not support this form of its operator; the import goes on and reports all such calls at its end."""
 
 
 class StaticBatchNeeded(Exception):

@@ -24,7 +24,8 @@ def load(
     shapes: for an ONNX model, sizes of inputs where it leaves more than the batch free: by name, `{"x": (1, 3, 224, 224)}`, or in order.
     batch: for an ONNX model, whether a free batch stays free.
 
-    A saved graph is verified, but its arrays stay unread: whether weights are finite is checked by the first pass. Raises TersorError.
+    A saved graph is verified, but uncoded arrays stay unread: NaN in weights is found by the next transform or compile.
+    Raises TersorError.
     """
     path = Path(path)
     if path.suffix == ".onnx":

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Converter:
     """`function(call, *args, **kwargs)` returns an op, a value, or a list of them for an operator with several results.
 
-    symbolic: whether sizes that depend on the batch may be passed (as -1); without it such a size makes the trace static.
+    symbolic: whether sizes that depend on the batch may be passed (as -1); without it such a size fixes the batch of the trace.
     """
 
     function: Callable[..., Any]
@@ -29,7 +29,7 @@ def converter(*targets: str, symbolic: bool = False) -> Callable[[F], F]:
     """Register a function that turns calls of torch operators into ops.
 
     `@converter("aten.relu.default")` over `def relu(call, x): return Relu(x)`. Tensors arrive as `Value`, everything else as torch's schema
-    names it; `call` gives the type torch found for the result (`call.elem`, `call.shape`) and casts, constants and errors.
+    names it; `call` has the type torch found for the result (`call.elem`, `call.shape`) and helpers for casts, constants and errors.
     A later registration for the same name replaces the earlier, so a user may override what Tersor does.
     Names are `namespace.operator.overload`, those of `torch.library` included.
     """

@@ -1,4 +1,4 @@
-"""Indexes that a graph reads from data: how the interpreter checks them, and the one sentence that it and compiled code say."""
+"""Bounds checks of index operands: the check in the interpreter, and the error that it and compiled code both raise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def index_error(model: str, index: str, value: int, size: int, op: str, loc: object) -> TersorError:
-    """The error for an index outside 0 to size - 1. index: what it is, by `index_in_words`."""
+    """The error for an index value outside 0 to size - 1. index: the operand's description by `index_in_words`."""
     return TersorError(f"{model}: {index} holds {value}, expected 0 to {size - 1}, for {op} [{loc}]")
 
 
 def index_in_words(index: Value, inputs: Sequence[Value]) -> str:
-    """An index by the inputs of the model that it is, or is computed from."""
+    """Describe an index operand by the model inputs that it is, or is computed from."""
     seen: set[Value] = set()
     found: set[Value] = set()
     stack, direct = [index], True

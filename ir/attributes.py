@@ -1,4 +1,4 @@
-"""Do attribute values fit the annotations of an op class? One rule for the parser and the verifier."""
+"""Checks attribute values against the annotations of their op class, for the parser and the verifier alike."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .types import BitsAffine, Layout, Tensor, Uniform
 
 Check = Callable[[Any], bool]
 
-#: what is known of op classes that were seen
+#: checks and region fields by op class, filled on first use
 _CHECKS: dict[type[Op], list[tuple[str, Check, Any]]] = {}
 _REGIONS: dict[type[Op], tuple[Field, ...]] = {}
 _PLAIN = (str, int, float, bool, types.NoneType, Tensor, Uniform, BitsAffine, Layout, Graph)
 
 
 def is_plain(value: Any) -> bool:
-    """A value that the text can hold: no list, no numpy scalar."""
+    """Whether the text form can hold a value; it cannot hold lists and numpy scalars."""
     kind = type(value)
     if kind is tuple:
         return all(map(is_plain, value))
@@ -30,7 +30,7 @@ def is_plain(value: Any) -> bool:
 
 
 def attribute_problem(cls: type[Op], values: Mapping[str, Any]) -> str | None:
-    """What is wrong with the attributes among `values`, in a sentence; None when all fit."""
+    """A sentence about the first attribute in `values` that does not fit its annotation; None when all fit."""
     for name, fits, annotation in _checks(cls):
         if name in values and not fits(values[name]):
             got = repr(values[name])
@@ -39,7 +39,7 @@ def attribute_problem(cls: type[Op], values: Mapping[str, Any]) -> str | None:
 
 
 def region_fields(cls: type[Op]) -> tuple[Field, ...]:
-    """Attributes that hold a region."""
+    """The attribute fields that hold a region."""
     if cls not in _REGIONS:
         _REGIONS[cls] = tuple(f for f in cls.attr_fields if f.annotation is Graph or Graph in typing.get_args(f.annotation))
     return _REGIONS[cls]

@@ -1,4 +1,4 @@
-"""A graph as networkx knows it, for analyses that need no IR."""
+"""Export of a graph to networkx, for analyses outside the IR."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .types import FLOATS, Uniform
 def to_networkx(graph: Graph, times: Mapping[str, float] | None = None, constants: bool = False) -> Any:
     """A `networkx.MultiDiGraph`: inputs, ops and outputs are nodes, values are edges.
 
-    A node is called like its (first) result, an output `output:NAME`. Attributes: kind (`input`, `op`, `constant`, `output`), op (name), type
+    A node is named after its op's first result, an output `output:NAME`. Attributes: kind (`input`, `op`, `constant`, `output`), op (name), type
     (MLIR text), shape, elem, precision, macs, parameters and weight_bytes (of constants that it reads), bytes (weights, other operands and
-    results, each once), loc, path, and ms where `times` knows it by the node's name. Edges: value, type, shape, elem, bytes.
+    results, each once), loc, path, and ms where `times` has the node's name. Edges: value, type, shape, elem, bytes.
     constants: also draw constants, as nodes of their own.
     """
     result = networkx.MultiDiGraph(name=graph.name)
@@ -46,13 +46,13 @@ def to_networkx(graph: Graph, times: Mapping[str, float] | None = None, constant
 
 
 def node_names(graph: Graph) -> dict[Value, str]:
-    """A name of its own for every input and every op's first result: that of the value where it has one."""
+    """A unique name for every input and every op's first result: the value's own name where it has one."""
     values = [*graph.inputs, *(op.outs[0] for op in graph.ops)]
     return dict(zip(values, unique_names(v.name or f"v{i}" for i, v in enumerate(values))))
 
 
 def precision(op: Op) -> str:
-    """What an op computes in: `bits`, the float type that it reads or writes, the storage type of quantized values, or a plain element type."""
+    """The precision of an op: `bits`, `int8`, the float type that it reads or writes, another storage type of quantized values, or a plain type."""
     if op.few_bits:
         return "bits"
     elems = [v.type.elem for v in (*op.outs, *(v for v in op.operands if not isinstance(v.op, Const)))]

@@ -1,8 +1,8 @@
-"""Arrays coded to few bytes, without loss: zeros left out, or zeros as gaps and equal values as Huffman-coded numbers (Han et al., 1510.00149).
+"""Lossless coding of arrays: a bitmap of zeros, or Huffman-coded gaps between nonzero elements and indices of values (Han et al., 1510.00149).
 
-`bitmap`: a bit for each element that says whether it is zero, then the others as they are.
-`huffman`: the gaps of zeros in front of each other element, then the numbers of these elements in a table of their values (or the elements
-as they are, where nearly all differ). A gap of 255 and more takes several symbols: 255 stands for 255 zeros and no element.
+`bitmap`: one bit per element, set where it is not zero, then the nonzero elements unchanged.
+`huffman`: the gap (number of zeros) before each nonzero element, then the index of each such element in a table of values (or the elements
+unchanged, where nearly all differ). A gap of 255 or more takes several symbols: 255 stands for 255 zeros and no element.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from . import huffman
 from .errors import TersorError
 from .huffman import Damaged
 
-#: The largest gap is that of one symbol less.
+#: The symbol for 255 zeros and no element; one symbol alone holds a gap of at most 254.
 FILL = 255
-#: Values that a table holds at most, and how often each occurs on average at least.
+#: A table of values is used up to this many distinct values, if each occurs at least this often on average.
 MOST_VALUES, AT_LEAST = 4096, 2
 #: Arrays with fewer bytes stay as they are.
 SMALL = 64
 
 
 def bitmap(array: np.ndarray) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The coded bytes (u8) and what `restore` needs; None where that would not save a quarter."""
+    """The coded bytes (u8) and what `restore` needs; None where this saves less than a quarter."""
     bits = _bits(array)
     zero = bits == 0
     size = (bits.size + 7) // 8 + int((~zero).sum()) * bits.itemsize if array.dtype != np.bool_ else (bits.size + 7) // 8
@@ -38,7 +38,7 @@ def bitmap(array: np.ndarray) -> tuple[np.ndarray, dict[str, Any]] | None:
 
 
 def huffman_coded(array: np.ndarray) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The same by `huffman`; None where that would not be smaller than the array and its bitmap."""
+    """The same for `huffman`; None where the result is not smaller than the bitmap coding (or the array, where that is None)."""
     if array.nbytes < SMALL:
         return None
     bits = _bits(array)
@@ -110,7 +110,7 @@ def _unsigned(dtype: np.dtype) -> np.dtype:
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
-    """The elements as unsigned integers: -0.0 is no zero."""
+    """The elements as unsigned integers, so that -0.0 does not count as zero."""
     return np.ascontiguousarray(array).reshape(-1).view(_unsigned(array.dtype))
 
 

@@ -21,7 +21,7 @@ def graph_equal(a: Graph, b: Graph, *, names: bool = True, locations: bool = Tru
 
 
 def difference(a: Graph, b: Graph, *, names: bool = True, locations: bool = True) -> str | None:
-    """The first thing in which two graphs differ, in a sentence; None when they are equal."""
+    """The first difference between two graphs, in a sentence; None when they are equal."""
     if [v.name for v in a.inputs] != [v.name for v in b.inputs]:
         return "the names of the inputs differ"
     return _difference(a, b, names, locations)

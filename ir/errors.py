@@ -1,10 +1,10 @@
-"""The one family of errors that Tersor raises for a mistake of the user's."""
+"""The errors that Tersor raises for mistakes of the user, all of one base class."""
 
 from __future__ import annotations
 
 
 class TersorError(ValueError):
-    """Something the user can mend: says what was expected, what came, where, and what is valid."""
+    """A mistake that the user can correct; the message says what was expected, what came, where, and what is valid."""
 
 
 class VerifyError(TersorError):
@@ -12,4 +12,4 @@ class VerifyError(TersorError):
 
 
 class UnsupportedError(TersorError):
-    """A valid model uses something that Tersor does not have."""
+    """A valid model uses something that Tersor does not support."""

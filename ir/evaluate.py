@@ -1,4 +1,4 @@
-"""The reference interpreter: a graph run op by op in torch, each op by its own `evaluate`."""
+"""The reference interpreter: runs a graph op by op in torch, each op by its own `evaluate`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BF16 = NUMPY["bf16"]
 
 
 class _Alias:
-    """Memory of a read-only array, offered as writable: torch would warn of, and numpy refuse, the read-only one."""
+    """A read-only array's memory presented as writable: torch warns about read-only arrays, and numpy refuses to make them writable."""
 
     def __init__(self, array: np.ndarray):
         self.owner = array
@@ -33,7 +33,7 @@ class _Alias:
 
 
 def to_torch(array: np.ndarray) -> torch.Tensor:
-    """The array as a torch tensor that shares its memory (copied only where a stride is negative). A read-only array stays one: do not write."""
+    """The array as a torch tensor that shares its memory (copied only where a stride is negative). Never write to that of a read-only array."""
     import torch
 
     if any(s < 0 for s in array.strides):
@@ -44,7 +44,7 @@ def to_torch(array: np.ndarray) -> torch.Tensor:
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor as a numpy array that shares its memory when it lies on the CPU."""
+    """The tensor as a numpy array that shares its memory if it is on the CPU."""
     import torch
 
     tensor = tensor.detach().cpu()
@@ -63,13 +63,13 @@ def evaluate(
     given: Mapping[Value, torch.Tensor] | None = None,
     measured: Callable[[Op, str, torch.Tensor], None] | None = None,
 ) -> list[torch.Tensor]:
-    """Values of `graph.outputs` for inputs of the graph's shapes; a value is freed after its last use.
+    """Compute the values of `graph.outputs`. Inputs have the graph's shapes; a value is freed after its last use.
 
     dtype: a float type in which all float values are computed instead of their own (torch.float64 for an oracle).
-    observe: called with every op but constants and with each of its results. Gradients are recorded as torch is set.
-    compute: called as compute(op, *operands) in the place of op.evaluate(*operands).
-    given: values that are known; the ops that give them do not run. Training puts its parameters in the place of constants.
-    measured: asks for the training form of every op (`Op.evaluate_training`), and is called with what one measured for an operand field
+    observe: called with each op except constants and with each of its results. Autograd records as it is set in torch.
+    compute: called as compute(op, *operands) instead of op.evaluate(*operands).
+    given: known values; the ops that define them do not run. Training passes its parameters here, in place of constants.
+    measured: selects the training form of every op (`Op.evaluate_training`); called with each statistic that an op measures for an operand field
     (the mean and the variance of a batch norm's batch).
     """
     if len(inputs) != len(graph.inputs):
@@ -103,7 +103,7 @@ def _reads(graph: Graph) -> dict[Value, int]:
 
 
 def operand(v: Value | list[Value] | None, env: dict[Value, torch.Tensor]) -> Any:
-    """What stands for an operand field."""
+    """The tensor, list of tensors or None that an operand field stands for."""
     if isinstance(v, list):
         return [env[o] for o in v]
     return None if v is None else env[v]
@@ -171,7 +171,7 @@ def call(graph: Graph, inputs: Sequence[Any], named: dict[str, Any]) -> Any:
 
 
 def structured(structure: Any, results: Sequence[Any]) -> Any:
-    """Results put into a graph's output structure: each index replaced by that result, None by itself."""
+    """Results put into a graph's output structure: each index replaced by that result, None kept."""
     if isinstance(structure, dict):
         return {k: structured(s, results) for k, s in structure.items()}
     if isinstance(structure, (list, tuple)):
@@ -207,7 +207,7 @@ def _check(graph: Graph, v: Value, x: Any) -> None:
 
 
 class _AtBatch:
-    """A graph's copies at other batch sizes, good while the graph stays as it was."""
+    """Copies of a graph at other batch sizes, valid until the graph changes."""
 
     def __init__(self, state: tuple[list[Any], list[int]]):
         self.objects, self.ids = state
@@ -219,7 +219,7 @@ class _AtBatch:
 
 
 def _state(graph: Graph) -> tuple[list[Any], list[int]]:
-    """All that a copy is made of. Ops are held weakly, for they hold their graph, which would then never be freed."""
+    """Everything that a copy depends on. Ops are held by weak reference: they hold their graph, which would otherwise never be freed."""
     objects: list[Any] = []
     ids = [id(v) for v in graph.outputs]
     for op in graph.ops:
@@ -233,7 +233,7 @@ _copies: WeakKeyDictionary[Graph, _AtBatch] = WeakKeyDictionary()
 
 
 def at_batch_of(graph: Graph, inputs: Sequence[Any]) -> Graph:
-    """The graph at the batch size of these inputs: itself where that is its own, else `graph.at(batch)`, kept until the graph changes."""
+    """The graph at the batch size of these inputs: itself where the size is its own, else `graph.at(batch)`, cached until the graph changes."""
     sizes = {v.name: (x.shape[0], v.shape[0]) for v, x in zip(graph.inputs, inputs) if v.name in graph.batched}
     given = {n for n, _ in sizes.values()}
     if len(given) > 1:

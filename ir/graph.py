@@ -19,7 +19,7 @@ class Graph:
     """Ops in an order where every operand comes before its use.
 
     inputs: values with names; `batched` holds the names of those whose dimension 0 is the batch.
-    outputs: values that are read out; `structure` is how the model returned them: an index into `outputs`, or a
+    outputs: the result values; `structure` is the nesting in which the model returned them: an index into `outputs`, or a
     list, tuple or dict of such structures.
     """
 
@@ -27,7 +27,7 @@ class Graph:
         self.name = name
         self.inputs: list[Value] = []
         self._ops: list[Op] = []
-        # edits not yet in `_ops`, so that a rewrite costs the same in a graph of any length: ops to put in front of an op, ops to drop
+        # edits not yet in `_ops`, so that a rewrite costs the same in a graph of any length: ops to insert before an op, ops to drop
         self._before: dict[Op, list[Op]] = {}
         self._erased: set[Op] = set()
         self.outputs: list[Value] = []
@@ -85,7 +85,7 @@ class Graph:
         return value
 
     def add(self, op: Op) -> Value:
-        """Append an op, and before it the unattached ops it reads; returns its (first) result."""
+        """Append an op, and before it the unattached ops it depends on; returns its (first) result."""
         ops = self.ops
         new = unattached(op)
         self._attach(new)
@@ -93,7 +93,7 @@ class Graph:
         return op.outs[0]
 
     def insert_before(self, anchor: Op, op: Op) -> Value:
-        """Insert an op, and the unattached ops it reads, in front of `anchor`."""
+        """Insert an op, and the unattached ops it depends on, before `anchor`."""
         if anchor.graph is not self:
             raise TersorError(f"cannot insert before {anchor.name} [{anchor.loc}]: it is not in this graph")
         self._place(unattached(op), anchor)
@@ -112,14 +112,14 @@ class Graph:
         self.structure = structure if structure is not None else (0 if len(values) == 1 else tuple(range(len(values))))
 
     def _attach(self, new: list[Op]) -> None:
-        """Make unattached ops part of the graph; the caller gives them their place."""
+        """Make unattached ops part of the graph; the caller inserts them into the order."""
         for o in new:
             o.graph = self
             for v in o.operands:
                 add_use(v, o)
 
     def _place(self, new: list[Op], anchor: Op) -> None:
-        """Insert unattached ops in front of `anchor`."""
+        """Insert unattached ops before `anchor`."""
         if not self._erased.isdisjoint(new):
             self._settle()
         self._attach(new)
@@ -129,7 +129,7 @@ class Graph:
     # -- rewriting -----------------------------------------------------------------------------
 
     def replace_uses(self, old: Value, new: Value) -> None:
-        """Every reader of `old`, outputs included, reads `new`."""
+        """Make every user of `old`, graph outputs included, read `new`."""
         for user in old.users:
             user.replace_operand(old, new)
         for i, v in enumerate(self.outputs):
@@ -139,9 +139,9 @@ class Graph:
                 add_use(new, None)
 
     def replace(self, op: Op, new: Op | Value) -> None:
-        """Put `new` (with the unattached ops behind it) in the place of `op`, and erase `op`.
+        """Replace `op` by `new`, insert the unattached ops that `new` depends on, and erase `op`.
 
-        Ops with several results are replaced result by result, by an op with as many.
+        An op with several results needs a replacement with as many, which take their places in order.
         """
         values = new.outs if isinstance(new, Op) else [new]
         if len(values) != len(op.outs):
@@ -160,7 +160,7 @@ class Graph:
         self.erase(op)
 
     def erase(self, op: Op) -> None:
-        """Remove an op that nobody reads."""
+        """Remove an op whose results have no uses."""
         if op.graph is not self:
             raise TersorError(f"cannot erase {op.name} [{op.loc}]: it is not in this graph")
         used = [v for v in op.outs if v.uses]
@@ -172,7 +172,7 @@ class Graph:
         op.graph = None
 
     def remove_dead(self) -> int:
-        """Erase ops whose results nobody reads; returns how many."""
+        """Erase ops whose results have no uses, until none is left; returns how many."""
         live = []
         before = len(self.ops)
         for op in reversed(self.ops):
@@ -262,15 +262,15 @@ class Graph:
     def to_onnx(self, path: str | Path) -> Any:
         """Write `model.onnx`: standard operators, names kept, a free batch as `batch`, integers as QDQ.
 
-        Returns which layers onnxruntime runs on integers, to be printed. Raises UnsupportedError that lists what has no ONNX form.
+        Returns a printable report of the layers that onnxruntime runs on integers. Raises UnsupportedError that lists what has no ONNX form.
         """
-        # the writer is the frontend's, which knows onnx; the IR knows neither
+        # the writer belongs to the frontend, which depends on onnx; the IR imports neither
         return importlib.import_module(f"{__package__.rpartition('.')[0]}.frontend.onnx").save_onnx(self, path)
 
     def to_networkx(self, times: Mapping[str, float] | None = None, constants: bool = False) -> Any:
         """A `networkx.MultiDiGraph`: inputs, ops and outputs as nodes with type, shape, MACs, bytes and time, values as edges (`ir.digraph`).
 
-        times: ms by the name of an op's result, as `tersor.reports.times` gives them of a profile. constants: as nodes too.
+        times: ms by the name of an op's result, as `tersor.reports.times` returns them for a profile. constants: include them as nodes.
         """
         from .digraph import to_networkx
 
@@ -292,7 +292,7 @@ class Graph:
 
 
 def unattached(root: Op) -> list[Op]:
-    """Ops behind `root` that belong to no graph yet, in topological order, `root` last."""
+    """`root` and the ops it depends on that belong to no graph yet, in topological order, `root` last."""
     order: dict[Op, None] = {}
     stack = [(root, False)]
     while stack:
@@ -313,7 +313,7 @@ def remapped(op: Op, to: dict[Value, Value]) -> Op:
 
 
 def remapped_fields(op: Op, to: dict[Value, Value]) -> dict[str, Any]:
-    """The fields of such a copy, by name."""
+    """The fields of a copy of `op` that reads `to[v]` for each operand v, by name."""
     fields: dict[str, Any] = {}
     for f in op.fields:
         v = getattr(op, f.name)

@@ -1,7 +1,8 @@
 """Canonical Huffman codes of integer sequences, decoded many symbols at a time.
 
-A stream is: the number of symbols (u32) and of different ones (u32), the length of each one's code (4 bits, 0 for none), the bits of each block
-of `BLOCK` symbols (u16), the code words. Codes have at most `LONGEST` bits. Blocks are decoded side by side: a step takes one symbol of each.
+A stream is: the number of symbols (u32), the alphabet size (u32: the largest symbol + 1), each symbol's code length (4 bits, 0 if unused), the
+number of bits of each block of `BLOCK` symbols (u16), the code words. Codes have at most `LONGEST` bits. Blocks are decoded side by side: a step
+decodes one symbol of each.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Symbols = NDArray[np.int64]
 
 
 class Damaged(TersorError):
-    """Coded bytes that no encoder wrote."""
+    """Coded bytes that the encoder cannot have written."""
 
 
 def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -44,7 +45,7 @@ def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.int64]:
             heapq.heappush(heap, (a[0] + b[0], number, both))
         if lengths.max(initial=0) <= LONGEST:
             return lengths
-        # flatter counts give shorter longest codes
+        # flatter counts shorten the longest code
         counts[used] = counts[used] // 2 + 1
 
 
@@ -61,12 +62,12 @@ def code_words(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def encode(symbols: Symbols) -> bytes:
-    """Symbols from 0 on as a stream."""
+    """Encode symbols, integers from 0 on, as a stream."""
     count = int(symbols.max()) + 1 if len(symbols) else 0
     lengths = code_lengths(np.bincount(symbols, minlength=count).astype(np.int64)) if count else np.zeros(0, np.int64)
     words = code_words(lengths)
     mine, word = lengths[symbols], words[symbols]
-    # every code word as LONGEST bits, its own last
+    # every code word right-aligned in LONGEST bits
     bits = (word[:, None] >> np.arange(LONGEST - 1, -1, -1)) & 1
     there = np.arange(LONGEST) >= LONGEST - mine[:, None]
     block_bits = np.add.reduceat(mine, np.arange(0, len(mine), BLOCK)) if len(mine) else np.zeros(0, np.int64)
@@ -103,7 +104,7 @@ def _decoded(data: bytes, lengths: NDArray[np.int64], block_bits: NDArray[np.int
     result = np.zeros((len(block_bits), BLOCK), np.int64)
     if not total:
         return result.reshape(-1)
-    # the symbol and its length for every LONGEST bits
+    # lookup tables: the symbol and its code length for every window of LONGEST bits
     symbol_of, length_of = np.zeros(1 << LONGEST, np.int64), np.zeros(1 << LONGEST, np.int64)
     for s, (length, word) in enumerate(zip(lengths.tolist(), code_words(lengths).tolist())):
         if length:

@@ -1,4 +1,4 @@
-"""Values and operations. One class says everything about an operation: operands, attributes, shape, meaning, cost."""
+"""Values and operations. One class defines an operation: operands, attributes, type inference, semantics and cost."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ class Op:
 
     name: ClassVar[str] = ""
     # Traits: facts about an operator, stated on its class, so that no stage keeps a list of classes.
-    #: Makes one channel (axis 1) of the result from the same channel of `x`, and every channel alike.
+    #: Computes each channel (axis 1) of the result from the same channel of `x`, in the same way for every channel.
     channelwise: ClassVar[bool] = False
     #: Slides a window over a feature map (N, C, H, W).
     windowed: ClassVar[bool] = False
-    #: Makes a feature map that kernels keep blocked by channels.
+    #: Its result is a feature map that kernels store blocked by channels.
     feature_map: ClassVar[bool] = False
     #: Works on rows whose channels are the last axis, as matrix products do.
     row_wise: ClassVar[bool] = False
@@ -116,7 +116,7 @@ class Op:
     affine: ClassVar[bool] = False
     #: Sums products of `x` and weights: convolutions and matrix products.
     contraction: ClassVar[bool] = False
-    #: Its results are written in no order or more than once, so kernels take no elementwise operators that follow it.
+    #: Its results are written in no order or more than once, so kernels fuse no elementwise operators that follow it.
     alone: ClassVar[bool] = False
     #: Sums stored integers into i32. What follows rounds them, so its epilogue may change the element type.
     accumulates: ClassVar[bool] = False
@@ -176,26 +176,26 @@ class Op:
         self.loc = loc or Loc()
         self.outs: list[Value] = [Value(t, self) for t in self.infer_all()]
 
-    # -- what a subclass says ------------------------------------------------------------------
+    # -- what a subclass defines ---------------------------------------------------------------
 
     def infer(self) -> Tensor:
         """Type of the result from operand types and attributes; raises `VerifyError` (via `self.fail`) when they do not fit."""
         raise NotImplementedError(f"{type(self).__name__}.infer")
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
-        """Meaning in torch. One argument per operand field: a tensor, None for a missing optional, a list for `list[Value]`."""
+        """Semantics in torch. One argument per operand field: a tensor, None for a missing optional, a list for `list[Value]`."""
         raise NotImplementedError(f"{type(self).__name__}.evaluate")
 
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Meaning while training, and what it measured for the running statistics that it reads, by operand field. By default `evaluate`."""
+        """Semantics in training: the result, and what was measured for the running statistics it reads, by operand field. By default `evaluate`."""
         return self.evaluate(*xs), {}
 
     def macs(self) -> int:
-        """Multiply-accumulates; 0 for what is not a product sum."""
+        """Multiply-accumulates; 0 for ops that do not sum products."""
         return 0
 
     def addresses(self) -> Iterable[tuple[Value, int]]:
-        """Operands that hold places in another one, and how many places there are: 0 to one less are valid."""
+        """(operand, size) for each operand that holds indices into another one: valid indices are 0 to size - 1."""
         return ()
 
     def ties(self) -> Iterable[Tie]:
@@ -203,9 +203,9 @@ class Op:
         return ()
 
     def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
-        """This op after removal: `operands` by field name are the narrowed ones, `kept(value, axis)` says what stays of the old ones.
+        """This op after pruning: `operands` are the narrowed operands by field name, `kept(value, axis)` masks the positions of old values that stay.
 
-        Ops whose attributes count positions override it; `ties` promises that what may be removed can be.
+        Ops whose attributes count positions override it. It must handle every removal that `ties` allows.
         """
         return self.rebuilt(**operands)
 
@@ -280,7 +280,7 @@ def drop_use(value: Value, op: Op | None, count: int = 1) -> None:
 class Const(Op, name="nn.constant"):
     """A read-only array.
 
-    `elem` overrides the element type of the array's dtype (a quantized type over int8); `layout` says what a packed array stands for.
+    `elem` overrides the element type of the array's dtype (a quantized type over int8); `layout` says which logical tensor a packed array holds.
     """
 
     array: np.ndarray

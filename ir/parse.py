@@ -167,7 +167,7 @@ class _Parser(Scanner):
         return m, self.type(), self.loc()[0].path
 
     def _inner(self) -> Graph:
-        """A region that is the attribute of an op; what a graph knows beyond its ops stands on the terminator."""
+        """A region that is the attribute of an op; its name, batched inputs and output structure are attributes of the terminator."""
         start = self.here()
         graph, _, attrs = self._region("tile.yield")
         graph.name = self._attribute(attrs, "sym_name", str, "main", start)
@@ -212,7 +212,7 @@ class _Parser(Scanner):
             op = cls(**fields, loc=loc)
         except TersorError as error:
             raise self.error(str(error), start) from None
-        except Exception as error:  # an op's own rule met values it did not expect; to the reader of the text it is a mistake in the text
+        except Exception as error:  # the op's own checks failed on values they did not expect: report it as a mistake in the text
             raise self.error(f"{cls.name} cannot be built: {type(error).__name__}: {error}", start) from error
         for v, written in zip(op.outs, outs):
             if v.type != written:
@@ -340,7 +340,7 @@ def _results(text: str | None) -> list[tuple[str, int]]:
 
 
 def _name(ref: str) -> str:
-    """The name behind `%ref`; numbers are no names."""
+    """The name in `%ref`, empty for a number."""
     return "" if ref[1:].isdigit() else ref[1:]
 
 

@@ -1,4 +1,4 @@
-"""Patterns and the engine that applies them until none matches.
+"""Rewrite patterns and the greedy driver that applies them until none matches.
 
 @rewrite
 def relu_of_relu(op: Relu) -> Value | None:
@@ -44,7 +44,7 @@ Result = Op | Value | Refusal | None
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A pattern: `function(op)` gives what replaces an op of the `matches` classes, or None or a `Refusal`."""
+    """A pattern: `function(op)` returns the replacement of an op of the `matches` classes, None, or a `Refusal`."""
 
     name: str
     function: Callable[[Any], Result]
@@ -70,7 +70,7 @@ class Trace:
         self._reasons[pattern, op] = reason
 
     def applied(self, pattern: str, op: Op) -> None:
-        """A pattern that was refused on an op matched it after all."""
+        """Forget the refusal of a pattern that has now matched the op."""
         self._reasons.pop((pattern, op), None)
 
     @property
@@ -89,8 +89,8 @@ def rewrite(*, regions: bool = False) -> Callable[[Callable[[Any], Result]], Rew
 def rewrite(function: Callable[[Any], Result] | None = None, /, *, regions: bool = False) -> Rewrite | Callable[[Callable[[Any], Result]], Rewrite]:
     """Make a pattern of a function of one op.
 
-    The annotation of its parameter says what it matches: an op class, a base class or a union of them. It returns what stands in the
-    op's place (a new Op with the unattached ops behind it, or an existing Value), None, or `refuse("reason")`; the docstring is the equation.
+    The annotation of its parameter says what it matches: an op class, a base class or a union of them. It returns the op's
+    replacement (a new Op with the unattached ops it depends on, or an existing Value), None, or `refuse("reason")`; the docstring is the equation.
     With `regions=True` it also looks at ops inside of regions (`tile.fused`).
     """
     names = sys._getframe(1).f_locals
@@ -124,9 +124,9 @@ def greedy(graph: Graph, *patterns: Rewrite, max_rewrites: int | None = None, wh
     """Apply patterns in place until none of them changes anything; returns how often each was applied.
 
     Earlier patterns win on an op. New ops, the users of their results and the producers of what they read are visited again, and ops
-    that a rewrite leaves unread are erased. Regions are entered only by patterns that ask (`@rewrite(regions=True)`).
+    that a rewrite leaves unread are erased. Only patterns made with `@rewrite(regions=True)` enter regions.
 
-    max_rewrites: the cap behind which patterns are held to loop, by default 1,000 and ten per op; a `TersorError` names the pattern then.
+    max_rewrites: the number of rewrites after which the patterns are taken to loop, by default 1,000 plus ten per op; a `TersorError` names them.
     why: collects the reasons of refused matches.
     """
     counts: Counter[str] = Counter()
@@ -142,7 +142,7 @@ def greedy(graph: Graph, *patterns: Rewrite, max_rewrites: int | None = None, wh
 
 
 class _Run:
-    """One `greedy`: the worklist and its book-keeping."""
+    """One run of `greedy`: the worklist, the counts and the cap."""
 
     def __init__(self, graph: Graph, patterns: Iterable[Rewrite], cap: int, why: Trace | None):
         self.graph = graph
@@ -168,7 +168,7 @@ class _Run:
             self.queue.append(op)
 
     def sweep(self) -> bool:
-        """Visit every op, and what rewrites disturb; whether anything changed."""
+        """Visit every op, and the ops that rewrites affect; returns whether anything changed."""
         before = self.total
         for op in self.graph.ops:
             self.push(op)
@@ -220,7 +220,7 @@ class _Run:
         self.forget(op)
 
     def forget(self, erased: Op) -> None:
-        """Erase what only `erased` read; look again at what it alone still shared."""
+        """Erase producers that only `erased` read; queue the other producers, and the one user that an operand is left with."""
         stack = [erased]
         while stack:
             for v in stack.pop().operands:
@@ -237,7 +237,7 @@ class _Run:
 
 
 def _check(pattern: Rewrite, op: Op, values: list[Value], new: list[Op]) -> None:
-    """The replacement must fit: as many results, of the same types, without reading what it replaces."""
+    """Raise TersorError unless the replacement has as many results, of the same types, and does not read what it replaces."""
     where = f"pattern {pattern.name!r} on {op.name} [{op.loc}]"
     if len(values) != len(op.outs):
         raise TersorError(f"{where}: expected a replacement with {len(op.outs)} results, got {len(values)}")

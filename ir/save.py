@@ -1,11 +1,11 @@
 """Graphs on disk.
 
 `model.tersor` is one safetensors file: the text of the graph and the format's version are strings in its header, the constants its tensors.
-Element types with a scale per channel are tensors too, under the name that the text calls them by (`type_tables`).
-Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory; of arrays with
-many zeros the others are stored, and where zeros are; `entropy=True` codes all arrays that it makes smaller (`entropy.py`). A file with coded arrays
-has version 2, one with scales stored as products version 3: each is the first that its reader must know. A file with coded arrays has a digest of
-its header, and one saved with `entropy=True` of all that it holds.
+Scales of per-channel element types are tensors too; a table in the header names them by the alias of the type (`type_tables`).
+Reading maps the file; arrays are read-only views of it. Elements below 8 bits are packed on disk and int8 (or uint8) in memory. Arrays with
+many zeros are stored as a bitmap and the nonzero elements; `entropy=True` Huffman-codes every array that this makes smaller (`entropy.py`). Format
+version 2 adds coded arrays, version 3 adds scales stored as products; a file has the lowest version that can read it. A file with coded arrays has
+a digest of its header, and one saved with `entropy=True` a digest of header and arrays.
 `model.mlir` is the text alone.
 """
 
@@ -37,11 +37,11 @@ from .types import NUMPY, STORAGE
 from .verify import verify
 
 FORMAT_VERSION = "1"
-#: That of a file with coded arrays.
+#: Version of a file with coded arrays.
 CODED_VERSION = "2"
-#: What a digest of header and arrays begins with.
+#: Prefix of a digest of header and arrays.
 ALL = "all"
-#: That of a file with scales stored as products (`type_tables`), and arrays coded or not.
+#: Version of a file with scales stored as products (`type_tables`), its arrays coded or not.
 PRODUCTS_VERSION = "3"
 VERSIONS = (FORMAT_VERSION, CODED_VERSION, PRODUCTS_VERSION)
 #: safetensors writes our element names in capitals.
@@ -50,9 +50,10 @@ _BY_NAME: dict[str, np.dtype] = {dtype.name: dtype for dtype in NUMPY.values()}
 
 
 def save(graph: Graph, path: str | Path, weights: str | Path | None = None, entropy: bool = False) -> None:
-    """Write `model.tersor`, or the text alone as `model.mlir` (and its constants to the safetensors file `weights`). Whole or not at all.
+    """Write `model.tersor`, or the text alone as `model.mlir` (and its constants to the safetensors file `weights`).
 
-    entropy: Huffman-code what that makes smaller: weights with zeros or few values (a `.tersor` file alone).
+    A failed write leaves no partial file.
+    entropy: Huffman-code the arrays that this makes smaller: weights with zeros or few values (`.tersor` only).
     """
     path = Path(path)
     if entropy and path.suffix != ".tersor":
@@ -72,7 +73,7 @@ def save(graph: Graph, path: str | Path, weights: str | Path | None = None, entr
 
 
 def to_bytes(graph: Graph) -> bytes:
-    """What `save` writes to `model.tersor`: how a graph is pickled and copied."""
+    """A `model.tersor` file in memory, its arrays not coded: the pickled form of a graph."""
     tensors, header = _stored(graph)
     data: bytes = safetensors.numpy.save(tensors, header)
     return data
@@ -86,7 +87,7 @@ def from_bytes(data: bytes) -> Graph:
 def load(path: str | Path, weights: str | Path | Mapping[str, np.ndarray] | None = None) -> Graph:
     """Read `model.tersor`, or `model.mlir` with its `weights` (a .safetensors file or a mapping of arrays).
 
-    The graph is verified, but its arrays stay unread: whether weights are finite is checked by the first pass. Raises TersorError.
+    The graph is verified, but uncoded arrays stay unread: NaN in weights is found by the next transform or compile. Raises TersorError.
     """
     path = Path(path)
     if path.suffix == ".mlir":
@@ -157,7 +158,7 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
         count = (info["data_offsets"][1] - info["data_offsets"][0]) // dtype.itemsize
         array = np.frombuffer(data, dtype, count, 8 + length + info["data_offsets"][0]).reshape(shape)
         arrays[key] = array
-    # both, lest damage to one name leaves the file unchecked
+    # either name triggers the check, so damage to one of them cannot disable it
     if ("digest" in about or "coded" in about) and digest(about, arrays, about.get("digest", "")[:3] == ALL) != about.get("digest"):
         raise TersorError(f"{source} is damaged: it does not hold what was written (its digest differs)")
     for key, info in packed.items():
@@ -171,7 +172,7 @@ def _parts(source: str, data: Any) -> tuple[dict[str, np.ndarray], dict[str, str
 
 
 def digest(about: Mapping[str, str], arrays: Mapping[str, np.ndarray], everything: bool) -> str:
-    """SHA-256 of header strings, and of arrays as they are stored (`everything`: they have to be read for it)."""
+    """SHA-256 of the header strings and the arrays' names, dtypes and shapes; `everything`: also of their stored bytes, which are read for it."""
     content = hashlib.sha256()
     for name in sorted(set(about) - {"digest"}):
         content.update(json.dumps([name, about[name]]).encode())
@@ -203,7 +204,7 @@ def unpack(data: np.ndarray, storage: str, shape: tuple[int, ...]) -> np.ndarray
 
 
 def _stored(graph: Graph, coded: bool = False, entropy: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and header of a `.tersor` file. coded: leave out zeros where they are many; entropy: code all that becomes smaller."""
+    """Tensors and header of a `.tersor` file. coded: leave out zeros of arrays that have many; entropy: code every array that this makes smaller."""
     text, constants, types = format_apart(graph)
     table, arrays, rest = pack_types(types)
     version = PRODUCTS_VERSION if has_products(table) else FORMAT_VERSION
@@ -215,7 +216,7 @@ def _stored(graph: Graph, coded: bool = False, entropy: bool = False) -> tuple[d
 def _coded(
     tensors: dict[str, np.ndarray], header: dict[str, str], constants: Mapping[str, Const], entropy: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The same with constants coded where that is smaller than how they are stored."""
+    """Tensors and header with the constants coded where that is smaller."""
     packed: dict[str, Any] = json.loads(header.get("packed", "{}"))
     coded: dict[str, Any] = {}
     for key, op in constants.items():

@@ -1,6 +1,6 @@
-"""Scanning of the text form: types, attributes and locations (grammar in text.py).
+"""The scanner of the text form: types, attributes and locations (grammar in text.py).
 
-Compiled expressions read straight from the text; types once read are remembered, because a network repeats a few of them.
+Compiled regular expressions match the text directly; parsed types are cached, because a network repeats a few of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .types import FLOATS, NUMPY, STORAGE, BitsAffine, Elem, Layout, Tensor, Uni
 T = TypeVar("T")
 ELEMS = {ELEM_TEXT.get(name, name): name for name in NUMPY}
 WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "unit": True}
-#: Nested brackets, regions, locations and aliases; deeper text is refused.
+#: Limit on nested brackets, regions, locations and aliases.
 MAX_DEPTH = 64
 #: Elements that a splat (`dense<0.0> : tensor<64x64xf32>`) may expand to.
 MAX_SPLAT = 1 << 24
@@ -322,7 +322,7 @@ class Scanner:
     # -- locations -----------------------------------------------------------------------------
 
     def loc(self) -> tuple[Loc, list[str] | None]:
-        """The location behind an op, and the true names of its results when it tells them."""
+        """The location after an op, and the true names of its results if it gives them."""
         if m := self.try_take(LOC):
             first = self.string(m[1])
             if m[2] is not None:

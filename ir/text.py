@@ -16,7 +16,7 @@
                 | "dense<" scalar? "> : " tensor | "dense_resource<" id "> : " tensor  (nn.constant only)
     loc       ::= "loc(" where ")" | "loc(fused<" true names ">[" where "])"           where: "path"("file":line:0), either part alone, or unknown
 
-A name that is no MLIR identifier, or is taken, is printed as one that is; the true name then stands in the location.
+A name that is not an MLIR identifier, or is taken, is printed in a valid form; the location then holds the true name.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def format_string(text: str) -> str:
 
 
 def format_float(x: float) -> str:
-    """The shortest decimal that reads back to the same float64, with the point MLIR asks for; hex bits for inf and nan."""
+    """The shortest decimal that reads back to the same float64, with the point that MLIR requires; hex bits for inf and nan."""
     if not math.isfinite(x):
         return f"0x{struct.unpack('>Q', struct.pack('>d', x))[0]:016X}"
     return _with_point(repr(x))
@@ -67,7 +67,7 @@ def _with_point(digits: str) -> str:
 
 
 def _format_element(array: np.ndarray) -> str:
-    """The one element of `array`, exactly; not finite floats as the bits of their own width."""
+    """The one element of `array`, exactly; infinities and NaN as the bits of their own width."""
     x = array.reshape(())[()]
     if array.dtype == np.bool_:
         return "true" if x else "false"
@@ -119,7 +119,7 @@ _ARRAYS = {int: "i64", float: "f64", bool: "i1"}
 
 
 def format_attr(value: Any) -> str:
-    """An attribute's value; each Python type has a text of its own, so it reads back as that type."""
+    """An attribute's value; each Python type has its own syntax, so that it reads back as that type."""
     kind = type(value)
     if kind is str:
         return format_string(value)
@@ -162,7 +162,7 @@ def format_dict(attrs: Mapping[str, Any]) -> str:
 
 
 class _Raw(str):
-    """Attribute text that is ready."""
+    """Attribute text that is already formatted."""
 
 
 def format_loc(loc: Loc) -> str:
@@ -291,7 +291,7 @@ class Printer:
         return f'{indent}{results}"{op.name}"({self.refs(operands)}){body}{text} : {self.signature(operands, op.outs)}{self._loc(op)}\n'
 
     def refs(self, values: Iterable[Value]) -> str:
-        """`%a, %b`; a value of no named graph is `%<its name>?`."""
+        """`%a, %b`; a value outside the printed graph is `%<its name>?`."""
         names = self.names
         return ", ".join([names.get(v) or f"%{v.name}?" for v in values])
 
@@ -376,7 +376,7 @@ def _identifier(name: str, valid: re.Pattern[str]) -> str:
 
 
 def format_op(op: Op) -> str:
-    """One op as it stands in the text of its graph; long element types are written out."""
+    """One op in the syntax of its graph's text; long element types are written out."""
     if "outs" not in op.__dict__:
         return f'"{op.name}" (not built)'
     printer = Printer(shorten=False)

@@ -1,4 +1,4 @@
-"""How an operator ties positions of its operands' axes to positions of its result's: what pruning may remove, and what goes with it.
+"""How an operator ties positions of its operands' axes to positions of its result's: which positions pruning may remove, and which only together.
 
 An op yields `Tie`s from `ties()`. An axis of an operand or of the result that no tie of the op names is a barrier: nothing along it is removed.
 """
@@ -25,7 +25,7 @@ Kept = Callable[["Value", int], Mask]
 class Tie:
     """Position `index_a[k]` along an axis of `a` and position `index_b[k]` along an axis of `b` are removed together, or not at all.
 
-    Ties of one op with the same `choice` are alternatives: the first counts whose `a` nothing before has barred (else the first).
+    Ties of one op with the same `choice` are alternatives: the first one applies whose axis of `a` is not barred yet (else the first).
     """
 
     a: Value
@@ -44,20 +44,20 @@ def same(a: Value, axis_a: int, b: Value, axis_b: int) -> Tie:
 
 
 def free(a: Value, axis: int) -> Tie:
-    """Positions that may go without others."""
+    """Each position may be removed alone."""
     every = np.arange(a.shape[axis])
     return Tie(a, axis, every, a, axis, every)
 
 
 def same_but(a: Value, b: Value, *barred: int) -> Iterator[Tie]:
-    """Every axis of `a` with the same axis of `b`, but for the barred ones."""
+    """Every axis of `a` with the same axis of `b`, except the barred ones."""
     for axis in range(a.type.rank):
         if axis not in barred:
             yield same(a, axis, b, axis)
 
 
 def per_group(a: Value, axis: int, groups: int) -> Tie:
-    """Position j of one group with position j of every other: groups stay of one size."""
+    """Position j of one group with position j of every other: groups keep one size."""
     every = np.arange(a.shape[axis])
     return Tie(a, axis, every, a, axis, every % (len(every) // groups))
 
@@ -72,5 +72,5 @@ def computed(v: Value) -> bool:
 
 
 def positions(kept: Mask) -> Index:
-    """Where each kept position stands once the others are gone (meaningless for those that go)."""
+    """The index of each kept position after the removal (meaningless for removed ones)."""
     return np.cumsum(kept) - 1

@@ -1,7 +1,7 @@
-"""Element types with many scales as arrays of a file: as text, 40,000 scales of an int8 network would take a quarter of its size.
+"""Stores element types with many scales as arrays of a file: as text, 40,000 scales of an int8 network would take a quarter of its size.
 
-An accumulator has the scales of its weights times that of its input, products that f32 does not hold. They are stored as that: the name
-of the weights' scales, and one factor. As f64 numbers they would be 0.7 % of EfficientNet-Lite0 in f32.
+The scales of an accumulator are those of its weights times that of its input, products that f32 does not hold. They are stored as the key of
+the weights' scales and one factor. As f64 numbers they would be 0.7 % of EfficientNet-Lite0 in f32.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from .errors import TersorError
 from .types import FLOATS, STORAGE, Elem, Uniform
 
-#: Keys of arrays that belong to types; no identifier of a constant starts so.
+#: Prefix of the keys of type arrays; no identifier of a constant starts with it.
 PREFIX = "!"
 
 
 def pack_types(types: Mapping[str, Elem]) -> tuple[str, dict[str, np.ndarray], dict[str, Elem]]:
-    """(JSON by alias, arrays by key, types that stay in the text): equal arrays once, scales as f32 or as products where these are exact."""
+    """(JSON by alias, arrays by key, types that stay in the text): equal arrays are stored once, scales as f32 or as products where that is exact."""
     about: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     keys: dict[bytes, str] = {}
-    #: Keys of f32 scales by their count: what products are of.
+    #: Keys of f32 scales by their number: candidates for products.
     short: dict[int, list[str]] = {}
 
     def store(array: np.ndarray) -> str:
@@ -73,7 +73,7 @@ def unpack_types(about: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Elem
 
 
 def _check(scales: Any, points: Any, storage: Any, axis: Any, expressed: Any, qmin: Any, qmax: Any) -> None:
-    """Raise ValueError or TypeError for what no `Uniform` holds; whether a type fits its tensor is for the verifier."""
+    """Raise ValueError for fields that no `Uniform` may have; the verifier checks whether a type fits its tensor."""
     if storage not in STORAGE or expressed not in FLOATS:
         raise ValueError(f"storage {storage!r} of {expressed!r}")
     if not all(type(s) is float for s in scales) or not all(type(z) is int for z in points):
@@ -91,8 +91,8 @@ def _narrow(scales: tuple[float, ...]) -> np.ndarray | None:
 
 
 def _factor(short: np.ndarray, wide: np.ndarray) -> float | None:
-    """The number that these f32 scales times it, in f64, are `wide`, bit for bit; None where there is none."""
+    """The factor for which `short * factor` in f64 equals `wide`, bit for bit; None where there is none."""
     with np.errstate(all="ignore"):
-        # of a product of two f32 numbers, which f64 holds, the division gives the second exactly
+        # f64 holds a product of two f32 numbers, so dividing by one of them gives the other exactly
         factor = float(wide[0] / np.float64(short[0]))
         return factor if np.array_equal(short.astype(np.float64) * factor, wide) else None

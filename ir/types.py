@@ -1,4 +1,4 @@
-"""Types of values: a frozen `Tensor` of a shape, an element type and, once the backend has chosen, a layout.
+"""Types of values: a frozen `Tensor` of a shape, an element type and, after layout selection in the backend, a layout.
 
 An element type is a plain name (`"f32"`) or a quantized type that carries its own parameters, so that no side table is needed.
 """
@@ -26,9 +26,9 @@ NUMPY: dict[str, np.dtype] = {
     "f64": np.dtype(np.float64),
 }
 FLOATS = ("f16", "bf16", "f32", "f64")
-#: Distance of 1 to the next number, by float type.
+#: Distance from 1 to the next larger number, by float type.
 EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
-#: The smallest positive number that has all of its digits, by float type.
+#: The smallest positive normal number, by float type.
 SMALLEST_NORMAL = {"f64": 2.0**-1022, "f32": 2.0**-126, "f16": 2.0**-14, "bf16": 2.0**-126}
 _ELEM_OF = {dtype: name for name, dtype in NUMPY.items()}
 
@@ -67,7 +67,7 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class BitsAffine:
-    """`!bits.affine`: real = scale * stored + offset, for levels whose zero point is a half (+-alpha, DoReFa)."""
+    """`!bits.affine`: real = scale * stored + offset, for levels whose zero point is a half-integer (+-alpha, DoReFa)."""
 
     storage: str
     scales: tuple[float, ...]

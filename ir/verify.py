@@ -15,7 +15,7 @@ from .graph import Graph
 from .op import OPS, Const, Op, Value
 from .types import FLOATS, NUMPY, STORAGE, Layout, Tensor, Uniform, storage_elem, storage_range
 
-#: Smallest and largest element of arrays that were read (nan if there is one), by identity; an entry goes with its array.
+#: Smallest and largest element of arrays that were read (nan if there is one), by identity; an entry is dropped with its array.
 _LIMITS: dict[int, tuple[weakref.ref[np.ndarray], float, float]] = {}
 
 
@@ -23,7 +23,7 @@ def verify(graph: Graph, *, constants: bool = True) -> None:
     """Raise `VerifyError` at the first broken rule.
 
     Types are what each op infers; operands come earlier in the same graph; uses are counted right; attributes fit their annotations;
-    quantized types make sense; constants are finite and in range; inputs and outputs have distinct names.
+    quantized types are consistent; constants hold no NaN and stay in the range of their type; inputs and outputs have distinct names.
     constants=False reads no arrays, so that a mapped file stays unread.
     """
     _verify(graph, constants, "")

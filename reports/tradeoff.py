@@ -1,4 +1,4 @@
-"""Plots of a search's result: quality against latency, and against bytes."""
+"""Plots of the result of `tersor.auto`: quality against latency, and against bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Front(Protocol):
 
 @dataclass(frozen=True)
 class Dot:
-    """A network. kind: `front`, `tried`, or `first` for the original."""
+    """One network in a plot. kind: `front`, `tried`, or `first` for the original."""
 
     x: float
     y: float

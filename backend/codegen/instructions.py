@@ -21,10 +21,10 @@ define linkonce_odr {kind} @{name}({kind} %acc, {halves} %x, {halves} %w) always
 
 
 def opaque(b: Builder, value: Expr, register: str) -> Expr:
-    """A vector of i32 whose origin LLVM does not see. register: the constraint of the target's vector registers, `v` on x86.
+    """A vector of i32 whose computation LLVM does not see. register: the constraint of the target's vector registers, `v` on x86.
 
-    A sum that goes through this at every step keeps its order of additions. LLVM would first add the terms of several steps to each other, which
-    needs more registers than there are: a register tile of 5 x 2 on AVX2 is slower by a tenth and more.
+    A sum that goes through this at every step keeps its order of additions. LLVM would otherwise reassociate it and first add the terms of several
+    steps, which needs more registers than there are.
     """
     lanes = lanes_of(value)
     name = f"tersor_opaque_{lanes}"

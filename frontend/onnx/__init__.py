@@ -1,4 +1,4 @@
-"""ONNX in and out: `load_onnx` makes a graph of a model, `save_onnx` a model of a graph. Importing it does not import onnx."""
+"""ONNX import and export: `load_onnx` reads a model as a graph, `save_onnx` writes a graph as a model. Importing it does not import onnx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes whose inputs are all known are computed when the model is loaded, by the onnx package's own evaluator."""
+"""Constant folding at load time: nodes whose inputs are all known, computed by the evaluator of the onnx package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ..errors import FormError
 
-#: Operators that must not be computed: they draw random numbers, or they are what makes a weight an integer one.
+#: Operators that must not be computed: they draw random numbers, or they mark a weight as quantized.
 KEPT = {
     "RandomNormal",
     "RandomUniform",
@@ -24,7 +24,7 @@ KEPT = {
     "DequantizeLinear",
     "DynamicQuantizeLinear",
 }
-#: A constant that a small file asks for may have so many elements.
+#: Most elements of a folded constant, which a small file could make huge.
 LIMIT = 1 << 27
 
 
@@ -68,7 +68,7 @@ def fold(node: Any, arrays: Sequence[np.ndarray | None], opsets: Mapping[str, in
 
 
 def _check_size(node: Any, arrays: Sequence[np.ndarray | None]) -> None:
-    """Refuse what would fill the memory before it is computed."""
+    """Refuse a result that would fill the memory, before it is computed."""
     known = [a for a in arrays if a is not None]
     count = _COUNTS.get(node.op_type)
     if count is None or len(known) < count[0] or any(a.dtype.kind not in "biuf" for a in known[1 : count[0]]):
@@ -81,7 +81,7 @@ def _check_size(node: Any, arrays: Sequence[np.ndarray | None]) -> None:
         raise FormError(f"a constant of {size:.3g} elements; at most {LIMIT} are computed when a model is loaded")
 
 
-#: Operators whose results grow with the numbers in their inputs: how many inputs say so, and how many elements come out.
+#: Operators whose results grow with the numbers in their inputs: the number of inputs that decide it, and the number of elements of the result.
 _COUNTS: dict[str, tuple[int, Callable[..., Any]]] = {
     "ConstantOfShape": (1, lambda shape, *rest: math.prod(shape.reshape(-1).tolist())),
     "Expand": (2, lambda x, shape, *rest: x.size * math.prod(shape.reshape(-1).tolist())),

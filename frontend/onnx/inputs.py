@@ -23,7 +23,7 @@ WIDENED = {TensorProto.UINT16: ("u16", "i32"), TensorProto.UINT4: ("u4", "u8"), 
 class Input:
     """One input at the sizes of the graph. batched: dimension 0 is free in the file, and is taken for the batch.
 
-    narrow: the storage type that `elem` holds, where that is wider. An input without elements holds nothing to wait for: it is a constant.
+    narrow: the storage type that `elem` holds, where that is wider. An input without elements becomes a constant.
     """
 
     name: str
@@ -71,7 +71,7 @@ def _by_name(shapes: Shapes, names: Sequence[str], name: str) -> dict[str, tuple
 
 
 def _dims(proto: Any) -> list[int | str] | None:
-    """A number, or the name of a free dimension (`?` without one); None where not even the rank is said."""
+    """Each dimension as a number or the name of a free one (`?` without a name); None where the rank is unknown too."""
     type = proto.type.tensor_type
     if not type.HasField("shape"):
         return None

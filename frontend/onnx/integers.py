@@ -1,6 +1,6 @@
-"""Quantized types out of what ONNX says about them: an integer tensor, and its scale and zero point in each node that reads it.
+"""Builds quantized types from ONNX, which has an integer tensor, and its scale and zero point in each node that reads it.
 
-real = scale * (stored - zero_point), of one scale for the tensor, of one along an axis, or of one for each block of elements.
+real = scale * (stored - zero_point), with one scale for the tensor, scales along an axis, or one for each block of elements.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HELD = {"u8": "u8", "i8": "i8", "u16": "i32", "i16": "i16", "u4": "u8", "i4": "i
 
 
 def uniform_type(node: Node, storage: str, scale: Value, zero: Value | None, axis: int, rank: int) -> Uniform | None:
-    """The quantized type of a tensor; None where scales are computed, are those of blocks, or zero points differ from 0 along an axis."""
+    """The quantized type of a tensor; None where scales are computed or per block, or zero points along an axis are not 0."""
     scales, zeros = node.constant(scale), np.zeros(1, np.int64) if zero is None else node.constant(zero)
     if scales is None or zeros is None or scale.type.elem != "f32" or scales.ndim > 1 or storage == "u16":
         return None
@@ -43,12 +43,12 @@ def uniform_type(node: Node, storage: str, scale: Value, zero: Value | None, axi
 
 
 def meaningless(storage: str, zero: int = 0) -> Uniform:
-    """Integers that stand for themselves."""
+    """A quantized type of scale 1: integers that stand for themselves, less a zero point."""
     return Uniform(storage, (1.0,), (zero,))
 
 
 def stored(x: Value, elem: Uniform) -> Value:
-    """A plain integer tensor as one of a quantized type. What only moves elements is done on that type, back to where it is known."""
+    """A plain integer tensor as one of a quantized type. Ops before it that only move elements are rebuilt on that type, back to a storage cast."""
     op = x.op
     if isinstance(op, StorageCast) and op.x.type.elem == elem:
         return op.x
@@ -66,7 +66,7 @@ def stored(x: Value, elem: Uniform) -> Value:
 
 
 def _moves(op: Op) -> bool:
-    """Whether every element of the result is one of the only tensor that the op reads, and that is known under a quantized type."""
+    """Whether the op only moves elements, and its sources lead back over such ops to storage casts or constants."""
     if not (op.selects or (isinstance(op, Upsample) and op.mode == "nearest")):
         return False
     sources = op.xs if isinstance(op, Concat) else op.operands[:1]
@@ -79,7 +79,7 @@ def plain(x: Value | Op) -> Value:
 
 
 def constant(op: Const, array: np.ndarray, elem: Uniform) -> Value:
-    """A constant of a quantized type in the place of another."""
+    """A constant of a quantized type in place of another, at its location."""
     return Const(np.ascontiguousarray(array, storage_numpy(elem)), elem, loc=op.loc).out
 
 
@@ -90,7 +90,7 @@ def storage_numpy(elem: Uniform) -> Any:
 
 
 def weight(node: Node, w: Value, storage: str, scale: Value, zero: Value | None, axis: int) -> Value | None:
-    """A constant of zero point 0, as layers take it; None where it is computed, or i8 does not hold its distances from its zero point."""
+    """A constant weight shifted to zero point 0, as layers take it; None where it is computed, or does not fit i8 after the shift."""
     elem = uniform_type(node, "i8" if storage in ("u8", "i8", "u4", "i4") else storage, scale, None, axis, w.type.rank)
     if elem is None or not isinstance(w.op, Const):
         return None
@@ -105,7 +105,7 @@ def weight(node: Node, w: Value, storage: str, scale: Value, zero: Value | None,
     return constant(w.op, centered, elem) if low <= centered.min(initial=0) and centered.max(initial=0) <= high else None
 
 
-# -- written out in floats ---------------------------------------------------------------------
+# -- expanded to floats ------------------------------------------------------------------------
 
 
 def aligned(node: Node, p: Value, x: Value, axis: int, block: int) -> Value:

@@ -19,11 +19,11 @@ def load_onnx(source: str | Path | Any, shapes: Shapes | None = None, *, batch: 
 
     source: a file (external data beside it is read too), or a ModelProto.
     shapes: sizes of inputs by name, where the file leaves more than the batch free.
-    batch: a free dimension 0 stays free, so that `graph.at(batch=n)` works; the types in the graph are those of the size given, or of 1.
+    batch: a free dimension 0 stays free, so that `graph.at(batch=n)` works; the types in the graph are for the batch given, or 1.
         Where the model does not allow that, a warning says why and the batch is fixed.
 
-    Opset 7 and later. Node names become the ops' locations, tensor names the names of values. Shape arithmetic and what else
-    is known now is computed. Raises `TersorError` for files that are broken and for sizes that are missing, `UnsupportedError` for
+    Opset 7 and later. Node names become the ops' locations, tensor names the names of values. Shape arithmetic and other
+    nodes of known inputs are folded. Raises `TersorError` for files that are broken and for sizes that are missing, `UnsupportedError` for
     operators without a converter (all of them at once; see `tersor.onnx_converter`).
     """
     if isinstance(source, str | Path):

@@ -1,4 +1,4 @@
-"""What a converter knows about the ONNX node it converts, and the small steps that many converters share."""
+"""`Node`: one ONNX node as its converter sees it, with helpers that many converters share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Node:
     """One node of an ONNX graph.
 
     operator: `Conv`, or `com.microsoft.FusedConv` in another domain than ONNX's own. loc: its name in the model.
-    outputs: names of its outputs, empty where one is not used. types: element type of each output where the file says so.
+    outputs: names of its outputs, empty where one is not used. storages: element type of each input as the model declares it.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Node:
         return tuple(range(rank)) if axes is None else tuple(sorted({self.axis(a, rank) for a in axes}))
 
     def constant(self, x: Value | None) -> np.ndarray | None:
-        """The array behind a constant input, None when it is computed or left out."""
+        """The array of a constant input, None when it is computed or left out."""
         return x.op.array if x is not None and isinstance(x.op, Const) else None
 
     def used(self, index: int) -> bool:
@@ -115,7 +115,7 @@ class Node:
         return Cast(x, elem).out
 
     def reshape(self, x: Value | Op, shape: Sequence[Dim]) -> Value:
-        """Reshape, unless the shape is there already; one entry may depend on the batch."""
+        """Reshape, unless x has the shape already; one entry may depend on the batch."""
         x = x.out if isinstance(x, Op) else x
         if same_shape(self.dims(x), shape):
             return x

@@ -1,4 +1,4 @@
-"""An ONNX file made ready to walk: read, in order, without functions, in the operator forms of opset 21 or later."""
+"""Prepares an ONNX file for the walk: nodes in order, functions inlined, operators in the form of opset 21 or later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .registry import CONVERTERS
 OPSET = 21
 #: Initializers of at least so many bytes are kept away from the version converter, which copies and serializes the model.
 LARGE = 1024
-#: Operators of known inputs, which are computed rather than written out by the loops that define them.
+#: Composite operators that are not expanded to the loops that define them: folded where their inputs are known, else reported.
 EVALUATED = {"Range", "Bernoulli", "SequenceMap", "BlackmanWindow", "HammingWindow", "HannWindow"}
 
 
@@ -78,7 +78,7 @@ def _line(error: BaseException) -> str:
 
 
 def _check_names(model: Any, name: str) -> None:
-    """protobuf gives bytes where a file's names are no UTF-8."""
+    """Raise TersorError for names that are not UTF-8, which protobuf returns as bytes."""
     graph = model.graph
     names: list[Any] = [graph.name, *(v.name for v in (*graph.input, *graph.output, *graph.initializer))]
     for node in all_nodes([*graph.node, *(n for f in model.functions for n in f.node)]):
@@ -116,7 +116,7 @@ def all_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
 
 
 def _take_initializers(model: Any, name: str) -> dict[str, np.ndarray]:
-    """Large initializers as arrays; in the model an input of their type stands for them until it is converted."""
+    """Large initializers as arrays; an input of their type replaces them in the model until it is converted."""
     constants: dict[str, np.ndarray] = {}
     small = []
     declared = {i.name for i in model.graph.input}
@@ -134,7 +134,7 @@ def _take_initializers(model: Any, name: str) -> dict[str, np.ndarray]:
 
 
 def _small_initializers(model: Any, large: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the model still holds; inputs that are constants are inputs no more."""
+    """The remaining initializers as arrays; inputs that are constants are removed from the inputs."""
     constants = {t.name: array_of(t, "the model") for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in large and i.name not in constants]
     del model.graph.input[:]
@@ -153,7 +153,7 @@ def _strings(tensor: Any) -> np.ndarray:
 
 
 def _sort(graph: Any, constants: Iterable[str], name: str) -> None:
-    """Nodes in an order in which every tensor is made before it is read; files of some tools are not."""
+    """Sort the nodes so that every tensor is made before it is read, which files of some tools do not do."""
     maker = {output: i for i, node in enumerate(graph.node) for output in node.output if output}
     if sum(bool(o) for node in graph.node for o in node.output) > len(maker):
         raise TersorError(f"{name} makes a tensor twice")
@@ -201,7 +201,7 @@ def _converted(model: Any, name: str) -> Any:
 
 
 def _without_composites(model: Any) -> Any:
-    """Operators without a converter that ONNX defines by others are written out."""
+    """Expand operators without a converter that ONNX defines by others."""
     for _ in range(4):
         version = next(o.version for o in model.opset_import if not o.domain)
         found = set()
@@ -223,7 +223,7 @@ def _written_out(model: Any, operators: list[str]) -> Any:
     from onnx import inliner, shape_inference
 
     try:
-        # the inliner asks for the types of what they read, and knows none of an initializer
+        # the inliner needs the types of their inputs, and does not know those of initializers
         typed = shape_inference.infer_shapes(model)
         for tensor in model.graph.initializer:
             typed.graph.value_info.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -241,7 +241,7 @@ def _is_composite(op_type: str, version: int) -> bool:
 
 
 def _spell_defaults(node: Any, version: int) -> None:
-    """Put default attributes into the node: the inliner leaves them out of what refers to them."""
+    """Put default attributes into the node: the inliner drops references to attributes that are not given."""
     given = {a.name for a in node.attribute}
     for key, attribute in onnx.defs.get_schema(node.op_type, version).attributes.items():
         if key not in given and attribute.default_value.name:

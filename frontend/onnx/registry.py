@@ -1,4 +1,4 @@
-"""Converters of ONNX operators: one function per operator, found by its name; its signature says what it takes."""
+"""Converters of ONNX operators: one function per operator, found by its name; its signature declares inputs and attributes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Floats(tuple[float, ...]):
 class Converter:
     """`function(node, *inputs, **attributes)` returns an op, a value, or a list of them, one for each output.
 
-    kinds: for each input parameter `Ints`, `Floats` or, for anything else, object: a tensor. rest: that of `*inputs`, None without.
+    kinds: for each input parameter `Ints`, `Floats`, or object for a tensor. rest: the kind of `*inputs`, None without.
     attributes: names of the attributes taken, and whether each has a default.
     """
 

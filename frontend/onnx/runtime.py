@@ -1,4 +1,4 @@
-"""An ONNX model run by onnxruntime, without optimizations, so that every tensor between its nodes can be seen. onnxruntime is optional."""
+"""Runs an ONNX model in onnxruntime without optimizations, so that every tensor between its nodes can be read. onnxruntime is optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes that depend on the batch: whole numbers a * batch + b, and arrays of them, which is what ONNX computes shapes with."""
+"""Sizes that depend on the batch: integers a * batch + b, and arrays of them, for the shape arithmetic of ONNX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Size:
-    """scale * batch + offset with scale != 0. Where the result of an operation is not of this form the batch has to be fixed."""
+    """scale * batch + offset with scale != 0. An operation whose result is not of this form raises `StaticBatchNeeded`."""
 
     scale: int
     offset: int = 0
@@ -74,7 +74,7 @@ class Size:
         return self.offset % other
 
     def __eq__(self, other: object) -> bool:
-        """A size of at least 1 differs from 0 and -1, by which models mark what is unknown; any other comparison depends on the batch."""
+        """A size of at least 1 differs from 0 and -1, which models use as marks for unknown sizes; any other comparison depends on the batch."""
         if isinstance(other, Size):
             if (self.scale, self.offset) == (other.scale, other.offset):
                 return True
@@ -110,7 +110,7 @@ class Size:
 
 
 def sized(scale: Any, offset: Any) -> Dim:
-    """The size, or a plain number where the batch cancels; raises where it is not whole."""
+    """The size, or a plain number where the batch cancels; raises `StaticBatchNeeded` where it is not an integer."""
     if scale == 0:
         return int(offset) if offset == int(offset) else offset
     if scale != int(scale) or offset != int(offset):
@@ -177,7 +177,7 @@ ARITHMETIC: dict[str, Callable[..., Array]] = {
 
 
 def _reduced(function: Any, x: Array, keepdims: int) -> Array:
-    """Over the one axis of a shape."""
+    """Reduce a shape, which has one axis."""
     return np.asarray(function.reduce(x, keepdims=bool(keepdims)), x.dtype)
 
 

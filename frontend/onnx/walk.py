@@ -1,4 +1,4 @@
-"""Walking an ONNX graph in order: what is known is computed, all other nodes become ops through their converters."""
+"""Converts an ONNX graph in order: nodes of known inputs are folded, all others become ops through their converters."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from .sizes import array_of as array_of_dims
 _MISSING = object()
 #: Integers without an element type of their own, and the wider ones that hold them.
 _HELD = {"uint16": np.int32, "uint4": np.uint8, "int4": np.int8}
-#: Operators that the walk itself knows.
+#: Operators that the walk itself handles.
 WITHOUT_CONVERTER = {"Constant", "Identity", "Shape", "Size"}
 
 
 class Walk:
     """Builds the graph of one prepared model.
 
-    free: the batch stays symbolic. Every op is then inferred at a second batch too, which tells how its sizes depend on the batch.
+    free: the batch stays symbolic. The type of every op is then inferred at a second batch too, which shows how its sizes depend on the batch.
     """
 
     def __init__(self, model: Prepared, file: str, inputs: Sequence[Input], free: bool):
@@ -81,7 +81,7 @@ class Walk:
     # -- nodes ---------------------------------------------------------------------------------
 
     def visit(self, proto: Any) -> None:
-        """Make the outputs of a node known under their names."""
+        """Convert a node and store its outputs under their names."""
         loc = Loc(proto.name or next((o for o in proto.output if o), proto.op_type))
         operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
         inputs = [self.lookup(n, operator, loc) for n in proto.input]
@@ -116,7 +116,7 @@ class Walk:
         return self.attach(self.apply(entry, node, proto, inputs), node)
 
     def known_now(self, proto: Any, inputs: list[Any]) -> Sequence[Any] | None:
-        """The results of a node of shapes or of constants only, or of one that changes nothing; None where it must become an op."""
+        """The results of a node that reads only shapes or constants, or is the identity; None where it must become an op."""
         kind = proto.op_type
         if kind in ("Identity", "If", "Shape", "Size") and (not inputs or inputs[0] is None):
             raise FormError("input 0 is left out, and it is required")
@@ -150,7 +150,7 @@ class Walk:
         return [settled(part) for part in np.split(inputs[0], ends.astype(int))]
 
     def inline(self, proto: Any, taken: bool) -> Sequence[Any]:
-        """The results of the branch that an `If` of known condition takes. Its names are its own."""
+        """The results of the branch that an `If` of known condition takes. Names in the branch are local to it."""
         name = "then_branch" if taken else "else_branch"
         branch = next((a.g for a in proto.attribute if a.name == name), None)
         if branch is None:
@@ -206,7 +206,7 @@ class Walk:
         return Floats(map(float, flat)) if kind is Floats else Ints(flat)
 
     def attach(self, result: Any, node: Node) -> list[Any]:
-        """Put the ops behind a converter's results into the graph, with names and locations."""
+        """Insert a converter's results and the ops they depend on into the graph, with names and locations."""
         results = list(result) if isinstance(result, list | tuple) else [result]
         if len(results) < sum(bool(o) for o in node.outputs):
             raise FormError(f"it has {len(node.outputs)} outputs; valid: {len(results)}")
@@ -332,7 +332,7 @@ class Walk:
         )
 
     def check_types(self, outputs: Iterable[Value]) -> None:
-        """The element types are those that the file declares."""
+        """Raise TersorError where an output has another element type than the file declares."""
         for proto, value in zip(self.model.graph.output, outputs):
             declared = proto.type.tensor_type.elem_type
             if declared and elem_type(declared, f"output {proto.name!r}") != value.type.elem:

@@ -30,7 +30,7 @@ class Constants:
         return found if isinstance(found, torch.Tensor) else None
 
     def value(self, node: fx.Node, tensor: torch.Tensor) -> Value:
-        """The constant for what `node` stands for; named after the parameter, else after the node."""
+        """The constant for the tensor of `node`; named after the parameter, else after the node."""
         key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()) if tensor.numel() else (node,)
         if key not in self.values:
             target = self.targets.get(node.name)

@@ -1,4 +1,4 @@
-"""Running torch.export: a symbolic batch where it can be had, functional form, torch's decompositions, errors as one sentence."""
+"""Runs torch.export: a symbolic batch where possible, functional form, torch's decompositions, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ..registry import CONVERTERS
 from .functional import make_functional, remove_dropout
 from .locations import error_source
 
-#: Export sees this batch instead of 1, which torch would take for a constant. A size that models seldom have elsewhere.
+#: The batch passed to torch.export instead of 1, which it would specialize to a constant. Models seldom have this size elsewhere.
 _EXPORT_BATCH = 5
 
 
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batched: Sequence[torch.Tensor] = ()) -> ExportedProgram:
     """Export in functional form, decomposed down to operators that have converters.
 
-    batched: those of the example tensors whose dimension 0 is the batch; it becomes one symbol. Empty: every size is static.
+    batched: the example tensors whose dimension 0 is the batch; it becomes one symbol. Empty: every size is static.
     Raises whatever torch raises; `reason` turns that into a sentence.
     """
     ids = {id(t) for t in batched}
@@ -48,7 +48,7 @@ def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
 
 
 def _check_out(program: ExportedProgram) -> None:
-    """`out=` of another shape is resized in torch, and what the caller then holds is not what export says."""
+    """Refuse `out=` of another shape: torch resizes it, which the exported program does not show."""
     for node in program.graph.nodes:
         out, val = node.kwargs.get("out"), node.meta.get("val")
         if isinstance(out, fx.Node) and isinstance(val, torch.Tensor) and out.meta["val"].shape != val.shape:
@@ -56,7 +56,7 @@ def _check_out(program: ExportedProgram) -> None:
 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
-    """Replace what is still without a converter by torch's further decompositions, where these end in operators that have one."""
+    """Decompose operators without a converter further by torch's rules, where these end in operators that have one."""
     table: dict[str, tuple[Any, Any]] = {str(op): (op, rule) for op, rule in decomposition_table.items()}
     kept: set[str] = set()
     while True:
@@ -85,7 +85,7 @@ def _reads_tensor(node: fx.Node) -> bool:
 
 
 def _quiet() -> ExitStack:
-    """torch.export warns, logs and prints whole graphs about what ends up as one sentence here."""
+    """A context without gradients and torch.export's warnings, logs and prints, which end up as one sentence here."""
     stack = ExitStack()
     stack.enter_context(torch.no_grad())
     stack.enter_context(warnings.catch_warnings())
@@ -109,7 +109,7 @@ def _by_parameter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def batch_candidates(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[list[torch.Tensor]]:
-    """Sets of example tensors to try as those that carry the batch in dimension 0, most first.
+    """Sets of example tensors that may carry the batch in dimension 0, in the order to try them, largest first.
 
     The batch is dimension 0 of the (first) tensor with the most dimensions; whichever tensor agrees in dimension 0 may carry it too.
     """
@@ -124,7 +124,7 @@ def batch_candidates(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[l
 
 
 def check_module(module: object) -> nn.Module:
-    """The module itself, in evaluation mode and of supported dtypes, or a sentence."""
+    """The module, in evaluation mode and of supported dtypes; raises TersorError for any other."""
     if not isinstance(module, nn.Module):
         raise TersorError(f"trace takes a torch.nn.Module, got {type(module).__name__}")
     if isinstance(module, torch.jit.ScriptModule):
@@ -145,7 +145,7 @@ def _depends_on_mode(m: nn.Module) -> bool:
 
 
 def check_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """A sentence when the example does not fit forward's parameters or holds a dtype that has no element type."""
+    """Raise TersorError when the example does not fit forward's parameters or holds a dtype that has no element type."""
     signature = inspect.signature(module.forward)
     try:
         signature.bind(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""In-place calls made functional without a second trace, for the common case where no alias could see the difference.
+"""Makes in-place calls functional without a second trace, in the common case where no alias can see the difference.
 
 torch's own functionalization handles every alias but traces the program twice more, which is most of the time of an import.
 Typical networks change only results that were just computed (`relu_(batch_norm(x))`, `y += x`); those are rewritten here.
@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from ..registry import CONVERTERS
 
-#: Composite operators, whose schemas promise nothing, that always write new memory.
+#: Composite operators that always write new memory, which their schemas do not promise.
 _NEW_MEMORY = {
     "aten.batch_norm.default",
     "aten.conv1d.default",
@@ -34,7 +34,7 @@ _DROPOUT = {f"aten.{kind}dropout{end}.default" for kind in ("", "feature_", "alp
 
 
 def remove_dropout(program: ExportedProgram) -> None:
-    """Replace dropouts that do not train by their argument: in evaluation they return it itself, an alias that their schemas hide."""
+    """Replace dropouts in evaluation mode by their argument: they return it itself, an alias that their schemas do not declare."""
     for node in list(program.graph.nodes):
         if str(node.target) in _DROPOUT and not (node.args[2] and node.args[1] > 0):
             program.graph_signature.replace_all_uses(node.name, node.args[0].name)
@@ -75,7 +75,7 @@ def make_functional(graph: fx.Graph) -> bool:
 
 
 def _roots(graph: fx.Graph) -> dict[fx.Node, fx.Node] | None:
-    """For each in-place call the call that made the memory it changes; None unless all of them are plain."""
+    """For each in-place call the call that allocated the memory it changes; None where one of them needs torch's functionalization."""
     roots: dict[fx.Node, fx.Node] = {}
     #: memory that a result other than its root and its in-place calls may share
     shared: set[fx.Node] = set()
@@ -100,7 +100,7 @@ def _roots(graph: fx.Graph) -> dict[fx.Node, fx.Node] | None:
 
 
 def _changed(node: fx.Node, roots: dict[fx.Node, fx.Node]) -> fx.Node | None:
-    """The call that made what an in-place call `op_(x, ...)` changes; None where the call is not of that form or changes what the caller owns."""
+    """The call that allocated what an in-place call `op_(x, ...)` changes; None for a call of another form, or one that changes other memory."""
     target = _functional(node)
     x = node.args[0] if node.args else None
     if target is None or str(target) not in CONVERTERS or not isinstance(x, fx.Node):

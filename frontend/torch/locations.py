@@ -54,6 +54,6 @@ def _is_users(file: str) -> bool:
 
 
 def _short(file: str) -> str:
-    """Relative to the working directory when it lies below, so that texts of one project agree between machines."""
+    """The path relative to the working directory if it is below, so that texts of one project agree between machines."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

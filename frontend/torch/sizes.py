@@ -16,7 +16,7 @@ from ..call import Call, StaticBatchNeeded
 class Sizes:
     """Reads sizes at a batch.
 
-    module: name for errors. symbol: what dimension 0 of the batched inputs is, None in a static program. batch: the example's.
+    module: name for errors. symbol: dimension 0 of the batched inputs, None in a static program. batch: the example's.
     """
 
     def __init__(self, module: str, symbol: sympy.Symbol | None, batch: int | None):
@@ -51,7 +51,7 @@ class Sizes:
         return -1
 
     def _check(self, exprs: Iterable[Any], loc: Loc | None, what: str, scope: str) -> None:
-        """Raise when a size or number is a symbol other than the batch: torch knows it from data only."""
+        """Raise when a size or number is a symbol other than the batch: its value depends on data."""
         if set().union(*(e.free_symbols for e in exprs)) - {self.symbol}:
             raise UnsupportedError(f"{self.module}.forward {what}{f' [{loc}]' if loc else ''}{scope}")
 

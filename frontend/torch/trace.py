@@ -17,7 +17,7 @@ from ..call import StaticBatchNeeded
 from .export import batch_candidates, check_inputs, check_module, export, export_error, located_reason
 from .walk import Walk
 
-#: torch.export keeps what it traces in global variables, so one thread traces at a time. A converter may trace too.
+#: torch.export keeps what it traces in global variables, so one thread traces at a time. Re-entrant, because a converter may trace too.
 _ONE_AT_A_TIME = threading.RLock()
 
 

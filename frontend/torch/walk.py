@@ -1,4 +1,4 @@
-"""Walking an exported program in order: placeholders become inputs and constants, calls become ops through their converters."""
+"""Converts an exported program in order: placeholders become inputs and constants, calls become ops through their converters."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Walk:
         self.graph.set_outputs(values, names, structure_of(spec, iter(leaves)))
 
     def output_error(self, argument: Any, node: Any, where: str) -> Exception:
-        """What to raise for a result that is no tensor; the batch size is a number once the batch is fixed."""
+        """The exception for a result that is not a tensor; the batch size is a number once the batch is fixed."""
         if not isinstance(argument, SymIntArgument | SymFloatArgument | SymBoolArgument):
             return UnsupportedError(
                 f"{self.name}.forward returns a {type(node).__name__} in its {where}; a graph returns tensors (other results are out of scope)"
@@ -134,7 +134,7 @@ class Walk:
     # -- calls ---------------------------------------------------------------------------------
 
     def convert(self, node: fx.Node) -> Any:
-        """What a call stands for in the graph."""
+        """The result of a call: a value, a tensor known now, a list of these, or _MISSING; None for sizes and assertions."""
         if node.target is operator.getitem:
             return self.getitem(node)
         val = node.meta.get("val")
@@ -218,7 +218,7 @@ class Walk:
             raise TersorError(f"the converter of {call.target} failed [{call.loc}]: {type(err).__name__}: {err}") from err
 
     def attach(self, result: Any, node: fx.Node, call: Call, suffix: str = "") -> Any:
-        """Put the ops behind a converter's result into the graph, with names and locations."""
+        """Insert a converter's result and the ops it depends on into the graph, with names and locations."""
         if isinstance(result, list | tuple):
             several = sum(r is not None for r in result) > 1
             return [None if r is None else self.attach(r, node, call, f"_{i}" if several else "") for i, r in enumerate(result)]
@@ -229,7 +229,7 @@ class Walk:
             raise TersorError(f"the converter of {call.target} returned a {got} [{call.loc}]; valid: an op, a value, or a list of them")
         op = result.op
         if op is not None and op.graph is None:
-            # torch's private operators have names that nobody wants to read
+            # results of torch's private operators are named after the op
             own = (op.name.rpartition(".")[2] if node.name.startswith("_") else node.name) + suffix
             for part in unattached(op):
                 if part.loc == Loc():
@@ -271,10 +271,10 @@ class Walk:
         with torch.no_grad():
             try:
                 result = node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
-                # memory that nobody has written
+                # uninitialized memory becomes zeros
                 return result.zero_() if "empty" in target and isinstance(result, torch.Tensor) else result
             except RuntimeError:
-                # memory around an empty tensor; the converter says what it thinks of that
+                # an access outside of an empty tensor; the converter reports it
                 return None
 
     # -- the batch -----------------------------------------------------------------------------
@@ -320,7 +320,7 @@ class Walk:
         return name
 
     def why_missing(self, node: fx.Node, call: Call) -> str:
-        """What is known beyond that there is no converter; raises when a fixed batch would do."""
+        """Why a call has no converter, empty where unknown; raises `StaticBatchNeeded` when a fixed batch would do."""
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             return "out of scope: it draws random numbers, and a graph computes the same on every run"
         if isinstance(node.target, torch._ops.HigherOrderOperator):
@@ -353,7 +353,7 @@ class Walk:
 
 
 def _lies_plainly(val: torch.Tensor) -> bool:
-    """Whether a tensor is all of its memory, in row-major order."""
+    """Whether a tensor covers all of its storage, in row-major order."""
     return val.is_contiguous() and val.storage_offset() == 0 and val.untyped_storage().nbytes() == val.numel() * val.element_size()
 
 

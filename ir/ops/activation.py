@@ -27,7 +27,7 @@ class Relu(NumericUnary, name="nn.relu"):
 
 
 class Clip(NumericUnary, name="nn.clip"):
-    """min(max(x, min), max), the bounds rounded to x's type; an infinite bound is no bound. relu6 = clip 0, 6."""
+    """min(max(x, min), max), the bounds rounded to x's type; an infinite bound does not clamp. relu6 = clip 0, 6."""
 
     passes_scale = True
 

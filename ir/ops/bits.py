@@ -1,4 +1,4 @@
-"""Networks of few bits, simulated in floats: weights, activations and gradients that take few values, and straight-through gradients.
+"""Low-bit networks simulated in floats: quantizers of weights, activations and gradients, with straight-through gradients.
 
 Filters are the rows of a weight: index 0 of w (O, ...).
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class WeightQuantizer(Op):
-    """Base of operators that turn a trained weight w into one of few levels, of the same type. `freeze-bits` computes them once and for all."""
+    """Base of operators that turn a trained weight w into one of few levels, of the same type. `freeze-bits` folds them into constants."""
 
     w: Value
 
@@ -32,11 +32,11 @@ class WeightQuantizer(Op):
         return self.w.type
 
     def levels(self, w: torch.Tensor) -> torch.Tensor:
-        """The weight of few levels."""
+        """The quantized weight."""
         raise NotImplementedError(f"{type(self).__name__}.levels")
 
     def surrogate(self, w: torch.Tensor) -> torch.Tensor:
-        """What the gradient is that of; by default w itself."""
+        """The function whose gradient is used; by default w itself."""
         return w
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
@@ -64,7 +64,7 @@ class TernarizeWeight(WeightQuantizer, name="bits.ternarize_weight"):
     def levels(self, w: torch.Tensor) -> torch.Tensor:
         size = w.abs().flatten(1)
         large = size > self.threshold * size.mean(1, keepdim=True)
-        # a filter of zeros alone has no large weight
+        # a filter that is all zeros has no large weight
         alpha = (size * large).sum(1) / large.sum(1).clamp(min=1)
         return per_filter(alpha, w) * w.sign() * large.reshape(w.shape)
 
@@ -95,7 +95,7 @@ class DorefaWeight(WeightQuantizer, name="bits.dorefa_weight"):
         if self.bits == 1:
             return w
         bent = torch.tanh(w)
-        # a weight of zeros alone stays one
+        # a weight that is all zeros stays zero
         return bent / bent.abs().max().clamp(min=torch.finfo(w.dtype).tiny)
 
 
@@ -147,7 +147,7 @@ class QuantizeGradient(Unary, name="bits.quantize_gradient"):
         return with_gradient(xs[0], self.quantized)
 
     def quantized(self, dr: torch.Tensor) -> torch.Tensor:
-        """The gradient of few levels."""
+        """The quantized gradient."""
         import torch
 
         steps = (1 << self.bits) - 1

@@ -1,4 +1,4 @@
-"""Networks of few bits on stored bits: what turns floats into levels, and convolutions of them.
+"""Layers of low-bit networks on stored levels: conversions of floats to levels, and convolutions of levels.
 
 A tensor of few levels is `!bits.affine` with one scale: real = scale * stored + offset. Its levels are integers, real = unit * level:
 
@@ -7,7 +7,7 @@ A tensor of few levels is `!bits.affine` with one scale: real = scale * stored +
     weights of 3 !bits.affine<u2, 1, -1>            -1, 0, 1
     weights of k !bits.affine<uk, 2 / (2^k - 1), -1>      odd, -(2^k - 1) .. 2^k - 1
 
-Scales of filters are multiplied afterwards, as ordinary constants. The border of a convolution counts as 0: of signs it adds nothing.
+Scales of filters are multiplied afterwards, as ordinary constants. The padding of a convolution counts as 0 and adds nothing, also for signs.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Threshold(Op, name="bits.threshold"):
 
 
 class BitsConv2d(Conv, name="bits.conv2d"):
-    """acc = sum of level_x * level_w, exact in i32, of scale unit_x unit_w; the border of x counts as 0. Without bias, in one group."""
+    """acc = sum of level_x * level_w, exact in i32, of scale unit_x unit_w; the padding of x counts as 0. Without bias, in one group."""
 
     windowed = True
     feature_map = True
@@ -159,7 +159,7 @@ class BitsConv2d(Conv, name="bits.conv2d"):
 
     @property
     def bound(self) -> int:
-        """No accumulator is larger."""
+        """Upper bound of the magnitude of an accumulator."""
         return int(np.prod(self.w.shape[1:])) * levels_of(self, "x").largest * levels_of(self, "w").largest
 
     def evaluate(self, *xs: Any) -> torch.Tensor:

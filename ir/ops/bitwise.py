@@ -1,4 +1,4 @@
-"""Operators on the bits of integers, which are in two's complement where the type has a sign."""
+"""Operators on the bits of integers; signed types are in two's complement."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class BitwiseXor(Bitwise, name="nn.bitwise_xor"):
 
 
 class Shift(Bitwise):
-    """Shifts by b places; those that are negative, or no less than the number of bits, count as that number."""
+    """Shift by b bits; a negative b, or one of at least the width of the type, counts as the width."""
 
     def amount(self, m: Math, b: Any) -> tuple[Any, Any]:
-        """The places, and the same as a processor takes them, which is one less than the number of bits at most."""
+        """The number of bits to shift by, and the same limited to width - 1, which a processor needs."""
         signed = str(self.b.type.elem).startswith("i")
         places = m.where(b >= m.const(b, 0), b, m.const(b, self.width)) if signed else b
         return places, m.min(places, m.const(b, self.width - 1))
 
 
 class ShiftLeft(Shift, name="nn.shift_left"):
-    """a * 2^b, wrapped; 0 where nothing of a is left"""
+    """a * 2^b, wrapped; 0 where b counts as the width"""
 
     def f(self, m: Math, a: Any, b: Any) -> Any:
         places, valid = self.amount(m, b)

@@ -1,4 +1,4 @@
-"""What the inference rules of several families share: operand checks that fail with expected and got, and shape arithmetic."""
+"""Helpers of type inference: operand checks that fail with expected and got, and shape arithmetic."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def broadcast_type(op: Op, types: list[Tensor], elem: Elem) -> Tensor:
 def out_size(size: int, kernel: int, stride: int, lo: int, hi: int, dilation: int = 1, ceil_mode: bool = False) -> int:
     """Windows along one axis: floor or ceil of (size + lo + hi - dilation*(kernel-1) - 1) / stride, plus 1.
 
-    With `ceil_mode` the last window must start inside the input or the padding before it (torch's rule). At most 0 when nothing fits.
+    With `ceil_mode` the last window must start inside the input or the padding before it (torch's rule). 0 or less when no window fits.
     """
     span = size + lo + hi - dilation * (kernel - 1) - 1
     if span < 0:

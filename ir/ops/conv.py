@@ -152,7 +152,7 @@ class ConvTranspose(Op):
 
 
 class ConvTranspose2d(ConvTranspose, name="nn.conv_transpose2d"):
-    """The gradient of conv2d by its input: x (N, C, H, W), w (C, O/groups, kh, kw), b (O,).
+    """The gradient of conv2d with respect to its input: x (N, C, H, W), w (C, O/groups, kh, kw), b (O,).
 
     Output size (H-1)*stride - 2*padding + dilation*(kh-1) + output_padding + 1.
     """

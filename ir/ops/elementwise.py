@@ -25,7 +25,7 @@ torch_math = cache(TorchMath)
 class Elementwise(Op):
     """Base of operators that act on each element alone; the operand fields are f's arguments after m.
 
-    transcendental: `f` takes many instructions (exponentials, logarithms, remainders), so kernels do not write it out for every register.
+    transcendental: `f` takes many instructions (exponentials, logarithms, remainders), so kernels do not unroll it for every register.
     """
 
     transcendental: ClassVar[bool] = False
@@ -35,7 +35,7 @@ class Elementwise(Op):
 
     @property
     def by_element(self) -> list[Value]:
-        """The operands but for tables."""
+        """The operands except tables."""
         whole = [getattr(self, name) for name in self.tables]
         return [v for v in self.operands if v not in whole]
 
@@ -197,7 +197,7 @@ class Round(NumericUnary, name="nn.round"):
 
 
 class Signbit(Elementwise, name="nn.signbit"):
-    """Whether a float has the sign -, that of zeros and NaN included."""
+    """Whether the sign bit of a float is set, that of zeros and NaN included."""
 
     x: Value
 
@@ -288,7 +288,7 @@ class TruncDivide(Binary, name="nn.trunc_divide"):
             q = a / b
             return m.where(q >= zero, m.floor(q), m.ceil(q))
         q = m.floordiv(a, b)
-        # a negative floor is one below, unless nothing is left
+        # of a negative quotient the floor is one less than the truncation, unless the division is exact
         return m.where(q < zero, m.where(q * b == a, q, q + m.const(a, 1)), q)
 
 

@@ -1,4 +1,4 @@
-"""Quantization as training sees it: rounded to the levels of an integer type, in floats, with a straight-through gradient."""
+"""Fake quantization for training: rounding to the levels of an integer type, in floats, with a straight-through gradient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEASURING: ContextVar[bool] = ContextVar("measuring", default=False)
 
 @contextmanager
 def measuring_only(on: bool = True) -> Iterator[None]:
-    """While training, `quant.fake` measures ranges and rounds nothing: the delayed start of Jacob et al. (1712.05877, section 3.1)."""
+    """In this context `quant.fake` in training measures ranges and does not round: the delayed start of Jacob et al. (1712.05877, section 3.1)."""
     token = _MEASURING.set(on)
     try:
         yield
@@ -36,8 +36,8 @@ class Fake(Op, name="quant.fake"):
 
     Unsigned storage is affine: S = (high - low) / (qmax - qmin), Z = qmin - rint(low / S), the range widened to hold 0. Signed storage is
     symmetric: S = max(|low|, |high|) / qmax, Z = 0. `narrow` leaves out the smallest integer (-127 .. 127 for i8). low and high are scalars,
-    or (C,) for ranges along `axis`. While training they are running statistics, low <- low + momentum (min x - low) and so high, and x is
-    quantized by the new ones. Without them the range is that of x itself, as a weight's is.
+    or (C,) for ranges along `axis`. While training they are running statistics, low <- low + momentum (min x - low), high likewise, and x
+    is quantized by the updated ones. Without low and high the range is that of x itself, as for weights.
     """
 
     x: Value
@@ -74,7 +74,7 @@ class Fake(Op, name="quant.fake"):
         return low + self.narrow, high
 
     def scale_and_zero(self, low: torch.Tensor, high: torch.Tensor) -> Ends:
-        """S and Z, as floats, for ends of the range."""
+        """S and Z, as floats, for the ends of a range."""
         import torch
 
         qmin, qmax = self.range
@@ -83,7 +83,7 @@ class Fake(Op, name="quant.fake"):
             scale, zero = torch.maximum(-low, high) / qmax, torch.zeros_like(low)
         else:
             scale, zero = (high - low) / (qmax - qmin), low
-        # a range of zeros alone keeps its zeros
+        # a range of width 0 needs a positive scale too
         scale = scale.clamp(min=torch.finfo(low.dtype).eps)
         return scale, zero if STORAGE[self.storage][1] else (qmin - (zero / scale).round()).clamp(qmin, qmax)
 
@@ -102,7 +102,7 @@ class Fake(Op, name="quant.fake"):
         return straight_through(value, torch.where(inside, x, x.detach()))
 
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Quantized by the new ends; it measured the smallest and the largest element."""
+        """x quantized by the updated range, and its smallest and largest element for the running statistics."""
         x, low, high = xs
         if low is None:
             return (x if _MEASURING.get() else self.evaluate(x, None, None)), {}
@@ -116,7 +116,7 @@ class Fake(Op, name="quant.fake"):
         return rows.amin(-1), rows.amax(-1)
 
     def integer_type(self, low: torch.Tensor, high: torch.Tensor) -> Uniform:
-        """The type whose numbers are exactly those that x is rounded to, for f32 ends of the range."""
+        """The integer type that represents exactly the numbers that x is rounded to, for f32 ends of the range."""
         scale, zero = self.scale_and_zero(low, high)
         scales, zeros = (tuple(v.reshape(-1).tolist()) for v in (scale, zero))
         return Uniform(self.storage, scales, tuple(int(z) for z in zeros), self.axis, qmin=self.range[0], qmax=self.range[1])

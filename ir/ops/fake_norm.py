@@ -1,4 +1,4 @@
-"""A convolution and the batch norm behind it as one layer whose folded weights are fake-quantized, for training."""
+"""A convolution and the batch norm after it as one layer whose folded weights are fake-quantized, for training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FakeConvNorm2d(Conv, name="quant.fake_conv_norm2d"):
         return self._conv(x, self._fake(w, k), self.bias(k, beta, mean, b))
 
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """With the mean and the variance of the batch, which it measured."""
+        """Normalized by the mean and the variance of the batch, which are returned for the running statistics."""
         x, w, b, gamma, beta, mean, var = xs
         k = self.factor(gamma, var)
         y = self._conv(x, self._fake(w, k, training=True), None) / k.reshape(-1, 1, 1)
@@ -57,7 +57,7 @@ class FakeConvNorm2d(Conv, name="quant.fake_conv_norm2d"):
         return norm.evaluate_training(y if b is None else y + b.reshape(-1, 1, 1), gamma, beta, mean, var)
 
     def factor(self, gamma: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
-        """k, (O,); a channel whose gamma is 0 has one that is not, so that its gradient lives."""
+        """k, (O,); never 0, so that a channel whose gamma is 0 still has a gradient."""
         import torch
 
         k = gamma * torch.rsqrt(var + self.eps)
@@ -65,7 +65,7 @@ class FakeConvNorm2d(Conv, name="quant.fake_conv_norm2d"):
         return torch.where(k.abs() < least, torch.full_like(k, least), k)
 
     def bias(self, k: torch.Tensor, beta: torch.Tensor, mean: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        """That of the folded layer, (O,)."""
+        """The bias of the folded layer, (O,)."""
         return beta - mean * k if b is None else (b - mean) * k + beta
 
     def folded(self, w: torch.Tensor, k: torch.Tensor) -> torch.Tensor:

@@ -87,7 +87,7 @@ class Matmul(Op, name="nn.matmul"):
         return torch.matmul(a, b)
 
     def ties(self) -> Iterator[Tie]:
-        """Rows of a, columns of b, leading axes; K only where b is constant, for then what a removed position added can be."""
+        """Rows of a, columns of b, leading axes; K only where b is a constant matrix, whose rows are removed with it."""
         ra, rb, ro = self.a.type.rank, self.b.type.rank, self.out.type.rank
         yield from broadcast_ties((self.a, self.b), self.out, trailing=2)
         yield same(self.a, ra - 2, self.out, ro - 2)

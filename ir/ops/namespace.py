@@ -45,16 +45,16 @@ class Math(Protocol):
     def bitwise_xor(self, a: Any, b: Any) -> Any: ...
 
     def signbit(self, x: Any) -> Any:
-        """Whether a float has the sign -, that of zeros and NaN included."""
+        """Whether the sign bit of a float is set, that of zeros and NaN included."""
 
     def atan2(self, a: Any, b: Any) -> Any:
         """The angle of the point (b, a)."""
 
     def shift_left(self, a: Any, b: Any) -> Any:
-        """Of integers; b is from 0 to one less than the number of bits, as for the next."""
+        """a * 2^b of integers, wrapped; b is from 0 to one less than the number of bits."""
 
     def shift_right(self, a: Any, b: Any) -> Any:
-        """Of integers, with copies of the sign."""
+        """floor(a / 2^b) of integers, with copies of the sign bit of signed ones; b as for `shift_left`."""
 
     def expm1(self, x: Any) -> Any:
         """exp(x) - 1, which keeps the digits of small x."""

@@ -46,7 +46,7 @@ class BatchNorm(Op, name="nn.batch_norm"):
         return torch.addcmul((beta - mean * k).reshape(shape), x, k.reshape(shape))
 
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """With the mean and the variance of the batch, which it measured (the variance the unbiased one, algorithm 2 of the paper)."""
+        """Normalized by the statistics of the batch; measured are its mean and unbiased variance (algorithm 2 of the paper)."""
         import torch
         import torch.nn.functional as F
 
@@ -91,7 +91,7 @@ class LayerNorm(Op, name="nn.layer_norm"):
         return F.layer_norm(x, x.shape[-self.axes :], gamma, beta, self.eps)
 
     def ties(self) -> Iterator[Tie]:
-        """The normalized axes are barred: their mean and variance count every position."""
+        """The normalized axes are barred: their mean and variance depend on every position."""
         return same_but(self.x, self.out, *range(self.x.type.rank - self.axes, self.x.type.rank))
 
 
@@ -126,7 +126,7 @@ class GroupNorm(Op, name="nn.group_norm"):
         return torch.group_norm(x, self.groups, gamma, beta, self.eps)
 
     def ties(self) -> Iterator[Tie]:
-        """The channels of a group go together, for its mean and variance count them all; pixels are barred."""
+        """The channels of a group are removed together, since its mean and variance depend on all of them; pixels are barred."""
         yield same(self.x, 0, self.out, 0)
         yield same(self.x, 1, self.out, 1)
         for v in (self.gamma, self.beta):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Pool2d(Op):
-    """Geometry of a pooling: x (N, C, H, W), windows kernel at steps stride; padding is (top, bottom, left, right)."""
+    """Geometry of a pooling: x (N, C, H, W), windows of size kernel at distance stride; padding is (top, bottom, left, right)."""
 
     passes_scale = True
     channelwise = True
@@ -84,13 +84,13 @@ class MaxPool2d(Pool2d, name="nn.max_pool2d"):
         (x,) = xs
         lowest = -float("inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
         if not x.is_floating_point():
-            # torch refuses bytes whose channels lie together when a map has more than 255 elements
+            # torch refuses channels-last bytes when a feature map has more than 255 elements
             x = x.contiguous()
         return F.max_pool2d(self.padded(x, self.dilation, self.ceil_mode, lowest), self.kernel, self.stride, 0, self.dilation)
 
 
 class AvgPool2d(Pool2d, name="nn.avg_pool2d"):
-    """Sum of each window by `divisor`, or by its elements: padding counts with `count_include_pad`, what `ceil_mode` adds behind it never does."""
+    """Sum of each window over `divisor`, or its element count: padding counts with `count_include_pad`, what `ceil_mode` adds after it never does."""
 
     ceil_mode: bool = False
     count_include_pad: bool = True

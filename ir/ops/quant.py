@@ -1,4 +1,4 @@
-"""Between real numbers and stored integers: quantize, dequantize, requantize; and integers with and without a meaning."""
+"""Conversions between real numbers and stored integers: quantize, dequantize, requantize; and storage casts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Quantize(Op, name="quant.quantize"):
         return (1 / along(np.array(self.to.scales, np.float64), self.to.axis, self.x.type.rank)).astype(np.float32)
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
-        # f32 also where a float64 oracle runs: the integers are defined so
+        # f32 also in a float64 oracle: the integers are defined by f32 arithmetic
         x = xs[0].to(torch_dtype("f32"))
         q: torch.Tensor = quantized(torch_math(), x, tensor(self.inverse), zero_point(self.to), *self.to.range)
         return store(q, self.out.type)
@@ -74,7 +74,7 @@ class Dequantize(Op, name="quant.dequantize"):
 class StorageCast(Op, name="quant.scast"):
     """Stored integers under another type of the same storage: a plain element type (`to` is None), or the quantized type `to`. No bit changes.
 
-    Models that keep scales beside plain integer tensors (ONNX) become quantized types by it (MLIR: quant.scast).
+    It gives quantized types to models that keep scales beside plain integer tensors (ONNX, PT2E); MLIR: quant.scast.
     """
 
     x: Value

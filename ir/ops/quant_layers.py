@@ -3,7 +3,7 @@
     acc = sum (q_x - Z_x) q_w + q_b,   of scale S_x S_w
 
 Activations have one scale, of at most 8 bits. Weights are symmetric (Z = 0), with one scale or one per output channel, and the bias is i32 of
-scale S_x S_w. The border of an image is Z_x, so it adds nothing. `infer` proves from the weights that no accumulator leaves i32.
+scale S_x S_w. Padding holds Z_x, so it adds nothing. `infer` proves from the weights that no accumulator leaves i32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXACT_F32 = 1 << 24
 
 
 class Product(Op):
-    """What layers with weights share."""
+    """Base of layers with weights: their type rules and accumulator bounds."""
 
     x: Value
     w: Value

@@ -1,4 +1,4 @@
-"""What quantized operators read from types: parameters as arrays, multipliers, and the proof that an accumulator fits i32.
+"""Helpers of quantized operators: parameters of types as arrays, multipliers, and the proof that an accumulator fits i32.
 
 All arithmetic on scales is float64. A product of two f32 scales is exact there, so a multiplier is rounded once, to f32.
 """
@@ -22,7 +22,7 @@ I64 = NDArray[np.int64]
 #: Accumulators lie within -LIMIT + 1 to LIMIT - 1.
 LIMIT = 2**31
 
-#: Sums of the positive and of the negative elements of the rows of constants that were read; an entry goes with its array.
+#: Sums of the positive and of the negative elements of the rows of constants that were read; an entry is dropped with its array.
 _ROW_SUMS: dict[tuple[int, str, tuple[int, ...]], tuple[weakref.ref[np.ndarray], I64, I64]] = {}
 
 
@@ -103,7 +103,7 @@ def store(values: torch.Tensor, type: Tensor) -> torch.Tensor:
 
 
 def row_sums(op: Op, w: Value, rows: np.ndarray) -> tuple[I64, I64]:
-    """Sums of the positive and of the negative elements of each row of a constant; kept, for `infer` runs often."""
+    """Sums of the positive and of the negative elements of each row of a constant; cached, because `infer` runs often."""
     assert isinstance(w.op, Const)
     array, key = w.op.array, (id(w.op.array), op.name, rows.shape)
     known = _ROW_SUMS.get(key)
@@ -116,7 +116,7 @@ def row_sums(op: Op, w: Value, rows: np.ndarray) -> tuple[I64, I64]:
 
 
 def span(elem: Uniform) -> tuple[int, int]:
-    """Smallest and largest q - Z, 0 among them (the border of an image is 0)."""
+    """Smallest and largest q - Z, with 0 included (padding is 0)."""
     low, high = elem.range
     return min(0, low - zero_point(elem)), max(0, high - zero_point(elem))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reduce(Op):
-    """Over `axes` (non-negative, ascending; none: x itself), which stay as size 1 with `keepdim`."""
+    """Base of reductions over `axes` (non-negative, ascending; none: x itself), which stay as size 1 with `keepdim`."""
 
     row_wise = True
 
@@ -36,7 +36,7 @@ class Reduce(Op):
 
 
 def _left(x: Value, reduced: tuple[int, ...], keepdim: bool, out: Value) -> list[Tie]:
-    """The axes that a reduction leaves; the reduced ones are barred, since every position counts."""
+    """The axes that a reduction leaves; the reduced ones are barred, since the result depends on every position."""
     left = [axis for axis in range(x.type.rank) if axis not in reduced]
     return [same(x, axis, out, axis if keepdim else i) for i, axis in enumerate(left)]
 

@@ -1,4 +1,4 @@
-"""Scans and sorting: operators along one axis whose every result depends on what lies before it, or on the order."""
+"""Scans and sorting: operators along one axis whose results depend on the elements before them, or on the order."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CumMin(Scan, name="nn.cum_min"):
 
 
 class LogCumSumExp(Scan, name="nn.log_cum_sum_exp"):
-    """y[i] = log(exp(x[0]) + … + exp(x[i])) along the axis, each sum by its own largest term"""
+    """y[i] = log(exp(x[0]) + … + exp(x[i])) along the axis, each sum relative to its own largest term"""
 
     def element(self) -> Elem:
         return floats(self, "x")
@@ -89,7 +89,7 @@ class LogCumSumExp(Scan, name="nn.log_cum_sum_exp"):
 
 
 class ArgSort(Op, name="nn.arg_sort"):
-    """Places (i64) of the elements of x along `axis` in ascending or descending order; equals keep theirs, and NaN is above all numbers."""
+    """Indices (i64) that sort x along `axis`, ascending or descending; the sort is stable, and NaN is above all numbers."""
 
     x: Value
     axis: int

@@ -1,4 +1,4 @@
-"""Reading and writing at places that differ from element to element, or that repeat."""
+"""Gather and scatter: reads and writes at indices that differ from element to element, or that repeat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Gather(Op, name="nn.gather"):
-    """y[i, j, …] = x[i, index[i, j, …], …] along `axis`; index (i64, not negative) has x's rank, and is no longer along the other axes."""
+    """y[i, j, …] = x[i, index[i, j, …], …] along `axis`; index (i64, not negative) has x's rank, and at most its size in other axes."""
 
     selects = True
     alone = True
@@ -47,7 +47,7 @@ class Gather(Op, name="nn.gather"):
         yield self.index, self.x.shape[self.axis]
 
     def ties(self) -> Iterator[Tie]:
-        """The axes along which all of x is read."""
+        """The axes other than `axis` along which all of x is read."""
         for axis in range(self.x.type.rank):
             if axis != self.axis and self.x.shape[axis] == self.index.shape[axis]:
                 yield same(self.x, axis, self.out, axis)
@@ -60,7 +60,7 @@ SCATTER_MODES = ("set", "add", "mul", "max", "min")
 class Scatter(Op, name="nn.scatter"):
     """x with y[index[k]] = updates[k] for k = 0, 1, … in turn; x (N, ...), index (K,) i64 and not negative, updates (K, ...).
 
-    mode: "set", or how an update joins what is there: "add", "mul", "max", "min". Scatters of single elements are scatters of rows of flat tensors.
+    mode: "set", or how an update joins what is there: "add", "mul", "max", "min". Single elements are scattered as rows of flat tensors.
     """
 
     alone = True
@@ -90,7 +90,7 @@ class Scatter(Op, name="nn.scatter"):
         x, index, updates = xs
         y: torch.Tensor
         if self.mode == "set":
-            # of updates to one place the last counts, which torch does not promise
+            # the last update of an index wins, which torch does not promise
             last = torch.full((x.shape[0],), -1, dtype=torch.int64, device=x.device)
             last = last.scatter_reduce(0, index, torch.arange(index.numel(), device=x.device), "amax")
             column = last.reshape(-1, *[1] * (x.dim() - 1))

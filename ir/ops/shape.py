@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reshape(Op, name="nn.reshape"):
-    """x in row-major order under another shape; one -1 takes what is left (the batch)."""
+    """x in row-major order under another shape; one -1 is inferred from the others (the batch)."""
 
     selects = True
 
@@ -133,7 +133,7 @@ class Expand(Op, name="nn.expand"):
 
 
 class Concat(Op, name="nn.concat"):
-    """Tensors behind one another along `axis`; their other dimensions agree."""
+    """The tensors xs one after another along `axis`; their other dimensions agree."""
 
     selects = True
     moves = True
@@ -201,7 +201,7 @@ class Slice(Op, name="nn.slice"):
         yield Tie(self.x, self.axis, taken, self.out, self.axis, np.arange(len(taken)))
 
     def narrowed(self, kept: Kept, operands: dict[str, Any]) -> Op:
-        """A slice where what is left of it still lies evenly, else an index_select."""
+        """A slice where the kept positions are evenly spaced, else an index_select."""
         taken = np.arange(self.start, self.stop, self.step)[kept(self.out, self.axis)]
         places = positions(kept(self.x, self.axis))[taken]
         steps = set(np.diff(places).tolist()) or {1}

@@ -1,4 +1,4 @@
-"""Weights with zeros that stay, and weights that share a few values: pruning of single weights and weight sharing, while training goes on."""
+"""Masked weights and weights that share a codebook: unstructured pruning and weight sharing during training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Masked(Op, name="sparse.masked"):
     """w where mask, else 0; the gradient of a weight that is masked out is 0, so training leaves it.
 
-    Where `sparsity` is above 0, `finetune` raises the share of zeros to it and the mask is not final: over the steps from the share `begin`
-    to `end` of all, every `every` steps, by the cubic schedule of Zhu and Gupta (1710.01878). whole: one threshold for all such weights of a
-    graph. block: weights go in blocks (rows, columns) of the matrix (outputs, everything else).
+    Where `sparsity` is above 0 the mask is not final: `finetune` raises the share of zeros to it by the cubic schedule of Zhu and Gupta
+    (1710.01878), every `every` steps between the fractions `begin` and `end` of all steps. whole: one threshold for all such weights of a
+    graph. block: weights are pruned in blocks (rows, columns) of the matrix (outputs, everything else).
     """
 
     w: Value

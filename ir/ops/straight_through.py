@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def straight_through(value: torch.Tensor, surrogate: torch.Tensor) -> torch.Tensor:
-    """`value`, bit for bit, whose gradient goes into `surrogate` (of the same shape) and from there on as torch knows it."""
+    """`value`, bit for bit, whose gradient flows into `surrogate` (of the same shape) unchanged."""
     y: torch.Tensor = _functions()[0].apply(surrogate, value.detach())
     return y
 
 
 def with_gradient(x: torch.Tensor, backward: Any) -> torch.Tensor:
-    """x itself; in the backward pass `backward(gradient)` takes the place of its gradient."""
+    """x itself; in the backward pass `backward(gradient)` replaces its gradient."""
     y: torch.Tensor = _functions()[1].apply(x, backward)
     return y
 

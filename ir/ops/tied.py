@@ -9,7 +9,7 @@ from ..ties import Tie, free, same
 
 
 def broadcast_ties(operands: Iterable[Value], out: Value, trailing: int = 0) -> Iterator[Tie]:
-    """Axes aligned from the right as numpy broadcasts them, but for the last `trailing`; a repeated axis of size 1 stays as it is."""
+    """Axes aligned from the right as numpy broadcasts them, except the last `trailing`; a repeated axis of size 1 stays as it is."""
     for v in operands:
         lead = out.type.rank - v.type.rank
         for axis in range(v.type.rank - trailing):

@@ -32,7 +32,7 @@ class Tan(Unary, name="nn.tan"):
 
 
 class Asin(Unary, name="nn.asin"):
-    """Inverse sine, from -pi/2 to pi/2; NaN beyond -1 and 1"""
+    """Inverse sine, from -pi/2 to pi/2; NaN outside of -1 to 1"""
 
     transcendental = True
 
@@ -41,7 +41,7 @@ class Asin(Unary, name="nn.asin"):
 
 
 class Acos(Unary, name="nn.acos"):
-    """Inverse cosine, from 0 to pi; NaN beyond -1 and 1"""
+    """Inverse cosine, from 0 to pi; NaN outside of -1 to 1"""
 
     transcendental = True
 

@@ -18,7 +18,7 @@ class ArgmaxOutput(Pass):
 
     return logits (N, …, C)  ->  return arg_max(logits), i64 (N, …)
 
-    axis: of the classes, by default the last one of the only output.
+    axis: the axis of the classes, by default the last one. The graph must have one output.
     """
 
     name = "argmax-output"

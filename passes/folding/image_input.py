@@ -1,4 +1,4 @@
-"""image_input: a network that takes images as bytes, with the mean and the standard deviation inside its first convolution."""
+"""image_input: make a network take images as bytes, with the normalization folded into its first convolution."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WHITE = 255
 def image_input(
     graph: Graph, mean: Sequence[float], std: Sequence[float], *, input: str | None = None, layout: Literal["nhwc", "nchw"] = "nhwc"
 ) -> Graph:
-    """A new graph that takes images as they are decoded, u8 (N, H, W, C), and gives what `graph` gives for (image / 255 - mean) / std.
+    """A new graph that takes decoded images, u8 (N, H, W, C), and computes what `graph` computes for (image / 255 - mean) / std.
 
     conv2d((x / 255 - mean) / std, w)  ->  conv2d(cast(pad(x, channel C = 255)), [w / (255 std), -sum(w mean / std) / 255])
 
-    The constant channel of 255 carries the means. Its padding is 0, so the border of a convolution adds what it added before: results change by
-    rounding only. A convolution without padding has the means in its bias. For other readers the input is scaled and shifted explicitly.
+    The constant channel of 255 carries the means. The convolution pads it with 0 too, so padding still adds nothing: results change by
+    rounding only. For a convolution without padding the means go to its bias instead. For other readers the input is scaled and shifted explicitly.
 
-    mean, std: of each channel, for pixels from 0 to 1. input: its name, by default that of the only input of rank 4. layout: of the new input,
+    mean, std: for each channel, of pixels from 0 to 1. input: its name, by default the only f32 input of rank 4. layout: of the new input,
     nhwc or nchw. Calibrate the result with bytes.
 
     Raises TersorError for a graph without such an f32 input, and for numbers that do not fit its channels.

@@ -1,4 +1,4 @@
-"""Mixed precision: choose the layers that stay float, for a signal-to-noise ratio of the outputs or for a measured latency.
+"""Mixed precision: choose the layers that stay float, by a target signal-to-noise ratio of the outputs or a measured latency.
 
 Layers are ordered by the noise in the network's outputs when one of them alone is quantized. Those with the most noise stay float: the fewest
 with which the outputs reach the ratio, or the most with which the network is fast enough.
@@ -31,7 +31,7 @@ Quantized = Callable[[Sequence[str]], Graph]
 
 @dataclass
 class Mixed:
-    """A float graph and its copies with pairs, made by `quantized(skip)`."""
+    """The search for layers to keep float. quantized(skip): a copy of the graph with quantize/dequantize pairs, except at the layers in `skip`."""
 
     graph: Graph
     quantized: Quantized
@@ -43,7 +43,7 @@ class Mixed:
         self.expected = self._outputs(self.graph)
 
     def enough(self, sqnr: float) -> list[str]:
-        """The fewest layers that stay float for the outputs to have `sqnr` dB."""
+        """The fewest layers to keep float so that the outputs have at least `sqnr` dB."""
         order = self.order()
         kept = _least(len(order), lambda k: self.sqnr(self.quantized(order[:k])) >= sqnr)
         if kept is None:
@@ -52,7 +52,7 @@ class Mixed:
         return order[:kept]
 
     def affordable(self, limit: float, milliseconds: Callable[[Graph], float]) -> list[str]:
-        """The most layers that may stay float for the network to take `limit` ms."""
+        """The most layers that can stay float so that the network takes at most `limit` ms."""
         order = self.order()
         fast = milliseconds(self.quantized([]))
         if fast > limit:
@@ -106,7 +106,7 @@ def _own(op: Op) -> set[int]:
 
 
 def _least(count: int, holds: Callable[[int], bool]) -> int | None:
-    """The least k from 0 to count - 1 that fulfils a monotonic condition; None if none does."""
+    """The least k from 0 to count - 1 for which a monotonic condition holds; None if there is none."""
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2

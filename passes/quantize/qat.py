@@ -1,4 +1,4 @@
-"""Quantization-aware training: fake-quantize operators instead of pairs, and pairs again after training.
+"""Quantization-aware training: fake-quantize operators before training, quantize/dequantize pairs after it.
 
     batch_norm(conv2d(x, w))      ->  quant.fake_conv_norm2d(x, w, …)           before training: fold-bn would fold running statistics
     conv2d(x, w)                  ->  conv2d(x, fake(w))
@@ -6,7 +6,7 @@
     fake(x, low, high)            ->  dq(q(x))                                  after training, by `to-integer`
     fake_conv_norm2d(x, w, …)     ->  conv2d(x, dq(q(w k))), k = gamma / sqrt(var + eps)
 
-Each fake operator rounds to the numbers of the type that it becomes, so after training only the rounding of biases, to i32, is new.
+Each fake operator rounds to the numbers of the type that it becomes, so after training only biases are rounded anew, to i32.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Range = tuple[float, float]
 
 
 def join_norms(per_channel: bool) -> Rewrite:
-    """The pattern that makes a convolution and its norm one layer."""
+    """The pattern that joins a convolution and its norm into one layer."""
 
     @rewrite
     def join_norm(bn: BatchNorm) -> Result:
@@ -52,7 +52,7 @@ def join_norms(per_channel: bool) -> Rewrite:
 
 
 def fake_activations(graph: Graph, groups: Sequence[tuple[Sequence[Value], Range]]) -> None:
-    """v -> fake(v, low, high) for each value; values of one group share their range."""
+    """v -> fake(v, low, high) for each value; the values of a group share one range."""
     order = {op: i for i, op in enumerate(graph.ops)}
     for values, ends in groups:
         first = min((op for v in values for op in v.users), key=order.__getitem__)
@@ -73,7 +73,7 @@ def _insert(graph: Graph, v: Value, low: Value, high: Value, first: Op) -> None:
 
 
 def fake_weights(graph: Graph, layer: Op, per_channel: bool) -> None:
-    """layer(x, w) -> layer(x, fake(w)); a layer with its norm rounds its weights itself."""
+    """layer(x, w) -> layer(x, fake(w)); a layer joined with its norm rounds its weights itself."""
     if isinstance(layer, Conv2d | ConvTranspose2d | Linear):
         axis = scale_axis(layer) if per_channel else None
         new = graph.insert_before(layer, Fake(layer.w, None, None, "i8", axis, True, loc=layer.loc))
@@ -109,5 +109,5 @@ def _array(op: Op, name: str) -> torch.Tensor:
     return to_torch(v.op.array)
 
 
-#: Fake-quantize operators as quantize/dequantize pairs.
+#: The patterns that turn fake-quantize operators into quantize/dequantize pairs.
 SETTLE = (settle_norm, settle_fake)

@@ -1,6 +1,6 @@
-"""Linear layers of stored integers: register tiles of rows times output vectors, over panels packed when the model is compiled.
+"""Linear layers of stored integers: register tiles of rows times output vectors, over panels packed at compile time.
 
-Loops: (row chunk, panel) > row tile > dword of K. The last dword of a row may reach into the next row, against weights of 0.
+Loops: (row chunk, panel) > row tile > dword of K. The last dword of a row may reach into the next row, where weights are 0.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Shape:
 
     @property
     def panels(self) -> list[tuple[int, int, int, int]]:
-        """(vectors, first vector, panels, outputs of the last vector); the last panel stands alone where its last vector is not full."""
+        """(vectors, first vector, panels, outputs of the last vector); the last panel is an entry of its own where its last vector is not full."""
         vectors = min(VECTORS, self.blocks)
         whole, rest = divmod(self.blocks, vectors)
         live = self.n % self.lanes or self.lanes

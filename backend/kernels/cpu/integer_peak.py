@@ -1,4 +1,4 @@
-"""For each integer arithmetic a kernel that does nothing but multiply: what `profile` holds the kernels of that arithmetic against.
+"""Peak kernels: for each integer arithmetic one that only multiplies and accumulates, which `profile` compares kernels with.
 
 A register tile of the widest shape over operands that stay in L1: nothing is rounded or stored, and there are no borders.
 """
@@ -20,7 +20,7 @@ STEPS, VECTORS, VARIED = 4, 2, 8
 
 
 def integer_peak(target: Target, name: str) -> tuple[dict[Any, Any], Any]:
-    """`peak_<arithmetic>(buffer, rounds)`: its functions and its `Peak`."""
+    """The functions of the kernel `peak_<arithmetic>(buffer, rounds)`, and its `Peak`."""
     arithmetic = arithmetic_named(name)
     lanes, rows = target.lanes, max_rows(target, VECTORS, arithmetic)
     panel, line = STEPS * VECTORS * lanes * arithmetic.each, STEPS * arithmetic.channels

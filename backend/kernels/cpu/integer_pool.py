@@ -1,4 +1,4 @@
-"""Pooling of stored integers on maps in blocks of 16 channels: windows are trimmed at the borders, so padding is never read."""
+"""Pooling of stored integers on feature maps in blocks of 16 channels: windows are trimmed at the borders, so padding is never read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class IntegerPool(Template):
                 k.finish(b.load(acc, 0, lanes), offset, channel_block * block + part, image, lanes)
 
     def _window(self, k: KernelBuilder, axis: int, at: Expr) -> tuple[Expr, Expr, int]:
-        """Along an axis: the first pixel of a window that lies in the map, that plus the number of its taps there, and the distance of two."""
+        """Along an axis: the first pixel of a window that lies in the map, that plus the number of its taps there, and the distance of two taps."""
         op, b = k.anchor, k.b
         size = op.x.shape[2 + axis]
         if isinstance(op, TileAdaptiveMaxPool2d):

@@ -1,10 +1,10 @@
-"""The end of integer kernels on blocked maps: accumulators that lie one behind the other round together, and are stored as one vector of bytes.
+"""The rounding epilogue of integer kernels on blocked maps: consecutive accumulators are rounded together and stored as one vector of bytes.
 
-Four vectors of i32 become one of bytes by packs that saturate, which are the clamp to 0 .. 255:
+Four vectors of i32 become one of bytes by saturating packs, which clamp to 0 .. 255:
 
     q = rint(real) as i32;  bytes = packuswb(packssdw(q0, q1) + Z, packssdw(q2, q3) + Z);  min(max(bytes, low), high)
 
-This is exact where no real value leaves i32, which the multipliers prove. Any other epilogue runs vector by vector.
+This is exact where no real value leaves i32, which `packs` proves from the multipliers. Any other epilogue runs vector by vector.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ...tile.fusion import Fusion
 from ...tile.integer import Rescale, RescaledSum
 from .arithmetic.base import x86
 
-#: What real values stay below, so that they are an i32 when they are rounded.
+#: Bound on real values, so that they fit i32 when rounded.
 REAL = 2.0**30
-#: What integers of an element type stay below, less their zero point.
+#: Bound on integers of an element type minus their zero point.
 SIZE = {"u8": 2.0**9, "i8": 2.0**9, "i32": 2.0**31}
 #: Vectors that are packed into one.
 PACKED = 4
@@ -43,13 +43,13 @@ def packs(fusion: Fusion, target: Target) -> bool:
 
 
 def _most(fusion: Fusion, multiplier: Value) -> float:
-    """The largest magnitude of a multiplier, or more than any where it is not known."""
+    """The largest magnitude of a multiplier; infinity where it is not constant."""
     array = fusion.array(multiplier)
     return np.inf if array is None else float(np.abs(array).max())
 
 
 def finish(k: KernelBuilder, values: Sequence[Expr], offset: Expr, channel: Expr, image: Expr, packed: bool) -> None:
-    """The epilogue on accumulators whose results lie one behind the other from `offset` on, the first of which is a channel block's first.
+    """The epilogue on accumulators whose results are consecutive from `offset` on, where a channel block begins.
 
     packed: whether `packs` holds, which is part of a kernel's parameters.
     """

@@ -1,4 +1,4 @@
-"""The micro-kernel of integers: a register tile of rows (pixels) times vectors of outputs, multiplied by an `Arithmetic`."""
+"""The integer micro-kernel: a register tile of rows (pixels) times vectors of outputs, multiplied by an `Arithmetic`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .arithmetic.base import Arithmetic
 
 #: Bytes of a cache line.
 LINE_BYTES = 64
-#: Tiles that share a panel of weights at most, if they are to prefetch the next one.
+#: Tiles prefetch the next panel of weights only if at most this many share a panel.
 TILES = 64
 
 
@@ -66,8 +66,8 @@ class IntegerTile:
         self.step(x, [(i, row + number * self.arithmetic.channels) for i, row in rows], w, at + number * self.panel)
 
     def fetch(self, w: Buffer, at: Expr, dwords: int, number: Expr, tiles: int) -> None:
-        """Prefetch a share of the weights of `dwords` from element `at` on, which the next panel holds: that of tile `number` of all `tiles` that
-        read the present one. With many tiles there is time enough without."""
+        """Prefetch one tile's share of the next panel: weights of `dwords` from element `at` on, the share of tile `number` of the `tiles` that
+        read the current panel. Does nothing where many tiles share a panel."""
         if tiles > TILES:
             return
         line = LINE_BYTES // np.dtype(self.arithmetic.dtype).itemsize
@@ -82,7 +82,7 @@ class IntegerTile:
 
 
 def max_rows(target: Target, vectors: int, arithmetic: Arithmetic) -> int:
-    """Rows whose accumulators fit the registers beside what a step needs."""
+    """Rows whose accumulators fit the registers that a step leaves free."""
     free = target.registers - vectors * arithmetic.per_vector - arithmetic.per_step
     return max(1, min(free // vectors, 24 if target.registers == 32 else 12))
 

@@ -1,1 +1,1 @@
-"""ONNX out: `save_onnx` writes a graph as a standard ONNX model. Importing it does not import onnx."""
+"""ONNX export: `save_onnx` writes a graph as a standard ONNX model. Importing it does not import onnx."""

@@ -27,11 +27,11 @@ DATA_TYPES: dict[str, int] = {
 
 
 class NotExported(UnsupportedError):
-    """An op that has no ONNX form; the writer goes on and names all such ops at its end."""
+    """An op has no ONNX form; the writer goes on and reports all such ops at the end."""
 
 
 def data_type(elem: Elem) -> int:
-    """ONNX's number of an element type."""
+    """The number of an element type in ONNX."""
     if not isinstance(elem, str):
         raise NotExported(f"element type {Tensor((), elem)}; valid: {', '.join(DATA_TYPES)}")
     return DATA_TYPES[elem]
@@ -40,7 +40,7 @@ def data_type(elem: Elem) -> int:
 class Builder:
     """Nodes and constants written so far.
 
-    result: the name that the op's last node gives its output; `stem` begins the names of those before it.
+    stem: the prefix of the names of an op's nodes before the last one. loc: the module path of the op.
     """
 
     def __init__(self, reserved: Sequence[str]):
@@ -61,7 +61,7 @@ class Builder:
         return name
 
     def node(self, op_type: str, *inputs: str | None, output: str | None = None, skipped: int = 0, **attributes: Any) -> str:
-        """Write a node; returns the name of its output, the first behind `skipped` others, which nobody reads. A None input is left out."""
+        """Write a node; returns the name of its output, the first after `skipped` unread ones. A None input is left out."""
         name = output or self.unique(f"{self.stem}_{op_type.lower()}")
         given = [i or "" for i in inputs]
         while given and not given[-1]:
@@ -72,7 +72,7 @@ class Builder:
         return name
 
     def label(self, wanted: str, other: str) -> str:
-        """A name for a node that no other node has: where it comes from, else its output's."""
+        """A unique name for a node: its location, else the name of its output."""
         label, count = wanted if wanted not in self.node_names else other, 0
         while label in self.node_names:
             count += 1
@@ -90,7 +90,7 @@ class Builder:
             self.nodes[-1].name = self.label(new, new)
 
     def const(self, array: Any, elem: str, name: str = "") -> str:
-        """A constant of an element type; small equal ones without a name are one."""
+        """A constant of an element type; small equal ones without a name are shared."""
         values = np.asarray(array).astype(NUMPY[elem])
         key = (values.dtype.str, values.shape, values.tobytes()) if values.size <= 64 and not name else None
         if key is None or key not in self.known:

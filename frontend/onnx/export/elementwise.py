@@ -1,4 +1,4 @@
-"""Elementwise ops that ONNX has by name; all others are written out by their `f`."""
+"""Elementwise ops that ONNX has as operators; all others are expanded into the nodes of their `f`."""
 
 from __future__ import annotations
 

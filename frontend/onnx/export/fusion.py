@@ -1,4 +1,4 @@
-"""Which layers of an exported model onnxruntime runs on integers, and why others stay float: its CPU provider, read off its optimized graphs."""
+"""Which layers of an exported model onnxruntime runs on integers, and why others stay float: the rules of its CPU provider's optimized graphs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ....ir.op import Const, Op, Value
 from ....ir.ops import Clip, Conv2d, ConvTranspose2d, Dequantize, QuantAdd, QuantConv2d, QuantConvTranspose2d, Quantize, Relu, Requantize
 from ....ir.types import STORAGE, Uniform
 
-#: |w| from which on two products with u8 may not fit 16 bits: 2 * 255 * 64 < 2^15.
+#: Above this |w|, two products with u8 may not fit 16 bits: 2 * 255 * 64 < 2^15.
 SATURATES = 64
 TRANSPOSED = "onnxruntime has no transposed convolution of integers"
 
@@ -35,12 +35,12 @@ class ExportReport(list[ExportedLayer]):
 
     @property
     def floats(self) -> list[ExportedLayer]:
-        """Those that onnxruntime runs in floats."""
+        """The layers that onnxruntime runs in floats."""
         return [row for row in self if row.reason]
 
     @property
     def quantized(self) -> bool:
-        """Whether any layer is an integer one."""
+        """Whether onnxruntime runs any layer on integers."""
         return any(not row.reason for row in self)
 
     def __str__(self) -> str:
@@ -73,14 +73,14 @@ def _reason(op: Op) -> str:
 
 
 def _source(v: Value) -> Value:
-    """What a value is moved from: onnxruntime moves integers instead where one tensor is read."""
+    """The value before ops that only move its elements: onnxruntime moves integers there, where one tensor is read."""
     while v.op is not None and v.op.selects and len(v.op.operands) == 1:
         v = v.op.operands[0]
     return v
 
 
 def _readers(v: Value) -> list[tuple[Op | None, list[Op]]]:
-    """What reads a value behind clamps and dequantizations of accumulators, with the clamps; None is the output of the graph."""
+    """The readers of a value after its clamps, with those clamps; None is the output of the graph."""
     found: list[tuple[Op | None, list[Op]]] = []
     for user in v.uses:
         if isinstance(user, Relu | Clip):
@@ -91,7 +91,7 @@ def _readers(v: Value) -> list[tuple[Op | None, list[Op]]]:
 
 
 def _redundant(clamp: Op, to: Uniform) -> bool:
-    """Whether the type's own range clamps as much."""
+    """Whether the range of the type already clamps as much."""
     bounds = np.array([0.0, np.inf] if isinstance(clamp, Relu) else [clamp.min, clamp.max] if isinstance(clamp, Clip) else [], np.float32)
     low, high = to_numpy(Quantize(Const(bounds), to).evaluate(to_torch(bounds)))
     return (int(low), int(high)) == to.range
@@ -106,7 +106,7 @@ def _saturates(op: Op) -> bool:
 
 
 def _integers(v: Value) -> Value | None:
-    """The quantized tensor of an operand; of weights that wait to be quantized, their integers."""
+    """The quantized tensor of an operand; of weights under a quantize op, their integers."""
     v = v.op.x if isinstance(v.op, Dequantize) else v
     if isinstance(v.op, Quantize) and isinstance(v.op.x.op, Const):
         return Const(to_numpy(v.op.evaluate(to_torch(v.op.x.op.array))), v.op.to).out

@@ -83,7 +83,7 @@ def group_norm(b: Builder, op: GroupNorm, x: str, gamma: str | None, beta: str |
 
 
 def ends(op: Pool2d, dilation: tuple[int, int], ceil_mode: bool) -> tuple[int, int, int, int]:
-    """Padding as ONNX orders it, with as much after the map as the last window needs; so no rule of rounding is asked for."""
+    """Padding as ONNX orders it, with as much after the map as the last window needs, so that ceil_mode is not needed."""
     top, _, left, _ = op.padding
     h, w = op.x.shape[2:]
     oh, ow = op.windows((h, w), dilation, ceil_mode)
@@ -111,7 +111,7 @@ def max_pool(b: Builder, op: MaxPool2d, x: str) -> str:
 
 @onnx_exporter(AvgPool2d)
 def avg_pool(b: Builder, op: AvgPool2d, x: str) -> str:
-    """Windows that all count the same elements, or those inside of the map, are ONNX's own; others are sums divided by their counts."""
+    """An AveragePool where all windows count the same elements, or those inside of the map; else one times a constant of corrections."""
     pads, elem = ends(op, (1, 1), op.ceil_mode), str(op.x.type.elem)
     window: dict[str, Any] = {"kernel_shape": op.kernel, "strides": op.stride}
     counts = np.outer(op.counts(0, op.x.shape[2]), op.counts(1, op.x.shape[3]))

@@ -1,4 +1,4 @@
-"""`Math` over ONNX nodes: what an elementwise operator's `f` is written out with, a user's own included."""
+"""`Math` over ONNX nodes: expands the `f` of elementwise operators, those of users included, into nodes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class OnnxMath:
         return self._call("Where", c, a, b, elem=a.elem)
 
     def mod(self, a: Term, b: Term) -> Term:
-        """The sign of the divisor. ONNX says that for integers only; a float's remainder has the sign of the dividend."""
+        """Remainder with the sign of the divisor. ONNX has it for integers only; its remainder of floats has the sign of the dividend."""
         if a.elem[0] in "iu":
             return self._call("Mod", a, b)
         r = self._call("Mod", a, b, fmod=1)
@@ -83,7 +83,7 @@ class OnnxMath:
         return self.where(self._call("And", differs, r != zero), r + b, r)
 
     def floordiv(self, a: Term, b: Term) -> Term:
-        """The floor of the exact quotient. ONNX truncates that of integers; of floats it is (a - mod(a, b)) / b, rounded."""
+        """The floor of the exact quotient. ONNX truncates quotients of integers; for floats it is (a - mod(a, b)) / b, rounded."""
         if a.elem[0] not in "iu":
             return self._call("Round", (a - self.mod(a, b)) / b)
         q = a / b
@@ -102,18 +102,18 @@ class OnnxMath:
         return self.where(self.signbit(a), self._call("Neg", angle), angle)
 
     def signbit(self, x: Term) -> Term:
-        """-0 included; NaN has no sign in ONNX."""
+        """Whether x is negative, -0 included; the sign of NaN is not visible in ONNX."""
         zero = self.const(x, 0)
         return self._call("Or", x < zero, self._call("And", x == zero, self.const(x, 1) / x < zero))
 
     def shift_left(self, a: Term, b: Term) -> Term:
-        """ONNX shifts only what has no sign; others are multiplied by a power of 2."""
+        """ONNX shifts unsigned integers only; signed ones are multiplied by a power of 2."""
         if a.elem[0] == "u":
             return self._call("BitShift", a, b, direction="LEFT")
         return a * self._power_of_two(b, a.elem)
 
     def shift_right(self, a: Term, b: Term) -> Term:
-        """The floor of the quotient by a power of 2, which the largest integer is below where all bits but the sign go."""
+        """The floor of the quotient by a power of 2; a shift by all bits but the sign leaves 0 or -1, as its power does not fit the type."""
         if a.elem[0] == "u":
             return self._call("BitShift", a, b, direction="RIGHT")
         bits = int(a.elem[1:])
@@ -122,13 +122,13 @@ class OnnxMath:
         return self.where(b < self.const(b, bits - 1), self.floordiv(a, power), sign)
 
     def _power_of_two(self, b: Term, elem: str) -> Term:
-        """2^b out of a table."""
+        """2^b, read from a table."""
         bits = int(elem[1:])
         table = self.b.const(np.array([1 << i for i in range(bits - 1)] + [-(1 << (bits - 1))], np.int64), elem)
         return Term(self.b, self.b.node("Gather", table, self.b.cast(b.name, "i64")), elem)
 
     def expm1(self, x: Term) -> Term:
-        """2 t / (1 - t), t = tanh(x / 2), where exp(x) - 1 would cancel."""
+        """2 t / (1 - t), t = tanh(x / 2), for |x| < 1, where exp(x) - 1 would cancel."""
         t, one = self.tanh(x * self.const(x, 0.5)), self.const(x, 1)
         return self.where(self.abs(x) < one, (t + t) / (one - t), self.exp(x) - one)
 

@@ -19,13 +19,13 @@ def cum_sum(b: Builder, op: CumSum, x: str) -> str:
     return b.node("CumSum", x if op.x.type.elem == elem else b.cast(x, elem), b.const(op.axis, "i64"))
 
 
-#: Reductions that do at once what a scan does step by step.
+#: The ONNX reduction that gives each element of a scan.
 REDUCTIONS: dict[type[Op], str] = {CumProd: "ReduceProd", CumMax: "ReduceMax", CumMin: "ReduceMin", LogCumSumExp: "ReduceLogSumExp"}
 
 
 @onnx_exporter(*REDUCTIONS)
 def scan(b: Builder, op: Scan, x: str) -> str:
-    """ONNX has no such scans: y[i] reduces x[j] over a new axis j, with the identity in the place of those behind i."""
+    """ONNX has no such scans: y[i] reduces x[j] over a new axis j, with the identity in place of those after i."""
     elem = str(op.out.type.elem)
     x = x if op.x.type.elem == elem else b.cast(x, elem)
     rows = b.node("Unsqueeze", x, b.ints([op.axis]))
@@ -35,7 +35,7 @@ def scan(b: Builder, op: Scan, x: str) -> str:
 
 
 def identity(op: Scan) -> float:
-    """What changes nothing."""
+    """The identity element of a scan's operation."""
     if isinstance(op, CumProd):
         return 1
     sign = 1 if isinstance(op, CumMin) else -1
@@ -47,7 +47,7 @@ def identity(op: Scan) -> float:
 
 @onnx_exporter(ArgSort)
 def arg_sort(b: Builder, op: ArgSort, x: str) -> str:
-    """The places of all elements in TopK's order: of equals the first first."""
+    """The indices of all elements in the order of TopK, which puts the first of equals first."""
     return b.node("TopK", x, b.ints([op.x.shape[op.axis]]), skipped=1, axis=op.axis, largest=int(op.descending))
 
 
@@ -61,5 +61,5 @@ SCATTERS = {"set": "none", "add": "add", "mul": "mul", "max": "max", "min": "min
 
 @onnx_exporter(Scatter)
 def scatter(b: Builder, op: Scatter, x: str, index: str, updates: str) -> str:
-    """The last of several updates to one place counts, as onnxruntime has it."""
+    """Of several updates to one index the last counts, as in onnxruntime."""
     return b.node("ScatterND", x, b.node("Unsqueeze", index, b.ints([-1])), updates, reduction=SCATTERS[op.mode])

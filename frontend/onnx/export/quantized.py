@@ -1,4 +1,4 @@
-"""Integer operators as QDQ: values of quantized types are integer tensors between QuantizeLinear and DequantizeLinear, what computes is float.
+"""Integer operators as QDQ: values of quantized types are integer tensors between QuantizeLinear and DequantizeLinear, computation is in floats.
 
 requantize(quant.conv2d(x, w, b))   ->   Q(Conv(DQ(x), DQ(w), DQ(b)))          onnxruntime: QLinearConv
 a clamp of the result               ->   Q, DQ, Clip, Q, so that the layer still fuses: clip(Q(r)) = Q(clip(r))
@@ -84,7 +84,7 @@ onnx_exporter(QuantConvTranspose2d)(conv_transpose)
 
 @onnx_exporter(Quantize, Requantize)
 def rounded(b: Builder, op: Op, x: str) -> str:
-    """The rounding itself stands behind every operator of a quantized result."""
+    """No node of its own: the writer adds the QuantizeLinear after every operator with a quantized result."""
     return x
 
 
@@ -144,7 +144,7 @@ KNOWN: dict[str, type[Elementwise]] = {
 
 @onnx_exporter(Lookup, integers=True)
 def lookup(b: Builder, op: Lookup, x: str, table: str) -> str:
-    """Between DQ and Q the function whose table it is; a table of another one is read by the stored integers."""
+    """The function that the table stands for, between DQ and Q; any other table is a Gather by the stored integers."""
     assert isinstance(op.x.type.elem, Uniform) and isinstance(op.out.type.elem, Uniform)
     f = function_of(op)
     if f is None:

@@ -11,17 +11,17 @@ from ....ir.op import Op
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXPORTERS: dict[type[Op], Callable[..., str]] = {}
-#: Classes whose exporters take and give integer tensors where types are quantized.
+#: Classes whose exporters read and write integer tensors where types are quantized.
 ON_INTEGERS: set[type[Op]] = set()
 
 
 def onnx_exporter(*kinds: type[Op], integers: bool = False) -> Callable[[F], F]:
     """Register a function that writes ONNX nodes for ops of a class (and of its subclasses that have none of their own).
 
-    `@onnx_exporter(Gate)` over `def gate(b, op, x, g): return b.node("Mul", x, b.node("HardSigmoid", g, alpha=1 / 6))`. Operands come as the
+    `@onnx_exporter(Gate)` over `def gate(b, op, x, g): return b.node("Mul", x, b.node("HardSigmoid", g, alpha=1 / 6))`. Operands are the
     names of tensors, None for a missing one, a list for `list[Value]`; `b.node(...)` and `b.const(...)` return names. Elementwise
-    operators need none: their `f` is written out. Operands of quantized types come dequantized, and a result of one is quantized
-    behind the exporter; `integers`: they come and go as integer tensors.
+    operators need none: their `f` is expanded. Operands of quantized types are passed dequantized, and a result of such a type is quantized
+    after the exporter; `integers`: both are integer tensors.
     """
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Op)):

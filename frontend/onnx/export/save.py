@@ -30,8 +30,8 @@ IR_VERSION = 10
 def save_onnx(graph: Graph, path: str | Path, *, opset: int = OPSET) -> ExportReport:
     """Write `model.onnx`: standard operators of opset 21, the names of inputs, outputs and values kept, a free batch as `batch`.
 
-    Integers leave as QDQ, in the forms that onnxruntime runs on integers; the report says for each layer whether it does, and why not. A
-    warning tells where it may saturate. Constants of 2 GB and more go to `model.onnx.data` beside the model. Raises `UnsupportedError`
+    Integer operators are written as QDQ, in the forms that onnxruntime runs on integers; the report says for each layer whether it does, and why
+    not. A warning says where it may saturate. Constants of 2 GB and more go to `model.onnx.data` beside the model. Raises `UnsupportedError`
     that lists all ops without an ONNX form.
     """
     path = Path(path)
@@ -99,7 +99,7 @@ class Writer:
                 self.b.node("Identity", self.name(value), output=name)
 
     def write(self, op: Op) -> None:
-        """Write an op's nodes. Constants wait until they are read."""
+        """Write an op's nodes. Constants are written when they are first read."""
         out = op.outs[0]
         if isinstance(op, Const):
             if out in self.graph.outputs:
@@ -129,14 +129,14 @@ class Writer:
         self.b.rename(result, name)
 
     def renamed(self, op: Op) -> bool:
-        """Whether an op changes nothing of a tensor as QDQ models have it: it then has the name of its operand."""
+        """Whether an op is the identity in a QDQ model, whose result then gets the name of its operand."""
         if not (isinstance(op, StorageCast) or (isinstance(op, Dequantize) and is_accumulator(op.x.type) and not isinstance(op.x.op, Const))):
             return False
         self.names[op.out] = self.name(op.x)
         return True
 
     def name(self, v: Value) -> str:
-        """The tensor of a value: integers for a quantized type, but for accumulators."""
+        """The tensor of a value: integers for a quantized type, except accumulators."""
         if v not in self.names and isinstance(v.op, Const):
             self.names[v] = self.constant(v.op, self.b.unique(v.name))
         return self.names[v]
@@ -170,7 +170,7 @@ class Writer:
         ]
 
     def outputs(self) -> list[Any]:
-        """Sizes that depend on the batch are left open, the batch itself by its name."""
+        """The batch is named `batch`; other sizes that depend on it are left open."""
         batch = next((v.shape[0] for v in self.graph.inputs if v.name in self.graph.batched), None)
         other = self.graph if batch is None else self.graph.at(batch + 1)
         result = []

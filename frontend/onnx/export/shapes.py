@@ -90,7 +90,7 @@ def index_select(b: Builder, op: IndexSelect, x: str, index: str) -> str:
 
 @onnx_exporter(Pad)
 def pad(b: Builder, op: Pad, x: str) -> str:
-    """What copies elements and crops at once is a choice of elements."""
+    """Modes that copy elements, which may also crop, are Gathers along each axis."""
     if op.mode == "constant":
         return b.node("Pad", x, b.ints((*op.pads[::2], *op.pads[1::2])), b.const(op.value, str(op.x.type.elem)))
     for axis, (lo, hi) in enumerate(zip(op.pads[::2], op.pads[1::2])):
@@ -125,7 +125,7 @@ def _moved(b: Builder, x: str, split: Sequence[int], perm: Sequence[int], merged
 
 @onnx_exporter(Upsample)
 def upsample(b: Builder, op: Upsample, x: str) -> str:
-    """Nearest of sizes that are no multiples is a choice of elements: engines round their places differently."""
+    """Nearest with a size that is not a multiple is a Gather: engines round the source indices differently."""
     size = op.x.shape[2:]
     multiple = all(n % m == 0 for n, m in zip(op.size, size)) and (op.scales is None or op.scales == tuple(n / m for n, m in zip(op.size, size)))
     if op.mode == "nearest" and not multiple:

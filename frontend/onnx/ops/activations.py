@@ -54,7 +54,7 @@ def leaky_relu(node: Node, x: Value, *, alpha: float = 0.01) -> Op:
 
 @onnx_converter("PRelu")
 def prelu(node: Node, x: Value, slope: Value) -> Op:
-    """A slope per channel, or one, is nn.prelu; any other shape is written out."""
+    """A slope per channel, or one, is nn.prelu; any other shape becomes elementwise ops."""
     shape = (1,) * (x.type.rank - slope.type.rank) + slope.shape
     if slope.type.size == 1 or (x.type.rank > 1 and math.prod(shape) == shape[1] == x.shape[1]):
         return Prelu(x, node.reshape(slope, (slope.type.size,)))
@@ -122,7 +122,7 @@ def shrink(node: Node, x: Value, *, bias: float = 0.0, lambd: float = 0.5) -> Op
 
 @onnx_converter("Clip")
 def clip(node: Node, x: Value, low: Value | None = None, high: Value | None = None) -> Value | Op:
-    """Bounds that are not known, or cross each other, are minima and maxima: everything becomes `high` then."""
+    """Bounds that are computed, or cross each other, become a maximum and a minimum; where they cross, everything becomes `high`."""
     bounds = [node.constant(v) for v in (low, high)]
     known = all(v is None or a is not None for v, a in zip((low, high), bounds))
     lo, hi = (float(a.reshape(-1)[0]) if a is not None else sign * math.inf for a, sign in zip(bounds, (-1, 1)))
@@ -136,7 +136,7 @@ def clip(node: Node, x: Value, low: Value | None = None, high: Value | None = No
 
 @onnx_converter("Dropout")
 def dropout(node: Node, x: Value, ratio: Value | None = None, training: Value | None = None, *, seed: int = 0) -> list[Value]:
-    """Inference changes nothing; the mask, where it is asked for, is true everywhere."""
+    """The identity in inference; the mask, where the model reads it, is true everywhere."""
     if training is not None:
         mode, rate = node.constant(training), node.constant(ratio)
         drops = mode is None or bool(mode.reshape(-1)[0])

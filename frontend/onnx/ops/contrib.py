@@ -1,4 +1,4 @@
-"""Quantized operators of onnxruntime, which `quantize_static(quant_format=QOperator)` writes: floats between integers, as QDQ models say it."""
+"""Quantized operators of onnxruntime, which `quantize_static(quant_format=QOperator)` writes; converted as float ops between DQ and Q."""
 
 from __future__ import annotations
 

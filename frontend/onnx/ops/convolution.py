@@ -102,7 +102,7 @@ def conv_transpose(
     pads: Numbers = None,
     strides: Numbers = None,
 ) -> Value:
-    """Padding that differs between the ends is cut off the result without padding."""
+    """Padding that differs between the ends is cropped from the result of no padding."""
     space = _space(node, x, w, kernel_shape)
     stride, dilation = spread(node, strides, space, "strides"), spread(node, dilations, space, "dilations")
     extra = tuple(output_padding or (0,) * space)
@@ -138,7 +138,7 @@ def conv_transpose(
 
 
 def _halves(total: int, auto_pad: str) -> tuple[int, int]:
-    """Padding in all -> before and after; the odd one before, but for SAME_UPPER."""
+    """Padding in all -> before and after; the odd one before, except for SAME_UPPER."""
     if total < 0:
         return 0, total
     less, more = total // 2, total - total // 2

@@ -106,7 +106,7 @@ def power(node: Node, a: Value, b: Value) -> Value | Op:
 
 @onnx_converter("Mod")
 def modulo(node: Node, a: Value, b: Value, *, fmod: int = 0) -> Value | Op:
-    """The sign of the divisor, or of the dividend with fmod=1: a - trunc(a / b) * b."""
+    """Remainder with the sign of the divisor, or of the dividend with fmod=1: a - trunc(a / b) * b."""
     if not fmod:
         return Remainder(a, b)
     size = Remainder(Abs(a), Abs(b)).out

@@ -1,4 +1,4 @@
-"""Max pooling that also tells where the maxima lie."""
+"""Max pooling that also returns the indices of the maxima."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def max_pool_with_places(
 ) -> list[Value]:
     """The maxima of x (N, C, W) or (N, C, H, W), and where each lies in x as one flat number (i64).
 
-    Windows become an axis of taps. A tap outside of x stands for the first tap of its window that is inside, so it never is a maximum of its own.
+    Windows become an axis of taps. A tap outside of x reads the first tap of its window that is inside, so it never adds a maximum.
     columns_first: the flat number counts along H before W.
     """
     space = len(kernel)

@@ -1,4 +1,4 @@
-"""Windows over one, two or three dimensions of space: padding that ONNX leaves to be computed, and forms in two dimensions."""
+"""Window geometry over one, two or three dimensions of space: explicit padding from auto_pad, and two-dimensional forms."""
 
 from __future__ import annotations
 

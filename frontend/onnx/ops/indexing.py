@@ -1,4 +1,4 @@
-"""Indexing by tensors of integers. Places that are known when the model is loaded may have any form."""
+"""Indexing by tensors of integers, constant or computed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gather(node: Node, x: Value, index: Value, *, axis: int = 0) -> Value:
 
 
 def _lookup(x: Value, index: Value) -> Value | None:
-    """A table of all 256 integers of 8 bits, read at integers of 8 bits, is a lookup."""
+    """A gather from a table of 256 bytes at 8-bit integers as a `quant.lookup`; None for any other."""
     table, place = x.op, index.op
     if not isinstance(table, Const) or x.shape != (256,) or x.type.elem not in ("u8", "i8"):
         return None
@@ -41,7 +41,7 @@ def _lookup(x: Value, index: Value) -> Value | None:
 
 
 def positive(node: Node, index: Value, size: int) -> Value:
-    """Indices as i64 from 0."""
+    """Indices as i64, negative ones plus the size."""
     known = node.constant(index)
     if known is not None:
         return node.const(np.where(known < 0, known.astype(np.int64) + size, known), "i64")
@@ -52,7 +52,7 @@ def positive(node: Node, index: Value, size: int) -> Value:
 
 
 def take_flat(node: Node, x: Value, places: np.ndarray) -> Value:
-    """x, in row-major order, at known places."""
+    """Elements of x at known flat indices, in row-major order."""
     for axis in range(x.type.rank):
         node.static(x, axis)
     flat = node.reshape(x, (x.type.size,))

@@ -38,7 +38,7 @@ Pool = Callable[[Value, tuple[int, int], tuple[int, int], tuple[int, int, int, i
 
 
 def _pooled(node: Node, x: Value, kernel: Sequence[int], strides: Numbers, auto_pad: str, pads: Numbers, dilations: Numbers, pool: Pool) -> Value:
-    """Pool over space. Windows over three dimensions are pooled over the last two and then over the first."""
+    """Pool over 1 to 3 dimensions of space. Windows over three are pooled over the last two and then over the first."""
     space = len(kernel)
     if x.type.rank != space + 2 or space not in (1, 2, 3):
         raise node.unsupported(f"kernel_shape {list(kernel)} for x {list(x.shape)}; valid: (N, C, ...) with 1 to 3 dimensions of space")

@@ -1,4 +1,4 @@
-"""Quantized operators. Scales and zero points that are known make quantized types; where they are computed, the arithmetic is written out."""
+"""Quantized operators. Constant scales and zero points make quantized types; where they are computed, the arithmetic is expanded to floats."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def quantize_linear(
     output_dtype: int = 0,
     precision: int = 0,
 ) -> Value:
-    """The zero point's type, or output_dtype, is that of the result; u8 without either."""
+    """The result has the type of the zero point, or output_dtype; u8 without either."""
     storage = STORAGES.get(output_dtype, "") if output_dtype else node.storage(2) or "u8"
     if storage not in HELD:
         kind = TensorProto.DataType.Name(output_dtype) if output_dtype in TensorProto.DataType.values() else storage or output_dtype
@@ -100,7 +100,7 @@ def to_floats(node: Node, x: Value, scale: Value, zero: Value | None, axis: int 
 
 @onnx_converter("DynamicQuantizeLinear")
 def dynamic_quantize_linear(node: Node, x: Value) -> list[Value]:
-    """u8 over the range of x, widened to hold 0; a scale of 1 where that is empty, as onnxruntime has it."""
+    """u8 over the range of x, widened to hold 0; a scale of 1 where that is empty, as in onnxruntime."""
     axes = tuple(range(x.type.rank))
     low, high = Minimum(ReduceMin(x, axes), node.like(x, 0)).out, Maximum(ReduceMax(x, axes), node.like(x, 0)).out
     span = Div(Sub(high, low), node.like(x, 255)).out
@@ -132,7 +132,7 @@ def qlinear_conv(
     pads: Numbers = None,
     strides: Numbers = None,
 ) -> Value:
-    """A convolution of integers and its rounding; in floats between roundings where weights have a zero point that i8 cannot take up."""
+    """A convolution of integers and its rounding; in floats between roundings where weights minus their zero point do not fit i8."""
     window: dict[str, Any] = {"auto_pad": auto_pad, "dilations": dilations, "group": group, "kernel_shape": kernel_shape}
     window |= {"pads": pads, "strides": strides}
     integers = weight(node, w, node.storage(3), w_scale, w_zero, 0)
@@ -140,7 +140,7 @@ def qlinear_conv(
     to = uniform_type(node, node.storage(7), y_scale, y_zero, 1, x.type.rank)
     if integers is not None and x_elem is not None and to is not None and (b is None or isinstance(b.op, Const)) and w.type.rank < 5:
         bias = None if b is None else bias_of(b, x_elem, integers)
-        # a sum that may not fit i32 is one of floats
+        # where the sum may not fit i32 it is computed in floats
         with suppress(VerifyError):
             return plain(Requantize(convolution(node, QuantConv2d, stored(x, x_elem), integers, bias, **window), to))
     xs, ws = to_floats(node, x, x_scale, x_zero, 1, 0, node.storage(0)), to_floats(node, w, w_scale, w_zero, 0, 0, node.storage(3))
@@ -199,7 +199,7 @@ def conv_integer(
     pads: Numbers = None,
     strides: Numbers = None,
 ) -> Value:
-    """sum (x - x_zero) (w - w_zero) as i32, the border of x being x_zero. A zero point that is computed is a sum of its own:
+    """sum (x - x_zero) (w - w_zero) as i32, the padding of x being x_zero. A computed zero point is subtracted afterwards:
 
     sum (x - Z) w = sum x w - Z sum w
     """

@@ -1,4 +1,4 @@
-"""Reductions over axes, extremes with their places, and functions along one axis."""
+"""Reductions over axes, arg-reductions, and functions along one axis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Axes = tuple[int, ...]
 
 
 def _sum(node: Node, x: Value, axes: Axes, keepdim: bool) -> Value:
-    """In the operand's own type: integers add up in i64 here."""
+    """The sum in the type of the operand; nn.sum adds integers up in i64."""
     return node.cast(Sum(x, axes, keepdim), str(x.type.elem))
 
 
@@ -88,7 +88,7 @@ for _name, _function in REDUCTIONS.items():
 def _register_place(name: str, kind: type[Op]) -> None:
     @onnx_converter(name)
     def convert(node: Node, x: Value, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Op:
-        """The last of equals is the first in reverse order."""
+        """For select_last_index, the last of equals is the first of the reversed axis."""
         along = node.axis(axis, x.type.rank)
         if not select_last_index:
             return kind(x, along, bool(keepdims))

@@ -1,6 +1,6 @@
-"""Resize: every axis is a constant matrix (size of the result x size of x), so that the whole family is products with constants.
+"""Resize: along each axis a constant matrix (size of the result x size of x), so that all modes are products with constants.
 
-What nn.upsample means exactly is one; a choice of elements is an index_select; all else a linear layer along the axis.
+It becomes nn.upsample where that computes the same, an index_select where elements are copied, else a linear layer along the axis.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _floor_places(a: Axis) -> np.ndarray:
 
 
 def source_points(node: Node | None, a: Axis, options: Options) -> np.ndarray:
-    """Where in x each element of the result lies, as ONNX's coordinate_transformation_mode says."""
+    """The coordinate in x of each element of the result, by ONNX's coordinate_transformation_mode."""
     i = np.arange(a.target, dtype=np.float64)
     length = a.scale * a.size
     match options.coordinates:

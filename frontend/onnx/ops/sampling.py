@@ -35,13 +35,13 @@ from ..registry import onnx_converter
 from ..sizes import Dim
 
 MODES = {"linear": "linear", "bilinear": "linear", "cubic": "cubic", "bicubic": "cubic", "nearest": "nearest"}
-#: Keys' kernel, as GridSample has it.
+#: The parameter of Keys' cubic kernel in GridSample.
 A = -0.75
 
 
 @dataclass(frozen=True)
 class Tap:
-    """One neighbour along one axis: where it lies (i64, inside of x), what it weighs, and whether it counts (None: always)."""
+    """One neighbour along one axis: its index (i64, inside of x), its weight, and whether it counts (None: always)."""
 
     place: Value
     weight: Value | None
@@ -100,13 +100,13 @@ def numbers(node: Node, n: Dim) -> Value:
 
 
 def _pixels(node: Node, at: Value, size: int, corners: bool) -> Value:
-    """From -1..1 to pixels: the ends are the middles of the outermost pixels (corners) or their outer edges."""
+    """Coordinates from -1 .. 1 in pixels: the ends are the centres of the outermost pixels (corners) or their outer edges."""
     half = (size - 1) / 2 if corners else size / 2
     return Add(Mul(at, node.like(at, half)), node.like(at, (size - 1) / 2)).out
 
 
 def _taps(node: Node, at: Value, size: int, mode: str, padding: str, corners: bool) -> list[Tap]:
-    """The neighbours of points along one axis. A point outside is brought inside first, unless the outside is zeros or all neighbours are (cubic)."""
+    """The neighbours of points along one axis. Points outside are moved inside first, except with zeros; cubic moves each neighbour."""
     low, high = (0.0, size - 1.0) if corners else (-0.5, size - 0.5)
     if mode == "nearest":
         at = Round(at).out
@@ -147,13 +147,13 @@ def _tap(node: Node, at: Value, size: int, weight: Value | None, padding: str, l
     elif padding == "reflection":
         at = _reflected(node, at, low, high)
     inside = Clip(at, 0.0, size - 1.0)
-    # once more in integers: a coordinate that is no number must not leave the table either
+    # clamp again in integers, so that NaN coordinates stay inside of the table too
     place = Minimum(Maximum(node.cast(inside, "i64"), node.const(0, "i64")), node.const(size - 1, "i64")).out
     return Tap(place, weight, counts)
 
 
 def _reflected(node: Node, at: Value, low: float, high: float) -> Value:
-    """Mirrored at both ends as often as needed; what lies inside stays as it is."""
+    """Coordinates mirrored at both ends as often as needed; those inside stay unchanged."""
     span = high - low
     if span == 0:
         return Mul(at, node.like(at, 0)).out

@@ -1,4 +1,4 @@
-"""Gathers and scatters at places of several coordinates, and max unpooling: places are flat numbers, computed or known."""
+"""Gathers and scatters at indices of several coordinates, and max unpooling, by flat indices that are computed or constant."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _shape(node: Node, x: Value) -> tuple[int, ...]:
 
 
 def _rows(node: Node, index: Value, sizes: Sequence[int]) -> Value:
-    """(..., k) coordinates as row-major numbers (...)."""
+    """Coordinates (..., k) as row-major flat indices (...)."""
     dims = node.dims(index)
     total: Value | None = None
     for i, size in enumerate(sizes):
@@ -95,7 +95,7 @@ def max_unpool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """Zeros with x at the flat places that a max pooling gave; a larger output_shape adds zeros behind."""
+    """Zeros with x at the flat places that a max pooling gave; a larger output_shape adds zeros at the end."""
     shape, space = _shape(node, x), len(kernel_shape)
     stride, sides = spread(node, strides, space, "strides"), tuple(pads or (0,) * 2 * space)
     if len(shape) != space + 2 or len(sides) != 2 * space:

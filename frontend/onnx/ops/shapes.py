@@ -22,7 +22,7 @@ def product(dims: Sequence[Dim]) -> Dim:
 
 @onnx_converter("Reshape")
 def reshape(node: Node, x: Value, shape: Ints, *, allowzero: int = 0) -> Value:
-    """0 keeps a dimension, -1 takes what is left."""
+    """0 keeps a dimension, -1 is inferred from the others."""
     dims = node.dims(x)
     given: list[Dim] = [dims[i] if not isinstance(n, Size) and n == 0 and not allowzero else n for i, n in enumerate(shape)]
     if any(not isinstance(n, Size) and n == 0 for n in given):
@@ -77,7 +77,7 @@ def concat(node: Node, *xs: Value, axis: int) -> Value:
 
 @onnx_converter("Expand")
 def expand(node: Node, x: Value, shape: Ints) -> Value:
-    """Broadcast both ways."""
+    """Broadcast x and the shape to each other."""
     dims = node.dims(x)
     rank = max(len(dims), len(shape))
     mine, wanted = (1,) * (rank - len(dims)) + dims, (1,) * (rank - len(shape)) + shape
@@ -86,7 +86,7 @@ def expand(node: Node, x: Value, shape: Ints) -> Value:
 
 @onnx_converter("Tile")
 def tile(node: Node, x: Value, repeats: Ints) -> Value:
-    """A dimension of size 1 is expanded, others are copies behind one another."""
+    """A dimension of size 1 is expanded, others are concatenated copies."""
     dims = node.dims(x)
     target = list(dims)
     for axis, (n, count) in enumerate(zip(dims, repeats)):
@@ -104,7 +104,7 @@ def tile(node: Node, x: Value, repeats: Ints) -> Value:
 
 @onnx_converter("ConstantOfShape")
 def constant_of_shape(node: Node, shape: Ints, *, value: np.ndarray | None = None) -> Value:
-    """A shape that holds the batch; all others are known when the model is loaded."""
+    """For a shape that holds the batch; all others are folded at load time."""
     filled = np.zeros(1, np.float32) if value is None else value
     return node.expand(node.const(filled.reshape(()), elem_of(filled.dtype)), shape)
 

@@ -1,4 +1,4 @@
-"""Parts of tensors, and padding."""
+"""Slices, splits, masks and padding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cut(node: Node, x: Value, axis: int, start: int, stop: int, step: int = 1) -
 
 
 def empty(node: Node, x: Value, axis: int) -> Value:
-    """What a slice that holds nothing is: a constant without elements."""
+    """An empty slice: a constant without elements."""
     shape = [0 if i == axis else node.static(x, i) for i in range(x.type.rank)]
     return node.const(np.empty(shape), str(x.type.elem))
 
@@ -68,7 +68,7 @@ def split(node: Node, x: Value, sizes: Ints | None = None, *, axis: int = 0, num
 
 @onnx_converter("Pad")
 def pad(node: Node, x: Value, pads: Ints, value: Value | None = None, axes: Ints | None = None, *, mode: str = "constant") -> Op | Value:
-    """The filling must be known; one that is computed is put in by a mask."""
+    """A constant fill value becomes `Pad`; a computed one is selected by a padded mask."""
     if mode not in PAD_MODES:
         raise node.unsupported(f"mode {mode!r}; valid: {', '.join(PAD_MODES)}")
     rank = x.type.rank

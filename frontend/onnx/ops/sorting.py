@@ -1,4 +1,4 @@
-"""Sorting, and elements at places that are computed."""
+"""Sorting, and gathers of elements at computed indices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .indexing import positive
 
 @onnx_converter("TopK")
 def top_k(node: Node, x: Value, k: Ints, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> list[Value]:
-    """The first k in order; of equals the first first."""
+    """The first k in order; of equals the first comes first."""
     along = node.axis(axis, x.type.rank)
     size = node.static(x, along)
     if not 1 <= k[0] <= size:

@@ -1,4 +1,4 @@
-"""Convolutions over three dimensions of space, as one over the last two: the taps along the depth are channels of it."""
+"""Convolutions over three dimensions of space as one over the last two, with the taps along depth as channels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _weights(node: Node, w: Value, shape: tuple[int, ...]) -> Value:
 
 
 def conv3d(node: Node, x: Value, w: Value, b: Value | None, sides: Sides, stride: Numbers, dilation: Numbers, groups: int) -> Value:
-    """x (N, C, D, H, W) by w (O, C/g, KD, KH, KW): windows of KD slices become KD channels for each of the C."""
+    """x (N, C, D, H, W) by w (O, C/g, KD, KH, KW): windows of KD slices become KD channels for each of the C channels."""
     front, back = sides[0]
     if front or back:
         x = Pad(x, (0, 0, 0, 0, front, back, 0, 0, 0, 0)).out
@@ -44,9 +44,9 @@ def conv3d(node: Node, x: Value, w: Value, b: Value | None, sides: Sides, stride
 
 
 def conv_transpose3d(node: Node, x: Value, w: Value, sides: Sides, stride: Numbers, dilation: Numbers, extra: Numbers, groups: int) -> Value:
-    """x (N, C, D, H, W) by w (C, O/g, KD, KH, KW) without bias: every slice gives KD slices, and a matrix of 0 and 1 adds those that meet.
+    """x (N, C, D, H, W) by w (C, O/g, KD, KH, KW) without bias: every slice gives KD slices, and a matrix of 0 and 1 adds overlapping ones.
 
-    Height and width are not cut: `sides` of theirs are for the caller.
+    Height and width are not cropped: the caller does that by their `sides`.
     """
     n, c, d, height, width = node.dims(x)
     _, part, taps, *kernel = w.shape

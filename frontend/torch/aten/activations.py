@@ -61,7 +61,7 @@ from ....ir.ops import (
 from ...call import Call
 from ...registry import converter
 
-#: Operators whose ops take the one tensor, in the result's type, and nothing else.
+#: Operators that become an op of one operand, cast to the type of the result.
 UNARY: dict[str, type[Op]] = {
     "relu": Relu,
     "sigmoid": Sigmoid,
@@ -211,7 +211,7 @@ def log_sigmoid(call: Call, x: Value) -> Op:
 
 @converter("aten.threshold.default")
 def threshold(call: Call, x: Value, threshold: float, value: float) -> Op:
-    """value where x <= threshold, else x: NaN is above every threshold"""
+    """value where x <= threshold, else x: NaN stays"""
     return Where(LessEqual(x, call.cast(threshold, call.elem)), call.cast(value, call.elem), x)
 
 

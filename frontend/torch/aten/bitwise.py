@@ -1,4 +1,4 @@
-"""Operators on the bits of integers; of bools they are logic."""
+"""Operators on the bits of integers; on bools they are logical operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ....ir.ops import BitwiseAnd, BitwiseOr, BitwiseXor, LogicalAnd, LogicalNot
 from ...call import Call, Number
 from ...registry import converter
 
-#: The operator of integers, and that of bools.
+#: The op for integers, and the one for bools.
 BITWISE: dict[str, tuple[type[Op], type[Op]]] = {
     "and": (BitwiseAnd, LogicalAnd),
     "or": (BitwiseOr, LogicalOr),
@@ -41,5 +41,5 @@ for _name, _kind in SHIFTS.items():
 
 @converter("aten.bitwise_not.default")
 def bitwise_not(call: Call, x: Value) -> Op:
-    """Every bit of x turned over."""
+    """Every bit of x inverted."""
     return LogicalNot(x) if x.type.elem == "bool" else BitwiseXor(x, call.const(-1 if x.type.elem != "u8" else 255, call.elem))

@@ -1,4 +1,4 @@
-"""Tensors made from nothing, whose sizes hold the batch (all others torch computes during the trace), and calls that change nothing."""
+"""Constant tensors whose sizes depend on the batch (torch computes all others during the trace), and identity calls."""
 
 from __future__ import annotations
 

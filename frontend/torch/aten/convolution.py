@@ -1,4 +1,4 @@
-"""Convolutions; those of one dimension and those without a batch become two-dimensional ones between reshapes, those of three sums of such."""
+"""Convolutions. One-dimensional and unbatched ones become two-dimensional ones between reshapes, three-dimensional ones sums of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def conv_transpose(
 
 @converter("aten._convolution.default", "aten._convolution.deprecated")
 def private_convolution(call: Call, *args: Any) -> Value:
-    """With settings of torch's backends behind the others."""
+    """The arguments after the ninth are settings of torch's backends."""
     return convolution(call, *args[:9])
 
 

@@ -1,4 +1,4 @@
-"""Bags of embeddings: rows of a table, summed, averaged or compared within each bag."""
+"""Embedding bags: the sum, mean or maximum of table rows within each bag."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int = -1,
 ) -> list[Value | None]:
-    """A bag begins at each offset, and is empty where the next one begins there too: then it is 0."""
+    """A bag begins at each offset. It is empty where the next one begins at the same offset; its result is then 0."""
     static_shape(call, indices, offsets)
     elem, count = str(table.type.elem), indices.type.size
     starts = call.cast(offsets, "i64")
     if include_last_offset:
         starts = Slice(starts, 0, 0, offsets.type.size - 1).out
     bags = starts.type.size
-    # an index lies in the last bag that begins at it or in front
+    # an index belongs to the last bag that begins at or before it
     begun = GreaterEqual(call.const(np.arange(count)[:, None], "i64"), call.reshape(starts, (1, bags)))
     bag = Sub(Sum(begun, (1,)), call.const(1, "i64")).out
     rows = IndexSelect(table, call.cast(indices, "i64"), 0).out

@@ -1,4 +1,4 @@
-"""Elements at places that differ from element to element: gather, scatter, and assignments to indexed places.
+"""Gather, scatter, and assignments to indexed elements.
 
 A scatter writes to the flat tensor, so its sizes must be known: the batch is fixed there.
 """
@@ -63,7 +63,7 @@ def scatter_add(call: Call, x: Value, dim: int, index: Value, src: Value) -> Val
     return scattered(call, x, dim, index, src, "add")
 
 
-#: torch's names of what an update does, but for a mean.
+#: torch's names of the reductions, except the mean.
 REDUCTIONS = {"add": "add", "multiply": "mul", "sum": "add", "prod": "mul", "amax": "max", "amin": "min"}
 
 
@@ -74,7 +74,7 @@ def scatter_reduced(call: Call, x: Value, dim: int, index: Value, src: Value | N
 
 @converter("aten.scatter_reduce.two", "aten.index_reduce.default")
 def scatter_reduce(call: Call, x: Value, dim: int, index: Value, src: Value, reduce: str, *, include_self: bool = True) -> Value:
-    """Without `include_self`, what is written to begins as the identity of the reduction; a mean divides by the number of updates."""
+    """Without `include_self`, elements that are written start as the identity of the reduction; a mean divides by the number of terms."""
     if "index_reduce" in call.target:
         index, src = rows(call, x, call.axis(dim, x.type.rank), index, src)
     elem = str(x.type.elem)
@@ -107,7 +107,7 @@ def _identity(reduce: str, elem: str) -> float:
 
 
 def scattered(call: Call, x: Value, dim: int, index: Value, src: Value | Number, mode: str) -> Value:
-    """y[index[i, j], j] joined with src[i, j], for axis 0; src may be larger than index."""
+    """y[index[i, j], j] combined with src[i, j], for axis 0; src may be larger than index."""
     elem = str(x.type.elem)
     if x.type.rank == 0:
         x, index = call.reshape(x, (1,)), call.reshape(index, (1,))
@@ -130,7 +130,7 @@ def scattered(call: Call, x: Value, dim: int, index: Value, src: Value | Number,
 
 
 def rows(call: Call, x: Value, axis: int, index: Value, source: Value) -> tuple[Value, Value]:
-    """An index of slices as one of elements."""
+    """An index of slices as an index of elements, and the source in the same shape."""
     shape = [index.type.size if a == axis else n for a, n in enumerate(x.shape)]
     column = call.reshape(index, [index.type.size if a == axis else 1 for a in range(x.type.rank)])
     return Expand(column, tuple(shape)).out, call.reshape(source, shape)
@@ -149,7 +149,7 @@ def index_put(call: Call, x: Value, indices: Sequence[Value | None], values: Val
     shape = np.broadcast_shapes(*(i.shape for _, i in given))
     axes = [axis for axis, _ in given]
     lead = axes[0] if axes == list(range(axes[0], axes[-1] + 1)) else 0
-    # the axes of the places: those of x in front of the indices, those of the indices, the others of x
+    # axes of the assigned elements: the leading ones of x, those of the indices, the others of x
     rest = [a for a in range(x.type.rank) if a not in axes]
     full = (*(x.shape[a] for a in rest[:lead]), *shape, *(x.shape[a] for a in rest[lead:]))
     every: list[Value] = [call.const(0, "i64")] * x.type.rank
@@ -184,7 +184,7 @@ def _put_by_mask(call: Call, x: Value, given: Sequence[tuple[int, Value]], value
 
 
 def in_order(call: Call, mask: Value, values: Value) -> Value:
-    """The rows of `values`, one for each place where a mask holds; anything elsewhere. There must be no fewer."""
+    """The rows of `values` in order at the places where a mask holds, arbitrary rows elsewhere. `values` needs a row for each such place."""
     static_shape(call, mask, values)
     before = CumSum(call.reshape(mask, (mask.type.size,)), 0)
     places = Where(call.reshape(mask, (mask.type.size,)), Sub(before, call.const(1, "i64")), call.const(0, "i64"))

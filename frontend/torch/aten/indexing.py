@@ -45,7 +45,7 @@ def index(call: Call, x: Value, indices: Sequence[Value | None]) -> Value:
 
 
 def from_start(call: Call, index: Value, size: int) -> Value:
-    """Indices as i64, plus the size where they count from the end; what is out of range stays as it is, for the error to name."""
+    """Indices as i64, plus the size where they count from the end; those out of range stay unchanged, so that the error names them."""
     array = call.constant(index)
     if array is not None:
         return call.const(np.where(array < 0, array.astype(np.int64) + size, array), "i64")
@@ -57,7 +57,7 @@ def from_start(call: Call, index: Value, size: int) -> Value:
 
 
 def flat_places(call: Call, indices: Sequence[Value], sizes: Sequence[int]) -> Value:
-    """Flat places in axes of these sizes; -1 where an index is out of range, which is an error when it is read or written there."""
+    """Flat places in axes of these sizes; -1 where an index is out of range, which is an error when it is used."""
     places: Value = call.const(0, "i64")
     valid: Value | None = None
     for axis, (i, size) in enumerate(zip(indices, sizes)):
@@ -72,7 +72,7 @@ def flat_places(call: Call, indices: Sequence[Value], sizes: Sequence[int]) -> V
 
 
 def static_shape(call: Call, *xs: Value) -> None:
-    """No size of these may depend on the batch."""
+    """Raise `StaticBatchNeeded` where a size of these depends on the batch."""
     for x in xs:
         for axis in range(x.type.rank):
             call.static(x, axis)

@@ -1,4 +1,4 @@
-"""Normalizations, in evaluation form."""
+"""Normalizations, in inference form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def native_batch_norm(
 
 @converter("aten._native_batch_norm_legit.no_stats")
 def batch_norm_no_stats(call: Call, x: Value, w: Value | None, b: Value | None, training: bool, momentum: float, eps: float) -> list[Any]:
-    """A layer without running statistics normalizes by those of the batch it is given, in evaluation too."""
+    """A layer without running statistics normalizes by the statistics of its batch, in inference too."""
     axes = (0, *range(2, x.type.rank))
     centered = Sub(x, Mean(x, axes, True)).out
     variance = Mean(Mul(centered, centered), axes, True)

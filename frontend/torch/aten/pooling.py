@@ -62,7 +62,7 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Value:
-    # two passes give sums, divided once behind them
+    # two passes give sums, divided once after them
     once = divisor_override is not None and _space(call) == 3
     divisor = 1 if once else divisor_override
 
@@ -114,7 +114,7 @@ def _adaptive(call: Call, kind: type[Op], x: Value, size: Sequence[int]) -> Valu
 
 
 def _space(call: Call) -> int:
-    """Axes that windows slide along."""
+    """The number of axes that windows slide along."""
     return next(n for n in (1, 2, 3) if f"pool{n}d" in call.target)
 
 

@@ -46,7 +46,7 @@ def mm(call: Call, a: Value, b: Value) -> Value:
     return product(call, a, b)
 
 
-#: Products of integers without an exact float form are written out, at most so many at a time.
+#: Integer products that no float type holds exactly are expanded element by element, up to this many multiplications.
 WRITTEN_OUT = 1 << 24
 
 
@@ -113,7 +113,7 @@ def attention(
     if dropout_p > 0:
         raise call.unsupported("attention with dropout; pass dropout_p=0 when not training")
     if enable_gqa:
-        # each head of the keys serves as many of the query
+        # each head of keys and values serves several heads of the query
         k, v = (_heads(call, q, x) for x in (k, v))
     rank, elem = k.type.rank, call.elem
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale

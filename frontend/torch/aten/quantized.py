@@ -1,4 +1,4 @@
-"""Quantization as PT2E writes it: integers beside their scales and zero points, which make quantized types where they are known."""
+"""Quantization in the form of PT2E: integers with separate scales and zero points, which become quantized types where these are constant."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _quantized(call: Call, x: Value, scale: Parameter, zero: Parameter, axis: in
         return StorageCast(Quantize(call.cast(x, "f32"), to)).out
     inverse = Div(call.cast(1, "f32"), _along(call, scale, axis, x, "f32"))
     q = Add(Round(Mul(call.cast(x, "f32"), inverse)), _along(call, zero, axis, x, "f32"))
-    # 2^31 is no i32
+    # 2^31 does not fit i32
     result = Cast(Clip(q, float(low), float(min(high, 2**31 - 128))), call.elem).out
     array = _array(result) if isinstance(x.op, Const) else None
     return result if array is None or not isinstance(x.op, Const) else Const(array, loc=x.op.loc).out

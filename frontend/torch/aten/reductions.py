@@ -1,4 +1,4 @@
-"""Reductions over axes, extremes with their places, and functions along one axis."""
+"""Reductions over axes, extremes with their indices, and functions along one axis."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def expand(call: Call, x: Value, shape: Sequence[int] | Value, *, implicit: bool
 
 @converter("aten.repeat.default", symbolic=True)
 def repeat(call: Call, x: Value, counts: Sequence[int]) -> Value:
-    """A dimension of size 1 is expanded, others are copies behind one another."""
+    """A dimension of size 1 is expanded, others are concatenated copies."""
     dims = (1,) * (len(counts) - x.type.rank) + call.dims(x)
     x = call.reshape(x, dims)
     for axis, (size, count) in enumerate(zip(dims, counts)):
@@ -99,7 +99,7 @@ def repeat_interleave(call: Call, x: Value, repeats: int, dim: int | None = None
 
 @converter("aten.repeat_interleave.Tensor")
 def repeated_places(call: Call, repeats: Value, *, output_size: int | None = None) -> Value:
-    """Place i as often as repeats[i] says: for each result, how many places end in front of it."""
+    """Index i repeated repeats[i] times: for each result, the number of indices whose last copy is before it."""
     ends = CumSum(call.cast(repeats, "i64"), 0).out
     results = call.const(np.arange(call.sizes[0])[:, None], "i64")
     return call.cast(Sum(LessEqual(call.reshape(ends, (1, repeats.type.size)), results), (1,)), call.elem)
@@ -236,7 +236,7 @@ def unfold(call: Call, x: Value, dim: int, size: int, step: int) -> Op | Value:
 
 @converter("aten.slice_scatter.default")
 def slice_scatter(call: Call, x: Value, src: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
-    """x with a slice replaced; what an assignment `x[:, a:b] = src` is in functional form."""
+    """x with a slice replaced: the functional form of `x[:, a:b] = src`."""
     axis = call.axis(dim, x.type.rank)
     src = call.cast(src, call.elem)
     if not start and (end is None or end >= _END) and step == 1:
@@ -245,7 +245,7 @@ def slice_scatter(call: Call, x: Value, src: Value, dim: int = 0, start: int | N
     size = call.static(x, axis)
     if step == 1:
         return _concat([(x, 0, start), (src, 0, stop - start), (x, stop, size)], axis)
-    # interleaved: every element is picked from x behind src
+    # with a step, pick every element from x followed by src
     places = np.arange(size)
     places[start:stop:step] = size + np.arange(src.shape[axis])
     return IndexSelect(Concat([x, src], axis), call.const(places, "i64"), axis).out

@@ -1,4 +1,4 @@
-"""Sorting, order statistics, places in sorted tensors, and scans along an axis."""
+"""Sorting, order statistics, searches in sorted tensors, and scans along an axis."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from .shapes import cut
 
 
 def _line(call: Call, x: Value, dim: int) -> tuple[Value, int]:
-    """x and an axis of it; a scalar has one."""
+    """x and a non-negative axis of it; a scalar becomes a vector of one element."""
     line = call.reshape(x, (1,)) if x.type.rank == 0 else x
     return line, call.axis(dim, x.type.rank)
 
 
 def _places(call: Call, x: Value, axis: int, descending: bool) -> Value:
-    """Of bools those of 0 and 1."""
+    """The indices that sort x; bools are sorted as 0 and 1."""
     return ArgSort(Cast(x, "u8") if x.type.elem == "bool" else x, axis, descending).out
 
 
 def _sorted(call: Call, x: Value, dim: int, descending: bool, count: int | None = None) -> list[Value]:
-    """Elements in order and their places, the first `count` of each."""
+    """The sorted elements and their indices, the first `count` of each."""
     line, axis = _line(call, x, dim)
     places = _places(call, line, axis, descending)
     if count is not None:
@@ -74,7 +74,7 @@ def argsort_stable(call: Call, x: Value, *, stable: bool = True, dim: int = -1, 
 
 @converter("aten.topk.default")
 def topk(call: Call, x: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> list[Value]:
-    """Of equals the first first; torch leaves that open."""
+    """Equal elements come in the order of their indices; torch does not specify it."""
     if x.type.rank:
         call.static(x, call.axis(dim, x.type.rank))
     return [call.reshape(y, call.shape) for y in _sorted(call, x, dim, largest, k)]
@@ -90,7 +90,7 @@ def kthvalue(call: Call, x: Value, k: int, dim: int = -1, keepdim: bool = False)
 
 @converter("aten.median.dim")
 def median_dim(call: Call, x: Value, dim: int, keepdim: bool = False) -> list[Value]:
-    """The lower one of two in the middle; NaN, and where it stands, in a line that holds one."""
+    """The lower of two middle elements; NaN and its index where there is one along the axis."""
     line, axis = _line(call, x, dim)
     middle = (call.static(line, axis) - 1) // 2
     place = cut(_places(call, line, axis, False), axis, middle, middle + 1)
@@ -129,7 +129,7 @@ def searchsorted(
 
 
 def _buckets(call: Call, boundaries: Value, x: Value | Number, right: bool) -> Value:
-    """How many boundaries, along the last axis, lie below x; with `right` or are equal to it. NaN lies above all."""
+    """The number of boundaries along the last axis that are below x, with `right` also those equal to it. NaN is above all numbers."""
     elem = call.promote(boundaries, x)
     value, lines = call.cast(x, elem), call.cast(boundaries, elem)
     column = call.reshape(value, (*call.dims(value), 1))
@@ -158,7 +158,7 @@ for _name, _kind in SCANS.items():
 
 @converter("aten.cummax.default", "aten.cummin.default")
 def cumulative_extreme(call: Call, x: Value, dim: int) -> list[Value]:
-    """The extreme so far, and the last place where it stood: a running maximum of places, of which others count as 0."""
+    """The running extreme and the last index that attains it: a running maximum of those indices, others counting as 0."""
     line, axis = _line(call, call.cast(x, "u8") if x.type.elem == "bool" else x, dim)
     size = call.static(line, axis)
     extreme = (CumMax if "cummax" in call.target else CumMin)(line, axis).out

@@ -1,4 +1,4 @@
-"""What training alone has a use for, where it is a function of its operands: dropouts that drop nothing, and a gradient."""
+"""Operators of training that are functions of their operands: dropout that drops nothing, and the gradient of a threshold."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ...registry import converter
 
 @converter("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
 def dropout(call: Call, x: Value, p: float, train: bool | None) -> Op:
-    """Those that do not train are gone before the walk."""
+    """Dropouts in evaluation mode are removed before the walk."""
     raise call.unsupported("dropout in training mode; call model.eval(), and pass training=self.training to functional dropout")
 
 
 @converter("aten.native_dropout.default")
 def native_dropout(call: Call, x: Value, p: float, train: bool | None) -> list[Value]:
-    """x, and a mask of what is left: everything where it does not train."""
+    """x, and the mask of kept elements: all of them in evaluation mode."""
     if train is None or (train and p > 0):
         dropout(call, x, p, train)
     return [x, call.expand(call.const(True, "bool"), (), call.shape)]

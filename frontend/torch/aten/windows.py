@@ -1,7 +1,7 @@
-"""Windows over any number of axes, and the places of their maxima.
+"""Windows over any number of axes, and the indices of their maxima.
 
-The elements of each window become an axis of taps. A tap outside of x stands for the first tap of its window that is inside, so it never is
-a maximum of its own.
+The elements of each window become an axis of taps. A tap outside of x reads the first tap of its window that is inside, so it never adds
+a maximum.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _inside(at: np.ndarray, size: int) -> np.ndarray:
 
 
 def places_of_maxima(call: Call, x: Value, sources: Sequence[np.ndarray]) -> Value:
-    """Where the maximum of each window lies in the last axes of x, of which `sources` are, as one flat number (i64); the first of equals."""
+    """The flat index (i64), over the last axes of x, of the maximum of each window; the first of equals. sources: the taps along each axis."""
     dims = call.dims(x)
     lead = len(dims) - len(sources)
     taps, sizes = x, x.shape[lead:]

@@ -1,1 +1,1 @@
-"""How a register tile multiplies and accumulates, one module for each kind of number."""
+"""Multiply-accumulate instructions of register tiles, one module for each number format."""

@@ -1,4 +1,4 @@
-"""How a register tile multiplies bytes on 64-bit ARM: dot products of four bytes where the processor has them, else products of i16."""
+"""Multiply-accumulate of bytes on 64-bit ARM: dot products of four bytes where the processor has them, else products of i16."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Usdot(Arithmetic):
 
 
 class Sdot(Arithmetic):
-    """sdot of ARM's dot product extension: four products of i8 added to an i32. u8 activations become i8 by subtracting 128: a bit is turned."""
+    """sdot of ARM's dot product extension: four products of i8 added to an i32. u8 activations become i8 by subtracting 128, an xor."""
 
     name = "sdot"
     cycles = 0.5

@@ -1,10 +1,10 @@
-"""What an arithmetic of integer kernels is, and the instructions of x86 that several have in common.
+"""`Arithmetic`: how integer kernels multiply and accumulate, and the x86 instructions that several arithmetics share.
 
 A step takes neighbouring channels of a pixel in all lanes of a vector, four bytes or two i16, and as many weights for each lane (an output):
 
     acc[lane] += x[0] w[lane, 0] + x[1] w[lane, 1] + ...         modulo 2^32
 
-Every arithmetic that fits a layer gives the same bits, so which one runs is a matter of speed.
+Every arithmetic that fits a layer gives the same bits; they differ in speed only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Arithmetic:
 
     @property
     def wide(self) -> bool:
-        """Whether it takes activations of i16."""
+        """Whether its activations are i16."""
         return self.x_dtype == "int16"
 
     @property
@@ -64,7 +64,7 @@ class Arithmetic:
         return x in BYTES
 
     def offset(self, x: str) -> int:
-        """What is subtracted from each activation of an element type before it is multiplied: zero points are less by it."""
+        """Subtracted from each activation of an element type before the multiplication; kernels lower the zero point by it."""
         return 0
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ class Arithmetic:
         return [b.let("w", b.load(w, at, lanes * self.each))]
 
     def multiply(self, b: Builder, acc: Expr, x: list[Expr], w: list[Expr], lanes: int) -> Expr:
-        """acc and the four products of each lane."""
+        """acc plus the products of each lane."""
         raise NotImplementedError(f"{type(self).__name__}.multiply")
 
 

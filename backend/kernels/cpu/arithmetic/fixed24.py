@@ -1,10 +1,10 @@
-"""Weights as integers of 24 bits: three quarters of the bytes of f32, for kernels that wait for weights longer than they multiply.
+"""Weights as 24-bit integers: three quarters of the bytes of f32, for kernels that are bound by reading weights.
 
-Read, they are words whose fourth, lowest byte is a copy of the third: one instruction moves bytes so, and none has to clear it. Of a matrix
-(channels, outputs), every output has a scale, its largest weight over 2^31 - 1, so that an error is at most 2^-24 of that weight. Lest a channel of
-small weights and large values lose by it, its weights are divided by a power of two first, by which the kernel multiplies its values.
-Products of words would overflow 2^31 times too early: the kernel's values are divided by that, and the scales of its sums multiplied. What is lost
-by it are bits of values below 2^-95, about 2e-29.
+They are read as 32-bit words whose lowest byte is a copy of the second lowest: one byte shuffle does that, and nothing clears the byte. In a matrix
+(channels, outputs) every output has a scale, its largest weight over 2^31 - 1, so that an error is at most 2^-24 of that weight. To keep the digits
+of channels with small weights and large values, their weights are first divided by a power of two, by which the kernel multiplies the values.
+Products with words would overflow 2^31 times too early, so the kernel's values are divided by 2^31 and the scales of its sums multiplied by it. This
+loses only bits of values below 2^-95, about 2e-29.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ....codegen.builder import Buffer, Builder, Expr
 
 #: The largest word.
 MOST = 2**31 - 1
-#: Exponent of what the values that meet words are divided by.
+#: Exponent of the power of two that divides the values that are multiplied by words.
 SHIFT = 31
-#: Exponents of the powers of two for channels stay this small, so that a value times one does not overflow.
+#: Limit on the exponents of channel factors, so that a value times a factor does not overflow.
 EXPONENT = 48
 
 
@@ -27,7 +27,7 @@ def words(lanes: int) -> int:
 
 
 def spare(lanes: int) -> int:
-    """Words behind the last vector, because a vector is read as if its weights had four bytes."""
+    """Words of padding after the last vector, because a load reads four bytes for each weight."""
     return lanes - words(lanes)
 
 
@@ -40,14 +40,14 @@ def channel_factors(w: np.ndarray) -> np.ndarray:
 
 
 def value_factors(factors: np.ndarray) -> np.ndarray:
-    """What the kernel multiplies the values of channels by whose weights were divided by these factors."""
+    """What the kernel multiplies the values of channels by, for weights divided by these factors."""
     result: np.ndarray = np.ldexp(factors, -SHIFT)
     return result
 
 
 def pack24(w: np.ndarray) -> np.ndarray:
-    """Weights (..., channels, outputs), f32, of channels divided by their factors -> words (..., outputs + words(outputs) * channels), i32: first the
-    bits of the f32 scales of sums of `value_factors`, then each channel."""
+    """Weights (..., channels, outputs), f32, divided by their channel factors -> words (..., outputs + words(outputs) * channels), i32: first the
+    bits of the f32 scales of the outputs' sums, then each channel."""
     scale = (np.abs(w).max(-2, keepdims=True).astype(np.float64) / MOST).astype(np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
     upper = _nearest(w / scale.astype(np.float64)).astype("<i4", copy=False)
@@ -56,7 +56,7 @@ def pack24(w: np.ndarray) -> np.ndarray:
 
 
 def _nearest(numbers: np.ndarray) -> np.ndarray:
-    """The upper three bytes, a signed integer, of the words nearest to these numbers. A word of upper bytes 256 h + l is 65,536 h + 257 l."""
+    """The upper three bytes, a signed integer, of the words nearest to these numbers. A word with the upper bytes 256 h + l is 65,536 h + 257 l."""
     word: np.ndarray = np.rint(numbers.clip(-MOST, MOST)).astype(np.int32)
     low = word & 0xFFFF
     low += 128
@@ -73,7 +73,7 @@ def load24(b: Builder, buffer: Buffer, index: Expr, lanes: int) -> Expr:
 
 
 def _code(lanes: int) -> str:
-    """A function in LLVM IR, as TensorIR has no words for moving bytes: three of them to each word, then to float."""
+    """A function in LLVM IR, as TensorIR cannot express byte shuffles: three bytes to each word, then to float."""
     source = [byte for i in range(lanes) for byte in (3 * i, 3 * i, 3 * i + 1, 3 * i + 2)]
     order = ", ".join(f"i32 {i}" for i in source)
     return f"""

@@ -1,4 +1,4 @@
-"""How a register tile multiplies bytes and adds into i32: one class for each instruction that does it, and the list of all arithmetics."""
+"""Multiply-accumulate of bytes into i32: one class for each instruction, and the list of all arithmetics."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .arm import Sdot, Smlal, Usdot
 from .base import STEP, Arithmetic, added, dword, pmaddwd, pmaddwd_on, x86
 from .pairs import Pairs, PairsVnni
 
-#: What the products of a pair of channels may add up to in i16, over 255.
+#: Limit of i16 on the sum of the weights of a pair of channels: 255 times it fits.
 PAIR = 128
 
 
 class Plain(Arithmetic):
-    """i32 multiplications: right for all operands on all targets."""
+    """i32 multiplications: exact for all operands on all targets."""
 
     name = "plain"
     per_step = 2

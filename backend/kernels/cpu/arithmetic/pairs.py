@@ -1,4 +1,4 @@
-"""How a register tile multiplies i16 and adds into i32, two channels a step: bytes that were widened, or what Winograd's transforms make of them."""
+"""Multiply-accumulate of i16 into i32, two channels a step, for widened bytes and the results of Winograd transforms."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Convolutions of stored integers on maps in blocks of 16 channels."""
+"""Convolutions of stored integers on feature maps in blocks of 16 channels."""

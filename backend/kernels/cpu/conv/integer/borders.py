@@ -1,4 +1,4 @@
-"""Biases of convolutions that leave the border of a map out of their sums of x w: one for each way in which an output lies at a border.
+"""Biases of convolutions that leave padding out of their sums of x w: one for each set of taps that an output has inside the map.
 
     sum over taps inside of (x - Z) w  =  sum over taps inside of x w  -  Z * sum over taps inside of w
 
@@ -16,7 +16,7 @@ from tvm import tirx as t
 from .....codegen.builder import Builder, Expr
 from ...window import Window
 
-#: Pairs of classes at most: beyond, the map is nearly all border.
+#: Limit on pairs of classes; a map with more is nearly all border.
 MOST = 64
 
 
@@ -37,7 +37,7 @@ class Axis:
         return min(at, self.first) + max(0, at - self.stop + 1)
 
     def emit(self, b: Builder, at: Expr) -> Expr:
-        """`of`, when the kernel runs."""
+        """The class of an output, computed at run time."""
         if isinstance(at, int):
             return self.of(at)
         low = t.min(at, self.first) if self.first else 0
@@ -80,7 +80,7 @@ class Borders:
         return (full & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(-1)
 
     def place(self, row: Expr, column: int, channel: Expr) -> Expr:
-        """Where the bias of a channel lies for a class of rows and one of columns."""
+        """The index of the bias of a channel for a row class and a column class."""
         return (row * self.columns.classes + column) * self.channels + channel
 
 

@@ -3,7 +3,7 @@
 
     x  p0c0 p0c1 .. p1c0 ..  ->  p0c0 p1c0 p2c0 p3c0  p0c1 ..        3 taps of pixel 0:  w0 w1 w2 0,  of pixel 1:  0 w0 w1 w2
 
-Weights of 0 stand where a byte is not read, also beyond the side of a map.
+Bytes that an output does not use, also those beyond the side of a map, are multiplied by weights of 0.
 Loops: (image, channel block, row chunk) > output row > column tile > kernel row.
 """
 
@@ -63,7 +63,7 @@ def loads(g: Window, width: int, static_x: int | None) -> list[Load]:
 
 
 def variants(g: Window) -> list[Taps]:
-    """All ways in which outputs read their dwords."""
+    """All tap assignments with which outputs read their dwords."""
     tiles = [(width, x if repeat == 1 else None) for width, x, repeat in column_tiles(g, WIDTH, 1)]
     return sorted({taps for tile in tiles for load in loads(g, *tile) for _, taps in load.outputs})
 
@@ -94,7 +94,7 @@ class ByteDepthwise(IntegerConv):
         return float(g.n * g.in_blocks * g.oh * g.ow * (g.kh + 3))
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """w (C, 1, kh, kw) -> [block][kh][variant][lane][4 taps]; the biases of all borders in the place of the zero point."""
+        """w (C, 1, kh, kw) -> [block][kh][variant][lane][4 taps]; the biases of all borders in place of the zero point."""
         op: Any = fusion.anchor
         g = conv_window(fusion)
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))

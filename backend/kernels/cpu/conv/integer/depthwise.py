@@ -1,4 +1,4 @@
-"""Depthwise convolution of stored integers: lanes are channels, a register tile is a run of output columns, taps outside the map are left out.
+"""Depthwise convolution of stored integers: lanes are channels, a register tile is a run of output columns, taps outside the map are skipped.
 
 Loops: (image, channel block, row chunk) > output row > column tile > kernel row. Every input vector is widened to i32 and centered once, and
 feeds all the taps it belongs to. Both factors fit i16, so that on x86 a product is a pmaddwd, whose second pair is 0, not the slower pmulld.
@@ -55,7 +55,7 @@ class IntegerDepthwise(IntegerConv):
         return float(g.n * g.in_blocks * g.oh * g.ow * (g.lanes / target.lanes) * (g.kh * g.kw + 6))
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """w (C, 1, kh, kw) -> [block][kh][kw][lane] of i32, for pmaddwd of their lower halves; the bias, or zeros, and the zero point behind it."""
+        """w (C, 1, kh, kw) -> [block][kh][kw][lane] of i32, for pmaddwd of their lower halves; the bias, or zeros, then the zero point."""
         op: Any = fusion.anchor
         g = conv_window(fusion)
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))

@@ -1,7 +1,7 @@
-"""Direct convolution of stored integers on blocked maps: a register tile of output columns (of narrow maps, whole rows), no patches.
+"""Direct convolution of stored integers on blocked maps: a register tile of output columns (whole rows where maps are narrow), without im2col.
 
 Loops: (image, row chunk, output group) > output rows > column tile > input block > run of kernel columns > kernel row > kernel column > dword.
-Taps outside the map are left out, columns when the model is compiled and rows by a run-time range; `borders` makes that exact for all zero points.
+Taps outside the map are skipped, columns at compile time and rows by a run-time range; `borders` makes that exact for all zero points.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class IntegerDirect(IntegerConv):
         return work + taps * pixels
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """The weights by `Groups`; the biases of all borders in the place of the zero point."""
+        """The weights by `Groups`; the biases of all borders in place of the zero point."""
         op: Any = fusion.anchor
         g = conv_window(fusion)
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))
@@ -75,7 +75,7 @@ class IntegerDirect(IntegerConv):
 
 @dataclass
 class _Group:
-    """The code of all output groups of `vectors` vectors. weights: where theirs begin."""
+    """The code of all output groups of `vectors` vectors. weights: the offset of their packed weights."""
 
     k: KernelBuilder
     groups: Groups
@@ -115,7 +115,7 @@ class _Group:
         return self.groups.dwords * self.g.kh * self.g.kw * self.panel
 
     def emit(self) -> int:
-        """Returns where the weights of the next groups begin."""
+        """Returns the offset of the weights of the next groups."""
         k, g, b, rows = self.k, self.g, self.k.b, self.k.params["chunk"]
         chunks, size = -(-g.oh // rows), self.size
         with b.loop("task", 0, g.n * chunks * self.count, tasks(k.threads, g.n * chunks * self.count)) as task:
@@ -130,7 +130,7 @@ class _Group:
         return self.weights + self.count * size
 
     def _rows(self, start: Expr, stop: Expr) -> None:
-        """Output rows [start, stop): of narrow maps those with all taps inside in tiles of whole rows, the others one by one."""
+        """Output rows [start, stop). Where maps are narrow, rows with all taps inside go in tiles of whole rows, the others one by one."""
         g, b, axis = self.g, self.k.b, self.borders.rows
         height, rows = self.pixels // g.ow, min(self.k.params["chunk"], g.oh)
         if height < 2 or axis.stop - axis.first < height:
@@ -147,7 +147,7 @@ class _Group:
             self._row(b.let("oy", t.Select(rest < begin, rest, rest + count * height)), rest - start + tall, rows - tall * (height - 1))
 
     def _row(self, oy: Expr, number: Expr, rows: int) -> None:
-        """An output row, by its number the `number`th of `rows` rows or tall tiles."""
+        """An output row. number: its index among `rows` rows or tall tiles."""
         taps, above = self.g.rows(self.k.b, oy), self.borders.rows.emit(self.k.b, oy)
         layout = column_tiles(self.g, self.pixels, self.vectors)
         each = sum(repeat for _, _, repeat in layout)
@@ -186,7 +186,7 @@ class _Group:
             tile.steps(x, [(i, at + start) for i, start in starts], w, w_at, depth.steps)
 
     def _runs(self, width: int, static_x: int | None) -> list[Run]:
-        """Runs have loops over kernel rows of their own: in one piece of code LLVM would keep the broadcasts that two have in common, and spill."""
+        """Runs of kernel columns. Each has its own loop over kernel rows: in one loop LLVM would keep broadcasts that two runs share, and spill."""
         g = self.g
         if static_x is None:
             return [(0, g.kw, list(range(width)))]

@@ -1,4 +1,4 @@
-"""The end of a register tile whose rows are neighbouring pixels of a blocked map."""
+"""The epilogue of a register tile whose rows are neighbouring pixels of a blocked map."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Integer convolution as a matrix product over flat pixels: register tiles of any pixels of the map times output vectors.
 
-A pointwise convolution reads its input as it lies. Any other one first gathers patches into scratch, [input block][kernel row][kernel
+A pointwise convolution reads its input in place. Any other one first gathers patches into scratch (im2col), [input block][kernel row][kernel
 column][pixel][channel], the zero point outside the map; then both are the same product, whatever strides, dilations and groups are.
 Loops: (image, pixel chunk, output group) > pixel tile > input block and tap > dword of channels.
 """
@@ -33,7 +33,7 @@ from .widen import WIDE, widen, widened, widening
 
 
 class IntegerConv(Template):
-    """What the templates of integer convolutions share: constants that they need, and arithmetics that fit the weights."""
+    """Base of the templates of integer convolutions: required constants, and the arithmetics that fit the weights."""
 
     def scratch_dtype(self, fusion: Fusion) -> str:
         op: Any = fusion.anchor
@@ -64,7 +64,7 @@ class IntegerConv(Template):
         arithmetic = arithmetic_named(params["arithmetic"])
         bias = whole_bias(w, b, int(zero) - arithmetic.offset(str(op.x.type.elem)), g.out_blocks * g.lanes)
         weights = Groups(g, target.lanes).pack(w, arithmetic)
-        # the bias goes with the zero point, since a layer need not have a bias of its own
+        # the bias is packed with the zero point, since a layer may have no bias operand
         return {op.w: weights, op.zero: np.concatenate([bias, np.full(1, int(zero), np.int32)])}
 
 
@@ -142,7 +142,7 @@ def gather_patches(k: KernelBuilder, g: Window, rows: RowLayout, x: Buffer, patc
 
 @dataclass
 class Product:
-    """The code of all output groups of `vectors` vectors. weights: where theirs begin."""
+    """The code of all output groups of `vectors` vectors. weights: the offset of their packed weights."""
 
     k: KernelBuilder
     groups: Groups
@@ -178,7 +178,7 @@ class Product:
 
     @property
     def tasks(self) -> int:
-        """How many threads share: one for each image, chunk and group."""
+        """The number of tasks that threads share: one for each image, chunk and group."""
         return self.g.n * self.chunks * self.count
 
     def emit(self, worker: Expr, start: Expr, stop: Expr) -> None:
@@ -203,7 +203,7 @@ class Product:
                     self._pixels((chunks - 1) * chunk, rest)
 
     def _widen(self, worker: Expr, part: Expr, first: Expr) -> None:
-        """Read from scratch what `widen` puts there, once for a chunk: where a task is the `first` of it."""
+        """Read from scratch, which `widen` fills once for a chunk, in the `first` task of it."""
         k, g, b, chunk = self.k, self.g, self.k.b, self.chunk
         assert k.scratch is not None
         at = b.let("wide", worker * widened(g, chunk))

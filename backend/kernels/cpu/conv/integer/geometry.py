@@ -16,7 +16,7 @@ from ...window import Window
 
 @dataclass(frozen=True)
 class Depth:
-    """`blocks` input blocks from `first` on, of each of which `steps` dwords are read; `before`: dwords of those before."""
+    """`blocks` input blocks from `first` on, with `steps` dwords read of each. before: dwords of the blocks before."""
 
     first: int
     blocks: int
@@ -28,8 +28,8 @@ class Depth:
 class Groups:
     """Output vectors of `lanes` i32 in groups that share loads of x, over blocks of 16 channels.
 
-    A group reads the same number of whole input blocks, `span`, from block `first` on. Where an output does not read a channel of these (in a
-    grouped convolution, or behind the last channel), its weight is 0.
+    A group reads the same number of whole input blocks, `span`, from block `first` on. Where an output does not read one of their channels (in a
+    grouped convolution, or after the last channel), its weight is 0.
     """
 
     g: Window
@@ -119,7 +119,7 @@ class Groups:
 
 
 def whole_bias(w: np.ndarray, b: np.ndarray | None, zero: int, size: int) -> np.ndarray:
-    """b - zero * sum of w modulo 2^32, with zeros up to `size`: then x need not be centered, where the border holds `zero`."""
+    """b - zero * sum of w modulo 2^32, with zeros up to `size`. With it x need not be centered, if padding holds `zero`."""
     sums = w.reshape(len(w), -1).sum(1, dtype=np.int64)
     bias = (0 if b is None else b.astype(np.int64)) - zero * sums
     full = np.zeros(size, np.int64)

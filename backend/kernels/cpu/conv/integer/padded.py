@@ -1,7 +1,7 @@
-"""Direct convolution of stored integers from a copy: rows of the map as i16 in scratch, with the zero point around them.
+"""Direct convolution of stored integers from a padded copy: rows of the map as i16 in scratch, with the zero point around them.
 
-For layers whose bytes no instruction multiplies. The copy costs little beside what is saved: a pair of channels is one broadcast, all tiles are inner
-ones, and of the four bytes of a pixel of a first layer only those that are channels are copied, so that a kernel row is one run of i16.
+For layers whose bytes no instruction multiplies. The copy costs little beside what it saves: a pair of channels is one broadcast, no tile lies at a
+border, and of the four bytes of a pixel of a first layer only real channels are copied, so that a kernel row is one run of i16.
 Loops: (image, row chunk, output group) > output row > column tile > input block > kernel row > kernel column > pair of channels.
 """
 
@@ -61,7 +61,7 @@ class IntegerPadded(IntegerConv):
         return g.n * (g.oh * work + 2.0 * copied)
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """The weights by `Groups`, or [group][kernel row][pair][vector][lane][2]; biases, then the zero point, in the place of the zero point."""
+        """The weights by `Groups`, or [group][kernel row][pair][vector][lane][2]; biases, then the zero point, in place of the zero point."""
         g, groups = conv_window(fusion), Groups(conv_window(fusion), target.lanes)
         copy, packed = Copy(g, params["chunk"]), super().pack(fusion, target, params)
         op: Any = fusion.anchor
@@ -93,7 +93,7 @@ class IntegerPadded(IntegerConv):
 
 @dataclass
 class _Group:
-    """The code of all output groups of `vectors` vectors. weights: where theirs begin."""
+    """The code of all output groups of `vectors` vectors. weights: the offset of their packed weights."""
 
     k: KernelBuilder
     groups: Groups
@@ -131,7 +131,7 @@ class _Group:
         return g.kh * self.panel * (self.copy.pairs if self.copy.dense else g.kw * self.groups.dwords * self.arithmetic.steps)
 
     def emit(self, worker: Expr) -> None:
-        """A worker's tasks. It copies the rows of a chunk when it comes to its first group of them."""
+        """A worker's tasks. It copies the rows of a chunk at its first task for that chunk."""
         k, g, b, chunk = self.k, self.g, self.k.b, self.copy.chunk
         chunks = -(-g.oh // chunk)
         begin, end = share(worker, g.n * chunks * self.count, k.threads)

@@ -2,8 +2,8 @@
 
     row 0: a0 a1 ..   row 1: b0 b1 ..   ->   a0 b0 a1 b1 ..  as i16, times  w[0, s] w[1, s] ..
 
-Half as many multiplications as tap by tap. A kernel row outside the map is read from a row inside, times 0; what the zero point adds is in the bias,
-one for each way in which an output lies at a border (`borders`).
+Half as many multiplications as tap by tap. A kernel row outside the map is read from a row inside, times 0; the bias corrects for the zero point,
+with one bias for each class of outputs at a border (`borders`).
 Loops: (image, channel block, row chunk) > output row > column tile.
 """
 
@@ -34,7 +34,7 @@ from .gemm import IntegerConv
 
 #: Output columns of a tile at most.
 WIDTH = 8
-#: Kernel rows at most: they are written out.
+#: Kernel rows at most: they are unrolled.
 ROWS = 7
 
 
@@ -63,7 +63,7 @@ class PairedDepthwise(IntegerConv):
         return float(g.n * g.in_blocks * g.oh * g.ow * (g.lanes / target.lanes) * (_pairs(g) * g.kw + 4))
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """w (C, 1, kh, kw) -> [block][row class][pair of rows][kw][lane][2], 0 outside the map; the biases of all borders for the zero point."""
+        """w (C, 1, kh, kw) -> [block][row class][pair of rows][kw][lane][2], 0 outside the map; biases of all borders as the zero point."""
         op: Any = fusion.anchor
         g = conv_window(fusion)
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))
@@ -114,7 +114,7 @@ class PairedDepthwise(IntegerConv):
         b, lanes = k.b, k.target.lanes
         rows = [b.load(k.args[k.anchor.x], at, lanes) for at in places]
         if len(rows) == 1:
-            # of an i8 the other half is its sign, times 0
+            # the other half of an i8 is its sign, times a weight of 0
             return t.reinterpret(f"int16x{2 * lanes}", t.Cast(f"int32x{lanes}", rows[0]))
         woven = shuffle([b.value(value) for value in rows], [j for i in range(lanes) for j in (i, lanes + i)])
         return t.Cast(f"int16x{2 * lanes}", woven)

@@ -1,6 +1,6 @@
-"""Bytes of a chunk of pixels as i16 in scratch, of which each thread has a part: [input block][pixel][channel], or rows with a border (`Copy`).
+"""Bytes of a chunk of pixels widened to i16 in per-thread scratch: [input block][pixel][channel], or padded rows (`Copy`).
 
-Where no instruction multiplies bytes, a pair of channels is then one broadcast from memory; bytes have to be taken apart for each register tile.
+Where no instruction multiplies bytes, a pair of channels is then one broadcast from memory; bytes would have to be unpacked for each register tile.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ...window import Window
 
 #: Bytes of an i16.
 WIDE = 2
-#: i16 behind the copy, which the last store of a pixel may reach.
+#: i16 of padding after the copy, which the last store of a pixel may reach.
 SLACK = 32
 
 
 def widening(target: Target, names: list[str]) -> list[str]:
-    """Arithmetics of i16 that are faster than those of bytes that fit a layer, of which the fastest comes first."""
+    """The arithmetics of i16 that are faster than those of bytes. names: the byte arithmetics that fit a layer, the fastest first."""
     bytewise = arithmetic_named(names[0])
     pairs = fitting_pairs(target)[:1]
     return [name for name in pairs if arithmetic_named(name).dword_cycles < bytewise.dword_cycles]
@@ -53,7 +53,7 @@ class Copy:
 
     @property
     def taken(self) -> tuple[int, int]:
-        """Every how many rows and columns of the map are copied: what a kernel of one row or column skips is not."""
+        """Steps of rows and columns in the map that are copied: a kernel of one row or column skips those between its strides."""
         return self.g.sh if self.g.kh == 1 else 1, self.g.sw if self.g.kw == 1 else 1
 
     @property
@@ -90,7 +90,7 @@ class Copy:
 
     @property
     def pairs(self) -> int:
-        """Pairs of a kernel row that is one run."""
+        """Pairs of channels of a kernel row that is one run."""
         return -(-self.g.kw * self.g.c // 2)
 
     @property

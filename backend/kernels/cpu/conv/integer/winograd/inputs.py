@@ -13,7 +13,7 @@ from .transforms import CENTER, by_rows
 
 
 class Inputs(Scratch):
-    """A tile is a x a pixels of a block of channels, which one vector of i16 holds."""
+    """The phase of input transforms. A tile is a x a pixels of a block of channels; a vector of i16 holds the block of one pixel."""
 
     def emit(self, first: Expr, blocks: tuple[Expr, Expr]) -> None:
         """The tiles of the chunk that begins with tile `first`, of some channel blocks."""
@@ -35,7 +35,7 @@ class Inputs(Scratch):
         return t.Cast(f"int16x{self.p.g.block_in}", x)
 
     def _patch(self, plane: Expr, y: Expr, x: Expr) -> Expr:
-        """Copy a tile that crosses the border, the zero point outside the map; returns where it begins."""
+        """Copy a tile that crosses the border, with the zero point outside the map; returns its offset in scratch."""
         b, p, g = self.k.b, self.p, self.p.g
         to = b.let("patch", self.place("s"))
         zero = splat(t.Cast("int16", b.load(self.k.args[self.k.anchor.zero], g.out_blocks * g.lanes)), g.block_in)
@@ -48,7 +48,7 @@ class Inputs(Scratch):
         return to
 
     def _transform(self, load: Callable[[int, int], Expr], to: Expr) -> None:
-        """The tile whose pixels are `load(i, j)`, to all planes of V. Activations count less their center."""
+        """The tile whose pixels are `load(i, j)`, to all planes of V. The center of u8 activations is subtracted."""
         b, p, matrix = self.k.b, self.p, self.p.transform.input
         columns = []
         for j in range(p.a):

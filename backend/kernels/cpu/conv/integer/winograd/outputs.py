@@ -17,7 +17,7 @@ from .transforms import by_columns
 
 @dataclass
 class Pixels:
-    """Neighbouring pixels of a result, as `finish_tile` takes them: values[pixel][vector]."""
+    """Neighbouring pixels of a result in the form of `Sums`: values[pixel][vector]."""
 
     values: Sequence[Sequence[Expr]]
 
@@ -35,7 +35,7 @@ class Pixels:
 
 @dataclass
 class Outputs(Scratch):
-    """vectors: those of an output group."""
+    """The phase of output transforms. vectors: output vectors of a group."""
 
     vectors: int = 2
 
@@ -78,7 +78,7 @@ class Outputs(Scratch):
         finish_tile(self.k, p.groups, Pixels(values), vector, pixel, image)
 
     def _sum(self, value: Expr) -> Expr:
-        """A sum from s^2 times it, modulo 2^32."""
+        """The sum, given s^2 times it modulo 2^32."""
         lanes, transform = self.p.lanes, self.p.transform
         if transform.inverse != 1:
             value = value * const(transform.inverse, "int32", lanes)

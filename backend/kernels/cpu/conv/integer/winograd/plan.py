@@ -1,4 +1,4 @@
-"""The numbers of an integer Winograd kernel: its tiles, its parts, and where things lie in scratch.
+"""The plan of an integer Winograd kernel: its tiles, the parts of its channels, and its layout in scratch.
 
 Layouts in scratch, L lanes of i32: V [plane][tile][channel] and U [plane][pair of channels][vector][L][2] of i16, M [plane][tile][vector][L] of i32.
 V holds a chunk of tiles, U and M one group of output vectors, U a part of its channels.
@@ -19,7 +19,7 @@ from ...template import conv_window
 from ..geometry import Groups
 from .transforms import TRANSFORMS, Transform
 
-#: i16 between planes, beyond what they need: equal distances of powers of two would put all planes in one set of L1.
+#: i16 of padding between planes: at distances of powers of two all planes would map to one set of L1.
 PAD = 32
 #: i16 of an i32.
 WIDE = 2
@@ -27,7 +27,7 @@ WIDE = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """most: tiles of a chunk, as parameters say. depth: pairs of channels of a part of the weights. lanes: i32 of a vector."""
+    """The sizes of one kernel. most: limit on tiles of a chunk. depth: pairs of channels of a part of the weights. lanes: i32 of a vector."""
 
     g: Window
     m: int
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """Tiles of a chunk: there are no more than the map has."""
+        """Tiles of a chunk, at most all tiles."""
         return min(self.most, self.total)
 
     @property
@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def parts(self) -> int:
-        """Parts of the channels. Behind the last one there may be weights of 0."""
+        """The number of parts of the channels; the last one may be filled up with weights of 0."""
         return -(-pairs(self.g) // self.depth)
 
     @property
@@ -114,13 +114,13 @@ class Plan:
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        """Of V, U, M and S: S is a tile's input with the border around it, or half of its output transform."""
+        """Elements of V, U, M and S. S holds a tile's padded input, or half of its output transform."""
         s = max(self.planes * self.g.block_in, self.m * self.a * self.vectors * self.lanes * WIDE)
         return self.planes * self.v_plane, self.planes * self.u_plane, self.planes * self.m_plane, s
 
     @property
     def scratch(self) -> int:
-        """Of all threads."""
+        """Elements of scratch of all threads."""
         v, *own = self.sizes
         return v * (1 if self.by_channels else self.threads) + self.threads * sum(own)
 

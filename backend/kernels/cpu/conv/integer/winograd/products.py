@@ -1,6 +1,6 @@
-"""M = V U of an output group: for each plane a matrix product over channels. U = G g G^T is made on the way, from weights of one byte.
+"""M = V U of an output group: for each plane a matrix product over channels. U = G g G^T is computed in the kernel, from weights of one byte.
 
-The transformed weights are 8 times as large as the weights: of 512 channels to 512 they are 18.9 MB, the weights 2.4.
+For m = 4 the transformed weights are 8 times as large: from 512 to 512 channels 18.9 MB instead of 2.4.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TAPS = 9
 
 @dataclass
 class Products(Scratch):
-    """vectors: those of an output group."""
+    """The phase of products, with its transform of weights. vectors: output vectors of a group."""
 
     vectors: int = 2
 
@@ -47,7 +47,7 @@ class Products(Scratch):
                     b.store(self.buffer, to + (i * p.a + j) * p.u_plane, value, width)
 
     def _planes(self, part: Expr, ahead: Expr) -> None:
-        """All planes, added to what the parts before gave. ahead: where the weights of the next part begin, which are prefetched."""
+        """All planes, added to the sums of the parts before. ahead: the offset of the weights of the next part, which are prefetched."""
         b, p, lanes = self.k.b, self.p, self.p.lanes
         heights = cover(p.tiles, max_rows(self.k.target, self.vectors, p.arithmetic), self.vectors)
         lines = -(-p.part(self.vectors) // LINE_BYTES)
@@ -72,7 +72,7 @@ class Products(Scratch):
                 before += repeat
 
     def _start(self, tile: IntegerTile, m: Expr, part: Expr) -> None:
-        """Accumulators begin from 0, or from the parts before."""
+        """Initialize accumulators with 0, or the sums of the parts before."""
         b, lanes = self.k.b, self.p.lanes
         every = [(r * self.vectors + j, acc) for r, row in enumerate(tile.acc) for j, acc in enumerate(row)]
         with nullcontext() if self.p.parts == 1 else b.when(t.EQ(part, 0)):

@@ -1,4 +1,4 @@
-"""What the phases of an integer Winograd kernel share: its scratch, of which each thread has a part, and where tiles lie in the map."""
+"""Base of the phases of an integer Winograd kernel: per-thread scratch, and the positions of tiles in the map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .plan import WIDE, Plan
 
 @dataclass
 class Scratch:
-    """worker: the number of a thread."""
+    """A phase and its scratch. worker: the index of a thread."""
 
     k: KernelBuilder
     p: Plan
@@ -25,7 +25,7 @@ class Scratch:
         return self.k.scratch
 
     def place(self, name: str) -> Expr:
-        """Where this worker's V, U, M or S begins: V comes first, and threads that divide channels have it in common."""
+        """The offset of this worker's V, U, M or S. V comes first, and threads that divide channels share it."""
         sizes = dict(zip("vums", self.p.sizes))
         shared = sizes["v"] if self.p.by_channels else 0
         own = sum(sizes.values()) - shared

@@ -1,11 +1,11 @@
-"""Convolution of stored integers by Winograd's F(m x m, 3x3), m = 4 or 2, with the bits of a direct one: 4 or 2.25 times fewer multiplications.
+"""Convolution of stored integers by Winograd's F(m x m, 3x3), m = 4 or 2, bit for bit a direct one: 4 or 2.25 times fewer multiplications.
 
     V = B^T d B of every a x a input tile, a = m + 2;  M[xi] = V[xi] U[xi], a^2 matrix products over channels;  y = A^T M A, then the epilogue
 
 Matrices are integers, so that nothing is rounded: V and U fit i16, M is i32 and may wrap (`transforms`). A sum is exact where 128 times the absolute
-weights of each output channel add up to less than 2^25 (m = 4) or 2^29 (m = 2), which `accepts` asks of the weights.
-The border of a map holds the zero point, which the bias takes off again. A chunk of tiles goes through all phases; weights are transformed for each
-chunk anew, group by group. Where chunks are fewer than threads, these share V and divide the groups.
+weights of each output channel add up to less than 2^25 (m = 4) or 2^29 (m = 2), which `accepts` checks.
+Padding holds the zero point, which the bias subtracts. A chunk of tiles goes through all phases; weights are transformed again for each
+chunk, group by group. Where chunks are fewer than threads, these share V and divide the groups.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from .plan import Plan, make_plan, pairs
 from .products import Products
 from .transforms import CENTER, TRANSFORMS
 
-#: Pairs of channels whose transformed weights are made at once, at most: few, so that these stay in L1, where few tiles need them.
+#: Most pairs of channels whose weights are transformed at once; half as many for chunks of at most FEW tiles, so that they stay in L1.
 DEPTH = 32
 FEW = 8
-#: Tiles of a chunk worth measuring.
+#: Tiles of a chunk to try when tuning.
 TILES = (49, 28, 98, 14)
 
 
@@ -65,7 +65,7 @@ class IntegerWinograd(IntegerConv):
         return [m for m in sorted(TRANSFORMS, reverse=True) if TRANSFORMS[m].fits(w)]
 
     def variant(self, fusion: Fusion, target: Target) -> str:
-        """Weights too large for m = 4 are the exception, which alone has a name."""
+        """`large sums` for weights too large for m = 4; the usual case has no name."""
         return "large sums" if self.accepts(fusion, target) and 4 not in self.sizes(fusion) else ""
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
@@ -97,7 +97,7 @@ class IntegerWinograd(IntegerConv):
         return p.chunks * (p.planes * work + again)
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """w (O, C, 3, 3) -> [group][part][pair of channels][vector][tap][lane][2]; biases, then the zero point, in the place of the zero point."""
+        """w (O, C, 3, 3) -> [group][part][pair of channels][vector][tap][lane][2]; biases, then the zero point, in place of the zero point."""
         op: Any = fusion.anchor
         w, b, zero = (None if v is None else fusion.array(v) for v in (op.w, op.b, op.zero))
         assert w is not None and zero is not None
@@ -125,7 +125,7 @@ class IntegerWinograd(IntegerConv):
         last = p.total - p.tiles
         if not p.by_channels:
             with workers(k.b, p.threads) as worker, k.b.loop("chunk", *share(worker, p.chunks, p.threads)) as chunk:
-                # the last chunk begins where it is as long as the others
+                # the last chunk overlaps the one before, so that all are equally long
                 first = k.b.let("first", t.min(chunk * p.tiles, last))
                 Inputs(k, p, worker).emit(first, (0, p.g.in_blocks))
                 self._groups(k, p, worker, first)
@@ -138,7 +138,7 @@ class IntegerWinograd(IntegerConv):
                 self._groups(k, p, worker, first)
 
     def _groups(self, k: KernelBuilder, p: Plan, worker: Expr, first: Expr) -> None:
-        """Products and outputs of the groups that are a worker's."""
+        """Products and outputs of a worker's groups."""
         at = 0
         for vectors, vector, count in p.groups.groups:
             size = p.parts * p.part(vectors)

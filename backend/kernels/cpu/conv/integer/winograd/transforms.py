@@ -2,7 +2,7 @@
 
     s * y = A^T [ (G g) * (B^T d) ]        Lavin and Gray, 1509.09308; Maji and others, 1903.08066 for integers
 
-G of F(4, 3) has fractions of 24: its rows are multiplied by 24 or a divisor of it, and the columns of A^T by what is left. So in two dimensions the
+G of F(4, 3) has fractions of 24: its rows are multiplied by 24 or a divisor of it, and the columns of A^T by the remaining factor. So in 2-d the
 result is s^2 = 576 = 2^6 * 9 times the sum. Every step is an addition or a product of integers, so all of it may wrap modulo 2^32: a product by the
 inverse of 9 modulo 2^32 and a shift by 6 give the sum, if 2^6 times the sum fits i32.
 
@@ -21,7 +21,7 @@ from ......codegen.builder import Builder, Expr, const, lanes_of
 
 Matrix = tuple[tuple[int, ...], ...]
 
-#: What is taken from u8 activations, so that they are about as far below 0 as above: the sums are half as large.
+#: Subtracted from u8 activations, which centers them about 0 and halves the bound of the sums.
 CENTER = 128
 
 
@@ -41,25 +41,25 @@ class Transform:
 
     @cached_property
     def shift(self) -> int:
-        """How many times 2 divides s^2."""
+        """The exponent of 2 in s^2."""
         square = self.scale**2
         return (square & -square).bit_length() - 1
 
     @cached_property
     def inverse(self) -> int:
-        """Of the odd part of s^2 modulo 2^32, as i32."""
+        """The inverse of the odd part of s^2 modulo 2^32, as i32."""
         value = pow(self.scale**2 >> self.shift, -1, 2**32)
         return value - 2**32 if value >= 2**31 else value
 
     @property
     def constant(self) -> int:
-        """What B^T d B is in row and column 1 where every d is 1. Everywhere else it is 0."""
+        """The element (1, 1) of B^T d B where every d is 1; all others are 0."""
         return sum(self.input[1]) ** 2
 
     def fits(self, w: np.ndarray) -> bool:
-        """Whether 2^shift times every sum of weights (O, ...) i8 by activations in -128 .. 127 fits i32, whatever these are.
+        """Whether 2^shift times every sum of weights (O, ...) i8 by activations in -128 .. 127 fits i32.
 
-        u8 activations less `CENTER` are such, i8 as they are.
+        u8 activations minus `CENTER` lie in this range, i8 as they are.
         """
         taps = w.reshape(len(w), -1)
         above, below = np.maximum(taps, 0).sum(1, dtype=np.int64), np.maximum(-taps.astype(np.int16), 0).sum(1, dtype=np.int64)
@@ -87,7 +87,7 @@ TRANSFORMS = {
 
 
 def by_rows(b: Builder, matrix: Matrix, xs: Sequence[Expr]) -> list[Expr]:
-    """B^T x or G x: rows but the first and the last come in pairs, an even part plus or minus an odd part."""
+    """B^T x or G x: rows except the first and the last come in pairs, an even part plus or minus an odd part."""
     result = [combine(matrix[0], xs)]
     for plus, minus in zip(matrix[1:-1:2], matrix[2:-1:2]):
         even, odd = (b.value(combine([x if (x == y) == same else 0 for x, y in zip(plus, minus)], xs)) for same in (True, False))
@@ -96,7 +96,7 @@ def by_rows(b: Builder, matrix: Matrix, xs: Sequence[Expr]) -> list[Expr]:
 
 
 def by_columns(b: Builder, matrix: Matrix, xs: Sequence[Expr]) -> list[Expr]:
-    """A^T x: columns but the first and the last come in pairs, of which rows take the sum or the difference."""
+    """A^T x: columns except the first and the last come in pairs, which each row uses as a sum or a difference."""
     pairs = range(1, len(xs) - 1, 2)
     sums, differences = ([b.value(xs[i] + xs[i + 1]) for i in pairs], [b.value(xs[i] - xs[i + 1]) for i in pairs])
     terms = [xs[0], *sums, *differences, xs[-1]]
