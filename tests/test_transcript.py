@@ -13,13 +13,13 @@ import pytest
 from page import BLOCK, commands
 
 PAGE = Path(__file__).parents[1] / "docs/transcript.md"
-#: Numbers, with what stands for one that is too small to measure; the length of lines and rules follows them.
-NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
+#: Options of passes, which must agree; and numbers, which need not.
+OPTIONS_OR_NUMBER = re.compile(r"\{[^}]*\}|[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def masked(text: str) -> list[str]:
-    """Lines without their numbers and spaces."""
-    lines = (re.sub(r"[━─-]{3,}", "", NUMBER.sub("#", line)) for line in text.splitlines())
+    """Lines without numbers, rules and spaces. Options keep their numbers."""
+    lines = (re.sub(r"[━─-]{3,}", "", OPTIONS_OR_NUMBER.sub(lambda m: m[0] if m[0][0] == "{" else "#", line)) for line in text.splitlines())
     return [found for line in lines if (found := " ".join(line.split()))]
 
 
