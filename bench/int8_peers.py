@@ -3,13 +3,16 @@
     python -m tersor.bench.int8_peers [--networks resnet18 ...] [--threads 1] [--rounds 5] [--graphs FOLDER] [--out bench/results]
 
 Weights are random (bench/models.py) and calibration images are noise: times depend on neither. onnxruntime multiplies u8 by s8, as on processors
-with VNNI; nncf chooses its default preset. A tool that is not installed is left out and named. Accuracy is compared by `quantization.py`.
+with VNNI; nncf uses its default preset. openvino uses AMX where the processor has it, which our kernels do not yet:
+`ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` compares the same instructions. A tool that is not installed is left out and named. Accuracy is compared by
+`quantization.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +31,8 @@ from .latency import RESULTS
 from .models import SEVEN
 from .results_file import write_results
 
+#: The variable that keeps openvino's kernels to a set of instructions: AVX512_CORE_VNNI leaves the matrix instructions of AMX out.
+ISA = "ONEDNN_MAX_CPU_ISA"
 Run = Callable[[np.ndarray], object]
 #: Milliseconds that each engine runs in a round, at least.
 ROUND_MS = 250.0
@@ -50,14 +55,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--graphs", type=Path)
+    parser.add_argument("--name", default="int8_peers", help="of the files of results")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
+    isa = os.environ.get(ISA, "")
     rows = []
     for name in args.networks:
         rows.append(measured(name, args.threads, args.rounds, args.graphs))
         print(table(rows[-1:]), flush=True)
-        write_results(args.out / "int8_peers.json", {"machine": machine(), "rounds": args.rounds, "rows": [asdict(r) for r in rows]})
-        (args.out / "int8_peers.md").write_text(f"{machine()['processor']}, {args.rounds} rounds, batch 1.\n\n{table(rows)}\n")
+        found = {"machine": machine(), ISA: isa, "rounds": args.rounds, "rows": [asdict(r) for r in rows]}
+        write_results(args.out / f"{args.name}.json", found)
+        (args.out / f"{args.name}.md").write_text(f"{heading(isa)}, {args.rounds} rounds, batch 1.\n\n{table(rows)}\n")
+
+
+def heading(isa: str) -> str:
+    """The machine, and what openvino was kept to."""
+    return str(machine()["processor"]) + (f", openvino kept to {isa}" if isa else "")
 
 
 def measured(name: str, threads: int, rounds: int, folder: Path | None = None) -> Row:
