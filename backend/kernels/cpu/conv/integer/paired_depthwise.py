@@ -9,7 +9,6 @@ Loops: (image, channel block, row chunk) > output row > column tile.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,38 +24,24 @@ from .....tile.integer import TileIntConv2d
 from ....template import Params, kernel
 from ...arithmetic.base import added, pmaddwd, pmaddwd_on
 from ...chunks import chunks_of_rows
-from ...integer_tail import finish, packs
-from ...window import Row, Window, balance, column_tiles, tiles_of
+from ...integer_tail import finish
+from ...window import Row, Window, column_tiles, tiles_of
 from ..depthwise import touched
 from ..template import conv_window
 from .borders import Borders
-from .gemm import IntegerConv
+from .depthwise import IntegerDepthwise
 
-#: Output columns of a tile at most.
-WIDTH = 8
 #: Kernel rows at most: they are unrolled.
 ROWS = 7
 
 
 @kernel(TileIntConv2d)
-class PairedDepthwise(IntegerConv):
+class PairedDepthwise(IntegerDepthwise):
     name = "paired_depthwise"
-    strided_batch = True
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         g = conv_window(fusion)
-        able = pmaddwd_on(target) and g.depthwise and g.block_in == g.lanes and g.kh <= ROWS
-        return able and super().accepts(fusion, target) and Borders(g, 0).few
-
-    def variant(self, fusion: Fusion, target: Target) -> str:
-        return "packs" if packs(fusion, target) else ""
-
-    def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
-        g = conv_window(fusion)
-        behind = replace(g, h=g.oh, w=g.ow, kh=1, kw=1, groups=1)
-        chunk = balance(g.oh, g.oh, g.n, g.in_blocks, threads, behind.small_weights)
-        width = max(1, min(WIDTH, target.registers // 2 * target.lanes // g.lanes))
-        return [{"width": width, "chunk": chunk, "packs": packs(fusion, target)}]
+        return pmaddwd_on(target) and g.kh <= ROWS and super().accepts(fusion, target) and Borders(g, 0).few
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         g = conv_window(fusion)
@@ -85,9 +70,9 @@ class PairedDepthwise(IntegerConv):
             sources = [b.let("source", row.source(b.let("y", t.max(0, t.min(g.h - 1, y))))) for y in ys]
             above = Borders(g, 0).rows.emit(b, oy)
             for width, ox, static_x, _ in tiles_of(b, column_tiles(g, k.params["width"], 1)):
-                self._tile(k, g, row, above, sources, width, ox, static_x)
+                self._pair_tile(k, g, row, above, sources, width, ox, static_x)
 
-    def _tile(self, k: KernelBuilder, g: Window, row: Row, above: Expr, sources: list[Expr], width: int, ox: Expr, static_x: int | None) -> None:
+    def _pair_tile(self, k: KernelBuilder, g: Window, row: Row, above: Expr, sources: list[Expr], width: int, ox: Expr, static_x: int | None) -> None:
         b, lanes, op, borders = k.b, k.target.lanes, k.anchor, Borders(g, g.in_blocks * g.lanes)
         parts = range(0, g.lanes, lanes)
         acc = [{part: b.local(lanes, "int32") for part in parts} for _ in range(width)]
