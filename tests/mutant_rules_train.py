@@ -19,8 +19,8 @@ TRAINING = (
     Mutant(
         "the gradient of a sign is clipped",
         "ir/ops/bits.py",
-        "return straight_through(super().evaluate(x), x.clamp(-1, 1))",
-        "return straight_through(super().evaluate(x), x)",
+        "x.abs() <= 1",
+        "x.abs() <= 2",
         f"{ONE_STEP} -k xnor",
     ),
     Mutant(

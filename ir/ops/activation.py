@@ -25,6 +25,11 @@ class Relu(NumericUnary, name="nn.relu"):
     def f(self, m: Math, x: Any) -> Any:
         return m.max(x, m.const(x, 0))
 
+    def evaluate(self, *xs: Any) -> torch.Tensor:
+        # the gradient at 0 is 0, as torch's; that of torch.maximum is 1/2
+        y: torch.Tensor = xs[0].relu()
+        return y
+
 
 class Clip(NumericUnary, name="nn.clip"):
     """min(max(x, min), max), the bounds rounded to x's type; an infinite bound does not clamp. relu6 = clip 0, 6."""

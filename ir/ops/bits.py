@@ -12,7 +12,7 @@ from ..types import Tensor
 from .check import floats
 from .elementwise import Unary
 from .namespace import Math
-from .straight_through import straight_through, with_gradient
+from .straight_through import straight_through, straight_through_where, with_gradient
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +106,13 @@ class Sign(Unary, name="bits.sign"):
         return m.where(x < m.const(x, 0), m.const(x, -1), m.const(x, 1))
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
         (x,) = xs
-        return straight_through(super().evaluate(x), x.clamp(-1, 1))
+        with torch.no_grad():
+            # 1 - 2 (x < 0): torch.where of two scalars takes five times as long
+            value, inside = (x < 0).to(x.dtype).mul_(-2).add_(1), x.abs() <= 1
+        return straight_through_where(inside, value, x)
 
 
 class QuantizeActivation(Unary, name="bits.quantize_activation"):
@@ -124,8 +129,12 @@ class QuantizeActivation(Unary, name="bits.quantize_activation"):
         return m.rint(m.min(m.max(x, m.const(x, 0)), m.const(x, 1)) * steps) / steps
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
         (x,) = xs
-        return straight_through(super().evaluate(x), x.clamp(0, 1))
+        with torch.no_grad():
+            value, inside = super().evaluate(x), (x >= 0) & (x <= 1)
+        return straight_through_where(inside, value, x)
 
 
 class QuantizeGradient(Unary, name="bits.quantize_gradient"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..op import Op, Value
 from ..types import STORAGE, Tensor, Uniform, storage_range
 from .check import floats, has_shape
-from .straight_through import straight_through
+from .straight_through import straight_through_where
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ class Fake(Op, name="quant.fake"):
             q = (x * (1 / scale)).round() + zero
             value = (q.clamp(qmin, qmax) - zero) * scale
             inside = (q >= qmin) & (q <= qmax)
-        return straight_through(value, torch.where(inside, x, x.detach()))
+        return straight_through_where(inside, value, x)
 
     def evaluate_training(self, *xs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """x quantized by the updated range, and its smallest and largest element for the running statistics."""

@@ -15,6 +15,12 @@ def straight_through(value: torch.Tensor, surrogate: torch.Tensor) -> torch.Tens
     return y
 
 
+def straight_through_where(inside: torch.Tensor, value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """`value`, bit for bit, whose gradient flows into x where the boolean `inside` holds, and is 0 elsewhere; all of one shape."""
+    y: torch.Tensor = _functions()[2].apply(x, value.detach(), inside)
+    return y
+
+
 def with_gradient(x: torch.Tensor, backward: Any) -> torch.Tensor:
     """x itself; in the backward pass `backward(gradient)` replaces its gradient."""
     y: torch.Tensor = _functions()[1].apply(x, backward)
@@ -22,7 +28,7 @@ def with_gradient(x: torch.Tensor, backward: Any) -> torch.Tensor:
 
 
 @cache
-def _functions() -> tuple[Any, Any]:
+def _functions() -> tuple[Any, Any, Any]:
     import torch
 
     class StraightThrough(torch.autograd.Function):
@@ -44,4 +50,15 @@ def _functions() -> tuple[Any, Any]:
         def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
             return ctx.change(gradients[0]), None
 
-    return StraightThrough, WithGradient
+    class StraightThroughWhere(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, value: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(inside)
+            return value.view_as(value)
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+            # a product, for torch.where takes several times as long on a CPU
+            return gradients[0] * ctx.saved_tensors[0], None, None
+
+    return StraightThrough, WithGradient, StraightThroughWhere

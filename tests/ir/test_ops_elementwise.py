@@ -319,3 +319,11 @@ def test_shifts_are_products_and_quotients_by_powers_of_two(dtype: str, bits: in
 
 def test_bitwise_refuses_floats() -> None:
     refuses("a must hold integers, got tensor<2xf32>", o.BitwiseAnd, value_of((2,)), value_of((2,)))
+
+
+def test_the_gradient_of_relu_at_zero_is_zero() -> None:
+    graph = Graph()
+    graph.set_outputs([graph.add(o.Relu(graph.add_input(Tensor((3,), "f32"), "x")))])
+    x = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    evaluate(graph, [x])[0].sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0, 0, 1]
