@@ -1,11 +1,11 @@
-"""Latency of seven networks in int8: Tersor beside onnxruntime (static int8) and openvino (quantized by nncf), interleaved in one process.
+"""Latency of seven networks in int8: Tersor beside onnxruntime (static QDQ), openvino (quantized by nncf), LiteRT and MNN, interleaved.
 
     python -m tersor.bench.int8_peers [--networks resnet18 ...] [--threads 1] [--rounds 5] [--graphs FOLDER] [--out bench/results]
 
 Weights are random (bench/models.py) and calibration images are noise: times depend on neither. onnxruntime multiplies u8 by s8, as on processors
 with VNNI; nncf uses its default preset. openvino uses AMX where the processor has it, which our kernels do not yet:
-`ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` compares the same instructions. A tool that is not installed is left out and named. Accuracy is compared by
-`quantization.py`.
+`ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` compares the same instructions. A tool that is not installed is left out and named (ncnn's package has no
+quantizer). Accuracy is compared by `quantization.py`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import torch
 
 import tersor
 
-from . import nncf_int8, onnxruntime_int8
+from . import litert_int8, mnn_int8, nncf_int8, onnxruntime_int8
 from .engines import Ratio, machine
 from .int8_latency import graphs
 from .latency import RESULTS
-from .models import SEVEN
+from .models import SEVEN, build
 from .results_file import write_results
 
 #: The variable that keeps openvino's kernels to a set of instructions: AVX512_CORE_VNNI leaves the matrix instructions of AMX out.
@@ -77,7 +77,7 @@ def measured(name: str, threads: int, rounds: int, folder: Path | None = None) -
     """All engines on one network."""
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     graph, small = graphs(name, x, folder)
-    runs = {"tersor": ours(small, threads)} | others(tersor.transform(graph, "default"), threads)
+    runs = {"tersor": ours(small, threads)} | others(build(name), tersor.transform(graph, "default"), threads)
     if len(runs) < 2:
         raise SystemExit("there is nothing to compare with: pip install onnxruntime onnx, or nncf openvino")
     image = x.numpy()
@@ -96,13 +96,19 @@ def ours(small: tersor.Graph, threads: int) -> Run:
     return lambda x: model(x)
 
 
-def others(graph: tersor.Graph, threads: int) -> dict[str, Run]:
-    """The other engines that are installed, on the same f32 network with its norms folded."""
+def others(module: torch.nn.Module, graph: tersor.Graph, threads: int) -> dict[str, Run]:
+    """The other engines that are installed, on the same f32 network: the module, or its graph with norms folded."""
     images = [torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(2)).numpy()]
+    made: dict[str, Callable[[], Run]] = {
+        "onnxruntime": lambda: onnxruntime_int8.quantized(graph, images, "MinMax", threads),
+        "openvino": lambda: nncf_int8.quantized(graph, images, "mixed", threads),
+        "LiteRT": lambda: litert_int8.quantized(module, images, threads),
+        "MNN": lambda: mnn_int8.quantized(graph, images, "KL", threads),
+    }
     found: dict[str, Run] = {}
-    for engine, make, option in (("onnxruntime", onnxruntime_int8.quantized, "MinMax"), ("openvino", nncf_int8.quantized, "mixed")):
+    for engine, make in made.items():
         try:
-            found[engine] = make(graph, images, option, threads)
+            found[engine] = make()
         except ImportError as missing:
             print(f"{engine}: {missing}", flush=True)
     return found

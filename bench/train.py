@@ -28,6 +28,8 @@ from .fashion_networks import NETWORKS, build, count_macs
 
 #: Zeros around an image before a random 28x28 crop is taken.
 PADDING = 2
+#: Checkpoints in the repository: the networks that tables of several days and machines start from.
+WEIGHTS = Path(__file__).with_name("weights")
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,16 @@ def save(recipe: Recipe, module: nn.Module, top1: float) -> None:
 
 
 def restored(recipe: Recipe) -> tuple[nn.Module, float] | None:
-    """The network in evaluation mode and its top-1 where its checkpoint is there, made by the same recipe."""
-    if not recipe.file.is_file():
+    """The network in evaluation mode and its top-1 where its checkpoint is there, in the cache or in WEIGHTS, made by the same recipe."""
+    found = next((file for file in (recipe.file, WEIGHTS / recipe.file.name) if file.is_file()), None)
+    if found is None:
         return None
-    with safe_open(recipe.file, "pt") as file:
+    with safe_open(found, "pt") as file:
         metadata: dict[str, str] = file.metadata()
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     made: dict[str, Any] = json.loads(metadata["recipe"])
     if made != asdict(recipe):
-        raise SystemExit(f"{recipe.file} was made by another recipe, {made}, than asked for, {asdict(recipe)}: delete it to train anew")
+        raise SystemExit(f"{found} was made by another recipe, {made}, than asked for, {asdict(recipe)}: delete it to train anew")
     module = build(recipe.network, recipe.macs)
     module.load_state_dict(state)
     return module.eval(), float(metadata["top1"])
