@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import platform
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,7 +89,8 @@ def auto(
     study.enqueue_trial(space.nothing(), skip_if_exists=True)
     with open_progress(progress) as show:
         while (done := len(_finished(optuna, study))) < trials:
-            study.sampler = _sampler(optuna, seed + done, limits)
+            # those that other processes have begun count too, so that no two propose the same
+            study.sampler = _sampler(optuna, seed + len(study.get_trials(deepcopy=False)), limits)
             _one(optuna, study, space, point, limits)
             if show is not None:
                 show(f"auto: {len(study.best_trials)} on the front", done + 1, trials)
@@ -170,7 +174,14 @@ def _study(optuna: Any, storage: str | Path | None, made_by: str) -> Any:
     """The study in a storage, created if missing."""
     url = None if storage is None else str(storage) if "://" in str(storage) else f"sqlite:///{Path(storage).absolute()}"
     try:
-        study = optuna.create_study(storage=url, study_name="tersor", directions=["maximize", "minimize", "minimize"], load_if_exists=True)
+        try:
+            study = _opened(optuna, url)
+        except Exception as error:
+            if not any(text in str(error) for text in ("already exists", "duplicate key")):
+                raise
+            # another worker made the tables at the same moment
+            time.sleep(1)
+            study = _opened(optuna, url)
         before = study.user_attrs.get("made_by")
         if before is None:
             study.set_user_attr("made_by", made_by)
@@ -179,6 +190,10 @@ def _study(optuna: Any, storage: str | Path | None, made_by: str) -> Any:
     if before not in (None, made_by):
         raise TersorError(f"the storage {storage} is of another search:\n  there {before}\n  here  {made_by}\nname another file, or delete it")
     return study
+
+
+def _opened(optuna: Any, url: str | None) -> Any:
+    return optuna.create_study(storage=url, study_name="tersor", directions=["maximize", "minimize", "minimize"], load_if_exists=True)
 
 
 def _sampler(optuna: Any, seed: int, budget: Budget) -> Any:
@@ -201,6 +216,7 @@ def _one(optuna: Any, study: Any, space: Space, measured: Callable[[str], Point]
     def objective(trial: Any) -> tuple[float, float, float]:
         pipeline = space.pipeline(trial)
         trial.set_user_attr("pipeline", pipeline)
+        trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
         before, failed = _points(optuna, study)
         known = next((p for p in before if p.pipeline == pipeline), None)
         try:
