@@ -1,0 +1,44 @@
+"""Gradual sparsity (Zhu and Gupta, 1710.01878) beside zeros set at once, with the same fine-tuning: ResNet-20 on Fashion-MNIST.
+
+    python -m tersor.bench.gradual_sparsity [--methods "gradual 0.9" "at once 0.9" ...] [--seeds 0 1 2]
+
+Both train for three epochs with the same schedule, masks by magnitude over all weights. finetuned.py says how a table resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import finetuned
+from .finetuned import Method, Row, mean, steps
+
+SPARSITIES = (0.5, 0.8, 0.9, 0.95)
+EPOCHS = 3
+WAYS = {"gradual": " gradual=true every=50", "at once": ""}
+
+
+def pipeline_of(way: str, sparsity: float) -> str:
+    """The passes of a run."""
+    train = f"finetune{{steps={steps(EPOCHS)} lr=0.002 schedule=exponential}}"
+    return f"trainable,sparsify{{sparsity={sparsity:g} scope=global{WAYS[way]}}},{train},freeze-sparsity,default"
+
+
+METHODS = {f"{way} {sparsity:g}": Method(pipeline_of(way, sparsity), "f32") for sparsity in SPARSITIES for way in WAYS}
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Mean and standard deviation over the seeds."""
+    lines = ["| zeros | way | top-1 | loss | float | KiB | seeds |", "|--:|---|--:|--:|--:|--:|--:|"]
+    for name in METHODS:
+        if here := [r for r in rows if r.name == name]:
+            way, sparsity = name.rsplit(" ", 1)
+            loss = mean([r.float_top1 - r.top1 for r in here])
+            lines.append(
+                f"| {float(sparsity):.0%} | {way} | {mean([r.top1 for r in here])} | {loss} | {here[0].float_top1:.2f} % "
+                f"| {here[0].bytes / 1024:.0f} | {len(here)} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    finetuned.main(__doc__, "gradual_sparsity", METHODS, markdown)
