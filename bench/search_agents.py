@@ -84,7 +84,7 @@ def run(network: str, macs: float, agent: str, evaluations: int, seed: int) -> R
     train, test = fashion_mnist("train"), fashion_mnist("t10k")
     graph = tersor.transform(tersor.trace(module, (test.normalized(slice(0, 1)),)), "default")
     images = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    calibration = list(train.normalized(images[:CALIBRATION]).split(BATCH))
+    calibration = list(torch.split(train.normalized(images[:CALIBRATION]), BATCH))
     judged = Images(train.pixels[images[-JUDGED:]], train.labels[images[-JUDGED:]])
 
     def accuracy(small: tersor.Graph) -> float:
