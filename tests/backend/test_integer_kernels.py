@@ -12,6 +12,7 @@ from backend_run import ALL_TARGETS, Compiled
 
 from tersor.backend.kernels.cpu.arithmetic.base import pmaddwd_on
 from tersor.backend.kernels.cpu.arithmetic.integers import Maddubs
+from tersor.backend.kernels.cpu.conv.integer.gemm import IntegerGemm
 from tersor.backend.kernels.cpu.conv.integer.padded import IntegerPadded
 from tersor.backend.kernels.cpu.conv.integer.paired_depthwise import PairedDepthwise
 from tersor.backend.kernels.cpu.conv.integer.winograd.template import IntegerWinograd
@@ -125,6 +126,14 @@ DEPTHWISE = [
 KINDS = ("packed", "residual", "packed", "large", "fixed", "raw")
 
 
+#: Pointwise layers with zeros among the weights: odd numbers of channels, of pixels and of vectors of them; a chunk that is not whole.
+SPARSE = [
+    (40, 20, 1, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 7, 9),
+    (16, 33, 1, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 12, 11),
+    (7, 16, 1, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 2, 3),
+] * 2
+
+
 def extreme_case(rng: np.random.Generator, geometry: tuple[Any, ...], zero: int) -> Case:
     """Weights and activations are mostly the lowest and the highest; the border of the map counts as `zero`."""
     c, o, groups, kernel, stride, padding, dilation, h, w = geometry
@@ -144,6 +153,7 @@ def residual(acc: Value, other: Value, a: np.ndarray, b: float, zeros: tuple[int
 @pytest.mark.parametrize(
     ("target", "threads", "geometries", "others"),
     [
+        *((target, 1 + i % 2, SPARSE, (IntegerGemm,)) for i, target in enumerate(ALL_TARGETS)),
         (ALL_TARGETS[0], 1, DIRECT, ()),
         (ALL_TARGETS[0], 2, DEPTHWISE, ()),
         (ALL_TARGETS[1], 1, DIRECT[:2] + DEPTHWISE, ()),
@@ -163,6 +173,8 @@ def test_borders_and_tails(
     graph, outputs, expected, arrays = Graph(), [], [], []
     for i, geometry in enumerate(geometries):
         case = extreme_case(rng, geometry, (0, 255, 113, 255, 7, 1)[i % len(KINDS)])
+        if geometries is SPARSE:
+            case["w"][rng.random(case["w"].shape) < 0.8] = 0
         wanted, arrays = accumulators(case), [*arrays, case["x"]]
         acc = add_conv(graph, graph.add_input(Tensor(case["x"].shape, "u8"), f"x{i}"), case)
         # some channels leave 0 .. 255 by far on both sides
@@ -193,7 +205,8 @@ def test_borders_and_tails(
     facts, steps = resolve(target), [s for s in compiled.steps if s.op.startswith("int_conv2d")]
     depthwise = "integer_depthwise" if others or not pmaddwd_on(facts) else "paired_depthwise"
     depthwise = "byte_depthwise" if facts.dot == "vnni" and "avx512vbmi" in facts.features else depthwise
-    assert [s.template for s in steps] == ["integer_direct" if g in DIRECT else depthwise for g in geometries]
+    rest = "sparse_integer_pointwise" if geometries is SPARSE else depthwise
+    assert [s.template for s in steps] == ["integer_direct" if g in DIRECT else rest for g in geometries]
     if facts.lanes > 4:
         assert [s.params["packs"] for s in steps] == [kind in ("packed", "residual") for kind in (KINDS * 2)[: len(steps)]]
     for got, wanted, geometry in zip(compiled(*arrays), expected, geometries, strict=True):

@@ -29,28 +29,32 @@ from ..window import Window, share, workers
 LEAST = 0.5
 #: Vectors of pixels in a chunk: more share the reading of a weight, fewer keep the chunk in the first caches.
 VECTORS = (4, 2, 8)
-#: Cycles of a vector multiply-add, by where the chunk of pixels is; further cycles of a weight, of an output, and of a vector that is transposed.
+#: Cycles of a vector multiply-add, by where the chunk of pixels is; further cycles of a weight and of an output.
 #: They are in the measured proportion to those of `gemm`: bench/sparse_kernels.py.
 IN_L1, IN_L2, BEYOND = 0.5, 0.85, 2.0
-PER_WEIGHT, PER_OUTPUT, PER_TRANSPOSED = 1.0, 8.0, 4.0
+PER_WEIGHT, PER_OUTPUT = 1.0, 8.0
 #: Bytes of a first-level cache that the chunk may take.
 L1 = 32 << 10
 
 
-@kernel(TileConv2d)
-class SparsePointwise(Template):
-    name = "sparse_pointwise"
-    strided_batch = True
-    masked_stores = True
+class SparseConv(Template):
+    """Base of the kernels for floats and for integers, whose sums are floats too."""
+
+    #: Cycles of a vector that is transposed, converted on the way where it is not of floats.
+    per_transposed = 4.0
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         op: Any = fusion.anchor
         g = conv_window(fusion)
         return g.pointwise and g.groups == 1 and g.lanes > 0 and g.block_in == g.lanes and zeros(fusion, op.w) >= LEAST
 
+    def code(self, k: KernelBuilder, g: Window, image: Expr, at: Expr, chunk: int) -> Chunk:
+        """The code of a chunk of pixels."""
+        return Chunk(k, g, image, at, chunk)
+
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
         g = conv_window(fusion)
-        most = -(-g.oh * g.ow // g.lanes)
+        most = -(-g.oh * g.ow // target.lanes)
         return [{"vectors": v} for v in dict.fromkeys(min(v, most) for v in VECTORS)]
 
     def variant(self, fusion: Fusion, target: Target) -> str:
@@ -62,28 +66,26 @@ class SparsePointwise(Template):
         w = fusion.array(op.w)
         assert w is not None
         g, vectors, weights = conv_window(fusion), params["vectors"], int(np.count_nonzero(w))
-        pixels = -(-g.oh * g.ow // g.lanes)
+        pixels = -(-g.oh * g.ow // target.lanes)
         chunks = -(-pixels // vectors)
-        size = g.in_blocks * g.lanes * vectors * g.lanes * 4
+        size = g.in_blocks * g.lanes * vectors * target.lanes * 4
         add = IN_L1 if size <= L1 else IN_L2 if size <= target.l2 // 2 else BEYOND
         # with few vectors the additions of one output wait for each other: four cycles
         adds = weights * (pixels * add + chunks * (PER_WEIGHT + max(0.0, 4 - vectors) / 2))
-        moved = pixels * g.lanes * (g.in_blocks + g.out_blocks) * PER_TRANSPOSED
+        moved = pixels * g.lanes * (g.in_blocks + g.out_blocks) * self.per_transposed
         return float(g.n * (adds + chunks * g.out_blocks * g.lanes * PER_OUTPUT + moved))
 
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def weights(self, fusion: Fusion, target: Target, params: Params) -> np.ndarray:
+        """The weights that are not zero, and their places."""
         op: Any = fusion.anchor
         g = conv_window(fusion)
         w = fusion.array(op.w)
         assert w is not None
-        packed = {op.w: pack_rows(w[:, :, 0, 0], g.out_blocks * g.lanes, params["vectors"] * g.lanes)}
-        if op.b is not None:
-            packed[op.b] = padded_bias(fusion.array(op.b), g.o, g.lanes)
-        return packed
+        return pack_rows(w[:, :, 0, 0], g.out_blocks * g.lanes, params["vectors"] * target.lanes)
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         g = conv_window(fusion)
-        return 4 * threads * scratch_elements(g, params["vectors"] * g.lanes)
+        return 4 * threads * scratch_elements(g, params["vectors"] * target.lanes)
 
     def note(self, fusion: Fusion, target: Target, chosen: str) -> str:
         """Which kernel a layer with zeros runs on, and why."""
@@ -99,13 +101,14 @@ class SparsePointwise(Template):
         cost = min(self.cost(fusion, target, p) for p in self.candidates(fusion, target, 1))
         return f"{here}: dense kernel ({chosen}), for the sparse one would take {cost:,.0f} cycles, as modelled"
 
-    def emit(self, k: KernelBuilder) -> None:
-        g, b, vectors = conv_window(k.fusion), k.b, k.params["vectors"]
-        chunk, pixels = vectors * g.lanes, g.oh * g.ow
+    def emit_chunks(self, k: KernelBuilder) -> None:
+        """The code; `emit` of a subclass calls it, beside the facts that hold for it."""
+        g, b = conv_window(k.fusion), k.b
+        chunk, pixels = k.params["vectors"] * k.target.lanes, g.oh * g.ow
         chunks, rest = -(-pixels // chunk), pixels % chunk
         threads = k.threads if g.n * chunks > 1 else 1
         with workers(b, threads) as worker, b.loop("task", *share(worker, g.n * chunks, threads)) as task:
-            code = Chunk(k, g, b.let("image", t.floordiv(task, chunks)), worker * scratch_elements(g, chunk), chunk)
+            code = self.code(k, g, b.let("image", t.floordiv(task, chunks)), worker * scratch_elements(g, chunk), chunk)
             part = b.let("part", t.floormod(task, chunks))
             if not rest:
                 code.emit(b.let("pixel", part * chunk), chunk)
@@ -116,6 +119,24 @@ class SparsePointwise(Template):
                     code.emit(b.let("pixel", part * chunk), chunk)
                 with b.when(part >= chunks - 1):
                     code.emit((chunks - 1) * chunk, rest)
+
+
+@kernel(TileConv2d)
+class SparsePointwise(SparseConv):
+    name = "sparse_pointwise"
+    strided_batch = True
+    masked_stores = True
+
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        op: Any = fusion.anchor
+        g = conv_window(fusion)
+        packed = {op.w: self.weights(fusion, target, params)}
+        if op.b is not None:
+            packed[op.b] = padded_bias(fusion.array(op.b), g.o, g.lanes)
+        return packed
+
+    def emit(self, k: KernelBuilder) -> None:
+        self.emit_chunks(k)
 
 
 def zeros(fusion: Fusion, w: Value) -> float:
@@ -139,10 +160,10 @@ def pack_rows(w: np.ndarray, rows: int, chunk: int) -> np.ndarray:
 
 
 class Chunk:
-    """The code of one chunk of pixels of an image; `at`: where the thread's scratch begins."""
+    """The code of one chunk of pixels of an image; `at`: where the thread's scratch begins. A channel block has one vector or several."""
 
     def __init__(self, k: KernelBuilder, g: Window, image: Expr, at: Expr, chunk: int):
-        self.k, self.g, self.image, self.at, self.chunk = k, g, image, at, chunk
+        self.k, self.g, self.image, self.at, self.chunk, self.lanes = k, g, image, at, chunk, k.target.lanes
         self.source, self.result = k.fusion.map_rows(k.anchor.x).cut(1), k.fusion.map_rows(k.fusion.result).cut(1)
         assert k.scratch is not None
         self.scratch = k.scratch
@@ -150,11 +171,11 @@ class Chunk:
 
     def emit(self, pixel: Expr, count: int) -> None:
         """`count` pixels from `pixel` on."""
-        g, b = self.g, self.k.b
-        vectors = -(-count // g.lanes)
-        with b.loop("block", 0, g.in_blocks) as block:
-            at = b.let("x_at", self.image * self.source[0] + block * self.source[1] + pixel * g.lanes)
-            to = b.let("to", self.at + block * (g.lanes * self.chunk))
+        g, b, lanes = self.g, self.k.b, self.lanes
+        vectors = -(-count // lanes)
+        with b.loop("block", 0, g.in_blocks) as block, b.range("part", 0, g.lanes // lanes) as part:
+            at = b.let("x_at", self.image * self.source[0] + block * self.source[1] + pixel * g.lanes + part * lanes)
+            to = b.let("to", self.at + (block * g.lanes + part * lanes) * self.chunk)
             self._each_vector(count, lambda v, live: self._transpose_in(at, to, v, live))
         with b.loop("out_block", 0, g.out_blocks) as block:
             with b.loop("lane", 0, g.lanes) as lane:
@@ -164,29 +185,38 @@ class Chunk:
 
     def _each_vector(self, count: int, write: Any) -> None:
         """write(number, live pixels) for the vectors of a chunk: whole ones in a loop."""
-        whole, rest = divmod(count, self.g.lanes)
+        whole, rest = divmod(count, self.lanes)
         if whole:
             with self.k.b.range("v", 0, whole) as v:
-                write(v, self.g.lanes)
+                write(v, self.lanes)
         if rest:
             write(whole, rest)
 
     def _transpose_in(self, at: Expr, to: Expr, v: Expr, live: int) -> None:
         """scratch[channel][pixel] = x[pixel][channel]; pixels that are not live are 0."""
-        b, lanes, x = self.k.b, self.g.lanes, self.k.args[self.k.anchor.x]
-        rows = [b.let("row", b.load(x, at + (v * lanes + i) * lanes, lanes)) if i < live else const(0.0, lanes=lanes) for i in range(lanes)]
+        b, lanes = self.k.b, self.lanes
+        rows = [b.let("row", self.read(at + (v * lanes + i) * self.g.lanes)) if i < live else const(0.0, lanes=lanes) for i in range(lanes)]
         for channel, vector in enumerate(transposed(rows)):
             b.store(self.scratch, to + channel * self.chunk + v * lanes, vector, lanes)
 
+    def read(self, at: Expr) -> Expr:
+        """A vector of channels of one pixel, as floats."""
+        return self.k.b.load(self.k.args[self.k.anchor.x], at, self.lanes)
+
+    def bias(self, output: Expr) -> Expr | None:
+        """What the sums of an output start with, a float; None for 0."""
+        k = self.k
+        return None if k.anchor.b is None else k.b.load(k.args[k.anchor.b], output)
+
     def _output(self, output: Expr, to: Expr, vectors: int) -> None:
         """All sums of one output, of a chunk of pixels."""
-        k, b, lanes = self.k, self.k.b, self.g.lanes
-        w, bias = k.args[k.anchor.w], None if k.anchor.b is None else k.args[k.anchor.b]
+        k, b, lanes = self.k, self.k.b, self.lanes
+        w, bias = k.args[k.anchor.w], self.bias(output)
         sums = [b.local(lanes) for _ in range(vectors)]
-        start = const(0.0, lanes=lanes) if bias is None else b.let("bias", splat(b.load(bias, output), lanes))
+        start = const(0.0, lanes=lanes) if bias is None else b.let("bias", splat(bias, lanes))
         for s in sums:
             b.store(s, 0, start, lanes)
-        pairs = self.g.out_blocks * lanes + 1
+        pairs = self.g.out_blocks * self.g.lanes + 1
         first, last = b.let("first", b.load(w, output)), b.let("last", b.load(w, output + 1))
         with b.loop("number", 0, last - first) as number:
             place = b.let("place", pairs + 2 * (first + number))
@@ -199,8 +229,14 @@ class Chunk:
 
     def _transpose_out(self, offset: Expr, block: Expr, v: Expr, live: int) -> None:
         """The epilogue on the sums of a block of outputs, pixel by pixel."""
-        k, b, lanes = self.k, self.k.b, self.g.lanes
-        rows = [b.let("row", b.load(self.scratch, self.tile + i * self.chunk + v * lanes, lanes)) for i in range(lanes)]
-        pixels = [b.value(p) for p in transposed(rows)[:live]]
-        at = b.let("at", offset + v * (lanes * lanes))
-        k.finish_rows(live, pixels.__getitem__, at, lanes, block * lanes, self.image, lanes)
+        b, lanes = self.k.b, self.lanes
+        parts = []
+        for part in range(0, self.g.lanes, lanes):
+            rows = [b.let("row", b.load(self.scratch, self.tile + (part + i) * self.chunk + v * lanes, lanes)) for i in range(lanes)]
+            parts.append([b.value(p) for p in transposed(rows)[:live]])
+        self.write([list(pixel) for pixel in zip(*parts)], b.let("at", offset + v * (lanes * self.g.lanes)), block)
+
+    def write(self, pixels: list[list[Expr]], at: Expr, block: Expr) -> None:
+        """The epilogue on neighbouring pixels, each the vectors of a channel block, and their stores."""
+        lanes = self.lanes
+        self.k.finish_rows(len(pixels), lambda i: pixels[i][0], at, lanes, block * lanes, self.image, lanes)

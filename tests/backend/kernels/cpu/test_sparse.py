@@ -10,14 +10,17 @@ import torch
 from backend_run import DISTINCT_TARGETS, Compiled, arrays_for, graph_of, lowered
 
 import tersor
+from tersor.backend.kernels.cpu.sparse.integer import SparseIntPointwise, largest
 from tersor.backend.kernels.cpu.sparse.pointwise import SparsePointwise, pack_rows
 from tersor.backend.target import resolve
 from tersor.backend.tile.fusion import Fusion
+from tersor.backend.tile.integer import IntConv2d
 from tersor.backend.tile.ops import Fused
 from tersor.ir.evaluate import evaluate, to_torch
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Op, Value
 from tersor.ir.ops import Add, Conv2d, Relu, Silu
+from tersor.ir.types import Tensor
 
 
 def conv(x: Value, out: int, share: float, seed: int, bias: bool = True, **geometry: tuple[int, ...]) -> Value:
@@ -83,3 +86,16 @@ def test_cost_falls_with_the_weights() -> None:
         return min(template.cost(fusion, target, p) for p in template.candidates(fusion, target, 1))
 
     assert costs(0.95) < costs(0.9) < costs(0.6)
+
+
+def test_sums_that_floats_may_not_hold_are_refused() -> None:
+    """2^24 / (127 * 255) weights of 127 are exact in float32, whatever the activations are."""
+    for count, exact in ((518, True), (519, False)):
+        graph = Graph()
+        x = graph.add_input(Tensor((1, 1200, 2, 2), "u8"), "x")
+        w = np.zeros((1, 1200, 1, 1), np.int8)
+        w[:, :count] = 127
+        graph.set_outputs([graph.add(IntConv2d(x, Const(w), None, zero=Const(np.uint8(0))))])
+        (op,) = [op for op in lowered(graph, "cpu").ops if isinstance(op, Fused) and op.macs()]
+        assert largest(Fusion(op)) == count * 127 * 255
+        assert SparseIntPointwise().accepts(Fusion(op), resolve("cpu")) == exact
