@@ -1,4 +1,4 @@
-"""Small networks for 28x28 grey images: a ResNet-20, a VGG-like chain, a MobileNet; each also with fewer channels.
+"""Small networks for 28x28 grey images: a ResNet-20, a wide ResNet-8, a VGG-like chain, a MobileNet; each also with fewer channels.
 
 `build(name, macs)` narrows by one factor what channel pruning can narrow: in the ResNet the channels inside the residual branches (the
 residual stream keeps its width), in the others all channels.
@@ -39,12 +39,21 @@ class Residual(nn.Module):
 
 def resnet20(width: float = 1.0) -> nn.Module:
     """16, 32 and 64 channels, three blocks of two convolutions each; `width` is that of the branches' inner channels."""
-    layers: list[nn.Module] = [conv_bn(1, 16)]
-    cin = 16
-    for cout, first in ((16, 1), (32, 2), (64, 2)):
-        for stride in (first, 1, 1):
-            layers.append(Residual(cin, narrowed(cout, width), cout, stride))
-            cin = cout
+    return resnet(((16, 1), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1)), width)
+
+
+def resnet8(width: float = 1.0) -> nn.Module:
+    """32, 64 and 96 channels, one block of two convolutions each: as many parameters as the ResNet-20, in fewer and wider layers."""
+    return resnet(((32, 1), (64, 2), (96, 2)), width)
+
+
+def resnet(blocks: Sequence[tuple[int, int]], width: float) -> nn.Module:
+    """Residual blocks of (channels, stride) after a convolution to as many channels as the first has."""
+    cin = blocks[0][0]
+    layers: list[nn.Module] = [conv_bn(1, cin)]
+    for cout, stride in blocks:
+        layers.append(Residual(cin, narrowed(cout, width), cout, stride))
+        cin = cout
     return Classifier(nn.Sequential(*layers), cin, CLASSES)
 
 
@@ -69,7 +78,7 @@ def mobilenet(width: float = 1.0) -> nn.Module:
     return Classifier(nn.Sequential(*layers), cin, CLASSES)
 
 
-NETWORKS: dict[str, Callable[[float], nn.Module]] = {"resnet20": resnet20, "vgg": vgg, "mobilenet": mobilenet}
+NETWORKS: dict[str, Callable[[float], nn.Module]] = {"resnet20": resnet20, "resnet8": resnet8, "vgg": vgg, "mobilenet": mobilenet}
 
 
 def build(name: str, macs: float = 1.0, seed: int = 0) -> nn.Module:

@@ -2,8 +2,8 @@
 
     python -m tersor.bench.few_bits [--methods BWN "BWN, distilled" ...] [--seeds 0 1 2]
 
-Every run starts from one float ResNet-20, changes it by a method, trains for three epochs on labels, or on labels and the float network, and compiles
-the result with `require`. finetuned.py says more, and how it resumes.
+Every run starts from one float ResNet-8 of 32, 64 and 96 channels, changes it by a method, trains for three epochs on labels, or on labels and the
+float network, and compiles the result with `require`. finetuned.py says how a table resumes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ METHODS = {
 def markdown(rows: Sequence[Row]) -> str:
     """Mean and standard deviation over the seeds."""
     lines = [
-        f"ResNet-20, {EPOCHS} epochs for each run.",
+        f"ResNet-8 (32, 64 and 96 channels), {EPOCHS} epochs for each run.",
         "",
         "| method | pass | top-1 | distilled | float | KiB | of float's | seeds |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
@@ -62,4 +62,4 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
-    finetuned.main(__doc__, "few_bits", METHODS, markdown)
+    finetuned.main(__doc__, "few_bits", METHODS, markdown, "resnet8")

@@ -1,6 +1,6 @@
 """Tables of pipelines with training, all from one float network on Fashion-MNIST: a row for each run, kept, so that a killed table resumes.
 
-A run changes the ResNet-20 of bench/weights by a pipeline, with labels and calibration images, and compiles the result. A seed draws the order of
+A run changes a network of bench/weights by a pipeline, with labels and calibration images, and compiles the result. A seed draws the order of
 training images and all that passes draw. A row that is in the results with the same pipeline and seed is not run again. The test images choose
 nothing. few_bits.py, dcp.py and gradual_sparsity.py are such tables.
 """
@@ -63,17 +63,17 @@ def steps(epochs: float) -> int:
     return round(epochs * (60000 // Recipe.batch))
 
 
-def main(doc: str | None, file: str, methods: Mapping[str, Method], table: Table, argv: Sequence[str] | None = None) -> None:
-    """The command of a table: `--methods`, `--seeds`, `--out`. file: of the results, without its suffix."""
+def main(doc: str | None, file: str, methods: Mapping[str, Method], table: Table, network: str = "resnet20") -> None:
+    """The command of a table: `--methods`, `--seeds`, `--out`. file: of the results, without its suffix. network: of train.py."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=list(methods), choices=list(methods))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     torch.set_num_threads(1)
     path = args.out / f"{file}.json"
     try:
-        for row in runs({name: methods[name] for name in args.methods}, args.seeds, {(r.pipeline, r.seed) for r in kept(path)}):
+        for row in runs(network, {name: methods[name] for name in args.methods}, args.seeds, {(r.pipeline, r.seed) for r in kept(path)}):
             # another process may have added rows meanwhile
             rows = [*kept(path), row]
             write_results(path, [asdict(r) for r in rows])
@@ -88,9 +88,9 @@ def kept(path: Path) -> list[Row]:
     return [Row(**r) for r in json.loads(path.read_text())] if path.is_file() else []
 
 
-def runs(methods: Mapping[str, Method], seeds: Sequence[int], done: set[tuple[str, int]]) -> Iterator[Row]:
+def runs(network: str, methods: Mapping[str, Method], seeds: Sequence[int], done: set[tuple[str, int]]) -> Iterator[Row]:
     """Rows that are not `done`, one after the other."""
-    module, _ = trained(Recipe("resnet20"), lambda line: print(line, flush=True))
+    module, _ = trained(Recipe(network), lambda line: print(line, flush=True))
     train, test = fashion_mnist("train"), fashion_mnist("t10k")
     graph = tersor.trace(module, (test.normalized(slice(0, 1)),))
     full = measured(tersor.transform(graph, "default"), test, "f32")
