@@ -12,7 +12,8 @@ from .interface import ALIGN, Argument, Interface
 _MAIN = """\
 /* Loads {name}.bin, runs the model on a recorded input, compares with the recorded output, and times it.
 
-   {name}_test [CALLS]     in the folder of {name}.bin and {name}_test.bin; exit code 0: the outputs are right */
+   {name}_test [CALLS [FILE]]     in the folder of {name}.bin and {name}_test.bin; exit code 0: the outputs are right
+   FILE: where the outputs are written, one after the other */
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,13 @@ int main(int argc, char **argv) {{
     return 1;
   }}
 {checks}
+  if (argc > 2) {{
+    FILE *file = fopen(argv[2], "wb");
+    if (!file{writes} || fclose(file)) {{
+      fprintf(stderr, "%s: cannot be written\\n", argv[2]);
+      return 2;
+    }}
+  }}
   if (wrong) return 1;
 
   if (calls < 1) return 0;
@@ -168,6 +176,7 @@ def main_text(interface: Interface, recording: Recording) -> str:
         compare=_SAME_BITS if recording.exact else _near({a.ctype for a in interface.outputs}),
         variables="\n".join([*inputs, *outputs]),
         call=f"{interface.name}_run({', '.join(['weights', *(a.name for a in (*interface.inputs, *interface.outputs)), 'arena'])})",
+        writes="".join(f" || fwrite({a.name}, 1, {a.macro}_BYTES, file) != {a.macro}_BYTES" for a in interface.outputs),
         checks="\n".join(_check(a, at, recording.exact) for a, at in zip(interface.outputs, recording.offsets[count:])),
     )
 
