@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend.kernels.template import kernel
     from .backend.lowering.legalize import lowering
+    from .backend.remote.device import device
     from .backend.runtime.bench import benchmark
     from .backend.runtime.model import CompiledModel, load_compiled
     from .backend.target import Target
@@ -54,6 +55,7 @@ _WHERE = {
     "benchmark": "backend.runtime.bench",
     "compile": "compiling",
     "converter": "frontend.registry",
+    "device": "backend.remote.device",
     "evaluate": "reports.quality",
     "from_torch": "passes.train.module",
     "image_input": "passes.folding.image_input",
@@ -90,6 +92,7 @@ __all__ = [
     "benchmark",
     "compile",
     "converter",
+    "device",
     "evaluate",
     "from_torch",
     "image_input",

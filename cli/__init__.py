@@ -15,6 +15,7 @@ from .auto import auto
 from .build import compile, opt, trace
 from .cache import cache
 from .catalogue import passes
+from .device import device
 from .diff import diff
 from .evaluate import evaluate
 from .execute import bench, profile, run
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 MAKE = (trace, opt, save, compile, export, export_c, tune, auto)
-LOOK = (run, show_layers, report, bench, profile, passes, sensitivity, diff, reproduce, reduce, cache)
+LOOK = (run, show_layers, report, bench, profile, passes, sensitivity, diff, reproduce, reduce, cache, device)
 for command in (*MAKE, *LOOK):
     app.command()(command)
 # `eval` is a builtin of Python

@@ -12,10 +12,13 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import Imports, Json, Shapes, Tuned, Weights, database_of, load_imports
+from .remote import On, bench_by_ssh, bench_there, bundle, host_at, over_ssh
 from .sources import COMPILED, leaves, random_array, read_graph, read_inputs
 
 if TYPE_CHECKING:
+    from ..backend.remote.device import Device, RemoteModel
     from ..backend.runtime.model import CompiledModel
+    from ..backend.target import Target as Facts
 
 Source = Annotated[str, typer.Argument(metavar="IN", help="A .tso, or a .tersor, .mlir or .onnx graph.")]
 Target = Annotated[str, typer.Option("--target", "-t", help="For a graph: what to compile it for.")]
@@ -27,20 +30,26 @@ def run(
     source: Source,
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="x.npy, NAME=x.npy, or an .npz; random without it.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="An .npy for one output, an .npz for all.")] = None,
+    device: On = None,
+    target: Target = "cpu",
     weights: Weights = None,
     shape: Shapes = None,
     imports: Imports = None,
     as_json: Json = False,
 ) -> None:
-    """Run a model once: a .tso natively, a graph by the reference interpreter."""
+    """Run a model once: a .tso natively, a graph by the reference interpreter, or compiled on a device."""
     load_imports(imports)
     from .. import load_compiled
 
     if output is not None and Path(output).suffix not in (".npy", ".npz"):
         raise TersorError(f"cannot write {output}: expected a name that ends in .npy or .npz")
     model: Any
-    if is_compiled(source):
-        model = load_compiled(source)
+    if device is not None and over_ssh(device):
+        _, _, arrays_there = bundle(host_at(device), source, target, None, None, weights, shape, inputs, 1)
+        report_outputs({port.name: y for port, y in arrays_there}, output, as_json)
+        return
+    if is_compiled(source) or device is not None:
+        model = load_compiled(source) if device is None else on_device(device, source, None, target, 1, None, weights, shape)
         shapes = {n: (p.shape, p.type.dtype) for n, p in model.inputs.items()}
         names, structure = list(model.outputs), model.manifest.structure
     else:
@@ -51,6 +60,11 @@ def run(
     arrays = read_inputs(inputs, list(shapes)) if inputs else {n: random_array(rng, *s) for n, s in shapes.items()}
     with show.working(f"running {source}"):
         results = dict(zip(names, leaves(structure, model(**arrays))))
+    report_outputs(results, output, as_json)
+
+
+def report_outputs(results: dict[str, np.ndarray], output: str | None, as_json: bool) -> None:
+    """Write the outputs to a file if one is named, and print shapes and ranges."""
     if output is not None:
         write_arrays(output, results)
     summaries = [summary(n, y) for n, y in results.items()]
@@ -68,6 +82,7 @@ def bench(
     warmup: Annotated[int, typer.Option(help="Calls before them, after the first.")] = 5,
     callers: Annotated[int, typer.Option(help="Also measure throughput: threads that call at once.")] = 0,
     seconds: Annotated[float, typer.Option(help="How long to measure: throughput with --callers, else single calls.")] = 0.0,
+    device: On = None,
     batch: Batch = None,
     target: Target = "cpu",
     threads: Threads = 1,
@@ -80,6 +95,22 @@ def bench(
 ) -> None:
     """Load time, first call, warm-up, steady time, memory and throughput of a compiled model, or of a graph compiled here."""
     load_imports(imports)
+    if device is not None and over_ssh(device):
+        if against or callers or seconds or threads != 1 or as_csv:
+            raise TersorError(
+                "over ssh one model is timed, on one thread: leave --against, --callers, --seconds, --threads and --csv out, or use rpc://"
+            )
+        bench_by_ssh(device, as_json, source, target, batch, database_of(tuned), weights, shape, None, repeat)
+        return
+    if device is not None:
+        far, sources = open_device(device), [source] if against is None else [source, against]
+        if against is not None and against.endswith(".onnx"):
+            raise TersorError(f"onnxruntime is timed on this machine only: leave --device out, or --against {against}")
+        chosen = far.target if target == "cpu" else target
+        models = [s if is_compiled(s) else compiled(s, batch, chosen, threads, tuned, weights, shape) for s in sources]
+        options = {"repeat": repeat, "warmup": warmup, "batch": batch, "callers": callers, "seconds": seconds}
+        bench_there(far, sources, models, as_csv, as_json, **options)
+        return
     from ..backend.runtime.bench import benchmark
 
     def opened(path: str, onnx: bool) -> Any:
@@ -103,6 +134,7 @@ def profile(
     rounds: Annotated[int, typer.Option(help="Runs over which each kernel's median is taken.")] = 20,
     batch: Batch = None,
     top: Annotated[int, typer.Option(help="Show only so many of the slowest kernels; 0 shows all in order.")] = 0,
+    device: On = None,
     target: Target = "cpu",
     threads: Threads = 1,
     tuned: Tuned = None,
@@ -113,7 +145,10 @@ def profile(
 ) -> None:
     """Time of every kernel: its template and tiles, how near it comes to the processor's peak, the source line."""
     load_imports(imports)
-    model = compiled(source, batch, target, threads, tuned, weights, shape)
+    if device is not None:
+        model = on_device(device, source, batch, target, threads, tuned, weights, shape)
+    else:
+        model = compiled(source, batch, target, threads, tuned, weights, shape)
     with show.working("profiling"):
         result = model.profile(rounds=rounds, batch=batch)
     if as_json:
@@ -129,8 +164,25 @@ def is_compiled(source: str) -> bool:
     return Path(source).suffix == COMPILED
 
 
+def open_device(device: str) -> Device:
+    """The device at an address."""
+    from ..backend.remote.device import device as opened
+
+    return opened(device)
+
+
+def on_device(
+    device: str, source: str, batch: int | None, target: str, threads: int, tuned: str | None, weights: str | None, shapes: Sequence[str] | None
+) -> RemoteModel:
+    """`compiled` for a device, on it; a graph is compiled for its processor unless a target is named."""
+    far = open_device(device)
+    if is_compiled(source):
+        return far.load(source)
+    return far.load(compiled(source, batch, far.target if target == "cpu" else target, threads, tuned, weights, shapes))
+
+
 def compiled(
-    source: str, batch: int | None, target: str, threads: int, tuned: str | None, weights: str | None, shapes: Sequence[str] | None = None
+    source: str, batch: int | None, target: str | Facts, threads: int, tuned: str | None, weights: str | None, shapes: Sequence[str] | None = None
 ) -> CompiledModel:
     """The model of a .tso, or a graph compiled now."""
     if is_compiled(source):
@@ -140,7 +192,7 @@ def compiled(
     from .. import compile
 
     graph = read_graph(source, weights, shapes)
-    with show.working(f"compiling {source} for {target}"):
+    with show.working(f"compiling {source} for {target if isinstance(target, str) else target.name}"):
         return compile(graph, target=target, threads=threads, batch=batch, tuned=database_of(tuned))
 
 

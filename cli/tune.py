@@ -1,4 +1,4 @@
-"""`tersor tune`: measure kernels and their parameters on this machine."""
+"""`tersor tune`: measure kernels and their parameters on this machine, or on another."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import Imports, Json, Shapes, Weights, batches_of, load_imports
+from .remote import On, over_ssh
 from .sources import read_graph
 
 
 def tune(
     source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor, .mlir or .onnx graph.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="Must be this machine.")] = "cpu",
+    target: Annotated[str, typer.Option("--target", "-t", help="Must be this machine, or the device.")] = "cpu",
+    device: On = None,
     threads: Annotated[int, typer.Option(help="Threads of one call.")] = 1,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 1,8. Without it 1, or the graph's where that is fixed.")] = None,
     db: Annotated[str | None, typer.Option("--db", help="The database to add to; made where there is none. tuned.json without it.")] = None,
@@ -39,6 +41,8 @@ def tune(
     load_imports(imports)
     if compare and (again or seconds is not None or search_by != "templates"):
         raise TersorError("--compare measures nothing: leave --seconds, --again and --search out")
+    if over_ssh(device):
+        raise TersorError(f"kernels are tuned over rpc://, got {device}: start `tersor device` there")
     from .. import transform
     from ..backend.tuning import search
 
@@ -46,7 +50,7 @@ def tune(
     if compare:
         result = search.compare(graph, target, threads, batches_of(batch), db)
     else:
-        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", seconds, seed, again, True, search_by, trials)
+        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", seconds, seed, again, True, search_by, trials, device)
     if as_json:
         show.emit_json(json.loads(result.to_json()))
         return

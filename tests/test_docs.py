@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-#: A page that measures many kernels.
-LONG = {"tuning.md"}
+#: Pages that measure many kernels, or start a server.
+LONG = {"tuning.md", "device.md"}
 #: A page that test_transcript.py runs.
 ELSEWHERE = {"transcript.md"}
 CODE = [pytest.param(p, marks=pytest.mark.slow) if p.name in LONG else p for p in PAGES if p.name not in ELSEWHERE]

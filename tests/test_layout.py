@@ -31,6 +31,7 @@ ROOMS = {
     "runtime": {"target"},
     "tile": {"target"},
     "codegen": {"target", "runtime", "tile"},
+    "remote": {"target", "runtime", "codegen"},
     "kernels": {"target", "tile", "codegen"},
     "kernels/cpu/arithmetic": {"target", "codegen"},
     "kernels/cpu": {"target", "tile", "codegen", "kernels", "kernels/cpu/arithmetic"},
@@ -49,6 +50,7 @@ ROOMS = {
     "tuning": {
         "target",
         "runtime",
+        "remote",
         "tile",
         "codegen",
         "kernels",

@@ -12,7 +12,8 @@ from .interface import ALIGN, Argument, Interface
 _MAIN = """\
 /* Loads {name}.bin, runs the model on a recorded input, compares with the recorded output, and times it.
 
-   {name}_test [CALLS]     in the folder of {name}.bin and {name}_test.bin; exit code 0: the outputs are right */
+   {name}_test [CALLS [FILE]]     in the folder of {name}.bin and {name}_test.bin; exit code 0: the outputs are right
+   FILE: where the outputs are written, one after the other */
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ _MAIN = """\
 
 /* Memory at a multiple of {macro}_ALIGN, with as much behind it; every bit is set, so that what is not written shows. */
 static void *room(size_t size) {{
-  char *p = malloc(size + 2 * {macro}_ALIGN);
+  char *p = (char *)malloc(size + 2 * {macro}_ALIGN);
   if (!p) {{
     fprintf(stderr, "no memory for %lu bytes\\n", (unsigned long)size);
     exit(2);
@@ -51,13 +52,18 @@ static double now(void) {{
   return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }}
 
+static int later(const void *x, const void *y) {{
+  double a = *(const double *)x, b = *(const double *)y;
+  return (a > b) - (a < b);
+}}
+
 int main(int argc, char **argv) {{
   int calls = argc > 1 ? atoi(argv[1]) : 20, wrong = 0, status, i;
   const void *weights = load("{name}.bin", {macro}_WEIGHTS_SIZE);
-  char *test = load("{name}_test.bin", {size});
+  char *test = (char *)load("{name}_test.bin", {size});
   void *arena = room({macro}_ARENA_SIZE);
 {variables}
-  double start, ms, least = 1e30;
+  double start, *ms;
 
   status = {call};
   if (status != {macro}_OK) {{
@@ -65,15 +71,24 @@ int main(int argc, char **argv) {{
     return 1;
   }}
 {checks}
+  if (argc > 2) {{
+    FILE *file = fopen(argv[2], "wb");
+    if (!file{writes} || fclose(file)) {{
+      fprintf(stderr, "%s: cannot be written\\n", argv[2]);
+      return 2;
+    }}
+  }}
   if (wrong) return 1;
 
+  if (calls < 1) return 0;
+  ms = (double *)room((size_t)calls * sizeof *ms);
   for (i = 0; i < calls; ++i) {{
     start = now();
     {call};
-    ms = now() - start;
-    if (ms < least) least = ms;
+    ms[i] = now() - start;
   }}
-  if (calls > 0) printf("%.3f ms, the least of %d calls\\n", least, calls);
+  qsort(ms, (size_t)calls, sizeof *ms, later);
+  printf("median %.4f ms, min %.4f, p90 %.4f; %d calls\\n", ms[calls / 2], ms[0], ms[calls * 9 / 10], calls);
   return 0;
 }}
 """
@@ -152,8 +167,8 @@ class Recording:
 def main_text(interface: Interface, recording: Recording) -> str:
     """The text of `main.c`."""
     size, count = len(recording.data()), len(interface.inputs)
-    inputs = [f"  const {a.ctype} *{a.name} = (const void *)(test + {at});" for a, at in zip(interface.inputs, recording.offsets)]
-    outputs = [f"  {a.ctype} *{a.name} = room({a.macro}_BYTES);" for a in interface.outputs]
+    inputs = [f"  const {a.ctype} *{a.name} = (const {a.ctype} *)(const void *)(test + {at});" for a, at in zip(interface.inputs, recording.offsets)]
+    outputs = [f"  {a.ctype} *{a.name} = ({a.ctype} *)room({a.macro}_BYTES);" for a in interface.outputs]
     return _MAIN.format(
         name=interface.name,
         macro=interface.macro,
@@ -161,13 +176,14 @@ def main_text(interface: Interface, recording: Recording) -> str:
         compare=_SAME_BITS if recording.exact else _near({a.ctype for a in interface.outputs}),
         variables="\n".join([*inputs, *outputs]),
         call=f"{interface.name}_run({', '.join(['weights', *(a.name for a in (*interface.inputs, *interface.outputs)), 'arena'])})",
+        writes="".join(f" || fwrite({a.name}, 1, {a.macro}_BYTES, file) != {a.macro}_BYTES" for a in interface.outputs),
         checks="\n".join(_check(a, at, recording.exact) for a, at in zip(interface.outputs, recording.offsets[count:])),
     )
 
 
 def _check(a: Argument, at: int, exact: bool) -> str:
     compare = "differs" if exact else f"differs_{a.ctype}"
-    return f'  wrong |= {compare}("{a.name}", {a.name}, (const void *)(test + {at}), {a.macro}_BYTES);'
+    return f'  wrong |= {compare}("{a.name}", {a.name}, (const {a.ctype} *)(const void *)(test + {at}), {a.macro}_BYTES);'
 
 
 def _near(types: set[str]) -> str:

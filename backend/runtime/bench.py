@@ -94,6 +94,14 @@ class Comparison:
         parts = [f"{c.name}\n{c}" for c in self.costs]
         return "\n".join([*parts, f"{faster.name} is {times:.2f} times as fast as {slower.name} (medians of interleaved calls)"])
 
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Comparison:
+        """The reverse of `as_dict`, also after a trip through JSON."""
+        return cls(tuple(_cost(c) for c in data["costs"]))
+
     def to_json(self) -> str:
         """A JSON object of the first model's numbers; for two models also `against`, those of the other, and `ratio`."""
         rows = [c.flat() | {"versions": c.steady.versions} for c in self.costs]
@@ -107,6 +115,11 @@ class Comparison:
         writer.writeheader()
         writer.writerows(rows)
         return file.getvalue()
+
+
+def _cost(data: dict[str, Any]) -> Cost:
+    throughput = data["throughput"]
+    return Cost(**data | {"steady": Benchmark(**data["steady"]), "throughput": throughput and Throughput(**throughput)})
 
 
 class _Side:

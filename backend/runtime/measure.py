@@ -99,6 +99,11 @@ class Profile:
     resolution: float = 0.0
     integer_peaks: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Profile:
+        """The reverse of `dataclasses.asdict`, also after a trip through JSON."""
+        return cls(**data | {"rows": tuple(Row(**r | {"shape": tuple(r["shape"])}) for r in data["rows"])})
+
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Header and lines of the table."""
         header = ["step", "ops", "kernel", "template", "chosen", "shape", "ms", "share", "GFLOP/s", "of peak", "GB/s", "source"]

@@ -103,7 +103,21 @@ class Group:
     arena: np.ndarray
 
 
-def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Group:
+@dataclass
+class Built:
+    """Code and operands of candidates, not loaded. modules: of TVM, by host function: `c0`, `c1`, … and `FLUSH`. arena: bytes."""
+
+    candidates: list[Candidate]
+    modules: dict[str, Any]
+    weights: np.ndarray
+    arena: int
+    inputs: dict[str, list[np.ndarray]]
+    outputs: dict[str, np.ndarray]
+    target: Target
+    threads: int
+
+
+def built(group: Sequence[Task], target: Target, threads: int, seed: int) -> Built:
     """Native code of every candidate of the tasks. A template's failure is recorded in its candidate and does not stop the others."""
     candidates = [Candidate(task, *option) for task in group for option in task.options]
     emitter = Emitter(target, threads)
@@ -115,17 +129,28 @@ def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Gro
             arenas.append(candidate.arena)
         except Exception as error:
             candidate.problem = _said(error)
-    module = _compile(emitter, _flush_functions(target, threads), candidates)
-    weights, arena = emitter.weights.blob(), aligned(max(arenas))
+    modules = _compile(emitter, _flush_functions(target, threads), candidates)
     rng = np.random.default_rng(seed)
     inputs = {task.key: [_random(v, rng) for v in task.op.args if not isinstance(v.op, Const)] for task in group}
     outputs = {task.key: _empty(task.op.out) for task in group}
-    for i, candidate in enumerate(candidates):
+    return Built(candidates, modules, emitter.weights.blob(), max(arenas), inputs, outputs, target, threads)
+
+
+def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Group:
+    """`built` for this machine, loaded."""
+    made = built(group, target, threads, seed)
+    return loaded(made, lambda name: function_object(made.modules[name][name]), target, threads)
+
+
+def loaded(made: Built, function: Callable[[str], Function], target: Target, threads: int) -> Group:
+    """A group whose candidates run. function: a host function by name."""
+    arena = aligned(made.arena)
+    for i, candidate in enumerate(made.candidates):
         if not candidate.problem and candidate.same is None:
             key = candidate.task.key
-            arrays = [*inputs[key], outputs[key], weights, arena]
-            candidate.run, candidate.idle = _calls(module(f"c{i}"), arrays, candidate.steps, threads)
-    flush = _flush(module(FLUSH), threads, target.lanes)
+            arrays = [*made.inputs[key], made.outputs[key], made.weights, arena]
+            candidate.run, candidate.idle = _calls(function(f"c{i}"), arrays, candidate.steps, threads)
+    flush = _flush(function(FLUSH), threads, target.lanes)
     # memory that was never written is mapped to one page of zeros, which would not empty a cache
     other = np.full((2 * cache_size(3) + threads * 4 * target.l2) // 4, 1.0, np.float32)
     spill = other[: threads * 2 * target.l2 // 4]
@@ -137,7 +162,7 @@ def build(group: Sequence[Task], target: Target, threads: int, seed: int) -> Gro
         if threads > 1:
             flush(spill)
 
-    return Group(candidates, inputs, outputs, flush, sweep, arena)
+    return Group(made.candidates, made.inputs, made.outputs, flush, sweep, arena)
 
 
 def region_graph(op: Fused, template: str, params: Params) -> Graph:
@@ -177,24 +202,27 @@ def _emit(emitter: Emitter, candidate: Candidate, name: str, twins: list[Candida
     return arena
 
 
-def _compile(emitter: Emitter, extra: dict[Any, Any], candidates: list[Candidate]) -> Callable[[str], Function]:
-    """The functions of the module. If a kernel does not compile, each is built separately, so that it does not stop the others."""
+def _compile(emitter: Emitter, extra: dict[Any, Any], candidates: list[Candidate]) -> dict[str, Any]:
+    """The module of each host function. If a kernel does not compile, each is built separately, so that it does not stop the others."""
     emitter.functions.update(extra)
     try:
-        module = emitter.build()
-        return lambda name: function_object(module[name])
+        return dict.fromkeys(_visible(emitter.functions), emitter.build())
     except Exception:
         modules: dict[str, Any] = {}
         for functions in (extra, *(c.functions for c in candidates if c.functions and c.same is None)):
             alone = Emitter(emitter.target, emitter.threads, functions=dict(functions))
-            names = [var.name_hint for var, f in functions.items() if f.attrs and "global_symbol" in f.attrs]
             try:
-                modules |= dict.fromkeys(names, alone.build())
+                modules |= dict.fromkeys(_visible(functions), alone.build())
             except Exception as error:
                 for c in candidates:
                     if c.functions is functions:
                         c.problem = _said(error)
-        return lambda name: function_object(modules[name][name])
+        return modules
+
+
+def _visible(functions: dict[Any, Any]) -> list[str]:
+    """Names of host functions."""
+    return [var.name_hint for var, f in functions.items() if f.attrs and "global_symbol" in f.attrs]
 
 
 def _said(error: Exception) -> str:

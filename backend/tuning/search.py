@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ...ir.graph import Graph
 from ...passes.core.context import Progress, open_progress
 from ..lowering.select_kernels import candidates, choice_key, modelled
 from ..pipelines import lower
+from ..remote.device import Device, named
+from ..remote.session import DeviceLost
 from ..runtime.model import require_host
 from ..runtime.native import versions
 from ..target import Target, resolve
@@ -20,8 +23,9 @@ from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database, Entry, Timing, plain
 from . import metaschedule
-from .build import Candidate, Group, Task, build
+from .build import Built, Candidate, Group, Task, build, built
 from .chains import chain_tasks
+from .far import race_there, send
 from .metaschedule import Searched
 from .report import Problem, Tuning, compared
 from .timing import STAGES, check, race, ranked, score
@@ -30,6 +34,8 @@ from .timing import STAGES, check, race, ranked, score
 SEARCHES, TRIALS = ("templates", "metaschedule"), 64
 #: Kernels and bytes that are built and measured together: enough to share the cost of a build, few enough to stop soon between groups.
 KERNELS, BYTES = 24, 1 << 30
+#: Seconds after which a tracker has noticed that a machine is gone.
+RETRY = 1.0
 
 
 def tune(
@@ -44,10 +50,13 @@ def tune(
     progress: Progress | bool | None = None,
     search: str = "templates",
     trials: int = TRIALS,
+    device: str | Device | None = None,
 ) -> Tuning:
     """Measure the kernels that can compute each fusion of a graph, on cold data, and keep the fastest.
 
-    target, threads, batch: as for `compile`; the target must be this machine.
+    target, threads, batch: as for `compile`; the target must be this machine, or the device.
+    device: a machine that measures in place of this one, or its address (see `tersor.device`); `target="cpu"` is then its processor. Each group of
+    kernels takes a machine of a tracker's anew, and one that goes away is replaced by another.
     db: where results go: a `Database`, or a file that is read if it exists and written after each group of kernels. None: only in the result.
     seconds: stop between two groups of kernels after this time; fusions with the most time by the cost model come first. A search by
     MetaSchedule is killed then, and the kernels found so far count.
@@ -66,10 +75,16 @@ def tune(
     started = time.monotonic()
     if not isinstance(graph, Graph):
         raise TersorError(f"tune takes a Graph, got {type(graph).__name__}: a torch.nn.Module becomes one by trace(module, example_inputs)")
-    target = resolve(target)
+    far = named(device)
+    if far is not None and search != "templates":
+        raise TersorError("search='metaschedule' measures on this machine: leave device= out")
+    target = far.target if far is not None and target == "cpu" else resolve(target)
     if target.gpu:
         raise TersorError(f"tune measures kernels of CPUs, got target {target.name!r}: a GPU's tiles are chosen by their modelled cost")
-    require_host(target, "a kernel to be tuned")
+    if far is None:
+        require_host(target, "a kernel to be tuned")
+    else:
+        far.require(target, "a kernel to be tuned")
     if threads < 1:
         raise TersorError(f"threads must be at least 1, got {threads}")
     if search not in SEARCHES:
@@ -92,7 +107,7 @@ def tune(
             for group in groups(tasks):
                 if stop is not None and done + count and time.monotonic() > stop:
                     break
-                problems.extend(measure(group, target, threads, seed, rng, database, _ticks(show, count, len(group), len(tasks))))
+                problems.extend(measure(group, target, threads, seed, rng, database, _ticks(show, count, len(group), len(tasks)), far))
                 count += len(group)
                 if database.path is not None:
                     database.save()
@@ -212,19 +227,31 @@ def groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
 
 
 def measure(
-    tasks: Sequence[Task], target: Target, threads: int, seed: int, rng: np.random.Generator, database: Database, tick: Callable[[float], None]
+    tasks: Sequence[Task],
+    target: Target,
+    threads: int,
+    seed: int,
+    rng: np.random.Generator,
+    database: Database,
+    tick: Callable[[float], None],
+    device: Device | None = None,
 ) -> list[Problem]:
     """Build a group, check and time its candidates, and put the results into the database; returns the problems."""
-    group: Group = build(tasks, target, threads, seed)
-    check(group)
-    rounds, total = 0, sum(n for n, _ in STAGES)
+    group: Group | Built
+    if device is not None:
+        group = measured_there(built(tasks, target, threads, seed), device, int(rng.integers(1 << 32)))
+        tick(1.0)
+    else:
+        group = build(tasks, target, threads, seed)
+        check(group)
+        rounds, total = 0, sum(n for n, _ in STAGES)
 
-    def count() -> None:
-        nonlocal rounds
-        rounds += 1
-        tick(rounds / total)
+        def count() -> None:
+            nonlocal rounds
+            rounds += 1
+            tick(rounds / total)
 
-    race(group, rng, count)
+        race(group, rng, count)
     made = versions()
     for task in tasks:
         order = ranked((c for c in group.candidates if c.task is task), threads)
@@ -235,6 +262,23 @@ def measure(
             found = before.found if before is not None else None
             database.add(target, threads, task.key, Entry(timings[0].template, timings[0].params, made, tuple(timings), found))
     return [Problem(c.task.key, c.template.name, c.params, c.problem) for c in group.candidates if c.problem]
+
+
+def measured_there(group: Built, device: Device, seed: int) -> Built:
+    """Check and time a group on a device. Where the machine of a tracker goes away, another one does it, as long as there is one."""
+    while True:
+        try:
+            with device.session() as session:
+                device.same(session)
+                send(group, session)
+                check(group)
+                race_there(group, session, seed)
+            return group
+        except DeviceLost as error:
+            if not device.address.key:
+                raise
+            warnings.warn(f"{error}: another machine measures these kernels", stacklevel=2)
+            time.sleep(RETRY)
 
 
 def _timing(candidate: Candidate, measured: Candidate) -> Timing:

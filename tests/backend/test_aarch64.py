@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
+import copy
 import os
-import shutil
-import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
 import integer_zoo
 import numpy as np
+import odd_attention  # noqa: F401  registers its modules
+import odd_edges  # noqa: F401
+import odd_norms  # noqa: F401
+import odd_resizes  # noqa: F401
+import odd_results  # noqa: F401
+import odd_wiring  # noqa: F401
 import pytest
 import torch
+import zoo
+from aarch64_run import TARGET, emulated, needs_gcc, needs_qemu
 from bits_networks import METHODS, images, simulated, trained
+from end_to_end import compare, eager
+from odd import ODD
 from torch import nn
 
 import tersor
 from tersor import TersorError
-from tersor.backend.emit.module import Emitter
 from tersor.backend.kernels.cpu import pool
-from tersor.backend.pipelines import lower
-from tersor.backend.runtime.artifact import Step
-from tersor.backend.runtime.native import _CODES
-from tersor.backend.target import resolve
-from tersor.ir.graph import Graph
+from tersor.ir.evaluate import structured
 
-TARGET = "arm64:cortex-a72"
-GCC, QEMU = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
-needs_gcc = pytest.mark.skipif(GCC is None, reason="aarch64-linux-gnu-gcc is missing: apt-get install gcc-aarch64-linux-gnu")
-needs_qemu = pytest.mark.skipif(QEMU is None, reason="qemu-aarch64 is missing: apt-get install qemu-user")
 foreign = pytest.mark.skipif(os.uname().machine == "aarch64", reason="this machine is an aarch64 one")
 
 
@@ -58,41 +58,6 @@ def model() -> tuple[nn.Module, np.ndarray]:
     return Small().eval(), np.random.default_rng(0).standard_normal((2, 3, 21, 26)).astype(np.float32)
 
 
-def spec(dtype: np.dtype, count: int, mode: str) -> str:
-    return f"{_CODES[dtype.kind]}.{dtype.itemsize * 8}.{max(count, 1)}.{mode}"
-
-
-def emulated(folder: Path, graph: Graph, x: np.ndarray, result: np.ndarray, threads: int, name: str = TARGET) -> list[Step]:
-    """Lower a graph for aarch64, run it under qemu, and write its one output to `result`; returns the steps."""
-    target = resolve(name)
-    emitter = Emitter(target, threads)
-    steps, arena = emitter.add(lower(graph, target, threads), "main_b2")
-    emitter.build().write_to_file(str(folder / "model.o"), "o")
-    include = Path(importlib.util.find_spec("tvm_ffi").submodule_search_locations[0]) / "include"  # type: ignore[union-attr,index]
-    harness = Path(__file__).parent / "harness.c"
-    flags = ["-static", "-O1", "-Wall", "-Werror", f"-I{include}", "-DENTRY=__tvm_ffi_main_b2", f"-DTHREADS={threads}"]
-    done = subprocess.run(
-        [str(GCC), *flags, str(harness), "model.o", "-o", "harness", "-lm", "-lpthread"], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-    weights = emitter.weights.blob()
-    x.tofile(folder / "0.bin")
-    weights.tofile(folder / "2.bin")
-    command = [str(QEMU), "-cpu", "max", "./harness", str(len(steps))]
-    tensors = [spec(x.dtype, x.size, "r"), spec(result.dtype, result.size, "w"), spec(weights.dtype, weights.size, "r")]
-    done = subprocess.run(
-        [*command, *tensors, spec(weights.dtype, arena, "z")],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    result[...] = np.fromfile(folder / "1.bin", result.dtype).reshape(result.shape)
-    return steps
-
-
 @needs_gcc
 @needs_qemu
 @pytest.mark.parametrize("threads", [1, 2])
@@ -100,8 +65,8 @@ def test_a_network_runs_under_qemu(tmp_path: Path, threads: int, monkeypatch: py
     # with one thread, the pooling is as those of maps beyond L2 are
     monkeypatch.setattr(pool, "beyond_l2", lambda g, target: threads == 1)
     net, x = model()
-    graph, result = tersor.trace(net, (torch.from_numpy(x),)), np.zeros((2, 10), np.float32)
-    steps = emulated(tmp_path, graph, x, result, threads)
+    graph = tersor.trace(net, (torch.from_numpy(x),))
+    (result,), steps = emulated(tmp_path, graph, [x], threads)
     assert {"conv2d", "max_pool2d", "linear"} <= {part for s in steps for part in s.op.split("+")}
 
     with torch.no_grad():
@@ -125,8 +90,7 @@ def test_an_integer_network_runs_under_qemu(arithmetic: str, tmp_path: Path) -> 
     graph = tersor.trace(nn.Sequential(layers.stem, layers.pool, layers.depthwise, layers.pointwise, layers.grouped).eval(), (torch.from_numpy(x),))
     graph = tersor.transform(graph, "int8", calibration=[x])
     expected = graph(x)
-    result = np.zeros(expected.shape, np.float32)
-    steps = emulated(tmp_path, graph, x, result, 2, ARITHMETICS[arithmetic])
+    (result,), steps = emulated(tmp_path, graph, [x], 2, ARITHMETICS[arithmetic])
     assert {"integer_gemm", "integer_depthwise", "integer_pool"} <= {s.template for s in steps}
     assert {s.params["arithmetic"] for s in steps if "arithmetic" in s.params} == {arithmetic}
     np.testing.assert_array_equal(result, expected)
@@ -143,9 +107,28 @@ ZOO = [(name, 1 + i % 2, (1, 3)[i // 2 % 2], list(ARITHMETICS.values())[i % 3]) 
 def test_integer_networks_of_the_zoo_run_under_qemu(name: str, threads: int, batch: int, target: str, tmp_path: Path) -> None:
     """To the bits of numpy loops that know nothing of operators."""
     x, expected = (part[:batch].copy() for part in integer_zoo.expected(name))
-    result = np.zeros(expected.shape, np.float32)
-    emulated(tmp_path, integer_zoo.integer(name).at(batch), x, result, threads, target)
+    (result,), _ = emulated(tmp_path, integer_zoo.integer(name).at(batch), [x], threads, target)
     np.testing.assert_array_equal(result, expected)
+
+
+#: Networks in f32, each on one of the processors and on one thread or two.
+F32 = [(name, 1 + i % 2, list(ARITHMETICS.values())[i % 3]) for i, name in enumerate([*zoo.ZOO, *ODD])]
+
+
+@needs_gcc
+@needs_qemu
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "threads", "target"), F32)
+def test_networks_run_under_qemu(name: str, threads: int, target: str, tmp_path: Path) -> None:
+    """The reduced networks and the odd modules, against eager torch in float64."""
+    module, inputs = zoo.built(name) if name in zoo.ZOO else ODD[name]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a batch that cannot change
+        graph = tersor.trace(module, inputs)
+    graph = graph.at(1) if graph.batched else graph
+    outputs, _ = emulated(tmp_path, graph, [x.contiguous().numpy() for x in inputs], threads, target)
+    result = structured(graph.structure, [torch.from_numpy(y) for y in outputs])
+    compare(result, eager(copy.deepcopy(module).double(), inputs), 1e-4)
 
 
 @needs_gcc
@@ -156,8 +139,7 @@ def test_a_sparse_kernel_runs_under_qemu(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((2, 48, 13, 11)).astype(np.float32)
     graph = tersor.transform(tersor.trace(net, (torch.from_numpy(x),)), "sparsify{sparsity=0.96}")
     expected = graph(x)
-    result = np.zeros(expected.shape, np.float32)
-    steps = emulated(tmp_path, graph, x, result, 1)
+    (result,), steps = emulated(tmp_path, graph, [x])
     assert [s.template for s in steps if s.macs] == ["sparse_pointwise"] * 2
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
@@ -172,9 +154,8 @@ def test_networks_of_few_bits_run_under_qemu(method: str, threads: int, tmp_path
     """Against the trained simulation in float64."""
     simulation, x = trained(method), images()[0][:2]
     wanted = simulated(simulation, x)
-    result = np.zeros(wanted.shape, np.float32)
     graph = tersor.transform(simulation, "to-bits").at(2)
-    steps = emulated(tmp_path, graph, x.numpy(), result, threads)
+    (result,), steps = emulated(tmp_path, graph, [x.numpy()], threads)
     assert {s.template for s in steps} & {"popcount_conv", "bit_weight_conv", "integer_gemm"}
     assert np.abs(result - wanted).max() <= 1e-6 * np.abs(wanted).max()
 
