@@ -45,8 +45,8 @@ class DeviceEmitter:
 
     target: Target
     weights: Weights = field(default_factory=Weights)
+    functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, tuple[str, Grid]] = field(default_factory=dict)
-    _functions: dict[Any, Any] = field(default_factory=dict)
 
     def add(self, graph: Graph) -> tuple[list[Step], tuple[Launch, ...], int]:
         """Emit a planned graph; returns its steps, the launch of each, and the bytes of its arena."""
@@ -100,14 +100,14 @@ class DeviceEmitter:
             if fusion.addresses:
                 k.faults = b.param("faults", "int64", RECORD // 8)
             template.emit(k)
-            self._functions[tvm.ir.GlobalVar(b.name)] = b.function()
+            self.functions[tvm.ir.GlobalVar(b.name)] = b.function()
             self._kernels[key] = b.name, b.grid
         return self._kernels[key]
 
     def source(self) -> str:
         """The kernels in OpenCL C or CUDA C++."""
         target = self.target.tvm()
-        module = tvm.IRModule({var: function.with_attr("target", target) for var, function in self._functions.items()})
+        module = tvm.IRModule({var: function.with_attr("target", target) for var, function in self.functions.items()})
         text: str = tvm.get_global_func(f"target.build.{self.target.kind}")(module, target).inspect_source()
         return OPENCL_HEAD + text if self.target.kind == "opencl" else text
 
