@@ -10,12 +10,11 @@ import pytest
 import torch
 import zoo
 from end_to_end import check as end_to_end
-from opencl_run import needs_opencl
+from opencl_run import needs_nvcc, needs_opencl
 from runtime_models import TwoHeads, traced
 
 import tersor
 from tersor import transform
-from tersor.backend.emit.device import nvcc
 from tersor.backend.intermediates import kernel_values
 from tersor.backend.runtime.device import opencl
 from tersor.backend.runtime.device.compiled import DeviceModel
@@ -23,7 +22,6 @@ from tersor.ir.evaluate import evaluate, to_numpy
 
 #: Networks that `make test` runs; `test_gpu_networks` has full sizes.
 SMALL = ("detector", "super_resolution", "text")
-needs_nvcc = pytest.mark.skipif(nvcc() is None, reason="nvcc is not installed")
 
 
 @needs_opencl
@@ -58,14 +56,6 @@ def test_pyopencl_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(__import__("sys").modules, "pyopencl", None)
     with pytest.raises(tersor.TersorError, match=r"needs pyopencl: pip install 'tersor\[opencl\]'"):
         opencl.device()
-
-
-def test_integer_models_are_refused() -> None:
-    x = torch.randn(1, 3, 8, 8)
-    graph = tersor.trace(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval(), (x,))
-    graph = tersor.transform(graph, "default,quantize", calibration=[x])
-    with pytest.raises(tersor.TersorError, match="no kernel for"):
-        tersor.compile(graph, target="opencl")
 
 
 def test_cuda_source_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from opencl_run import needs_opencl
-from test_gpu_models import needs_nvcc
+from opencl_run import needs_nvcc, needs_opencl
 
 import tersor
 from tersor.backend.emit.device import DeviceEmitter, cubin, nvcc
