@@ -99,6 +99,21 @@ class GpuBuilder(Builder):
             value = t.call_pure_extern("uint16", "tersor_half", value)
         self.emit(t.BufferStore(buffer.raw, value, [self._at(buffer, index)]))
 
+    def bits(self, buffer: OffsetBuffer, index: Expr) -> Expr:
+        """An element as an unsigned integer: bytes as they are, floats as f16."""
+        value = t.BufferLoad(buffer.raw, [self._at(buffer, index)])
+        if buffer.dtype == "float32":
+            return value if buffer.half else t.call_pure_extern("uint16", "tersor_half", value)
+        return t.Cast("uint8", value)
+
+    def pointer(self, buffer: Buffer, index: Expr) -> Expr:
+        """The address of an element."""
+        return t.address_of(t.BufferLoad(buffer.raw, [self._at(buffer, index)]))
+
+    def call(self, name: str, *arguments: Expr) -> None:
+        """Run a function of the source's head."""
+        self.emit(t.Evaluate(t.call_extern("int32", name, *arguments)))
+
     def _at(self, buffer: Buffer, index: Expr) -> Expr:
         return buffer.offset + index if isinstance(buffer, OffsetBuffer) else int32(index)
 

@@ -36,10 +36,7 @@ OPENCL_HEAD = """#pragma OPENCL FP_CONTRACT OFF
 float tersor_float(ushort bits) { return vload_half(0, (const __private half *)&bits); }
 ushort tersor_half(float x) { ushort bits; vstore_half_rte(x, 0, (__private half *)&bits); return bits; }
 """
-CUDA_HEAD = """#include <cuda_fp16.h>
-static __device__ __forceinline__ float tersor_float(unsigned short bits) { return __half2float(__ushort_as_half(bits)); }
-static __device__ __forceinline__ unsigned short tersor_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
-"""
+CUDA_HEAD = (Path(__file__).parent / "head.cu").read_text()
 #: Environment variable: the path of CUDA's compiler.
 NVCC = "TERSOR_NVCC"
 
