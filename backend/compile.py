@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from ..ir.errors import TersorError, UnsupportedError
 from ..ir.graph import Graph
 from ..ir.op import Value
+from .accuracy import accuracy
 from .codegen.builder import TIR_DTYPE
 from .codegen.peak import peak_functions
 from .emit.code import Progress
@@ -28,6 +30,9 @@ from .tile.fusion import Fusion, root
 from .tile.ops import Fused
 from .tuned.database import Tuned, find
 
+#: Valid values of `dtype`.
+DTYPES = ("f32", "f16")
+
 
 def compile(
     graph: Graph,
@@ -39,6 +44,7 @@ def compile(
     tuned: Tuned = None,
     winograd: int = WINOGRAD,
     progress: Progress | None = None,
+    dtype: str = "f32",
 ) -> CompiledModel:
     """Native code for a graph. Quantize/dequantize pairs first become integer operators, by the pass `to-integer`.
 
@@ -55,6 +61,8 @@ def compile(
     winograd: the largest m for which a 3x3 convolution may use Winograd's F(m x m, 3x3): 0 none (the least memory), 2, 4 (as precise as a direct
     convolution), 6 (somewhat faster on large feature maps, ten times the rounding error).
     progress: called as `progress(done, functions)` while functions are compiled.
+    dtype: for GPUs, the type in which f32 feature maps and weights are kept in memory: `"f16"` halves both, and lets tensor cores multiply. Sums,
+    inputs and outputs stay f32. `report.accuracy` says what it costs on random inputs, by the interpreter.
 
     Kernels are compiled on all cores, and their code is kept in a folder for the next compile (`TERSOR_CACHE`, see docs/compile-and-profile.md).
 
@@ -73,6 +81,13 @@ def compile(
         raise TersorError(f"unknown winograd={winograd!r}; valid: 0 (none), {', '.join(map(str, WINOGRAD_TILES[1:]))}")
     if target.gpu and threads > 1:
         raise TersorError(f"threads are those of a CPU, got {threads} for target {target.name!r}: leave them out")
+    if dtype not in DTYPES:
+        raise TersorError(f"unknown dtype={dtype!r}; valid: {', '.join(DTYPES)}")
+    if dtype != "f32" and not target.gpu:
+        raise TersorError(f"dtype={dtype!r} is for GPUs, and target {target.name!r} stores and computes in f32: leave it out")
+    if dtype != "f32" and require == "f32":
+        raise TersorError("require='f32' and dtype='f16' exclude each other: leave one out")
+    target = replace(target, elem=dtype) if target.gpu and dtype != "f32" else target
     if target.gpu and tuned not in (None, False):
         raise TersorError(f"tuned choices are those of CPU kernels, got {tuned!r} for target {target.name!r}: leave it out")
     _check_elements(graph.verify())
@@ -93,13 +108,22 @@ def compile(
                 check_bits(result)
             yield n, result
 
-    return build(lowered(), target, threads, progress)
+    return build(lowered(), target, threads, progress, graph)
 
 
-def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: int = 1, progress: Progress | None = None) -> CompiledModel:
-    """Native code for planned graphs (what `lower` returns) and their batch sizes; each is taken after the one before is emitted."""
+def build(
+    lowered: Iterable[tuple[int | None, Graph]],
+    target: Target,
+    threads: int = 1,
+    progress: Progress | None = None,
+    source: Graph | None = None,
+) -> CompiledModel:
+    """Native code for planned graphs (what `lower` returns) and their batch sizes; each is taken after the one before is emitted.
+
+    source: the graph before lowering, with which half precision is compared.
+    """
     if target.gpu:
-        return build_for_device(lowered, target)
+        return build_for_device(lowered, target, source)
     emitter = Emitter(target, threads, remember=True)
     entries, precision, products = [], {}, {}
     for n, graph in lowered:
@@ -120,19 +144,22 @@ def build(lowered: Iterable[tuple[int | None, Graph]], target: Target, threads: 
     return CompiledModel(manifest, emitter.weights.blob(), code.function, code.shared_library, functools.partial(export_c, code))
 
 
-def build_for_device(lowered: Iterable[tuple[int | None, Graph]], target: Target) -> DeviceModel:
+def build_for_device(lowered: Iterable[tuple[int | None, Graph]], target: Target, source: Graph | None = None) -> DeviceModel:
     """`build` for a GPU: kernels as source or cubin, and the launch of each step."""
     emitter = DeviceEmitter(target)
     entries, launches, precision, products = [], {}, {}, {}
+    measured: dict[str, float] = {}
     for n, graph in lowered:
         function = "main" if n is None else f"main_b{n}"
         steps, launches[function], arena = emitter.add(graph)
+        if target.elem != "f32" and source is not None and not measured:
+            measured = accuracy(source if n is None else source.at(n), graph)
         inputs = tuple(_port(v, v.name) for v in graph.inputs)
         outputs = tuple(_port(v, name) for v, name in zip(graph.outputs, graph.output_names))
         entries.append(Entry(function, n, inputs, outputs, tuple(sorted(graph.batched)), arena, tuple(steps)))
         name, structure, precision, products = graph.name, graph.structure, precisions(graph), macs(graph)
     code = emitter.code()
-    manifest = Manifest(name, versions(), target, 1, structure, tuple(entries), Peak("", 0, 0), precision, products, {}, launches)
+    manifest = Manifest(name, versions(), target, 1, structure, tuple(entries), Peak("", 0, 0), precision, products, {}, launches, measured)
     return DeviceModel(manifest, emitter.weights.blob(), lambda: code)
 
 

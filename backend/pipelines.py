@@ -24,6 +24,7 @@ from .lowering.own_outputs import own_outputs
 from .lowering.partition_rows import partition_rows
 from .lowering.plan_memory import plan_memory
 from .lowering.select_kernels import WINOGRAD, select_kernels
+from .lowering.store_half import store_half
 from .target import Target
 from .tuned.database import Tuned, find
 
@@ -67,6 +68,8 @@ GPU_STAGES: dict[str, Stage] = {
     "fuse-epilogues": CPU_STAGES["fuse-epilogues"],
     # kernels write outputs to the caller's memory
     "own-outputs": lambda graph, target, threads: own_outputs(graph),
+    # after own-outputs, since outputs stay f32; before kernels are selected, some of which are for f16
+    "store-half": lambda graph, target, threads: store_half(graph, target),
     "select-kernels": select_kernels,
     "plan-memory": plan_memory,
 }

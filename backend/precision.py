@@ -26,8 +26,8 @@ _WIDEST = ("f64", "f32", "bf16", "f16", "i64", "i32", "i16", "i8", "u8", "bool")
 def precisions(graph: Graph) -> dict[str, dict[str, int]]:
     """Class (`int8` or an element type) -> op name -> how many ops of a lowered graph compute in it."""
     result: dict[str, dict[str, int]] = {}
-    for op in computing(graph):
-        ops = result.setdefault(precision(op), {})
+    for op, stored in _stored(graph):
+        ops = result.setdefault(stored, {})
         ops[op.name] = ops.get(op.name, 0) + 1
     return result
 
@@ -35,9 +35,9 @@ def precisions(graph: Graph) -> dict[str, dict[str, int]]:
 def macs(graph: Graph) -> dict[str, int]:
     """Class -> multiply-accumulates of a lowered graph in it."""
     result: dict[str, int] = {}
-    for op in computing(graph):
+    for op, stored in _stored(graph):
         if count := op.macs():
-            result[precision(op)] = result.get(precision(op), 0) + count
+            result[stored] = result.get(stored, 0) + count
     return result
 
 
@@ -48,6 +48,15 @@ def computing(graph: Graph) -> Iterator[Op]:
             yield from computing(op.body)
         elif not isinstance(op, (Const, Reshape)):
             yield op
+
+
+def _stored(graph: Graph) -> Iterator[tuple[Op, str]]:
+    """`computing` with classes: f32 operators of a kernel that reads or writes f16 count as `f16`."""
+    for top in graph.ops:
+        half = isinstance(top, Fused) and bool(top.half)
+        for op in computing(top.body) if isinstance(top, Fused) else [] if isinstance(top, (Const, Reshape)) else [top]:
+            found = precision(op)
+            yield op, "f16" if half and found == "f32" else found
 
 
 def precision(op: Op) -> str:

@@ -27,7 +27,7 @@ KINDS += "opencl, cuda:sm_<capability> such as cuda:sm_90"
 class Target:
     """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register; `features` are named as in
     /proc/cpuinfo. kind: which list of `pipelines.PIPELINES` lowers for it. For a GPU: `block`, the most threads of a block, and `shared`, their
-    bytes of shared memory, both as every GPU of the kind has them."""
+    bytes of shared memory, both as every GPU of the kind has them; `elem`, the type of feature maps and weights in memory, f32 or f16."""
 
     name: str
     triple: str
@@ -41,6 +41,7 @@ class Target:
     kind: str = field(default="cpu", kw_only=True)
     block: int = field(default=0, kw_only=True)
     shared: int = field(default=0, kw_only=True)
+    elem: str = field(default="f32", kw_only=True)
 
     @property
     def masks(self) -> bool:

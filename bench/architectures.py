@@ -17,7 +17,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--target", default="cpu")
+    parser.add_argument("--batch", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--no-times", action="store_true", help="compare only")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     args = parser.parse_args()
@@ -102,7 +104,7 @@ def main() -> None:
         raise SystemExit(0 if args.list else f"no network has {' or '.join(args.names)} in its name")
     rows = []
     for name in names:
-        rows.append(row := check(name, args.target, args.threads))
+        rows.append(row := check(name, args.target, args.threads, args.batch, not args.no_times))
         said = row.failure or f"error {row.error:.1e}, signal {row.signal:.1e}, {row.ms:.1f} ms"
         console.print(f"{name}: {said}, compiled in {row.compile_seconds:.0f} s", style=None if row.passed else "red", markup=False)
     if args.out:
@@ -117,8 +119,8 @@ def main() -> None:
         raise SystemExit(f"{len(failed)} of {len(rows)} networks fail: {', '.join(failed)}")
 
 
-def check(name: str, target: str = "cpu", threads: int = 1) -> Row:
-    """Trace, compile and compare one network; errors are recorded in its row."""
+def check(name: str, target: str = "cpu", threads: int = 1, batches: Sequence[int] = BATCHES, measure: bool = True) -> Row:
+    """Trace, compile and compare one network; errors are recorded in its row. measure: its time too, and its slow kernels."""
     row = Row(name)
     try:
         module, example = ARCHITECTURES[name]()
@@ -131,10 +133,10 @@ def check(name: str, target: str = "cpu", threads: int = 1) -> Row:
         row.trace_seconds = time.perf_counter() - start
         row.ops, row.gmacs = graph.count_ops(), graph.macs() / 1e9
         start = time.perf_counter()
-        exe = tersor.compile(graph, target=target, threads=threads, batch=list(BATCHES))
+        exe = tersor.compile(graph, target=target, threads=threads, batch=list(batches))
         row.compile_seconds = time.perf_counter() - start
-        row.steps = len(exe.entry(1).steps)
-        for batch in BATCHES:
+        row.steps = len(exe.entries[0].steps)
+        for batch in batches:
             before: dict[str, torch.Tensor] = {}
             for seed in SEEDS:
                 inputs = random_like(example, batch, seed)
@@ -145,16 +147,19 @@ def check(name: str, target: str = "cpu", threads: int = 1) -> Row:
                     errors[batch] = max(errors.get(batch, 0.0), error(got, reference))
                     row.signal = max(row.signal, error(before.get(path, reference), reference))
                     before[path] = reference
-        row.ms = exe.benchmark(repeat=5, warmup=2, batch=1).median
-        row.slow = slow_kernels(exe)
+        if measure:
+            row.ms = exe.benchmark(repeat=5, warmup=2, batch=batches[0]).median
+            row.slow = slow_kernels(exe, batches[0])
     except Exception as err:  # any kind: the matrix says what happened to each network
         row.failure = f"{type(err).__name__}: {err}"
     return row
 
 
-def slow_kernels(exe: Any) -> list[dict[str, Any]]:
-    """Kernels that take `SHARE` of a run at batch 1 and are below `ROOFLINE`, equal ones together, the longest first."""
-    profile = exe.profile(rounds=5, batch=1)
+def slow_kernels(exe: Any, batch: int = 1) -> list[dict[str, Any]]:
+    """Kernels that take `SHARE` of a run and are below `ROOFLINE`, equal ones together, the longest first. None on a device without a known peak."""
+    profile = exe.profile(rounds=5, batch=batch)
+    if not profile.peak_gflops:
+        return []
     bandwidth = copy_gbs(2**27) * exe.threads
     total = sum(r.fastest for r in profile.rows)
     kernels: dict[str, dict[str, Any]] = {}

@@ -35,7 +35,13 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
     call(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, sources, cwd=tmp_path)
     (wheel,) = tmp_path.glob("tersor-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"tersor/py.typed", "tersor/reports/page.html.j2", "tersor/reports/page.js", "tersor/backend/tuned/znver4.json"} <= names
+    assert {
+        "tersor/py.typed",
+        "tersor/reports/page.html.j2",
+        "tersor/reports/page.js",
+        "tersor/backend/tuned/znver4.json",
+        "tersor/backend/emit/head.cu",
+    } <= names
     assert not [n for n in names if n.startswith(("tersor/tests", "tersor/bench/", "tersor/docs"))]
     python = tmp_path / "env" / "bin" / "python"
     venv.create(tmp_path / "env", with_pip=False)

@@ -21,12 +21,16 @@ from .builder import TIR_DTYPE, Buffer, Builder, Expr, expression, int32
 from .ieee import is_float
 from .kernel_builder import KernelBuilder
 
+#: Element type of memory whose values kernels read and write as f32.
+HALF = "float16"
+
 
 @dataclass
 class OffsetBuffer(Buffer):
-    """A flat view of a pointer plus `offset` elements. Bools are bytes in memory."""
+    """A flat view of a pointer plus `offset` elements. Bools are bytes in memory. half: its f32 elements are f16 in memory."""
 
     offset: Any = 0
+    half: bool = False
 
 
 @dataclass
@@ -54,13 +58,13 @@ class GpuBuilder(Builder):
         self.grid = Grid((x, y, z), threads)
 
     def param(self, name: str, dtype: str, size: int) -> Buffer:
-        stored = "uint8" if dtype == "bool" else dtype
+        stored = {"bool": "uint8", HALF: "uint16"}.get(dtype, dtype)
         var, offset = t.Var(name, PointerType(PrimType(stored), "global")), t.Var(f"{name}_offset", "int32")
         self.params.append(var)
         self._offsets.append(offset)
         raw = t.decl_buffer((t.Var(f"{name}_size", "int32"),), stored, name, data=var)
         self.emit(t.DeclBuffer(raw, data=var))
-        return OffsetBuffer(raw, dtype, offset)
+        return OffsetBuffer(raw, "float32" if dtype == HALF else dtype, offset, dtype == HALF)
 
     def local(self, size: int, dtype: str = "float32", hint: bool = False) -> Buffer:
         """Registers of one thread, where every index is known."""
@@ -84,12 +88,31 @@ class GpuBuilder(Builder):
 
     def load(self, buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
         value = t.BufferLoad(buffer.raw, [self._at(buffer, index)])
+        if isinstance(buffer, OffsetBuffer) and buffer.half:
+            return t.call_pure_extern("float32", "tersor_float", value)
         return t.NE(value, t.IntImm("uint8", 0)) if buffer.dtype == "bool" else value
 
     def store(self, buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
         if buffer.dtype == "bool":
             value = choose(value, t.IntImm("uint8", 1), t.IntImm("uint8", 0))
+        if isinstance(buffer, OffsetBuffer) and buffer.half:
+            value = t.call_pure_extern("uint16", "tersor_half", value)
         self.emit(t.BufferStore(buffer.raw, value, [self._at(buffer, index)]))
+
+    def bits(self, buffer: OffsetBuffer, index: Expr) -> Expr:
+        """An element as an unsigned integer: bytes as they are, floats as f16."""
+        value = t.BufferLoad(buffer.raw, [self._at(buffer, index)])
+        if buffer.dtype == "float32":
+            return value if buffer.half else t.call_pure_extern("uint16", "tersor_half", value)
+        return t.Cast("uint8", value)
+
+    def pointer(self, buffer: Buffer, index: Expr) -> Expr:
+        """The address of an element."""
+        return t.address_of(t.BufferLoad(buffer.raw, [self._at(buffer, index)]))
+
+    def call(self, name: str, *arguments: Expr) -> None:
+        """Run a function of the source's head."""
+        self.emit(t.Evaluate(t.call_extern("int32", name, *arguments)))
 
     def _at(self, buffer: Buffer, index: Expr) -> Expr:
         return buffer.offset + index if isinstance(buffer, OffsetBuffer) else int32(index)

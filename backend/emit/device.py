@@ -20,7 +20,7 @@ import tvm
 from ...ir.errors import TersorError
 from ...ir.graph import Graph
 from ...ir.op import Const, Value
-from ..codegen.gpu import GpuBuilder, GpuKernel, Grid
+from ..codegen.gpu import HALF, GpuBuilder, GpuKernel, Grid
 from ..kernels.template import template_named
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
@@ -31,8 +31,12 @@ from ..tile.fusion import Fusion, root
 from ..tile.ops import Fused
 from .module import Weights, kernel_key, step_of, storage_dtype
 
-#: Forbids contraction: kernels say `fma` where they want one.
-OPENCL_HEAD = "#pragma OPENCL FP_CONTRACT OFF\n"
+#: Contraction is forbidden: kernels say `fma` where they want one. f16 is converted without cl_khr_fp16, which few devices have.
+OPENCL_HEAD = """#pragma OPENCL FP_CONTRACT OFF
+float tersor_float(ushort bits) { return vload_half(0, (const __private half *)&bits); }
+ushort tersor_half(float x) { ushort bits; vstore_half_rte(x, 0, (__private half *)&bits); return bits; }
+"""
+CUDA_HEAD = (Path(__file__).parent / "head.cu").read_text()
 #: Environment variable: the path of CUDA's compiler.
 NVCC = "TERSOR_NVCC"
 
@@ -45,8 +49,8 @@ class DeviceEmitter:
 
     target: Target
     weights: Weights = field(default_factory=Weights)
+    functions: dict[Any, Any] = field(default_factory=dict)
     _kernels: dict[str, tuple[str, Grid]] = field(default_factory=dict)
-    _functions: dict[Any, Any] = field(default_factory=dict)
 
     def add(self, graph: Graph) -> tuple[list[Step], tuple[Launch, ...], int]:
         """Emit a planned graph; returns its steps, the launch of each, and the bytes of its arena."""
@@ -58,11 +62,11 @@ class DeviceEmitter:
             if not isinstance(op, Fused):
                 continue
             fusion = Fusion(op)
-            packed = template_named(op.template, fusion.anchor).pack(fusion, self.target, op.params)
+            packed = self._packed(op)
             name, grid = self._kernel(op, packed)
             arguments = [self._place(v, inner, packed, where) for v, inner in zip(op.args, op.body.inputs)]
             if op.offset >= 0:
-                where[op.out] = ("arena", op.offset // op.out.type.dtype.itemsize)
+                where[op.out] = ("arena", op.offset // op.itemsize)
             arguments.append(where[root(op.out)])
             if op.scratch >= 0:
                 arguments.append(("arena", op.scratch // np.dtype(template_named(op.template, fusion.anchor).scratch_dtype(fusion)).itemsize))
@@ -74,6 +78,17 @@ class DeviceEmitter:
             launches.append(Launch(name, grid.blocks, grid.threads, tuple(arguments)))
         assert arena <= records
         return steps, tuple(launches), records
+
+    def _packed(self, op: Fused) -> dict[Value, np.ndarray]:
+        """Constants in the form that the kernel reads."""
+        fusion = Fusion(op)
+        packed = template_named(op.template, fusion.anchor).pack(fusion, self.target, op.params)
+        for i, v in enumerate(op.body.inputs):
+            array = packed.get(v, fusion.array(v))
+            if i in op.half and array is not None:
+                with np.errstate(over="ignore"):
+                    packed[v] = array.astype(np.float16)
+        return packed
 
     def _place(self, v: Value, inner: Value, packed: dict[Value, np.ndarray], where: dict[Value, Place]) -> Place:
         source = root(v)
@@ -91,25 +106,25 @@ class DeviceEmitter:
             args = {}
             for i, v in enumerate(op.body.inputs):
                 array = packed.get(v)
-                size, dtype = (v.type.size, storage_dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                size, dtype = (v.type.size, HALF if i in op.half else storage_dtype(v.type)) if array is None else (array.size, str(array.dtype))
                 args[v] = b.param(f"a{i}", dtype, size)
-            out = b.param("out", storage_dtype(op.out.type), op.out.type.size)
+            out = b.param("out", HALF if -1 in op.half else storage_dtype(op.out.type), op.out.type.size)
             scratch_bytes = template.scratch(fusion, self.target, op.params, 1)
             scratch = b.param("scratch", template.scratch_dtype(fusion), scratch_bytes) if scratch_bytes else None
             k = GpuKernel(b, fusion, op.params, self.target, 1, args, out, scratch)
             if fusion.addresses:
                 k.faults = b.param("faults", "int64", RECORD // 8)
             template.emit(k)
-            self._functions[tvm.ir.GlobalVar(b.name)] = b.function()
+            self.functions[tvm.ir.GlobalVar(b.name)] = b.function()
             self._kernels[key] = b.name, b.grid
         return self._kernels[key]
 
     def source(self) -> str:
         """The kernels in OpenCL C or CUDA C++."""
         target = self.target.tvm()
-        module = tvm.IRModule({var: function.with_attr("target", target) for var, function in self._functions.items()})
+        module = tvm.IRModule({var: function.with_attr("target", target) for var, function in self.functions.items()})
         text: str = tvm.get_global_func(f"target.build.{self.target.kind}")(module, target).inspect_source()
-        return OPENCL_HEAD + text if self.target.kind == "opencl" else text
+        return (OPENCL_HEAD if self.target.kind == "opencl" else CUDA_HEAD) + text
 
     def code(self) -> bytes:
         """The code that a `.tso` holds: OpenCL source; for CUDA a cubin, or source where there is no nvcc."""

@@ -288,7 +288,7 @@ def step_of(op: Fused, kernel: str, graph: Graph, target: Target) -> Step:
     """The description of a step that `profile` reports."""
     check = _check(op, graph)
     anchor = op.body.ops[0]
-    moved = sum(v.type.nbytes for v in op.args) + op.out.type.nbytes
+    moved = sum(v.type.nbytes // (2 if i in op.half else 1) for i, v in enumerate(op.args)) + op.nbytes
     offers = ((fusion, template) for fusion in Fusion(op).segments for template in templates_for(fusion.anchor) if target.kind in template.kinds)
     notes = (template.note(fusion, target, op.template) for fusion, template in offers)
     note = "; ".join(n for n in notes if n)
@@ -304,7 +304,7 @@ def kernel_key(op: Fused) -> str:
         number.setdefault(v, len(number))
         return f"{number[v]}:{v.type}"
 
-    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.partitions}:{op.stride}:{op.lane_offset}"]
+    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.partitions}:{op.stride}:{op.lane_offset}:{op.half}"]
     parts.extend(f"{v.op.partitions}:{v.op.stride}" if isinstance(v.op, Fused) else "" for v in op.args)
     parts.extend(describe(v) for v in op.body.inputs)
     for o in op.body.ops:

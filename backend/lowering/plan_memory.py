@@ -56,7 +56,7 @@ def plan_memory(graph: Graph, target: Target, threads: int) -> Graph:
                 if made.lane_offset >= 0 and not template_named(made.template, Fusion(made).anchor).masked_stores:
                     raise made.fail(f"template {made.template!r} writes whole channel blocks, of which others have lanes: see `alias_concats`")
                 held[made] = (at - at % block_bytes(v) if len(group) > 1 else at) // made.partitions
-                nbytes = v.type.nbytes // (made.partitions * images)
+                nbytes = made.nbytes // (made.partitions * images)
                 image = max(image, held[made] + nbytes + (nbytes // v.shape[1] if made.lane_offset > 0 else 0))
         if images > 1:
             for op in held:

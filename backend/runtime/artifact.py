@@ -111,7 +111,8 @@ class Peak:
 class Manifest:
     """The description of compiled code. `versions`: tersor, tvm, ffi. `precision`: ops by the class they run in, `int8` or an
     element type; `macs`: multiply-accumulates by class. integer_peaks: by arithmetic, as named in kernel parameters.
-    launches: for a GPU, the launch of each step of a host function; a GPU has no peaks."""
+    launches: for a GPU, the launch of each step of a host function; a GPU has no peaks. accuracy: of half precision, `sqnr` in dB and `error`
+    (relative to the largest value) on random inputs; empty in f32."""
 
     name: str
     versions: dict[str, str]
@@ -124,6 +125,7 @@ class Manifest:
     macs: dict[str, int]
     integer_peaks: dict[str, Peak] = field(default_factory=dict)
     launches: dict[str, tuple[Launch, ...]] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"structure": _structure_out(self.structure)}, separators=(",", ":"))
@@ -142,6 +144,7 @@ class Manifest:
             data["macs"],
             {name: Peak(**peak) for name, peak in data.get("integer_peaks", {}).items()},
             {name: tuple(map(Launch.from_json, launches)) for name, launches in data.get("launches", {}).items()},
+            data.get("accuracy", {}),
         )
 
 

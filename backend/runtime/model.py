@@ -158,6 +158,7 @@ class CompiledModel:
             self.target.name,
             self.threads,
             {s.loc: s.note for s in self.entries[-1].steps if s.note},
+            self.manifest.accuracy,
         )
 
     def benchmark(self, repeat: int = 50, warmup: int = 5, inputs: Inputs = None, batch: int | None = None) -> Benchmark:

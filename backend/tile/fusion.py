@@ -111,6 +111,10 @@ class Fusion:
         """Arguments that are indices and not known at compile time, and the size of the axis that they index."""
         return [(v, size) for op in self.ops for v, size in op.addresses() if self.array(v) is None]
 
+    def half(self, v: Value) -> bool:
+        """Whether an argument or the result is f16 in memory."""
+        return (-1 if v is self.result else self.op.body.inputs.index(v)) in self.op.half
+
     def array(self, arg: Value | None) -> np.ndarray | None:
         """The array of an argument of the fusion that is constant; None for a missing or computed operand."""
         if arg is None:

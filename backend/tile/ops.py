@@ -193,6 +193,7 @@ class Fused(Op, name="tile.fused"):
     partitions: into how many partitions of rows the result is divided, one for each thread (partition-rows).
     offset, scratch: of the result and of the scratch in the arena, in bytes; -1 where there is none: an output of the graph is in the caller's
     memory (plan-memory).
+    half: numbers of the f32 operands that are f16 in memory, and -1 where the result is (store-half). Their kernel reads and writes them as f32.
     stride: bytes from one partition to the next, or with a single one from one image to the next; 0 where these are contiguous (plan-memory).
     """
 
@@ -207,12 +208,23 @@ class Fused(Op, name="tile.fused"):
     partitions: int = 1
     stride: int = 0
     lane_offset: int = -1
+    half: tuple[int, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the result in memory."""
+        return self.out.type.size * self.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element of the result in memory."""
+        return 2 if -1 in self.half else self.out.type.dtype.itemsize
 
     @property
     def spans(self) -> tuple[int, int]:
         """The number of pieces of the result, which are `stride` apart, and the bytes of one."""
         count = self.partitions if self.partitions > 1 or not self.stride else self.out.shape[0]
-        nbytes = self.out.type.nbytes // count
+        nbytes = self.nbytes // count
         return count, nbytes if self.lane_offset <= 0 else nbytes + nbytes // self.out.shape[1]
 
     def infer_all(self) -> list[Tensor]:
@@ -224,11 +236,20 @@ class Fused(Op, name="tile.fused"):
     def evaluate(self, *xs: Any) -> Any:
         from ...ir.evaluate import evaluate
 
-        results = evaluate(self.body, xs[0])
+        results = evaluate(self.body, [rounded(x) if i in self.half else x for i, x in enumerate(xs[0])])
+        if -1 in self.half:
+            return rounded(results[0])
         return results[0] if len(results) == 1 else tuple(results)
 
     def macs(self) -> int:
         return self.body.macs()
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """x as f16 holds it."""
+    import torch
+
+    return x.to(torch.float16).to(x.dtype)
 
 
 class Copy(Op, name="tile.copy"):

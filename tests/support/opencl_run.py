@@ -9,6 +9,7 @@ import pytest
 from backend_run import arrays_for, reference
 
 import tersor
+from tersor.backend.emit.device import nvcc
 from tersor.backend.runtime.device.opencl import device
 from tersor.backend.runtime.model import CompiledModel
 from tersor.ir.errors import TersorError
@@ -25,6 +26,7 @@ def missing() -> str:
     return ""
 
 
+needs_nvcc = pytest.mark.skipif(nvcc() is None, reason="nvcc is not installed")
 needs_opencl = pytest.mark.skipif(bool(missing()), reason=missing() or "an OpenCL device is here")
 
 

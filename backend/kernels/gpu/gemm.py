@@ -21,8 +21,9 @@ from ...codegen.builder import Expr
 from ...codegen.gpu import GpuKernel, choose, coordinates, div, mod
 from ...target import Target
 from ...tile.fusion import Fusion
+from ...tile.integer import IntConv2d, IntLinear, IntMatmul
 from ..template import Params, kernel
-from .template import GpuTemplate
+from .template import GpuTemplate, centered, total_dtype
 
 #: Function that gives an element of an operand from its depth and its row or column.
 Load = Callable[[Expr, Expr], Expr]
@@ -86,7 +87,7 @@ def multiply(k: GpuKernel, p: Product, a: Load, b: Load, store: Callable[[Expr, 
     deep_rows: `a` is contiguous in memory along its depth, not along its rows.
     """
     out, tile = k.b, TILES[k.params["tile"]]
-    dtype, threads = k.out.dtype, tile.threads
+    dtype, threads = total_dtype(k.anchor), tile.threads
     out.launch([-(-p.n // tile.n), -(-p.m // tile.m), p.matrices], threads)
     first_row, first_column = out.value(out.block[1] * tile.m), out.value(out.block[0] * tile.n)
     across = tile.n // tile.columns
@@ -96,7 +97,7 @@ def multiply(k: GpuKernel, p: Product, a: Load, b: Load, store: Callable[[Expr, 
     left, right = out.shared(tile.k * pitch, dtype), out.shared(tile.k * tile.n, dtype)
     acc = out.local(tile.rows * tile.columns, dtype)
     for r in range(tile.rows * tile.columns):
-        out.store(acc, r, t.const(0.0, dtype))
+        out.store(acc, r, t.const(0, dtype))
     with out.loop("step", 0, -(-p.depth // tile.k)) as step:
         start = out.value(step * tile.k)
         for part in range(0, tile.m * tile.k, threads):
@@ -135,10 +136,10 @@ def _within(depth: Expr, depths: int, step: int, at: Expr, size: int, tile: int,
     """An element of an operand, 0 beyond its end."""
     limits = [depth < depths] * (depths % step > 0) + [at < size] * (size % tile > 0)
     value = load(depth, at)
-    return value if not limits else choose(t.all(*limits) if len(limits) > 1 else limits[0], value, t.const(0.0, dtype))
+    return value if not limits else choose(t.all(*limits) if len(limits) > 1 else limits[0], value, t.const(0, dtype))
 
 
-@kernel(Conv2d)
+@kernel(Conv2d, IntConv2d)
 class GemmConv(GemmTemplate):
     """Rows are the outputs of a group, columns the pixels of all images, depth is (channel, tap)."""
 
@@ -167,7 +168,7 @@ class GemmConv(GemmTemplate):
         padded = any(op.padding)
 
         def weight(depth: Expr, row: Expr) -> Expr:
-            return b.load(k.args[op.w], (group * p.depth + depth) * p.m + row)
+            return k.math.convert(b.load(k.args[op.w], (group * p.depth + depth) * p.m + row), total_dtype(op))
 
         def pixel(depth: Expr, column: Expr) -> Expr:
             n, i, j = coordinates(column, (op.out.shape[0], oh, ow))
@@ -176,8 +177,8 @@ class GemmConv(GemmTemplate):
             x = j * op.stride[1] - op.padding[2] + mod(depth, kw) * op.dilation[1]
             if padded:
                 y, x = b.value(y), b.value(x)
-            value = k.read(op.x, [n, group * per_group + channel if op.groups > 1 else channel, y, x])
-            return choose(t.all(y >= 0, y < h, x >= 0, x < w), value, t.const(0.0, k.out.dtype)) if padded else value
+            value = centered(k, op, k.read(op.x, [n, group * per_group + channel if op.groups > 1 else channel, y, x]))
+            return choose(t.all(y >= 0, y < h, x >= 0, x < w), value, t.const(0, total_dtype(op))) if padded else value
 
         def store(row: Expr, column: Expr, total: Expr) -> None:
             n, i, j = (b.value(v) for v in coordinates(column, (op.out.shape[0], oh, ow)))
@@ -187,7 +188,7 @@ class GemmConv(GemmTemplate):
         multiply(k, p, weight, pixel, store)
 
 
-@kernel(Linear)
+@kernel(Linear, IntLinear)
 class GemmLinear(GemmTemplate):
     """Rows are those of x, columns the outputs."""
 
@@ -216,12 +217,12 @@ class GemmLinear(GemmTemplate):
             k.store(total if op.b is None else total + k.read(op.b, [column]), [*index, column])
 
         multiply(
-            k, p, lambda depth, row: b.load(k.args[op.x], row * p.depth + depth),
-            lambda depth, column: b.load(k.args[op.w], depth * p.n + column), store, deep_rows=True,
+            k, p, lambda depth, row: centered(k, op, b.load(k.args[op.x], row * p.depth + depth)),
+            lambda depth, column: k.math.convert(b.load(k.args[op.w], depth * p.n + column), total_dtype(op)), store, deep_rows=True,
         )  # fmt: skip
 
 
-@kernel(Matmul)
+@kernel(Matmul, IntMatmul)
 class GemmMatmul(GemmTemplate):
     """One product for each index of the leading axes."""
 

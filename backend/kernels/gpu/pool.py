@@ -13,9 +13,10 @@ from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, div
 from ...target import Target
 from ...tile.fusion import Fusion
+from ...tile.integer import IntSumPool2d
 from ..template import kernel
 from .reduce import lowest
-from .template import ElementTemplate, GpuTemplate
+from .template import ElementTemplate, GpuTemplate, centered
 
 
 @kernel(MaxPool2d, AvgPool2d)
@@ -45,6 +46,23 @@ class WindowPool(ElementTemplate):
             first, last = (-lo, size + hi) if op.count_include_pad else (0, size)
             counts = counts * (t.min(start + op.kernel[axis], t.IntImm("int32", last)) - t.max(start, t.IntImm("int32", first)))
         return b.load(acc, 0) / t.Cast(dtype, counts)
+
+
+@kernel(IntSumPool2d)
+class WindowSum(ElementTemplate):
+    """The sum of x - zero over a window; padding adds 0."""
+
+    name = "gpu_window_sum"
+
+    def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
+        b, (n, c, i, j), (h, w) = k.b, index, op.x.shape[2:]
+        acc = b.local(1, "int32")
+        b.store(acc, 0, t.const(0, "int32"))
+        with b.loop("p", 0, op.kernel[0]) as p, b.loop("q", 0, op.kernel[1]) as q:
+            y, x = b.value(i * op.stride[0] - op.padding[0] + p), b.value(j * op.stride[1] - op.padding[2] + q)
+            with b.when(t.all(y >= 0, y < h, x >= 0, x < w)):
+                b.store(acc, 0, b.load(acc, 0) + centered(k, op, k.read(op.x, [n, c, y, x])))
+        return b.load(acc, 0)
 
 
 @kernel(AdaptiveAvgPool2d, AdaptiveMaxPool2d)

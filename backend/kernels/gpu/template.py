@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...codegen.builder import Expr
+from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, coordinates
 from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
 from ...tile.fusion import Fusion
+from ...tile.integer import IntConv2d, IntLinear, IntSumPool2d
 from ..template import Template
 
 
@@ -28,6 +29,20 @@ class GpuTemplate(Template):
     def write(self, k: GpuKernel, op: Any) -> None:
         """Write the code; `op` is the anchor."""
         raise NotImplementedError(f"template {self.name!r} defines no write")
+
+
+#: Operators with the zero point of x as an operand.
+ZEROS = (IntConv2d, IntLinear, IntSumPool2d)
+
+
+def centered(k: GpuKernel, op: Any, value: Expr) -> Expr:
+    """A factor of a sum of products: itself, or x - zero in i32 where x is a stored integer and `op` has a zero point."""
+    return k.math.convert(value, "int32") - k.math.convert(k.b.load(k.args[op.zero], 0), "int32") if isinstance(op, ZEROS) else value
+
+
+def total_dtype(op: Any) -> str:
+    """The type in which an operator sums."""
+    return "int32" if op.accumulates else TIR_DTYPE[str(op.out.type.elem)]
 
 
 class ElementTemplate(GpuTemplate):
