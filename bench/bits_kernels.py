@@ -1,6 +1,9 @@
-"""Convolutions of few bits beside the float32 and int8 kernels of the same shape, all Tersor's, one thread, batch 1, interleaved.
+"""Convolutions of few bits beside the float32 and int8 kernels of the same shape, and whole binary networks beside float32; all Tersor's, one
+thread, batch 1, interleaved.
 
-    python -m tersor.bench.bits_kernels [--rounds 7] [--out bench/results]
+    python -m tersor.bench.bits_kernels [--rounds 7] [--shapes "256@14 3x3"] [--networks Bi-Real-18] [--out bench/results]
+
+The shapes with 3x3 windows are those of the binary convolutions of Bi-Real-18 and QuickNet at 224 pixels. "direct" leaves out Winograd.
 
 Each convolution is in a small compiled network, and its time is that of its kernel in whole runs (`profile`), epilogue included: ReLU for float,
 rounding to u8 for int8, thresholds and packing of the next map for few bits, scale and shift where only weights have few bits. GOP/s counts two
@@ -24,6 +27,7 @@ from tersor.ir import Const, Graph, Op, Tensor, Uniform
 from tersor.ir import ops as ir
 from tersor.ir.ops.bits_layers import SIGNS, TERNARY, unsigned_levels, weight_levels
 
+from .binary_networks import NETWORKS, network
 from .engines import Ratio, machine
 from .results_file import write_results
 
@@ -35,6 +39,8 @@ SHAPES = {
     "512@7 3x3": (512, 512, 7, 3, 1),
     "256@28 3x3": (256, 256, 28, 3, 1),
     "64->128@56 3x3 s2": (64, 128, 56, 3, 2),
+    "128->256@28 3x3 s2": (128, 256, 28, 3, 2),
+    "256->512@14 3x3 s2": (256, 512, 14, 3, 2),
     "256@28 1x1": (256, 256, 28, 1, 1),
 }
 #: Bits of inputs (0: signs) and of weights.
@@ -54,16 +60,31 @@ class Row:
     over_int8: Ratio
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A whole network. ms, float_ms: medians of the binary and the float one. times: how many times faster the binary one is, of each round."""
+
+    network: str
+    ms: float
+    float_ms: float
+    times: Ratio
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args(argv)
     rows = [row for name in args.shapes for row in measured(name, args.rounds)]
+    wholes = [measured_network(name, args.rounds) for name in args.networks]
+    print(network_table(wholes))
     if args.out:
-        write_results(args.out / "bits_kernels.json", {"machine": machine(), "rounds": args.rounds, "rows": [asdict(r) for r in rows]})
-        (args.out / "bits_kernels.md").write_text(f"{machine()['processor']}, one thread, {args.rounds} rounds.\n\n{table(rows)}\n")
+        report = {"machine": machine(), "rounds": args.rounds, "rows": [asdict(r) for r in rows], "networks": [asdict(w) for w in wholes]}
+        write_results(args.out / "bits_kernels.json", report)
+        text = f"{machine()['processor']}, one thread, {args.rounds} rounds.\n\n{table(rows)}\n\n{network_table(wholes)}\n"
+        (args.out / "bits_kernels.md").write_text(text)
 
 
 def measured(name: str, rounds: int) -> list[Row]:
@@ -74,7 +95,7 @@ def measured(name: str, rounds: int) -> list[Row]:
     graphs |= {"BWN (f32 inputs)": weight_conv(name, 1), "TWN (f32 inputs)": weight_conv(name, 2)}
     x = torch.randn(1, c, size, size, generator=torch.Generator().manual_seed(0))
     models = {kernel: tersor.compile(graph, batch=1) for kernel, graph in graphs.items()}
-    models["float32 direct"] = tersor.compile(graphs["float32"], batch=1, winograd=0)
+    models |= {f"{kernel} direct": tersor.compile(graphs[kernel], batch=1, winograd=0) for kernel in ("float32", "int8")}
     for kernel, model in models.items():
         wanted = graphs[kernel.removesuffix(" direct")](x).numpy()
         if np.abs(model(x).numpy() - wanted).max() > 1e-5 * np.abs(wanted).max():
@@ -86,15 +107,32 @@ def measured(name: str, rounds: int) -> list[Row]:
             step = max(models[kernel].profile(rounds=9).rows, key=lambda row: row.macs)
             times[kernel].append(1000 * step.time)
             templates[kernel] = step.template
-    best = [min(pair) for pair in zip(times["float32"], times["float32 direct"])]
+    best_float, best_int8 = ([min(pair) for pair in zip(times[kernel], times[f"{kernel} direct"])] for kernel in ("float32", "int8"))
     macs = next(op.macs() for op in graphs["float32"].at(1) if op.macs())
     rows = []
     for kernel, own in times.items():
-        over_float, over_int8 = ([a / b for a, b in zip(other, own)] for other in (best, times["int8"]))
+        over_float, over_int8 = ([a / b for a, b in zip(other, own)] for other in (best_float, best_int8))
         us = statistics.median(own)
         rows.append(Row(name, kernel, templates[kernel], us, 2e-3 * macs / us, Ratio.of(over_float), Ratio.of(over_int8)))
     print(table(rows), flush=True)
     return rows
+
+
+def measured_network(name: str, rounds: int) -> Whole:
+    """A binary network beside the float one that it was made from."""
+    graphs = dict(zip(("float", "binary"), network(name)))
+    models = {"float": tersor.compile(graphs["float"], batch=1), "binary": tersor.compile(graphs["binary"], batch=1, require="bits")}
+    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    for kind, model in models.items():
+        wanted = graphs[kind](x).numpy()
+        if np.abs(model(x).numpy() - wanted).max() > 1e-4 * np.abs(wanted).max():
+            raise SystemExit(f"{name}, {kind}: the compiled network differs from the interpreter")
+    times: dict[str, list[float]] = {kind: [] for kind in models}
+    for i in range(rounds):
+        for kind in list(models)[:: 1 if i % 2 else -1]:
+            times[kind].append(models[kind].benchmark(repeat=30).median)
+    ratio = Ratio.of([a / b for a, b in zip(times["float"], times["binary"])])
+    return Whole(name, statistics.median(times["binary"]), statistics.median(times["float"]), ratio)
 
 
 # -- graphs ------------------------------------------------------------------------------------
@@ -154,6 +192,12 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| layer | kernel | template | us | GOP/s | over float32 | over int8 |", "|---|---|---|--:|--:|--:|--:|"]
     lines += [f"| {r.shape} | {r.kernel} | {r.template} | {r.us:.0f} | {r.gops:.0f} | {r.over_float} | {r.over_int8} |" for r in rows]
     return "\n".join(lines)
+
+
+def network_table(wholes: Sequence[Whole]) -> str:
+    """Whole networks in Markdown."""
+    lines = ["| network, 224 pixels | binary, ms | float32, ms | times faster |", "|---|--:|--:|--:|"]
+    return "\n".join([*lines, *(f"| {w.network} | {w.ms:.2f} | {w.float_ms:.2f} | {w.times} |" for w in wholes)])
 
 
 if __name__ == "__main__":

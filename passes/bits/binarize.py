@@ -27,7 +27,9 @@ class Binarize(FewBitsPass):
     after a ReLU, so the sign is taken before it. Where there is no batch norm a new one is inserted (mean 0, variance 1 until it is trained
     or recalibrated: BN -> sign -> conv). Padding counts as 0, so it adds nothing to a sum of +-1.
 
-    activations: binarize inputs too. input_scale: multiply by K. ends: the first and the last layers too. exclude: module paths that stay.
+    activations: binarize inputs too. input_scale: multiply by K. insert_norm: insert a batch norm where there is none; without, the sign is
+    taken of the layer's input as it is, as in Bi-Real Net, where it is a sum (Liu et al., 1808.00278). ends: the first and the last layers
+    too. exclude: module paths that stay.
     (Rastegari et al., 1603.05279.)
     """
 
@@ -36,6 +38,7 @@ class Binarize(FewBitsPass):
 
     activations: bool = False
     input_scale: bool = True
+    insert_norm: bool = True
 
     def run(self, graph: Graph, ctx: Context) -> None:
         self.each_layer(graph, ctx, lambda layer: self.at(layer).change(graph, layer))
@@ -52,7 +55,7 @@ class Binarize(FewBitsPass):
 
     def _xnor(self, layer: Layer) -> Op:
         """conv(sign(n), alpha sign(w)) * K + b"""
-        n = normalized(layer)
+        n = normalized(layer, self.insert_norm)
         y: Op = layer.rebuilt(x=Sign(n, loc=layer.loc), w=BinarizeWeight(layer.w, loc=layer.loc), b=None)
         if self.input_scale:
             y = Mul(y, input_scale(layer, n), loc=layer.loc)
@@ -75,8 +78,9 @@ def _no_scale(layer: Layer) -> str:
     return ""
 
 
-def normalized(layer: Layer) -> Value:
-    """The batch norm whose result goes into the layer, through no more than a max pooling once the ReLU is left out; else a new one."""
+def normalized(layer: Layer, insert: bool = True) -> Value:
+    """The batch norm whose result goes into the layer, through no more than a max pooling once the ReLU is left out; else a new one, or, without
+    `insert`, the layer's input."""
     x = without_relu(layer.x)
     pool = x.op
     if isinstance(pool, MaxPool2d):
@@ -84,7 +88,7 @@ def normalized(layer: Layer) -> Value:
         x = x if inner is pool.x else pool.rebuilt(x=inner).out
     elif isinstance(x.op, BatchNorm):
         return x
-    return _new_norm(layer, x)
+    return _new_norm(layer, x) if insert else layer.x
 
 
 def without_relu(x: Value) -> Value:

@@ -156,7 +156,7 @@ def test_networks_of_few_bits_run_under_qemu(method: str, threads: int, tmp_path
     wanted = simulated(simulation, x)
     graph = tersor.transform(simulation, "to-bits").at(2)
     (result,), steps = emulated(tmp_path, graph, [x.numpy()], threads)
-    assert {s.template for s in steps} & {"popcount_conv", "bit_weight_conv", "integer_gemm"}
+    assert {s.template for s in steps} & {"popcount_conv", "lookup_conv", "bit_weight_conv", "integer_gemm"}
     assert np.abs(result - wanted).max() <= 1e-6 * np.abs(wanted).max()
 
 

@@ -103,6 +103,22 @@ def test_the_sign_is_taken_of_a_batch_norm(middle: Callable[[Any], Any], in_fron
     assert 0.1 < float((found[0] > 0).float().mean()) < 0.9
 
 
+def test_without_a_norm_the_sign_is_that_of_the_sum() -> None:
+    """As in Bi-Real Net: binary branches of a stream of floats, which run on packed kernels."""
+
+    def build(x: Any) -> Any:
+        stream = norm(layer(x, "first"))
+        for name in ("second", "third"):
+            stream = nn.Add(norm(layer(stream, name)), stream)
+        return layer(stream, "last")
+
+    after = tersor.transform(graph_of(build, (1, 4, 6, 6)), "binarize{activations=true input_scale=false insert_norm=false}")
+    assert [sign.operands[0].op.name for sign in after.find("bits.sign")] == ["nn.batch_norm", "nn.add"]
+    exe = tersor.compile(tersor.transform(after, "to-bits"), require="bits")
+    x = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(exe(x), after(x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_relu_that_others_read_stays() -> None:
     """The shortcut of a residual block reads what it did."""
 
