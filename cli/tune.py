@@ -15,7 +15,7 @@ from .sources import read_graph
 
 def tune(
     source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor, .mlir or .onnx graph.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="Must be this machine.")] = "cpu",
+    target: Annotated[str, typer.Option("--target", "-t", help="Must be this machine, or its GPU: opencl, cuda:sm_90.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one call.")] = 1,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 1,8. Without it 1, or the graph's where that is fixed.")] = None,
     db: Annotated[str | None, typer.Option("--db", help="The database to add to; made where there is none. tuned.json without it.")] = None,
@@ -29,6 +29,7 @@ def tune(
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure nothing: print what a database (without --db the shipped one) holds for the graph.")
     ] = False,
+    dtype: Annotated[str, typer.Option(help="For GPUs: f32 or f16, as for `compile`.")] = "f32",
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before, as for `compile`.")] = "default",
     weights: Weights = None,
     shape: Shapes = None,
@@ -46,7 +47,7 @@ def tune(
     if compare:
         result = search.compare(graph, target, threads, batches_of(batch), db)
     else:
-        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", seconds, seed, again, True, search_by, trials)
+        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", seconds, seed, again, True, search_by, trials, dtype)
     if as_json:
         show.emit_json(json.loads(result.to_json()))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..target import Target, resolve
 from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database, Entry, Timing, plain
-from . import metaschedule
+from . import build_device, metaschedule
 from .build import Candidate, Group, Task, build
 from .chains import chain_tasks
 from .metaschedule import Searched
@@ -44,10 +45,11 @@ def tune(
     progress: Progress | bool | None = None,
     search: str = "templates",
     trials: int = TRIALS,
+    dtype: str = "f32",
 ) -> Tuning:
     """Measure the kernels that can compute each fusion of a graph, on cold data, and keep the fastest.
 
-    target, threads, batch: as for `compile`; the target must be this machine.
+    target, threads, batch, dtype: as for `compile`; the target must be this machine, or its GPU.
     db: where results go: a `Database`, or a file that is read if it exists and written after each group of kernels. None: only in the result.
     seconds: stop between two groups of kernels after this time; fusions with the most time by the cost model come first. A search by
     MetaSchedule is killed then, and the kernels found so far count.
@@ -61,15 +63,20 @@ def tune(
     `compile(graph, tuned=result.database)` or `tuned="file.json"` uses the choices. Raises `TersorError` for a target that is not this machine,
     and for a damaged database.
     """
-    from ..compile import batch_sizes
+    from ..compile import DTYPES, batch_sizes
 
     started = time.monotonic()
     if not isinstance(graph, Graph):
         raise TersorError(f"tune takes a Graph, got {type(graph).__name__}: a torch.nn.Module becomes one by trace(module, example_inputs)")
     target = resolve(target)
+    if dtype not in DTYPES or (dtype != "f32" and not target.gpu):
+        raise TersorError(f"dtype={dtype!r} of tune must be one of compile's for {target.name}: f32" + (" or f16" if target.gpu else ""))
     if target.gpu:
-        raise TersorError(f"tune measures kernels of CPUs, got target {target.name!r}: a GPU's tiles are chosen by their modelled cost")
-    require_host(target, "a kernel to be tuned")
+        if search != "templates" or threads != 1:
+            raise TersorError(f"for target {target.name!r} tune measures templates, with one caller: leave search and threads out")
+        target = replace(target, elem=dtype)
+    else:
+        require_host(target, "a kernel to be tuned")
     if threads < 1:
         raise TersorError(f"threads must be at least 1, got {threads}")
     if search not in SEARCHES:
@@ -100,7 +107,7 @@ def tune(
 
         done += measured(open_tasks)
         # only now are the kernels known that a chain competes with
-        chains = chain_tasks(graphs, target, threads, database)
+        chains = [] if target.gpu else chain_tasks(graphs, target, threads, database)
         open_chains = open_of(chains, database.section(target, threads), again)
         done += measured(open_chains)
         left = len(open_tasks) + len(open_chains) - done
@@ -157,7 +164,8 @@ def compare(
     every = tasks_of(graphs, target, threads)
     known = database.section(target, threads)
     left = sum(task.key not in known for task in every)
-    every += [task for task in chain_tasks(graphs, target, threads, database) if task.key in known]
+    if not target.gpu:
+        every += [task for task in chain_tasks(graphs, target, threads, database) if task.key in known]
     return Tuning(tuple(compared(every, known)), (), database, target.name, threads, 0.0, 0, left)
 
 
@@ -179,7 +187,7 @@ def tasks_of(graphs: Sequence[Graph], target: Target, threads: int) -> list[Task
     costs: dict[str, float] = {}
     single: set[str] = set()
     for graph in graphs:
-        for op in lower(graph, target, threads, until="assign-layouts").ops:
+        for op in lower(graph, target, threads, until="store-half" if target.gpu else "assign-layouts").ops:
             if not isinstance(op, Fused):
                 continue
             key = choice_key(op, target)
@@ -215,7 +223,7 @@ def measure(
     tasks: Sequence[Task], target: Target, threads: int, seed: int, rng: np.random.Generator, database: Database, tick: Callable[[float], None]
 ) -> list[Problem]:
     """Build a group, check and time its candidates, and put the results into the database; returns the problems."""
-    group: Group = build(tasks, target, threads, seed)
+    group: Group = build_device.build(tasks, target, seed) if target.gpu else build(tasks, target, threads, seed)
     check(group)
     rounds, total = 0, sum(n for n, _ in STAGES)
 
