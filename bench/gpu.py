@@ -125,7 +125,7 @@ def engines(
     def own() -> Call:
         exe = tersor.compile(tersor.trace(module, x), target=target, batch=len(x), dtype=dtype, tuned=tuned)
         given = x.to(device)
-        return lambda: exe(given)  # type: ignore[no-any-return]
+        return lambda: exe(given)
 
     yield "tersor", dtype, own
     if device == "cuda":
@@ -140,7 +140,7 @@ def torch_call(module: torch.nn.Module, x: torch.Tensor, products: str, device: 
 
     def make() -> Call:
         torch.backends.cudnn.benchmark = True
-        model: Any = copy.deepcopy(module).to(device, element, memory_format=torch.channels_last)
+        model: Any = copy.deepcopy(module).to(device, element).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         given = x.to(device, element, memory_format=torch.channels_last)
         if compiled:
             torch._dynamo.reset()
@@ -158,7 +158,7 @@ def torch_call(module: torch.nn.Module, x: torch.Tensor, products: str, device: 
 
 def as_graph(call: Call) -> Call:
     """The same launches, recorded once and replayed."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         call()
@@ -180,7 +180,7 @@ def timed(call: Call, device: str) -> float:
         start = time.perf_counter_ns()
         call()
         return (time.perf_counter_ns() - start) / 1e6
-    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     first.record()
     call()
     last.record()
