@@ -88,8 +88,6 @@ def compile(
     if dtype != "f32" and require == "f32":
         raise TersorError("require='f32' and dtype='f16' exclude each other: leave one out")
     target = replace(target, elem=dtype) if target.gpu and dtype != "f32" else target
-    if target.gpu and tuned not in (None, False):
-        raise TersorError(f"tuned choices are those of CPU kernels, got {tuned!r} for target {target.name!r}: leave it out")
     _check_elements(graph.verify())
     if require == "int8":
         require_int8(integers(graph))

@@ -122,6 +122,8 @@ def _run(graph: Graph, stages: list[str], target: Target, threads: int, observe:
     if target.kind == "cpu":
         run["select-kernels"] = partial(select_with_metaschedule, tuned=database, winograd=winograd)
         run["fuse-chains"] = partial(fuse_chains, tuned=database)
+    else:
+        run["select-kernels"] = partial(select_kernels, tuned=database)
     for name in stages:
         graph = run[name](graph, target, threads)
         verify(graph, constants=False)

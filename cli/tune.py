@@ -16,7 +16,7 @@ from .sources import read_graph
 
 def tune(
     source: Annotated[str, typer.Argument(metavar="IN", help="A .tersor, .mlir or .onnx graph.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="Must be this machine, or the device.")] = "cpu",
+    target: Annotated[str, typer.Option("--target", "-t", help="Must be this machine, its GPU (opencl, cuda:sm_90), or the device.")] = "cpu",
     device: On = None,
     threads: Annotated[int, typer.Option(help="Threads of one call.")] = 1,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 1,8. Without it 1, or the graph's where that is fixed.")] = None,
@@ -31,6 +31,7 @@ def tune(
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure nothing: print what a database (without --db the shipped one) holds for the graph.")
     ] = False,
+    dtype: Annotated[str, typer.Option(help="For GPUs: f32 or f16, as for `compile`.")] = "f32",
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before, as for `compile`.")] = "default",
     weights: Weights = None,
     shape: Shapes = None,
@@ -50,7 +51,8 @@ def tune(
     if compare:
         result = search.compare(graph, target, threads, batches_of(batch), db)
     else:
-        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", seconds, seed, again, True, search_by, trials, device)
+        how = (seconds, seed, again, True, search_by, trials, dtype, device)
+        result = search.tune(graph, target, threads, batches_of(batch), db or "tuned.json", *how)
     if as_json:
         show.emit_json(json.loads(result.to_json()))
         return

@@ -99,11 +99,11 @@ class GpuBuilder(Builder):
             value = t.call_pure_extern("uint16", "tersor_half", value)
         self.emit(t.BufferStore(buffer.raw, value, [self._at(buffer, index)]))
 
-    def bits(self, buffer: OffsetBuffer, index: Expr) -> Expr:
+    def bits(self, buffer: Buffer, index: Expr) -> Expr:
         """An element as an unsigned integer: bytes as they are, floats as f16."""
         value = t.BufferLoad(buffer.raw, [self._at(buffer, index)])
         if buffer.dtype == "float32":
-            return value if buffer.half else t.call_pure_extern("uint16", "tersor_half", value)
+            return value if isinstance(buffer, OffsetBuffer) and buffer.half else t.call_pure_extern("uint16", "tersor_half", value)
         return t.Cast("uint8", value)
 
     def pointer(self, buffer: Buffer, index: Expr) -> Expr:

@@ -24,7 +24,9 @@ LONGEST = 40
 
 
 def target_key(target: Target, threads: int) -> str:
-    """`x86_64 znver5, 2 threads`."""
+    """`x86_64 znver5, 2 threads`, or `opencl, f16`: a database of OpenCL is for one device."""
+    if target.gpu:
+        return f"{target.name}, {target.elem}"
     return f"{target.triple.partition('-')[0]} {target.mcpu}, {threads} thread{'s' * (threads > 1)}"
 
 

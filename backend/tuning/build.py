@@ -60,7 +60,7 @@ class Task:
 class Candidate:
     """A template and parameters for a task.
 
-    run: its code. same: an earlier candidate with equal code. problem: why there is no code.
+    run: its code. fetch: copies the result here, for a GPU. same: an earlier candidate with equal code. problem: why there is no code.
     """
 
     task: Task
@@ -68,6 +68,7 @@ class Candidate:
     params: Params
     run: Callable[[], None] | None = None
     idle: Callable[[], None] | None = None
+    fetch: Callable[[], None] | None = None
     same: Candidate | None = None
     problem: str = ""
     error: float = 0.0

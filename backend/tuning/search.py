@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..target import Target, resolve
 from ..tile.fusion import Fusion
 from ..tile.ops import Fused
 from ..tuned.database import Database, Entry, Timing, plain
-from . import metaschedule
+from . import build_device, metaschedule
 from .build import Built, Candidate, Group, Task, build, built
 from .chains import chain_tasks
 from .far import race_there, send
@@ -50,11 +51,12 @@ def tune(
     progress: Progress | bool | None = None,
     search: str = "templates",
     trials: int = TRIALS,
+    dtype: str = "f32",
     device: str | Device | None = None,
 ) -> Tuning:
     """Measure the kernels that can compute each fusion of a graph, on cold data, and keep the fastest.
 
-    target, threads, batch: as for `compile`; the target must be this machine, or the device.
+    target, threads, batch, dtype: as for `compile`; the target must be this machine, its GPU, or the device.
     device: a machine that measures in place of this one, or its address (see `tersor.device`); `target="cpu"` is then its processor. Each group of
     kernels takes a machine of a tracker's anew, and one that goes away is replaced by another.
     db: where results go: a `Database`, or a file that is read if it exists and written after each group of kernels. None: only in the result.
@@ -70,7 +72,7 @@ def tune(
     `compile(graph, tuned=result.database)` or `tuned="file.json"` uses the choices. Raises `TersorError` for a target that is not this machine,
     and for a damaged database.
     """
-    from ..compile import batch_sizes
+    from ..compile import DTYPES, batch_sizes
 
     started = time.monotonic()
     if not isinstance(graph, Graph):
@@ -79,9 +81,15 @@ def tune(
     if far is not None and search != "templates":
         raise TersorError("search='metaschedule' measures on this machine: leave device= out")
     target = far.target if far is not None and target == "cpu" else resolve(target)
+    if dtype not in DTYPES or (dtype != "f32" and not target.gpu):
+        raise TersorError(f"dtype={dtype!r} of tune must be one of compile's for {target.name}: f32" + (" or f16" if target.gpu else ""))
     if target.gpu:
-        raise TersorError(f"tune measures kernels of CPUs, got target {target.name!r}: a GPU's tiles are chosen by their modelled cost")
-    if far is None:
+        if search != "templates" or threads != 1:
+            raise TersorError(f"for target {target.name!r} tune measures templates, with one caller: leave search and threads out")
+        if far is not None:
+            raise TersorError(f"kernels for {target.name!r} are tuned on this machine's GPU: leave device= out")
+        target = replace(target, elem=dtype)
+    elif far is None:
         require_host(target, "a kernel to be tuned")
     else:
         far.require(target, "a kernel to be tuned")
@@ -115,7 +123,7 @@ def tune(
 
         done += measured(open_tasks)
         # only now are the kernels known that a chain competes with
-        chains = chain_tasks(graphs, target, threads, database)
+        chains = [] if target.gpu else chain_tasks(graphs, target, threads, database)
         open_chains = open_of(chains, database.section(target, threads), again)
         done += measured(open_chains)
         left = len(open_tasks) + len(open_chains) - done
@@ -172,7 +180,8 @@ def compare(
     every = tasks_of(graphs, target, threads)
     known = database.section(target, threads)
     left = sum(task.key not in known for task in every)
-    every += [task for task in chain_tasks(graphs, target, threads, database) if task.key in known]
+    if not target.gpu:
+        every += [task for task in chain_tasks(graphs, target, threads, database) if task.key in known]
     return Tuning(tuple(compared(every, known)), (), database, target.name, threads, 0.0, 0, left)
 
 
@@ -194,7 +203,7 @@ def tasks_of(graphs: Sequence[Graph], target: Target, threads: int) -> list[Task
     costs: dict[str, float] = {}
     single: set[str] = set()
     for graph in graphs:
-        for op in lower(graph, target, threads, until="assign-layouts").ops:
+        for op in lower(graph, target, threads, until="store-half" if target.gpu else "assign-layouts").ops:
             if not isinstance(op, Fused):
                 continue
             key = choice_key(op, target)
@@ -242,7 +251,7 @@ def measure(
         group = measured_there(built(tasks, target, threads, seed), device, int(rng.integers(1 << 32)))
         tick(1.0)
     else:
-        group = build(tasks, target, threads, seed)
+        group = build_device.build(tasks, target, seed) if target.gpu else build(tasks, target, threads, seed)
         check(group)
         rounds, total = 0, sum(n for n, _ in STAGES)
 

@@ -38,8 +38,10 @@ def check(group: Group | Built) -> None:
             if isinstance(group, Group):
                 group.arena.fill(0xFF)
             candidate.run()
+            if candidate.fetch is not None:
+                candidate.fetch()
             candidate.error = _error(_live(own[0].task.op, out), wanted)
-            limit = LIMITS.get(str(own[0].task.op.out.type.elem), 0.0)
+            limit = LIMITS["f16"] if own[0].task.op.half else LIMITS.get(str(own[0].task.op.out.type.elem), 0.0)
             if not candidate.error <= limit:
                 candidate.problem = f"wrong: error {candidate.error:.1e} against the interpreter, at most {limit:.0e} is right"
 

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import zoo
+from cuda_emulator import Emulator, emulated, needs_compiler
 from end_to_end import check as end_to_end
 from opencl_run import needs_nvcc, needs_opencl
 from runtime_models import TwoHeads, traced
+from typer.testing import CliRunner
 
 import tersor
 from tersor import transform
+from tersor.backend.emit import device as emitted
 from tersor.backend.intermediates import kernel_values
-from tersor.backend.runtime.device import opencl
+from tersor.backend.runtime.device import cuda, opencl
 from tersor.backend.runtime.device.compiled import DeviceModel
+from tersor.backend.runtime.measure import random_inputs
+from tersor.cli import app
 from tersor.ir.evaluate import evaluate, to_numpy
+from tersor.ir.graph import Graph
 
 #: Networks that `make test` runs; `test_gpu_networks` has full sizes.
 SMALL = ("detector", "super_resolution", "text")
@@ -37,7 +49,7 @@ def test_saved_loaded_measured(tmp_path: Path) -> None:
     model.save(tmp_path / "m.tso")
     again = tersor.load_compiled(tmp_path / "m.tso")
     assert isinstance(again, DeviceModel) and again.manifest == model.manifest
-    for y, z in zip(_leaves(model(*inputs)), _leaves(again(*inputs)), strict=True):
+    for y, z in zip(zoo.leaves(model(*inputs)), zoo.leaves(again(*inputs)), strict=True):
         assert torch.equal(y, z)
     profile = again.profile(rounds=1)
     assert len(profile.rows) == len(again.entries[0].steps) and profile.peak_gflops == 0 and "GFLOP/s (1 thread, opencl)" in str(profile)
@@ -93,12 +105,111 @@ def test_kernel_values_are_those_of_the_interpreter() -> None:
         np.testing.assert_allclose(result, seen[name], atol=1e-4)
 
 
-def test_choices_of_cpu_kernels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(tersor.TersorError, match="tuned choices are those of CPU kernels"):
-        tersor.compile(traced(TwoHeads), target="opencl", tuned=str(tmp_path / "tuned.json"))
-    with pytest.raises(tersor.TersorError, match="tune measures kernels of CPUs, got target 'opencl'"):
-        tersor.tune(traced(TwoHeads), target="opencl")
+@needs_opencl
+@pytest.mark.parametrize("dtype", ["f32", pytest.param("f16", marks=pytest.mark.slow)])
+def test_tuned_on_the_device(dtype: str, tmp_path: Path) -> None:
+    """Every candidate is right, and the winners are compiled."""
+    graph = tersor.trace(torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3), torch.nn.ReLU()).eval(), (torch.zeros(1, 8, 12, 12),))
+    result = tersor.tune(graph, target="opencl", batch=1, db=tmp_path / "tuned.json", dtype=dtype)
+    assert not result.problems and result.rows and [*result.database.targets] == [f"opencl, {dtype}"]
+    (entry,) = result.database.targets[f"opencl, {dtype}"].values()
+    assert {c.template for c in entry.candidates} == {"gpu_direct_conv", "gpu_gemm_conv"} and all(c.ms > 0 for c in entry.candidates)
+    model = tersor.compile(graph, target="opencl", batch=1, tuned=str(tmp_path / "tuned.json"), dtype=dtype)
+    assert [(s.chosen, s.template) for s in model.entries[0].steps] == [("tuned", entry.template)]
+    done = CliRunner().invoke(app, ["tune", _saved(graph, tmp_path), "-t", "opencl", "--dtype", dtype, "--db", str(tmp_path / "tuned.json")])
+    assert done.exit_code == 0, done.output
 
 
-def _leaves(result: object) -> list[torch.Tensor]:
-    return list(result) if isinstance(result, (tuple, list)) else [result]  # type: ignore[list-item]
+def test_tune_says_what_it_cannot() -> None:
+    with pytest.raises(tersor.TersorError, match="tune measures templates, with one caller"):
+        tersor.tune(traced(TwoHeads), target="opencl", search="metaschedule")
+    with pytest.raises(tersor.TersorError, match=r"dtype='f16' of tune must be one of compile's for .*: f32"):
+        tersor.tune(traced(TwoHeads), dtype="f16")
+
+
+@needs_compiler
+def test_tensors_on_the_device_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the emulator of CUDA, whose device memory is that of torch's tensors on the CPU."""
+    model = emulated(traced(TwoHeads), tmp_path, monkeypatch)
+    inputs = [torch.from_numpy(a) for a in random_inputs(model.entry())]
+    wanted = model.program(model.entry()).run([x.numpy() for x in inputs])
+    monkeypatch.setattr(Emulator, "write", lambda *args: pytest.fail("an input was copied"))
+    monkeypatch.setattr(Emulator, "read", lambda *args: pytest.fail("an output was copied"))
+    for y, z in zip(zoo.leaves(model(*inputs)), wanted, strict=True):
+        assert isinstance(y, torch.Tensor)
+        np.testing.assert_array_equal(y.numpy(), z)
+    with pytest.raises(tersor.TersorError, match=r"input .* must be f32"):
+        model(*(x.double() for x in inputs))
+
+
+class Driver:
+    """A CUDA driver without a GPU: each function gives the status that it has in `failing`, or 0."""
+
+    def __init__(self, **failing: int):
+        self._failing = failing
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*arguments: Any) -> int:
+            if name == "cuGetErrorString":
+                arguments[1]._obj.value = f"status {arguments[0]}".encode()
+            if name == "cuDeviceGetAttribute":
+                arguments[0]._obj.value = {75: 8, 76: 0}[arguments[1]]
+            return self._failing.get(name, 0)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("failing", "message"),
+    [
+        ({"cuInit": 100}, "cuInit failed: status 100"),
+        ({"cuModuleLoadData": 209}, r"cuModuleLoadData failed: status 209 \(it is for cuda:sm_90, the device is sm_80\)"),
+        ({"cuMemAlloc_v2": 2}, r"cuMemAlloc_v2 failed: status 2 \([\d,]+ bytes\)"),
+    ],
+    ids=["no device", "wrong capability", "out of memory"],
+)
+def test_what_a_driver_refuses_is_one_sentence(failing: dict[str, int], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: Driver(**failing))
+    monkeypatch.setattr(emitted, "nvcc", lambda: None)
+    model = tersor.compile(traced(TwoHeads), target="cuda:sm_90")
+    monkeypatch.setattr(model, "_code", lambda: b"\x7fELF")
+    with pytest.raises(tersor.TersorError, match=message) as said:
+        model.program(model.entry())
+    assert "\n" not in str(said.value)
+
+
+@needs_opencl
+def test_no_memory_left_on_an_opencl_device() -> None:
+    with pytest.raises(tersor.TersorError, match=r"has no [\d,]+ bytes of memory left"):
+        opencl.OpenCL("", "m").memory(1 << 50)
+
+
+def test_a_file_for_another_kind_of_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file for OpenCL where there is no device; CUDA's are above."""
+    tersor.compile(traced(TwoHeads), target="opencl").save(tmp_path / "m.tso")
+    loaded = tersor.load_compiled(tmp_path / "m.tso")
+    monkeypatch.setitem(__import__("sys").modules, "pyopencl", SimpleNamespace(get_platforms=list, Error=RuntimeError))
+    with pytest.raises(tersor.TersorError, match="no OpenCL device here: install the driver"):
+        loaded(*random_inputs(loaded.entry()))
+
+
+@needs_opencl
+def test_a_file_runs_where_torch_and_tvm_are_missing(tmp_path: Path) -> None:
+    """Run, measured and profiled, from Python and the command line, by a Python that cannot import them."""
+    graph = traced(TwoHeads)
+    tersor.compile(graph, target="opencl", batch=1).save(tmp_path / "m.tso")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nfor name in ('tvm', 'tvm_ffi', 'torch'):\n    sys.modules[name] = None\n")
+    code = (
+        "import tersor, tersor.cli; m = tersor.load_compiled('m.tso'); from tersor.backend.runtime.measure import random_inputs;"
+        "m(*random_inputs(m.entry())); print(m.benchmark(repeat=1, warmup=0)); print(m.profile(rounds=1)); print(m.report);"
+        "tersor.cli.app(['run', 'm.tso'])"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    assert "median" in done.stdout and "GFLOP/s" in done.stdout
+
+
+def _saved(graph: Graph, folder: Path) -> str:
+    graph.save(folder / "m.tersor")
+    return str(folder / "m.tersor")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tersor
 from tersor.backend.emit import device as emitted
@@ -57,6 +58,13 @@ class Emulator:
         pointers = (ctypes.c_void_p * count)(*(memories[memory].ctypes.data for memory, _ in launch.arguments))
         offsets = (ctypes.c_int * count)(*(offset for _, offset in launch.arguments))
         getattr(self._library, f"run_{launch.kernel}")(pointers, offsets, (ctypes.c_int * 3)(*launch.blocks), launch.threads)
+
+    def resident(self, value: Any) -> Any:
+        """What lies on the CPU is on this device, but numpy arrays are copied as for a GPU."""
+        return value.numpy() if isinstance(value, torch.Tensor) and value.is_contiguous() else None
+
+    def like(self, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        return torch.empty(shape, dtype=getattr(torch, dtype.name))
 
     def wait(self) -> None:
         pass

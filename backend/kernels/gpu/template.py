@@ -17,7 +17,7 @@ from ..template import Template
 class GpuTemplate(Template):
     """Base of GPU templates. It accepts any epilogue, which works on one element with known coordinates."""
 
-    kinds = ("opencl", "cuda")
+    kinds: tuple[str, ...] = ("opencl", "cuda")
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         return fusion.out.layout is None and fusion.out.shape == fusion.anchor.out.shape

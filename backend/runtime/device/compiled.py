@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....ir.errors import UnsupportedError
+from ....ir.evaluate import structured
 from ..artifact import Entry, Manifest
 from ..model import CompiledModel, Program
 from ..native import Function
@@ -23,6 +24,14 @@ class DeviceModel(CompiledModel):
         super().__init__(manifest, weights, self.native, code)
         self._device: Device | None = None
         self._uploaded: object = None
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Run the model. Tensors of torch that lie on the same GPU are used where they lie, and the results are tensors there."""
+        values = self.bind(inputs, named)
+        program = self.program(self.entry_for(values))
+        assert isinstance(program, DeviceProgram)
+        results = program.run_resident(values)
+        return super().__call__(*values) if results is None else structured(self.manifest.structure, results)
 
     def program(self, entry: Entry) -> Program:
         if (made := self._programs.get(entry.function)) is not None:

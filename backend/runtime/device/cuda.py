@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Cuda:
         self._module = ctypes.c_void_p()
         self._call("cuModuleLoadData", ctypes.byref(self._module), cubin, hint=f"it is for cuda:{capability}, the device is sm_{major}{minor}")
         self._kernels: dict[str, Any] = {}
+        self._stream: int | None = None
 
     def _call(self, function: str, *arguments: Any, hint: str = "") -> None:
         status = getattr(self._driver, function)(*arguments)
@@ -72,7 +74,20 @@ class Cuda:
         self._enter()
         values = [memories[memory] for memory, _ in launch.arguments] + [ctypes.c_int32(offset) for _, offset in launch.arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
-        self._call("cuLaunchKernel", self._kernel(launch.kernel), *launch.blocks, launch.threads, 1, 1, 0, None, pointers, None)
+        self._call(
+            "cuLaunchKernel", self._kernel(launch.kernel), *launch.blocks, launch.threads, 1, 1, 0, ctypes.c_void_p(self._stream), pointers, None
+        )
+
+    def resident(self, value: Any) -> Any:
+        """A torch tensor on this device. Kernels that follow run on torch's current stream, after what it holds already."""
+        if not getattr(value, "is_cuda", False) or value.device.index != 0 or not value.is_contiguous() or value.data_ptr() % 16:
+            return None
+        self._stream = sys.modules["torch"].cuda.current_stream(value.device).cuda_stream
+        return ctypes.c_uint64(value.data_ptr())
+
+    def like(self, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        torch = sys.modules["torch"]
+        return torch.empty(shape, dtype=getattr(torch, dtype.name), device=value.device)
 
     def _kernel(self, name: str) -> Any:
         if name not in self._kernels:

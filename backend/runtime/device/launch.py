@@ -42,5 +42,11 @@ class Device(Protocol):
     def start(self, launch: Launch, memories: dict[Memory, Any]) -> None:
         """Start a kernel, to run after those started before."""
 
+    def resident(self, value: Any) -> Any:
+        """The memory handle of a tensor that lies on this device, contiguous and aligned to 16 bytes; None for any other value."""
+
+    def like(self, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """A new tensor on the device, of the library that made a resident one."""
+
     def wait(self) -> None:
         """Wait until everything that was started is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,18 +51,47 @@ class DeviceProgram(Program):
             run(0, len(self._launches), False)
         return outputs
 
+    def run_resident(self, values: Sequence[Any]) -> list[Any] | None:
+        """All steps on tensors that lie on the device, without copies; the results are tensors there. None where a value lies elsewhere.
+
+        Nothing waits for the kernels: the tensors' library orders what follows.
+        """
+        with self._lock:
+            found = [self._device.resident(value) for value in values]
+            if not found or any(handle is None for handle in found):
+                return None
+            for port, value in zip(self.entry.inputs, values):
+                said = (str(value.dtype).removeprefix("torch."), tuple(value.shape))
+                if said != (port.dtype.name, port.shape):
+                    raise TersorError(f"input {port.name!r} of {self._name} must be {port.elem}{list(port.shape)}, got {said[0]}{list(said[1])}")
+            results = [self._device.like(values[0], port.shape, port.dtype) for port in self.entry.outputs]
+            memories = self._memories | {f"input {i}": handle for i, handle in enumerate(found)}
+            memories |= {f"output {i}": self._device.resident(result) for i, result in enumerate(results)}
+            for launch in self._launches:
+                self._device.start(launch, memories)
+            self._check()
+            return results
+
     @contextlib.contextmanager
     def session(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Iterator[Callable[..., None]]:
         """`run(first, last)` runs a range of steps on these inputs, and waits until they are done; outputs are read at the end."""
         with self._lock:
-            for i, array in enumerate(arrays):
-                self._device.write(self._memories[f"input {i}"], array)
-            yield self._steps
-            for i, array in enumerate(outputs):
-                self._device.read(self._memories[f"output {i}"], array)
+            self.put(arrays)
+            yield self.steps
+            self.get(outputs)
             self._check()
 
-    def _steps(self, first: int, last: int, wait: bool = True) -> None:
+    def put(self, arrays: Sequence[np.ndarray]) -> None:
+        """Copy inputs to the device."""
+        for i, array in enumerate(arrays):
+            self._device.write(self._memories[f"input {i}"], array)
+
+    def get(self, arrays: Sequence[np.ndarray]) -> None:
+        """Copy outputs from the device."""
+        for i, array in enumerate(arrays):
+            self._device.read(self._memories[f"output {i}"], array)
+
+    def steps(self, first: int, last: int, wait: bool = True) -> None:
         for launch in self._launches[first:last]:
             self._device.start(launch, self._memories)
         if wait:

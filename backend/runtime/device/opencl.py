@@ -73,5 +73,12 @@ class OpenCL:
         size = (launch.blocks[0] * launch.threads, *launch.blocks[1:])
         self._kernels[launch.kernel](self._queue, size, (launch.threads, 1, 1), *buffers, *offsets)
 
+    def resident(self, value: Any) -> None:
+        """OpenCL buffers are not tensors of any library here."""
+        return None
+
+    def like(self, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        raise NotImplementedError
+
     def wait(self) -> None:
         self._queue.finish()
