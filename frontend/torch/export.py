@@ -177,8 +177,8 @@ def located_reason(error: Exception) -> str:
     return f"{reason(error)} [{source}]" if source else reason(error)
 
 
-def export_error(module: nn.Module, error: Exception) -> TersorError:
-    """The error to raise when even a static export fails."""
+def export_error(module: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TersorError:
+    """The error to raise when even a static export fails: of the module itself, or out of scope."""
     source = error_source(error)
     where = f" at {source}" if source else ""
     name = type(module).__name__
@@ -187,7 +187,22 @@ def export_error(module: nn.Module, error: Exception) -> TersorError:
             f"{name}.forward decides by the values of a tensor{where}, which a graph without control flow cannot hold; "
             f"compute both sides and choose with torch.where, or move the decision out of the model (out of scope: {reason(error)})"
         )
-    return TersorError(f"torch.export cannot trace {name}{where}: {reason(error)}")
+    if (own := _own_error(module, args, kwargs)) is not None:
+        return TersorError(f"{name} itself fails on the example inputs{where}: {reason(own)}; valid: inputs that the module runs on")
+    return UnsupportedError(
+        f"torch.export cannot trace {name}{where}: {reason(error)}; the module runs, so this is a limit of torch.export "
+        "(out of scope: only what torch exports can be traced; write that part with other operators)"
+    )
+
+
+def _own_error(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exception | None:
+    """What the module raises without torch.export."""
+    try:
+        with _quiet():
+            module(*args, **kwargs)
+    except Exception as error:  # the user's code may raise anything
+        return error
+    return None
 
 
 def _is_data_dependent(error: Exception) -> bool:

@@ -186,7 +186,22 @@ class Raising(nn.Module):
 def test_an_error_of_the_model_itself() -> None:
     message = refuses(nn.Sequential(Raising()), X)
     line = Raising.forward.__code__.co_firstlineno + 1
-    assert message == f"torch.export cannot trace Sequential at tests/frontend/torch/test_errors.py:{line}: no weights for this size"
+    assert message == (
+        f"Sequential itself fails on the example inputs at tests/frontend/torch/test_errors.py:{line}: no weights for this size; "
+        "valid: inputs that the module runs on"
+    )
+
+
+def test_a_limit_of_torch_export_is_out_of_scope() -> None:
+    """An operator of the user's that torch can run and not trace."""
+
+    @torch.library.custom_op("tersor_test::without_fake", mutates_args=())
+    def without_fake(x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+    message = refuses(Calls(lambda x: without_fake(x)), X, UnsupportedError)
+    assert message.startswith("torch.export cannot trace Calls at tests/frontend/torch/test_errors.py:")
+    assert "the module runs, so this is a limit of torch.export (out of scope: only what torch exports can be traced;" in message
 
 
 def test_shapes_that_do_not_fit_the_model() -> None:
