@@ -134,6 +134,7 @@ def check_module(module: object) -> nn.Module:
         shown = ", ".join(training[:3]) + (f" and {len(training) - 3} more" if len(training) > 3 else "")
         raise TersorError(f"{type(module).__name__} is in training mode ({shown}); call model.eval() before trace")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        _check_dense(tensor, f"{name!r} of {type(module).__name__}")
         elem_of(tensor.dtype, f"{name!r} of {type(module).__name__}")
     return module
 
@@ -157,9 +158,18 @@ def check_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     if leaves and not tensors:
         raise TersorError("example inputs hold no torch.Tensor; pass one tensor or a tuple of tensors, one for each parameter of forward")
     for i, t in enumerate(tensors):
+        _check_dense(t, f"example input {i}")
         elem_of(t.dtype, f"example input {i}")
         if 0 in t.shape:
             raise TersorError(f"example input {i} has shape {tuple(t.shape)}: an empty tensor cannot be traced (out of scope)")
+
+
+def _check_dense(tensor: torch.Tensor, what: str) -> None:
+    """Refuse tensors of torch's sparse layouts, some of which end the process in torch.export."""
+    if tensor.layout != torch.strided:
+        raise UnsupportedError(
+            f"{what} is a tensor of layout {tensor.layout}; valid: dense tensors, such as .to_dense() gives (sparse ones are out of scope)"
+        )
 
 
 def reason(error: Exception) -> str:

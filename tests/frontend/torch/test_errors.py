@@ -170,6 +170,14 @@ def test_example_inputs_that_are_no_tensors() -> None:
     assert refuses(nn.ReLU(), torch.randn(0, 3)) == "example input 0 has shape (0, 3): an empty tensor cannot be traced (out of scope)"
 
 
+@pytest.mark.parametrize("convert", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
+def test_sparse_tensors_are_out_of_scope(convert: Any) -> None:
+    """A torch.export of CSR tensors may end the process."""
+    message = refuses(Calls(lambda x, y: x @ y), (convert(torch.eye(3)), torch.ones(3, 3)), UnsupportedError)
+    assert message.startswith("example input 0 is a tensor of layout torch.sparse_")
+    assert message.endswith("valid: dense tensors, such as .to_dense() gives (sparse ones are out of scope)")
+
+
 def test_input_names_of_another_count() -> None:
     assert refuses(nn.ReLU(), X, input_names=["a", "b"]) == "ReLU has 1 tensor inputs (input), got 2 input_names"
 
