@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import operator
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 OPTIONS = ("target", "threads", "tuned", "winograd", "require", "pipeline")
 
 
-@register_backend(name="tersor")
 def backend(
     module: nn.Module, example_inputs: Sequence[Any], *, mode: str | None = None, options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
@@ -45,6 +46,11 @@ def backend(
     if not any(isinstance(x, FakeTensor | torch.SymInt) for x in example_inputs):
         function.prepare(example_inputs)
     return function
+
+
+# torch registers the entry point of an installed Tersor itself, and refuses a name that it has already
+if not entry_points(group="torch_dynamo_backends", name="tersor"):
+    register_backend(backend, name="tersor")
 
 
 def _is_static(x: Any) -> bool:
@@ -79,8 +85,13 @@ class _Compiled:
     def __init__(self, module: nn.Module, options: dict[str, Any]):
         self.module = module
         self.options = options
+        #: positions of the model's own tensors, and of the others
         self.static: tuple[int, ...] | None = None
-        self.state: tuple[Any, ...] = ()
+        self.given: tuple[int, ...] = ()
+        #: parameters and buffers that the models hold, and how often those that count it were changed in place
+        self.held: list[torch.Tensor] = []
+        self.counting: list[torch.Tensor] = []
+        self.versions: list[int] = []
         self.models: dict[tuple[Any, ...], _Entry | None] = {}
         self.lock = threading.Lock()
 
@@ -91,9 +102,8 @@ class _Compiled:
         entry = self.prepare(args)
         if entry is None:
             return self.module(*args)
-        assert self.static is not None
         model, others = entry
-        results = model(*(x for i, x in enumerate(args) if isinstance(x, torch.Tensor) and i not in self.static))
+        results = model(*(x for x in map(args.__getitem__, self.given) if isinstance(x, torch.Tensor)))
         if not others:
             return results
         tensors = iter(results)
@@ -103,12 +113,14 @@ class _Compiled:
         """The model for these arguments; None where nothing is left to compile, or where torch is to run eagerly what Tersor cannot compile."""
         if self.static is None:
             self.static = tuple(i for i, x in enumerate(args) if _is_static(x))
-        state = tuple(_identity(args[i]) for i in self.static)
+            self.given = tuple(i for i in range(len(args)) if i not in self.static)
         with self.lock:
-            if state != self.state:
+            held = [args[i] for i in self.static]
+            if len(held) != len(self.held) or not all(map(operator.is_, held, self.held)) or [x._version for x in self.counting] != self.versions:
                 self.models.clear()
-                self.state = state
-            key = tuple((tuple(x.shape), x.dtype) if isinstance(x, torch.Tensor) else x for i, x in enumerate(args) if i not in self.static)
+                self.held, self.counting = held, [x for x in held if not x.is_inference()]
+                self.versions = [x._version for x in self.counting]
+            key = tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else x for x in map(args.__getitem__, self.given))
             if key not in self.models:
                 self.models[key] = self._build(args)
             return self.models[key]
@@ -140,11 +152,6 @@ class _Compiled:
         options = dict(self.options)
         pipeline = options.pop("pipeline", "")
         return compile(transform(graph, pipeline) if pipeline else graph, **options), others
-
-
-def _identity(x: torch.Tensor) -> tuple[int, int]:
-    """The tensor's identity, and how often it was changed in place."""
-    return id(x), 0 if x.is_inference() else x._version
 
 
 @functools.cache

@@ -6,8 +6,9 @@
 Forms: `f32` is the file itself; `qdq` and `operators` are the results of `quantize_static`, u8 activations, 7-bit weights per channel.
 Error of a float model: the largest difference from onnxruntime without optimizations over the largest value, at batch 1 and, where the batch is
 free, 3; and from float64.
-Error of a quantized one: in steps of its last rounding, with the share of values that differ. onnxruntime divides where Tersor multiplies by the
-reciprocal, so ties may round the other way, and a step early in a network moves what follows.
+Error of a quantized one: in steps of the last rounding of each output, with the share of values that differ by a step, from onnxruntime's integer
+kernels: with its optimizations, which make them of pairs; without, where the file has them. `onnxruntime's` is then the difference of its own
+two results, with optimizations and without.
 Latency: batch 1, one thread, all of onnxruntime's optimizations, both in their own processes, interleaved.
 """
 
@@ -49,7 +50,7 @@ class Row:
     """One model in one form. load_s: seconds of `tersor.load`. error: relative in f32, in steps of the result's type otherwise;
     share: of values a step or more off.
 
-    exact, onnxruntime_exact: the error of each against float64.
+    exact, onnxruntime_exact: the error of each against float64. modes: steps between onnxruntime with optimizations and without.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Row:
     exact: float | None
     onnxruntime_exact: float | None
     share: float | None
+    modes: float | None
     tersor_ms: float | None
     onnxruntime_ms: float | None
     ratio: Ratio | None
@@ -109,22 +111,25 @@ def measured(name: str, form: str, folder: Path, timing: tuple[int, float] | Non
     seconds = time.perf_counter() - start
     batches = BATCHES if graph.batched else (1,)
     exe = tersor.compile(graph, threads=1, batch=list(batches) if graph.batched else None)
-    errors, shares = [], []
+    errors, shares, modes = [], [], []
     exacts: list[float] = []
     peers: list[float] = []
     for batch in batches:
         x = model.images(batch, batch, graph.inputs[0].type.dtype)
-        wanted, got = onnxruntime_results(path, x), leaves(exe(x))
-        step = None if form == "f32" else last_step(graph)
-        for mine, its in zip(got, wanted, strict=True):
-            scale = step or float(np.abs(its).max()) or 1.0
+        wanted, got = onnxruntime_results(path, x, optimized=form == "qdq"), leaves(exe(x))
+        other = wanted if form == "f32" else onnxruntime_results(path, x, optimized=form != "qdq")
+        for output, mine, its, own in zip(graph.outputs, got, wanted, other, strict=True):
+            scale = (last_step(output) if form != "f32" else 0.0) or float(np.abs(its).max()) or 1.0
             errors.append(float(np.abs(mine - its).max() / scale))
             shares.append(float(np.mean(np.abs(mine - its) > 0.5 * scale)))
+            modes.append(float(np.abs(own - its).max() / scale))
         if form == "f32":
             wide = in_float64(graph, x)
             exacts += [relative(a, b) for a, b in zip(got, wide, strict=True)]
             peers += [relative(a, b) for a, b in zip(wanted, wide, strict=True)]
-    quantities = (max(errors), max(exacts, default=None), max(peers, default=None), None if form == "f32" else max(shares))
+    rounded = form != "f32"
+    share, mode = (max(shares), max(modes)) if rounded else (None, None)
+    quantities = (max(errors), max(exacts, default=None), max(peers, default=None), share, mode)
     if timing is None:
         return Row(name, form, seconds, *quantities, None, None, None)
     exe.save(folder / "model.tso")
@@ -170,12 +175,13 @@ def quantized(model: Model, path: Path, form: str) -> Path:
     return path
 
 
-def onnxruntime_results(path: Path, x: np.ndarray) -> list[np.ndarray]:
-    """onnxruntime without optimizations."""
+def onnxruntime_results(path: Path, x: np.ndarray, optimized: bool = False) -> list[np.ndarray]:
+    """onnxruntime with its optimizations, or without."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, {session.get_inputs()[0].name: x}))
@@ -195,9 +201,8 @@ def in_float64(graph: tersor.Graph, x: np.ndarray) -> list[np.ndarray]:
         return [y.numpy() for y in evaluate(graph.at(len(x)) if graph.batched else graph, [torch.from_numpy(x)], dtype=torch.float64)]
 
 
-def last_step(graph: tersor.Graph) -> float:
-    """The scale of the last rounding before the first output."""
-    value = graph.outputs[0]
+def last_step(value: tersor.Value) -> float:
+    """The scale of the last rounding before an output."""
     while value.op is not None:
         if value.op.name == "quant.dequantize":
             elem = value.op.operands[0].type.elem
@@ -217,6 +222,7 @@ def table(rows: Sequence[Row]) -> str:
     for r in rows:
         error = f"{r.error:.1e}" if r.form == "f32" else f"{r.error:.0f} steps"
         exact, peer = ("" if e is None else f"{e:.1e}" for e in (r.exact, r.onnxruntime_exact))
+        peer = peer if r.modes is None else f"{r.modes:.0f} steps"
         share = "" if r.share is None else f"{100 * r.share:.1f} %"
         times = ("", "", "") if r.ratio is None else (f"{r.tersor_ms:.3f}", f"{r.onnxruntime_ms:.3f}", str(r.ratio))
         lines.append(f"| {r.model} | {r.form} | {r.load_s:.2f} | {error} | {exact} | {peer} | {share} | {' | '.join(times)} |")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -94,6 +96,13 @@ def test_options() -> None:
             nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)).eval(), backend="tersor", options={"pipeline": "default", "threads": 1}
         )
         assert fast(torch.ones(1, 2, 3, 3)).shape == (1, 2, 3, 3)
+
+
+def test_torch_finds_the_backend_without_an_import() -> None:
+    """In a process of its own: torch loads the entry point and registers what it finds."""
+    code = "from torch._dynamo.backends.registry import lookup_backend; print(lookup_backend('tersor').__module__)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["tersor.dynamo"]
 
 
 def test_the_entry_point_is_the_backend() -> None:

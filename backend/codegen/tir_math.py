@@ -47,6 +47,10 @@ class TirMath(VectorMath):
     def add(self, a: Expr, b: Expr) -> Expr:
         return self._fence(a) + self._fence(b)
 
+    def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
+        """One instruction where the processor has it, else a call of the C library for each lane."""
+        return t.call_llvm_pure_intrin(str(c.ty.dtype), "llvm.fma", a, b, c)
+
     def mod(self, a: Expr, b: Expr) -> Expr:
         """The exact remainder, even where the quotient has more digits than a float: fmod of the C library, lane by lane."""
         if not is_float(a):

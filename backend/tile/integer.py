@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...ir.op import Op, Value
 from ...ir.ops import Conv, ConvTranspose, Dense, Elementwise, Math, Matmul, Pool2d, torch_dtype
 from ...ir.ops.check import broadcast, broadcast_type
-from ...ir.ops.quant_arithmetic import nearest_within, shifted_within
+from ...ir.ops.quant_arithmetic import nearest_within, product_onnx, shifted_within, sum_onnx
 from ...ir.types import Elem, Tensor
 from .ops import Blocked
 
@@ -175,16 +175,30 @@ class Rounding(Elementwise):
 
 
 class Rounded(Rounding):
-    """Base of operators whose result is stored integers of the element type `to`.
-
-    Those with `terms` are clamp(rint(real), least, most) + zero: `real` gives the f32 that is rounded.
-    """
+    """Base of operators whose result is stored integers of the element type `to`."""
 
     to: str
 
     @property
     def elem(self) -> str:
         return self.to
+
+
+class RoundedReal(Rounded):
+    """Base of clamp(rint(real), least, most) + zero, as `to`; zero i32, least and most f32 are the last operands."""
+
+    def f(self, m: Math, *xs: Any) -> Any:
+        *_, zero, least, most = xs
+        return m.cast(nearest_within(m, self.real(m, *xs), least, most) + zero, self.to)
+
+    def real(self, m: Math, *xs: Any) -> Any:
+        """The f32 that is rounded."""
+        raise NotImplementedError(f"{type(self).__name__}.real")
+
+    @property
+    def terms(self) -> list[tuple[Value, Value]]:
+        """The integers that `real` adds up, and their multipliers."""
+        raise NotImplementedError(f"{type(self).__name__}.terms")
 
 
 class Centered(Rounding, name="tile.centered"):
@@ -223,7 +237,7 @@ class ToFloat(Rounding, name="tile.to_float"):
         return m.mul(m.cast(x, "f32"), scale)
 
 
-class Rescale(Rounded, name="tile.rescale"):
+class Rescale(RoundedReal, name="tile.rescale"):
     """clamp(rint(f32(x) * multiplier), least, most) + zero, as `to`. x i32 or f32; multiplier, least and most f32; zero i32."""
 
     x: Value
@@ -233,16 +247,48 @@ class Rescale(Rounded, name="tile.rescale"):
     most: Value
     to: str
 
-    def f(self, m: Math, x: Any, multiplier: Any, zero: Any, least: Any, most: Any) -> Any:
-        return m.cast(nearest_within(m, self.real(m, x, multiplier), least, most) + zero, self.to)
-
     def real(self, m: Math, x: Any, multiplier: Any, *rest: Any) -> Any:
-        """What is rounded."""
         return m.mul(m.cast(x, "f32"), multiplier)
 
     @property
     def terms(self) -> list[tuple[Value, Value]]:
-        """The integers that `real` adds up, and their multipliers."""
+        return [(self.x, self.multiplier)]
+
+
+class Quotient(RoundedReal, name="tile.quotient"):
+    """clamp(rint(x / scale), least, most) + zero, as `to`. x, scale, least and most f32; zero i32."""
+
+    x: Value
+    scale: Value
+    zero: Value
+    least: Value
+    most: Value
+    to: str
+
+    def real(self, m: Math, x: Any, scale: Any, *rest: Any) -> Any:
+        return x / scale
+
+    @property
+    def terms(self) -> list[tuple[Value, Value]]:
+        return [(self.x, self.scale)]
+
+
+class RescaleProduct(RoundedReal, name="tile.rescale_product"):
+    """clamp(rint(f32(x) * multiplier + offset), least, most) + zero, as `to`; each operation is rounded (QLinearMul of onnxruntime)."""
+
+    x: Value
+    multiplier: Value
+    offset: Value
+    zero: Value
+    least: Value
+    most: Value
+    to: str
+
+    def real(self, m: Math, x: Any, multiplier: Any, offset: Any, *rest: Any) -> Any:
+        return product_onnx(m, x, multiplier, offset)
+
+    @property
+    def terms(self) -> list[tuple[Value, Value]]:
         return [(self.x, self.multiplier)]
 
 
@@ -262,7 +308,7 @@ class RescaleFixed(Rounded, name="tile.rescale_fixed"):
         return m.cast(shifted_within(m, m.cast(x, "i64") * factor, half, shift, least, most) + zero, self.to)
 
 
-class RescaledSum(Rounded, name="tile.rescaled_sum"):
+class RescaledSum(RoundedReal, name="tile.rescaled_sum"):
     """clamp(rint(f32(a - zero_a) * multiplier_a + f32(b - zero_b) * multiplier_b), least, most) + zero, as `to`; each operation is rounded."""
 
     a: Value
@@ -276,19 +322,38 @@ class RescaledSum(Rounded, name="tile.rescaled_sum"):
     most: Value
     to: str
 
-    def f(self, m: Math, *xs: Any) -> Any:
-        *_, zero, least, most = xs
-        return m.cast(nearest_within(m, self.real(m, *xs), least, most) + zero, self.to)
-
     def real(self, m: Math, a: Any, b: Any, zero_a: Any, zero_b: Any, multiplier_a: Any, multiplier_b: Any, *rest: Any) -> Any:
-        """What is rounded."""
         left = m.mul(m.cast(m.cast(a, "i32") - zero_a, "f32"), multiplier_a)
         right = m.mul(m.cast(m.cast(b, "i32") - zero_b, "f32"), multiplier_b)
         return m.add(left, right)
 
     @property
     def terms(self) -> list[tuple[Value, Value]]:
-        """The integers that `real` adds up, and their multipliers."""
+        return [(self.a, self.multiplier_a), (self.b, self.multiplier_b)]
+
+
+class FusedSum(RoundedReal, name="tile.fused_sum"):
+    """clamp(rint(fma(b, multiplier_b, fma(a, multiplier_a, offset))), least, most) + zero, as `to` (QLinearAdd of onnxruntime).
+
+    fused: the inner multiply-add is rounded once; else the product and the sum are rounded.
+    """
+
+    a: Value
+    b: Value
+    multiplier_a: Value
+    multiplier_b: Value
+    offset: Value
+    zero: Value
+    least: Value
+    most: Value
+    to: str
+    fused: bool = True
+
+    def real(self, m: Math, a: Any, b: Any, multiplier_a: Any, multiplier_b: Any, offset: Any, *rest: Any) -> Any:
+        return sum_onnx(m, a, b, multiplier_a, multiplier_b, offset, self.fused)
+
+    @property
+    def terms(self) -> list[tuple[Value, Value]]:
         return [(self.a, self.multiplier_a), (self.b, self.multiplier_b)]
 
 
@@ -337,15 +402,19 @@ __all__ = [
     "BYTES",
     "Centered",
     "CenteredProduct",
+    "FusedSum",
     "IntConv2d",
     "IntConvTranspose2d",
     "IntLinear",
     "IntMatmul",
     "IntSumPool2d",
+    "Quotient",
     "Rescale",
     "RescaleFixed",
+    "RescaleProduct",
     "RescaledSum",
     "RescaledSumFixed",
+    "RoundedReal",
     "TableLookup",
     "TileIntConv2d",
     "TileIntSumPool2d",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Node:
 
     operator: `Conv`, or `com.microsoft.FusedConv` in another domain than ONNX's own. loc: its name in the model.
     outputs: names of its outputs, empty where one is not used. storages: element type of each input as the model declares it.
+    rounding: the arithmetic of quantize operators.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Node:
         dims: Callable[[Value], tuple[Dim, ...]],
         batch_input: Value | None,
         storages: Sequence[str] = (),
+        rounding: Literal["f32", "onnx"] = "onnx",
     ):
         self.operator = operator
         self.loc = loc
         self.outputs = tuple(outputs)
+        self.rounding: Literal["f32", "onnx"] = rounding
         self._storages = tuple(storages)
         self._dims = dims
         self._batch_input = batch_input

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -19,17 +19,20 @@ from .registry import CONVERTERS
 OPSET = 21
 #: Initializers of at least so many bytes are kept away from the version converter, which copies and serializes the model.
 LARGE = 1024
+#: Metadata of a model that Tersor wrote: the arithmetic of its quantize operators, which ONNX has no attribute for.
+ROUNDING = "tersor.rounding"
 #: Composite operators that are not expanded to the loops that define them: folded where their inputs are known, else reported.
 EVALUATED = {"Range", "Bernoulli", "SequenceMap", "BlackmanWindow", "HammingWindow", "HannWindow"}
 
 
 class Prepared:
-    """A model that is ready to walk, and its constants by name."""
+    """A model that is ready to walk, and its constants by name. rounding: of its quantize operators, `onnx` unless Tersor wrote the file."""
 
-    def __init__(self, model: Any, constants: dict[str, np.ndarray], opsets: dict[str, int]):
+    def __init__(self, model: Any, constants: dict[str, np.ndarray], opsets: dict[str, int], rounding: Literal["f32", "onnx"]):
         self.graph = model.graph
         self.constants = constants
         self.opsets = opsets
+        self.rounding = rounding
 
 
 def read_model(path: str | Path) -> Any:
@@ -51,6 +54,7 @@ def prepare(model: Any, name: str) -> Prepared:
     if not isinstance(model, onnx.ModelProto) or (not model.graph.node and not model.graph.output):
         raise TersorError(f"{name} holds no ONNX graph")
     _check_names(model, name)
+    rounding: Literal["f32", "onnx"] = "f32" if any(p.key == ROUNDING and p.value == "f32" for p in model.metadata_props) else "onnx"
     _plain_domains(model)
     del model.graph.value_info[:]
     if model.graph.sparse_initializer:
@@ -63,7 +67,7 @@ def prepare(model: Any, name: str) -> Prepared:
     _sort(model.graph, constants, name)
     model = _without_composites(_converted(model, name))
     constants |= _small_initializers(model, constants)
-    return Prepared(model, constants, {o.domain: o.version for o in model.opset_import})
+    return Prepared(model, constants, {o.domain: o.version for o in model.opset_import}, rounding)
 
 
 def _guarded(name: str, doing: str, function: Any, *args: Any) -> Any:

@@ -112,7 +112,8 @@ class Walk:
         if entry is None:
             return self.note_missing(operator, loc, "", proto)
         batch_input = next((v for v in self.graph.inputs if v.name in self.graph.batched), None)
-        node = Node(operator, loc, proto.output, self.dims, batch_input, [self.storage(n, x) for n, x in zip(proto.input, inputs)])
+        storages = [self.storage(n, x) for n, x in zip(proto.input, inputs)]
+        node = Node(operator, loc, proto.output, self.dims, batch_input, storages, self.model.rounding)
         return self.attach(self.apply(entry, node, proto, inputs), node)
 
     def known_now(self, proto: Any, inputs: list[Any]) -> Sequence[Any] | None:

@@ -134,6 +134,7 @@ def check_module(module: object) -> nn.Module:
         shown = ", ".join(training[:3]) + (f" and {len(training) - 3} more" if len(training) > 3 else "")
         raise TersorError(f"{type(module).__name__} is in training mode ({shown}); call model.eval() before trace")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        _check_dense(tensor, f"{name!r} of {type(module).__name__}")
         elem_of(tensor.dtype, f"{name!r} of {type(module).__name__}")
     return module
 
@@ -157,9 +158,18 @@ def check_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     if leaves and not tensors:
         raise TersorError("example inputs hold no torch.Tensor; pass one tensor or a tuple of tensors, one for each parameter of forward")
     for i, t in enumerate(tensors):
+        _check_dense(t, f"example input {i}")
         elem_of(t.dtype, f"example input {i}")
         if 0 in t.shape:
             raise TersorError(f"example input {i} has shape {tuple(t.shape)}: an empty tensor cannot be traced (out of scope)")
+
+
+def _check_dense(tensor: torch.Tensor, what: str) -> None:
+    """Refuse tensors of torch's sparse layouts, some of which end the process in torch.export."""
+    if tensor.layout != torch.strided:
+        raise UnsupportedError(
+            f"{what} is a tensor of layout {tensor.layout}; valid: dense tensors, such as .to_dense() gives (sparse ones are out of scope)"
+        )
 
 
 def reason(error: Exception) -> str:
@@ -177,8 +187,8 @@ def located_reason(error: Exception) -> str:
     return f"{reason(error)} [{source}]" if source else reason(error)
 
 
-def export_error(module: nn.Module, error: Exception) -> TersorError:
-    """The error to raise when even a static export fails."""
+def export_error(module: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TersorError:
+    """The error to raise when even a static export fails: of the module itself, or out of scope."""
     source = error_source(error)
     where = f" at {source}" if source else ""
     name = type(module).__name__
@@ -187,7 +197,22 @@ def export_error(module: nn.Module, error: Exception) -> TersorError:
             f"{name}.forward decides by the values of a tensor{where}, which a graph without control flow cannot hold; "
             f"compute both sides and choose with torch.where, or move the decision out of the model (out of scope: {reason(error)})"
         )
-    return TersorError(f"torch.export cannot trace {name}{where}: {reason(error)}")
+    if (own := _own_error(module, args, kwargs)) is not None:
+        return TersorError(f"{name} itself fails on the example inputs{where}: {reason(own)}; valid: inputs that the module runs on")
+    return UnsupportedError(
+        f"torch.export cannot trace {name}{where}: {reason(error)}; the module runs, so this is a limit of torch.export "
+        "(out of scope: only what torch exports can be traced; write that part with other operators)"
+    )
+
+
+def _own_error(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exception | None:
+    """What the module raises without torch.export."""
+    try:
+        with _quiet():
+            module(*args, **kwargs)
+    except Exception as error:  # the user's code may raise anything
+        return error
+    return None
 
 
 def _is_data_dependent(error: Exception) -> bool:

@@ -56,8 +56,10 @@ def _trace(module: nn.Module, example_inputs: Any, batch: bool, input_names: Seq
             refused.append(str(err))
     try:
         program = export(module, args, kwargs)
+    except TersorError:
+        raise
     except Exception as err:
-        raise export_error(module, err) from err
+        raise export_error(module, err, args, kwargs) from err
     try:
         graph = _convert(module, program, input_names, None)
     except StaticBatchNeeded as err:

@@ -80,6 +80,9 @@ class Math(Protocol):
     def add(self, a: Any, b: Any) -> Any:
         """a + b of rounded operands: never contracted into a fused multiply-add."""
 
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c of f32, rounded once: a fused multiply-add."""
+
     def cast(self, x: Any, elem: str) -> Any:
         """x as another element type; float to integer truncates."""
 
@@ -136,6 +139,18 @@ class TorchMath:
         import torch
 
         return torch.div(a, b, rounding_mode="floor")
+
+    def fma(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """In float64 the product is exact and the sum is rounded to odd, so that rounding it to f32 is the only rounding that counts."""
+        import torch
+
+        p, c = a.double() * b.double(), c.double()
+        total = p + c
+        other = total - p
+        error = (p - (total - other)) + (c - other)
+        odd = torch.where((error > 0) == (total > 0), 1, -1) + total.view(torch.int64)
+        even = total.view(torch.int64) & 1 == 0
+        return torch.where((error != 0) & even, odd.view(torch.float64), total).float()
 
     def cast(self, x: torch.Tensor, elem: str) -> torch.Tensor:
         return x.to(torch_dtype(elem))

@@ -11,13 +11,13 @@ from ..types import Tensor, Uniform, storage_elem
 from .check import floats
 from .elementwise import torch_math
 from .namespace import torch_dtype
-from .quant_arithmetic import PRODUCT_BITS, fixed_point, quantized, rescaled, rescaled_fixed
-from .quant_types import F64, I64, along, centered, check_zero_points, multiplier, result_type, scales, store, uniform, zero_point
+from .quant_arithmetic import PRODUCT_BITS, divided, fixed_point, quantized, rescaled, rescaled_fixed
+from .quant_types import F64, I64, along, centered, check_zero_points, multiplier, result_type, scales, single, store, uniform, zero_point
 
 if TYPE_CHECKING:
     import torch
 
-Rounding = Literal["f32", "fixed"]
+Rounding = Literal["f32", "fixed", "onnx"]
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
@@ -28,10 +28,14 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 
 
 class Quantize(Op, name="quant.quantize"):
-    """q = clamp(rint(x * f32(1/S)) + Z) of f32 x, in the type `to` of at most 16 bits; NaN becomes the lowest integer."""
+    """q = clamp(rint(x * f32(1/S)) + Z) of f32 x, in the type `to` of at most 16 bits; NaN becomes the lowest integer.
+
+    rounding: `onnx` divides by S, as ONNX defines QuantizeLinear.
+    """
 
     x: Value
     to: Uniform
+    rounding: Literal["f32", "onnx"] = "f32"
 
     def infer(self) -> Tensor:
         if floats(self, "x") != "f32":
@@ -44,10 +48,16 @@ class Quantize(Op, name="quant.quantize"):
         """1/S in f32, 0-d or shaped to broadcast against x."""
         return (1 / along(np.array(self.to.scales, np.float64), self.to.axis, self.x.type.rank)).astype(np.float32)
 
+    @property
+    def scale(self) -> np.ndarray:
+        """S in f32, 0-d or shaped to broadcast against x."""
+        return along(np.array(self.to.scales, np.float32), self.to.axis, self.x.type.rank)
+
     def evaluate(self, *xs: Any) -> torch.Tensor:
         # f32 also in a float64 oracle: the integers are defined by f32 arithmetic
         x = xs[0].to(torch_dtype("f32"))
-        q: torch.Tensor = quantized(torch_math(), x, tensor(self.inverse), zero_point(self.to), *self.to.range)
+        arithmetic, parameter = (divided, self.scale) if self.rounding == "onnx" else (quantized, self.inverse)
+        q: torch.Tensor = arithmetic(torch_math(), x, tensor(parameter), zero_point(self.to), *self.to.range)
         return store(q, self.out.type)
 
 
@@ -98,7 +108,7 @@ class Rounded(Op):
     """Base of operators that round an accumulator to the type `to`.
 
     low, high: clamp of the stored integers, by default the range of `to`; a ReLU is `low = Z`.
-    rounding: `f32` or `fixed`, the two arithmetics of `quant_arithmetic`.
+    rounding: `f32`, `fixed` or `onnx`, the arithmetics of `quant_arithmetic`.
     """
 
     to: Uniform
@@ -149,7 +159,7 @@ class Rescaled(Rounded):
     def rescale(self, a: torch.Tensor) -> torch.Tensor:
         """The accumulator as stored integers of the result."""
         y: torch.Tensor
-        if self.rounding == "f32":
+        if self.rounding != "fixed":
             y = rescaled(torch_math(), a, tensor(self.multiplier().astype(np.float32)), *self.bounds)
         else:
             factor, shift = self.fixed
@@ -158,21 +168,29 @@ class Rescaled(Rounded):
 
 
 class Requantize(Rescaled, name="quant.requantize"):
-    """y = clamp(Z_y + round((q - Z_x) * S_x / S_y)): an accumulator, or any quantized tensor, in another type."""
+    """y = clamp(Z_y + round((q - Z_x) * S_x / S_y)): an accumulator, or any quantized tensor, in another type.
+
+    divisor: that of the sum x, which the arithmetic `onnx` needs on its own; no other one reads it.
+    """
 
     x: Value
     to: Uniform
     low: int | None = None
     high: int | None = None
     rounding: Rounding = "f32"
+    divisor: int = 1
 
     def infer(self) -> Tensor:
         uniform(self, "x")
         self.check_result()
+        if self.divisor < 1:
+            raise self.fail(f"divisor must be at least 1, got {self.divisor}")
         self.check_fixed(self.multiplier())
         return Tensor(self.x.shape, self.to)
 
     def multiplier(self) -> F64:
+        if self.rounding == "onnx":
+            return np.asarray(single(scales(self.x.type) * self.divisor) / (single(self.to.scales[0]) * single(self.divisor)), np.float64)
         return multiplier(self.x.type, self.to)
 
     def evaluate(self, *xs: Any) -> torch.Tensor:

@@ -6,8 +6,16 @@
     add         f32:    y = clamp(rint(f32(a) * M_a + f32(b) * M_b) + Z)                       each operation rounded to f32
                 fixed:  y = clamp(((i64(a) * A0 + i64(b) * B0 + 2^(s-1)) >> s) + Z)            A0, B0 of one s, the larger of 30 bits
 
-a and b are i32 with their zero points subtracted. rint rounds halves to even, `>>` floors (so `fixed` rounds halves up). The clamp comes
-before the conversion to i32, so no conversion overflows; NaN becomes the lowest integer.
+`onnx` is the arithmetic of ONNX where ONNX defines it, else that of onnxruntime's kernels on x86 processors with AVX2. Every operation is
+rounded to f32:
+
+    quantize            q = clamp(rint(x / S) + Z)
+    rescale             y = clamp(rint(f32(a) * M) + Z)                                        M = S_x / (S_y * divisor), S_x that of the sum
+    product             y = clamp(rint(f32(a * b) * M + f32(Z)))                               M = (S_a * S_b) / S_y
+    add                 y = clamp(rint(fma(q_a, M_a, fma(q_b, M_b, C))))                       C = Z - fma(M_a, Z_a, M_b * Z_b)
+
+a and b are i32 with their zero points subtracted, q_a and q_b with them. rint rounds halves to even, `>>` floors (so `fixed` rounds halves up).
+The clamp comes before the conversion to i32, so no conversion overflows; NaN becomes the lowest integer.
 """
 
 from __future__ import annotations
@@ -41,6 +49,11 @@ def quantized(m: Math, x: Any, inverse: Any, zero: int, low: int, high: int) -> 
     return to_int(m, m.mul(x, inverse), zero, low, high)
 
 
+def divided(m: Math, x: Any, scale: Any, zero: int, low: int, high: int) -> Any:
+    """x and scale f32."""
+    return to_int(m, x / scale, zero, low, high)
+
+
 def rescaled(m: Math, a: Any, multiplier: Any, zero: int, low: int, high: int) -> Any:
     """a i32, multiplier f32."""
     return to_int(m, m.mul(m.cast(a, "f32"), multiplier), zero, low, high)
@@ -49,6 +62,21 @@ def rescaled(m: Math, a: Any, multiplier: Any, zero: int, low: int, high: int) -
 def added(m: Math, a: Any, b: Any, multiplier_a: Any, multiplier_b: Any, zero: int, low: int, high: int) -> Any:
     """a, b i32, multipliers f32."""
     return to_int(m, m.add(m.mul(m.cast(a, "f32"), multiplier_a), m.mul(m.cast(b, "f32"), multiplier_b)), zero, low, high)
+
+
+def product_onnx(m: Math, product: Any, multiplier: Any, offset: Any) -> Any:
+    """The real number that is rounded. product i32; multiplier, and offset = Z, f32."""
+    return m.add(m.mul(m.cast(product, "f32"), multiplier), offset)
+
+
+def sum_onnx(m: Math, first: Any, second: Any, multiplier_first: Any, multiplier_second: Any, offset: Any, fused: bool) -> Any:
+    """The real number that is rounded: fma(second, M_second, fma(first, M_first, offset)); the inner fma is a product and a sum unless `fused`.
+
+    first, second: stored integers; the others f32.
+    """
+    first, second = m.cast(first, "f32"), m.cast(second, "f32")
+    inner = m.fma(first, multiplier_first, offset) if fused else m.add(offset, m.mul(first, multiplier_first))
+    return m.fma(second, multiplier_second, inner)
 
 
 def rescaled_fixed(m: Math, a: Any, factor: Any, half: Any, shift: Any, zero: int, low: int, high: int) -> Any:

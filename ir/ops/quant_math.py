@@ -11,8 +11,8 @@ from ..types import STORAGE, Tensor, Uniform, storage_range
 from .check import broadcast, has_shape
 from .elementwise import torch_math
 from .quant import Rescaled, Rounded, Rounding, tensor
-from .quant_arithmetic import SUM_BITS, added, added_fixed, fixed_point
-from .quant_types import F64, I64, centered, multiplier, scales, store, uniform
+from .quant_arithmetic import SUM_BITS, added, added_fixed, fixed_point, nearest_within, product_onnx, sum_onnx
+from .quant_types import F64, I64, centered, multiplier, scales, single, store, uniform, zero_point
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,27 @@ class QuantAdd(Rounded, name="quant.add"):
 
     def multipliers(self) -> tuple[F64, F64]:
         """M_a and M_b in float64, each 0-d or shaped to broadcast against the result."""
+        if self.rounding == "onnx":
+            y = single(self.to.scales[0])
+            m_a, m_b = (np.asarray(single(scales(v.type)) / y, np.float64) for v in (self.a, self.b))
+            return m_a, m_b
         return multiplier(self.a.type, self.to), multiplier(self.b.type, self.to)
+
+    @property
+    def repeated(self) -> str:
+        """`a` or `b`: the operand that the innermost axis of the result repeats, for which onnxruntime adds a product; empty where it is neither."""
+        rank = self.out.type.rank
+        for n, p, q in zip(*(((1,) * (rank - len(s)) + s)[::-1] for s in (self.out.shape, self.a.shape, self.b.shape))):
+            if n > 1:
+                return "a" if p == 1 else "b" if q == 1 else ""
+        return "a"
+
+    @property
+    def offset(self) -> np.ndarray:
+        """C of the arithmetic `onnx`, in f32."""
+        (m_a, m_b), (z_a, z_b) = self.multipliers(), (zero_point(elem_of(v)) for v in (self.a, self.b))
+        # a product of f32 and a zero point is exact in float64, and so is this sum
+        return single(zero_point(self.to)) - single(m_a * z_a + np.float64(single(m_b * z_b)))
 
     @property
     def fixed(self) -> tuple[I64, I64, I64]:
@@ -54,6 +74,12 @@ class QuantAdd(Rounded, name="quant.add"):
         return a, b, shift
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
+        if self.rounding == "onnx":
+            terms = sorted(zip("ab", xs, (tensor(single(m)) for m in self.multipliers())), key=lambda term: term[0] != (self.repeated or "b"))
+            (_, first, m_first), (_, second, m_second) = terms
+            real = sum_onnx(torch_math(), first, second, m_first, m_second, tensor(self.offset), not self.repeated)
+            low, high = (tensor(single(n)) for n in self.clamp)
+            return store(nearest_within(torch_math(), real, low, high), self.out.type)
         a, b = (centered(x, elem_of(v)) for x, v in zip(xs, (self.a, self.b)))
         if self.rounding == "f32":
             m_a, m_b = (tensor(m.astype(np.float32)) for m in self.multipliers())
@@ -82,10 +108,17 @@ class QuantMul(Rescaled, name="quant.mul"):
         return Tensor(broadcast(self, self.a.shape, self.b.shape), self.to)
 
     def multiplier(self) -> F64:
-        return scales(self.a.type) * scales(self.b.type) / np.float64(self.to.scales[0])
+        product = scales(self.a.type) * scales(self.b.type)
+        if self.rounding == "onnx":
+            return np.asarray(single(product) / single(self.to.scales[0]), np.float64)
+        return product / np.float64(self.to.scales[0])
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
         a, b = (centered(x, elem_of(v)) for x, v in zip(xs, (self.a, self.b)))
+        if self.rounding == "onnx":
+            real = product_onnx(torch_math(), a * b, tensor(single(self.multiplier())), tensor(single(zero_point(self.to))))
+            low, high = (tensor(single(n)) for n in self.clamp)
+            return store(nearest_within(torch_math(), real, low, high), self.out.type)
         return self.rescale(a * b)
 
 

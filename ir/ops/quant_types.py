@@ -78,6 +78,11 @@ def multiplier(x: Tensor, to: Uniform) -> F64:
     return scales(x) / np.float64(to.scales[0])
 
 
+def single(values: F64 | float) -> NDArray[np.float32]:
+    """Rounded to f32."""
+    return np.asarray(values, np.float32)
+
+
 def accumulator(x: Uniform, w_scales: tuple[float, ...], axis: int | None) -> Uniform:
     """`i32` of scale S_x S_w."""
     products = tuple(x.scales[0] * s for s in w_scales)

@@ -13,7 +13,7 @@ q(cast(x))                        ->  scast(x)                           bytes w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ from ...ir.ops import (
 )
 from ...ir.ops.quant import Rounded, Rounding
 from ...ir.rewrite import Refusal, Result, Rewrite, refuse, rewrite
-from ...ir.types import STORAGE, Tensor, Uniform, storage_range
+from ...ir.types import NUMPY, STORAGE, Tensor, Uniform, storage_range
 from .roles import window_size
 
 
@@ -197,7 +197,7 @@ def integer_concat(op: Quantize) -> Result:
     concat = op.x.op
     if not isinstance(concat, Concat) or op.to.axis is not None or not all(stored(v) is not None for v in concat.xs):
         return None
-    return concat.rebuilt(xs=[Quantize(v, op.to, loc=op.loc).out for v in concat.xs], loc=concat.loc)
+    return concat.rebuilt(xs=[Quantize(v, op.to, op.rounding, loc=op.loc).out for v in concat.xs], loc=concat.loc)
 
 
 # -- what rounds -------------------------------------------------------------------------------
@@ -212,25 +212,25 @@ class Clamped:
     high: int | None
 
 
-def behind_clamps(v: Value, to: Uniform) -> Clamped:
-    """Look through relu and clip to their operand, and collect the clamp."""
-    first, last = to.range
+def behind_clamps(op: Quantize) -> Clamped:
+    """Look from a quantize through relu and clip to their operand, and collect the clamp."""
+    v, (first, last) = op.x, op.to.range
     low, high = first, last
     while isinstance(v.op, Relu | Clip):
         bounds = np.array([0.0, np.inf] if isinstance(v.op, Relu) else [v.op.min, v.op.max], np.float32)
-        inner = to_numpy(Quantize(Const(bounds), to).evaluate(to_torch(bounds)))
+        inner = to_numpy(Quantize(Const(bounds), op.to, op.rounding).evaluate(to_torch(bounds)))
         low, high = max(low, min(int(inner[0]), high)), min(high, max(int(inner[1]), low))
         v = v.op.x
     return Clamped(v, None if low == first else low, None if high == last else high)
 
 
-def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
-    """The patterns that round, for one kind of rounding."""
+def rounding_patterns(default: Rounding) -> Sequence[Rewrite]:
+    """The patterns that round: with the default, but `onnx` where the quantize has it."""
 
     @rewrite
     def integer_requantize(op: Quantize) -> Result:
-        """q(clamp(dq(x))) -> requantize(x){low, high}"""
-        found = behind_clamps(op.x, op.to)
+        """q(clamp(dq(x))) -> requantize(x){low, high}; a table for onnx where x has 8 bits"""
+        found, rounding = behind_clamps(op), rounding_of(op, default)
         x = stored(found.value)
         if x is None:
             return None
@@ -241,27 +241,38 @@ def rounding_patterns(rounding: Rounding) -> Sequence[Rewrite]:
             first, last = x.op.clamp
             low, high = (found.low if found.low is not None else first), (found.high if found.high is not None else last)
             return x.op.rebuilt(low=min(max(low, first), last), high=max(min(high, last), first), loc=op.loc)
-        return Requantize(x, op.to, found.low, found.high, rounding, loc=op.loc)
+        if rounding == "onnx" and one_scale(x.type):
+            table = integers_of(x, lambda real: Quantize(found.value, op.to, rounding).evaluate(real))
+            table = np.clip(table, found.low, found.high) if (found.low, found.high) != (None, None) else table
+            return Lookup(x, Const(table, op.to, loc=op.loc), loc=op.loc)
+        divisor = x.op.divisor if rounding == "onnx" and isinstance(x.op, QuantSum | QuantSumPool2d) else 1
+        return Requantize(x, op.to, found.low, found.high, rounding, divisor, loc=op.loc)
 
     @rewrite
     def integer_add(op: Quantize) -> Result:
         """q(clamp(add(dq(a), dq(b)))) -> quant.add(a, b){low, high}"""
-        found = behind_clamps(op.x, op.to)
+        found = behind_clamps(op)
         add = found.value.op
         if not isinstance(add, Add) or (a := stored(add.a)) is None or (b := stored(add.b)) is None:
             return None
+        rounding = rounding_of(op, default) if one_scale(a.type) and one_scale(b.type) else default
         return QuantAdd(a, b, op.to, found.low, found.high, rounding, loc=add.loc)
 
     @rewrite
     def integer_mul(op: Quantize) -> Result:
         """q(clamp(mul(dq(a), dq(b)))) -> quant.mul(a, b){low, high}"""
-        found = behind_clamps(op.x, op.to)
+        found = behind_clamps(op)
         mul = found.value.op
         if not isinstance(mul, Mul) or (a := small(mul.a)) is None or (b := small(mul.b)) is None:
             return None
-        return QuantMul(a, b, op.to, found.low, found.high, rounding, loc=mul.loc)
+        return QuantMul(a, b, op.to, found.low, found.high, rounding_of(op, default), loc=mul.loc)
 
     return integer_requantize, integer_add, integer_mul
+
+
+def rounding_of(op: Quantize, default: Rounding) -> Rounding:
+    """The arithmetic of the integer operator that a quantize becomes part of."""
+    return "onnx" if op.rounding == "onnx" else default
 
 
 #: Most operators of an expression that becomes a table.
@@ -274,7 +285,7 @@ def integer_table(op: Quantize) -> Result:
     v = variable(op.x)
     if v is None or (x := small(v)) is None:
         return None
-    table = tabulated(op.x, v, x.type.elem, op.to)
+    table = tabulated(op, v, x)
     assert op.x.op is not None
     return table if isinstance(table, Refusal) else Lookup(x, Const(table, op.to, loc=op.x.op.loc), loc=op.x.op.loc)
 
@@ -310,29 +321,41 @@ def number(v: Value) -> np.ndarray | None:
     return v.op.array if isinstance(v.op, Const) else None
 
 
-def tabulated(y: Value, v: Value, x: Any, to: Uniform) -> np.ndarray | Refusal:
-    """q(f(dq(i))) for every stored integer i, computed in float64 and rounded once."""
-    import torch
+def integers_of(x: Value, f: Callable[[Any], Any], dtype: str = "f32") -> np.ndarray:
+    """f(dq(i)) for every integer i that may be stored in x; dq(i) is rounded to f32, or exact in f64."""
+    elem = x.type.elem
+    assert isinstance(elem, Uniform)
+    low, high = storage_range(elem.storage)
+    numbers = (np.arange(low, high + 1) - elem.zero_points[0]) * np.float64(np.float32(elem.scales[0]))
+    return to_numpy(f(to_torch(numbers.astype(NUMPY[dtype]))))
 
-    low, high = storage_range(x.storage)
-    numbers = torch.from_numpy((np.arange(low, high + 1) - x.zero_points[0]) * np.float64(np.float32(x.scales[0])))
-    known = {v: numbers}
 
-    def value(o: Value) -> torch.Tensor:
-        if o not in known:
-            array = number(o)
-            if array is not None:
-                known[o] = to_torch(array).double().reshape(-1)
-            else:
-                assert o.op is not None
-                known[o] = o.op.evaluate(*(value(operand) for operand in o.op.operands))
-        return known[o]
+def tabulated(op: Quantize, v: Value, x: Value) -> np.ndarray | Refusal:
+    """q(f(dq(i))) for every stored integer i: computed in float64 and rounded once; for `onnx` as the operators compute it in f32."""
+    exact = op.rounding == "f32"
 
-    result = to_numpy(value(y))
-    if np.isnan(result).any():
+    def result(numbers: Any) -> Any:
+        known = {v: numbers}
+
+        def value(o: Value) -> Any:
+            if o not in known:
+                array = number(o)
+                if array is not None:
+                    known[o] = to_torch(array).to(numbers.dtype).reshape(-1)
+                else:
+                    assert o.op is not None
+                    known[o] = o.op.evaluate(*(value(operand) for operand in o.op.operands))
+            return known[o]
+
+        return value(op.x)
+
+    real = integers_of(x, result, "f64" if exact else "f32")
+    if np.isnan(real).any():
         return refuse("it gives NaN for some integer")
-    first, last = to.range
-    table: np.ndarray = np.clip(np.rint(result / to.scales[0]) + to.zero_points[0], first, last).astype(Tensor((), to).dtype)
+    if not exact:
+        return to_numpy(op.evaluate(to_torch(real)))
+    first, last = op.to.range
+    table: np.ndarray = np.clip(np.rint(real / op.to.scales[0]) + op.to.zero_points[0], first, last).astype(Tensor((), op.to).dtype)
     return table
 
 

@@ -42,6 +42,24 @@ def test_quantize(to: Uniform, seed: int) -> None:
     np.testing.assert_array_equal(got, oracle.quantize(x, scale, zero, *to.range))
 
 
+@FEW
+@given(activations(), SEEDS)
+def test_quantize_by_division(to: Uniform, seed: int) -> None:
+    """As ONNX defines QuantizeLinear; a scale of 0.37 shows that the reciprocal gives other integers."""
+    scale, zero = to.scales[0], to.zero_points[0]
+    x = np.concatenate([(np.arange(-300, 300) + 0.5) * scale, np.random.default_rng(seed).standard_normal(200) * 200 * scale, [np.inf, -3e38]])
+    case = Given()
+    got = case.run(nn.Quantize(case.add(x.astype(np.float32), "f32"), to, "onnx"))
+    np.testing.assert_array_equal(got, oracle.quantize_onnx(x.astype(np.float32), scale, zero, *to.range))
+
+
+def test_a_division_and_a_reciprocal_differ() -> None:
+    case = Given()
+    x = case.add(((np.arange(-100, 100) + 0.5) * 0.0123).astype(np.float32), "f32")
+    by_reciprocal, by_division = (case.run(nn.Quantize(x, per_tensor("i8", 0.0123, 0), rounding)) for rounding in ("f32", "onnx"))
+    assert 0 < (by_reciprocal != by_division).sum() < 100
+
+
 def test_quantize_of_nan_is_the_lowest_integer() -> None:
     case = Given()
     got = case.run(nn.Quantize(case.add(np.array([np.nan, 1.0], np.float32), "f32"), per_tensor("u8", 0.5, 10)))
@@ -249,6 +267,49 @@ def test_add(a: Uniform, b: Uniform, to: Uniform, seed: int, rounding: Any) -> N
     wide = [v.astype(np.int64) - e.zero_points[0] for v, e in ((x, a), (y, b))]
     expected = ADD[rounding](*wide, a.scales[0] / to.scales[0], b.scales[0] / to.scales[0], to.zero_points[0], *to.range)
     np.testing.assert_array_equal(got, expected)
+
+
+@FEW
+@given(
+    activations(), activations(), activations(), SEEDS, st.sampled_from([((2, 3, 4), ""), ((3, 1), "b"), ((2, 1, 1), "b"), ((1, 4), ""), ((), "b")])
+)
+def test_add_as_onnxruntime_adds(a: Uniform, b: Uniform, to: Uniform, seed: int, other: tuple[tuple[int, ...], str]) -> None:
+    """In either order; a repeated operand is added first, and apart."""
+    rng = np.random.default_rng(seed)
+    shape, repeated = other
+    x, y = stored(rng, a, (2, 3, 4)), stored(rng, b, shape)
+    low, high = sorted(rng.integers(to.range[0], to.range[1] + 1, 2).tolist())
+    case, turned = Given(), Given()
+    got = case.run(nn.QuantAdd(case.add(x, a), case.add(y, b), to, low, high, "onnx"))
+    scales, zeros = (a.scales[0], b.scales[0]), (a.zero_points[0], b.zero_points[0])
+    result, p, q = (to.scales[0], to.zero_points[0]), x.astype(np.int64), y.astype(np.int64)
+    np.testing.assert_array_equal(got, oracle.add_onnx(p, q, scales, zeros, result, low, high, repeated))
+    got = turned.run(nn.QuantAdd(turned.add(y, b), turned.add(x, a), to, low, high, "onnx"))
+    wanted = oracle.add_onnx(q, p, scales[::-1], zeros[::-1], result, low, high, "a" if repeated else "")
+    np.testing.assert_array_equal(got, wanted)
+
+
+@FEW
+@given(activations(), activations(), activations(), SEEDS)
+def test_mul_as_onnxruntime_multiplies(a: Uniform, b: Uniform, to: Uniform, seed: int) -> None:
+    """The zero point is added before the rounding, so an odd one sends halves the other way."""
+    rng = np.random.default_rng(seed)
+    case = Given()
+    x, y = stored(rng, a, (2, 40)), stored(rng, b, (40,))
+    got = case.run(nn.QuantMul(case.add(x, a), case.add(y, b), to, rounding="onnx"))
+    wide = [v.astype(np.int64) - e.zero_points[0] for v, e in ((x, a), (y, b))]
+    np.testing.assert_array_equal(got, oracle.mul_onnx(*wide, (a.scales[0], b.scales[0]), (to.scales[0], to.zero_points[0]), *to.range))
+
+
+@FEW
+@given(accumulators(), st.sampled_from([0.0123, 3.1, 1e-4]), st.sampled_from([0.37, 0.011]), activations(), st.sampled_from([1, 7, 49]))
+def test_requantize_as_onnxruntime_does(acc: np.ndarray, x: float, w: float, to: Uniform, divisor: int) -> None:
+    """M = (S_x S_w) / (S_y divisor), each operation in f32."""
+    product = np.float64(np.float32(x)) * np.float64(np.float32(w))
+    case = Given()
+    got = case.run(nn.Requantize(case.add(acc, per_tensor("i32", product / divisor, 0)), to, rounding="onnx", divisor=divisor))
+    m = np.float32(x) * np.float32(w) / (np.float32(to.scales[0]) * np.float32(divisor))
+    np.testing.assert_array_equal(got, oracle.rescale_f32(acc.astype(np.int64), m, to.zero_points[0], *to.range))
 
 
 @FEW

@@ -74,6 +74,36 @@ def each(values: I64, function: object) -> I64:
     return np.array([function(v) for v in values.ravel().tolist()], np.int64).reshape(values.shape)
 
 
+# -- as ONNX and onnxruntime round ------------------------------------------------------------
+
+
+def quantize_onnx(x: F32, scale: float, zero: int, low: int, high: int) -> I64:
+    """clamp(round_half_even(x / f32(S)) + Z)"""
+    with np.errstate(over="ignore"):
+        return clamp(np.rint(x.astype(np.float32) / np.float32(scale)), zero, low, high)
+
+
+def fma(a: F64, b: float, c: F64 | float) -> F32:
+    """a * b + c rounded once; the extended format holds the sums of these tests exactly."""
+    return (a.astype(np.longdouble) * np.longdouble(b) + np.asarray(c, np.longdouble)).astype(np.float32)
+
+
+def add_onnx(a: I64, b: I64, scales: Sequence[float], zeros: Sequence[int], to: tuple[float, int], low: int, high: int, repeated: str = "") -> I64:
+    """QLinearAdd of stored integers a and b: rint(fma(a, M_a, fma(b, M_b, C))); the repeated operand comes first, as a product and a sum."""
+    (m_a, m_b), (z_a, z_b) = ([np.float32(s) / np.float32(to[0]) for s in scales], zeros)
+    c = np.float32(to[1]) - fma(np.array(m_a), z_a, np.float32(m_b * np.float32(z_b)))
+    if repeated == "a":
+        (a, m_a), (b, m_b) = (b, m_b), (a, m_a)
+    inner = np.float32(c) + b.astype(np.float32) * m_b if repeated else fma(b, m_b, c)
+    return np.clip(np.rint(fma(a, m_a, inner)), low, high).astype(np.int64)
+
+
+def mul_onnx(a: I64, b: I64, scales: Sequence[float], to: tuple[float, int], low: int, high: int) -> I64:
+    """QLinearMul of centered a and b: rint(f32(a b) * M + Z)"""
+    m = np.float32(scales[0]) * np.float32(scales[1]) / np.float32(to[0])
+    return np.clip(np.rint((a * b).astype(np.float32) * m + np.float32(to[1])), low, high).astype(np.int64)
+
+
 # -- sums --------------------------------------------------------------------------------------
 
 

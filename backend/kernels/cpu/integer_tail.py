@@ -21,7 +21,7 @@ from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.shuffles import shuffle
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import Rescale, RescaledSum
+from ...tile.integer import RoundedReal
 from .arithmetic.base import x86
 
 #: Bound on real values, so that they fit i32 when rounded.
@@ -35,7 +35,7 @@ PACKED = 4
 def packs(fusion: Fusion, target: Target) -> bool:
     """Whether results can be rounded by packs: on x86 with AVX2 or AVX-512, u8, and for the values of the multipliers."""
     last = fusion.epilogue[-1] if fusion.epilogue else None
-    if not isinstance(last, (Rescale, RescaledSum)) or last.to != "u8" or fusion.lane_offset > 0:
+    if not isinstance(last, RoundedReal) or last.to != "u8" or fusion.lane_offset > 0:
         return False
     most = sum(_most(fusion, m) * SIZE.get(str(v.type.elem), np.inf) for v, m in last.terms)
     wide = target.lanes == 16 and "avx512bw" in target.features

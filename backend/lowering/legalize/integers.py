@@ -40,15 +40,18 @@ from ....ir.types import NUMPY, Tensor, Uniform, storage_elem, storage_range
 from ...tile.integer import (
     Centered,
     CenteredProduct,
+    FusedSum,
     IntConv2d,
     IntConvTranspose2d,
     IntLinear,
     IntMatmul,
     IntSumPool2d,
+    Quotient,
     Rescale,
     RescaledSum,
     RescaledSumFixed,
     RescaleFixed,
+    RescaleProduct,
     TableLookup,
     ToFloat,
 )
@@ -122,7 +125,7 @@ def centered(v: Value, to: Operands) -> Value:
 def rounded(op: Rescaled, acc: Value) -> Op:
     """An accumulator as stored integers of the result."""
     to = storage_elem(op.to)
-    if op.rounding == "f32":
+    if op.rounding != "fixed":
         return Rescale(acc, Const(op.multiplier().astype(np.float32)), *bounds(op, "f32"), to)
     factor, shift = op.fixed
     return RescaleFixed(acc, *(Const(np.asarray(a)) for a in (factor, np.int64(1) << (shift - 1), shift)), *bounds(op, "i64"), to)
@@ -147,7 +150,8 @@ def erase_matmul(op: QuantMatmul, to: Operands) -> Op:
 
 
 def erase_quantize(op: Quantize, to: Operands) -> Op:
-    return Rescale(to[op.x], Const(op.inverse), *bounds(op, "f32"), storage_elem(op.to))
+    kind, parameter = (Quotient, op.scale) if op.rounding == "onnx" else (Rescale, op.inverse)
+    return kind(to[op.x], Const(parameter), *bounds(op, "f32"), storage_elem(op.to))
 
 
 def erase_dequantize(op: Dequantize, to: Operands) -> Op:
@@ -158,7 +162,16 @@ def erase_requantize(op: Requantize, to: Operands) -> Op:
     return rounded(op, centered(op.x, to))
 
 
+def clamped(op: Rounded) -> tuple[Const, Const, Const]:
+    """No zero point, and the clamp in f32: for an arithmetic that adds the zero point before it rounds."""
+    return scalar(0, "i32"), scalar(op.clamp[0], "f32"), scalar(op.clamp[1], "f32")
+
+
 def erase_add(op: QuantAdd, to: Operands) -> Op:
+    if op.rounding == "onnx":
+        stored_by = [(to[v], Const(m.astype(np.float32))) for v, m in zip((op.a, op.b), op.multipliers())]
+        (x, m_x), (y, m_y) = stored_by if op.repeated == "a" else stored_by[::-1]
+        return FusedSum(x, y, m_x, m_y, Const(op.offset), *clamped(op), storage_elem(op.to), not op.repeated)
     operands = (to[op.a], to[op.b], zero_of(op.a), zero_of(op.b))
     if op.rounding == "f32":
         a, b = (Const(m.astype(np.float32)) for m in op.multipliers())
@@ -171,7 +184,11 @@ def erase_add(op: QuantAdd, to: Operands) -> Op:
 
 
 def erase_mul(op: QuantMul, to: Operands) -> Op:
-    return rounded(op, CenteredProduct(to[op.a], to[op.b], zero_of(op.a), zero_of(op.b)).out)
+    product = CenteredProduct(to[op.a], to[op.b], zero_of(op.a), zero_of(op.b)).out
+    if op.rounding == "onnx":
+        offset = scalar(op.bounds[0], "f32")
+        return RescaleProduct(product, Const(op.multiplier().astype(np.float32)), offset, *clamped(op), storage_elem(op.to))
+    return rounded(op, product)
 
 
 def erase_lookup(op: Lookup, to: Operands) -> Op:

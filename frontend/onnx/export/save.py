@@ -17,6 +17,7 @@ from ....ir.op import Const, Op, Value
 from ....ir.ops import Dequantize, Quantize, StorageCast
 from ....ir.ops.quant import Rounded
 from ....ir.types import Uniform
+from ..prepare import ROUNDING
 from . import elementwise, layers, order, shapes  # noqa: F401  register the exporters
 from .builder import Builder, NotExported, data_type
 from .fusion import SATURATES, ExportReport, report_of
@@ -67,6 +68,8 @@ def to_model(graph: Graph, opset: int = OPSET) -> Any:
     writer = Writer(graph)
     proto = helper.make_graph(writer.b.nodes, graph.name or "main", writer.inputs(), writer.outputs(), writer.b.initializers)
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name="tersor")
+    if {op.rounding for op in graph.ops if isinstance(op, Quantize | Rounded)} - {"onnx"}:
+        helper.set_model_props(model, {ROUNDING: "f32"})
     if graph.nbytes() < 1 << 31:
         onnx.checker.check_model(model)
     return model

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ....ir.op import Const, Op, Value
 from ....ir.ops import Add, Concat, Dequantize, LeakyRelu, Mean, Mul, Sigmoid, Softmax
 from ..integers import uniform_type, weight
@@ -53,7 +55,12 @@ def qlinear_leaky_relu(node: Node, *given: Value, alpha: float = 0.01) -> Value:
 def qlinear_softmax(node: Node, *given: Value, axis: int = -1, opset: int = 13) -> Value:
     if opset < 13:
         raise node.unsupported(f"softmax as opset {opset} had it, over all axes behind one; valid: 13 or later")
-    return _rounded(node, Softmax(_real(node, given, 0), node.axis(axis, given[0].type.rank)), given, 3)
+    y = Softmax(_real(node, given, 0), node.axis(axis, given[0].type.rank)).out
+    scale, zero = given[3], given[4] if len(given) > 4 else None
+    if (known := node.constant(scale)) is not None and 0 < known.max() <= 1:
+        # onnxruntime multiplies by the floor of the reciprocal
+        scale = node.const(1 / np.floor(1 / known), "f32")
+    return to_integers(node, y, scale, zero, storage=node.storage(4) or "u8")
 
 
 def _channels_first(node: Node, channels_last: int) -> None:

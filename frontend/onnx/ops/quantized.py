@@ -75,7 +75,7 @@ def to_integers(node: Node, x: Value, scale: Value, zero: Value | None, axis: in
         per = scales.reshape(()) if to.axis is None else scales.reshape([-1 if i == to.axis else 1 for i in range(x.type.rank)])
         q = np.rint(x.op.array.astype(np.float32) / per) + (to.zero_points[0] if to.axis is None else 0)
         return Const(np.clip(q, low, high).astype(NUMPY[HELD[storage]]), loc=x.op.loc).out
-    return plain(Quantize(node.cast(x, "f32"), to))
+    return plain(Quantize(node.cast(x, "f32"), to, node.rounding))
 
 
 @onnx_converter("DequantizeLinear")
@@ -142,7 +142,8 @@ def qlinear_conv(
         bias = None if b is None else bias_of(b, x_elem, integers)
         # where the sum may not fit i32 it is computed in floats
         with suppress(VerifyError):
-            return plain(Requantize(convolution(node, QuantConv2d, stored(x, x_elem), integers, bias, **window), to))
+            acc = convolution(node, QuantConv2d, stored(x, x_elem), integers, bias, **window)
+            return plain(Requantize(acc, to, rounding=node.rounding))
     xs, ws = to_floats(node, x, x_scale, x_zero, 1, 0, node.storage(0)), to_floats(node, w, w_scale, w_zero, 0, 0, node.storage(3))
     real = None if b is None else Mul(node.cast(b, "f32"), Mul(x_scale, w_scale)).out
     y = convolution(node, Conv2d, xs, ws, None, **window)
@@ -171,9 +172,9 @@ def qlinear_matmul(
         w = weight(node, b, node.storage(3), b_scale, b_zero, -1) if ranks[1] == 2 else None
         with suppress(VerifyError):
             if w is not None:
-                return plain(Requantize(QuantLinear(stored(a, ea), swapped(w)), to))
+                return plain(Requantize(QuantLinear(stored(a, ea), swapped(w)), to, rounding=node.rounding))
             if eb is not None and eb.axis is None:
-                return plain(Requantize(QuantMatmul(stored(a, ea), stored(b, eb)), to))
+                return plain(Requantize(QuantMatmul(stored(a, ea), stored(b, eb)), to, rounding=node.rounding))
     rows, columns = (-2 if ranks[0] > 1 else -1), -1
     left = to_floats(node, a, a_scale, a_zero, rows, 0, node.storage(0))
     right = to_floats(node, b, b_scale, b_zero, columns, 0, node.storage(3))

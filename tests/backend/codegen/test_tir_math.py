@@ -18,6 +18,7 @@ from tvm import ir, tirx
 from tersor.backend.codegen.builder import TIR_DTYPE, Builder
 from tersor.backend.codegen.tir_math import TirMath
 from tersor.backend.target import resolve
+from tersor.ir.ops.namespace import TorchMath
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754944e-38, 3.4e38, -3.4e38]
 SPECIAL += [88.7, 88.8, -87.4, -103.9, -104.1, 0.5, -2.0, 3.0]
@@ -231,6 +232,27 @@ def test_plain_expressions_are_contracted_where_the_processor_can() -> None:
     a, b, c = (np.random.default_rng(4).standard_normal(1024).astype(np.float32) for _ in range(3))
     got = apply(lambda m, x, y, z: x * y + z, a, b, c)
     assert (got != a * b + c).any(), "if plain products are never contracted, the test above tests nothing"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_fused_multiply_add_rounds_once(target: str) -> None:
+    """In torch too, where a sum in float64 that is rounded again would give other bits."""
+    rng = np.random.default_rng(5)
+    a, b, c = (rng.standard_normal(1024).astype(np.float32) for _ in range(3))
+    c[:512] *= np.float32(2.0**-40)
+    a[:2], b[:2], c[:2] = 1 + 2**-12, 1 + 2**-12, (2.0**-70, -(2.0**-70))  # a product halfway between two f32, and a grain beside it
+    wanted = np.array([float(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) for x, y, z in zip(a, b, c)])
+    exact = np.array([nearest_f32(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) for x, y, z in zip(a, b, c)], np.float32)
+    assert (exact != wanted.astype(np.float32)).any() and exact[0] != exact[1]
+    np.testing.assert_array_equal(apply(lambda m, x, y, z: m.fma(x, y, z), a, b, c, target=target), exact)
+    np.testing.assert_array_equal(TorchMath().fma(*(torch.from_numpy(v) for v in (a, b, c))).numpy(), exact)
+
+
+def nearest_f32(exact: Fraction) -> np.float32:
+    """Halves do not occur."""
+    near = np.float32(float(exact))
+    candidates = [np.nextafter(near, np.float32(side)) for side in (-np.inf, np.inf)]
+    return min([near, *candidates], key=lambda v: abs(Fraction(float(v)) - exact))
 
 
 @pytest.mark.parametrize("target", TARGETS)

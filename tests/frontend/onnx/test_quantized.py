@@ -62,16 +62,17 @@ def steps(a: np.ndarray, b: np.ndarray, graph: Graph) -> float:
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_what_onnxruntime_quantized_runs_on_integers(network: str, format: str, tmp_path: Path) -> None:
-    """Equal, or one step on ties."""
+    """Equal to onnxruntime with its optimizations, which runs the model on integers too."""
     path = quantized_by_onnxruntime(tmp_path, network, format)
     x = images(4, 9).numpy()
     wanted, _ = run_optimized(path, x)
     graph = tersor.load(path)
     integer = tersor.transform(graph, "to-integer") if graph.find("quant.dequantize") else graph
     assert Precision.of(integer).islands == [] and Precision.of(integer).macs("float") == 0
-    for result in (graph(x), integer(x)):
-        assert steps(np.asarray(result), wanted, integer) <= 1.001
-        assert np.mean(np.abs(np.asarray(result) - wanted) > 1e-6 * np.abs(wanted).max()) <= SHARE.get(network, 0.05)
+    np.testing.assert_array_equal(integer(x), wanted)
+    # with pairs, sums and means are of floats: one step on ties
+    assert steps(np.asarray(graph(x)), wanted, integer) <= 1.001
+    assert np.mean(np.abs(np.asarray(graph(x)) - wanted) > 1e-6 * np.abs(wanted).max()) <= SHARE.get(network, 0.05)
 
 
 def test_compiled_on_integers(tmp_path: Path) -> None:

@@ -170,6 +170,14 @@ def test_example_inputs_that_are_no_tensors() -> None:
     assert refuses(nn.ReLU(), torch.randn(0, 3)) == "example input 0 has shape (0, 3): an empty tensor cannot be traced (out of scope)"
 
 
+@pytest.mark.parametrize("convert", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
+def test_sparse_tensors_are_out_of_scope(convert: Any) -> None:
+    """A torch.export of CSR tensors may end the process."""
+    message = refuses(Calls(lambda x, y: x @ y), (convert(torch.eye(3)), torch.ones(3, 3)), UnsupportedError)
+    assert message.startswith("example input 0 is a tensor of layout torch.sparse_")
+    assert message.endswith("valid: dense tensors, such as .to_dense() gives (sparse ones are out of scope)")
+
+
 def test_input_names_of_another_count() -> None:
     assert refuses(nn.ReLU(), X, input_names=["a", "b"]) == "ReLU has 1 tensor inputs (input), got 2 input_names"
 
@@ -186,7 +194,22 @@ class Raising(nn.Module):
 def test_an_error_of_the_model_itself() -> None:
     message = refuses(nn.Sequential(Raising()), X)
     line = Raising.forward.__code__.co_firstlineno + 1
-    assert message == f"torch.export cannot trace Sequential at tests/frontend/torch/test_errors.py:{line}: no weights for this size"
+    assert message == (
+        f"Sequential itself fails on the example inputs at tests/frontend/torch/test_errors.py:{line}: no weights for this size; "
+        "valid: inputs that the module runs on"
+    )
+
+
+def test_a_limit_of_torch_export_is_out_of_scope() -> None:
+    """An operator of the user's that torch can run and not trace."""
+
+    @torch.library.custom_op("tersor_test::without_fake", mutates_args=())
+    def without_fake(x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+    message = refuses(Calls(lambda x: without_fake(x)), X, UnsupportedError)
+    assert message.startswith("torch.export cannot trace Calls at tests/frontend/torch/test_errors.py:")
+    assert "the module runs, so this is a limit of torch.export (out of scope: only what torch exports can be traced;" in message
 
 
 def test_shapes_that_do_not_fit_the_model() -> None:

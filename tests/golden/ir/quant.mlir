@@ -9,13 +9,13 @@
 !q8 = !quant.uniform<i32:f32:1, {0.00015869140625, 0.00010986328125, 0.00030517578125, 0.00054931640625, 0.00023193359375000002, 0.000634765625, 2.44140625e-05}>
 "func.func"() <{sym_name = "integers", function_type = (tensor<1x3x6x6xf32>) -> tensor<1x7xf32>, arg_attrs = [{tersor.name = "image", tersor.batched}], res_attrs = [{tersor.name = "output"}]}> ({
 ^bb0(%image: tensor<1x3x6x6xf32>):
-  %0 = "quant.quantize"(%image) {to = !quant.uniform<u8:f32, 0.05:17>} : (tensor<1x3x6x6xf32>) -> tensor<1x3x6x6x!quant.uniform<u8:f32, 0.05:17>>
+  %0 = "quant.quantize"(%image) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32"} : (tensor<1x3x6x6xf32>) -> tensor<1x3x6x6x!quant.uniform<u8:f32, 0.05:17>>
   %1 = "nn.constant"() {value = dense_resource<constant> : tensor<4x3x3x3xi8>} : () -> tensor<4x3x3x3x!q0>
   %2 = "nn.constant"() {value = dense_resource<constant_1> : tensor<4xi32>} : () -> tensor<4x!q1>
   %3 = "quant.conv2d"(%0, %1, %2) {stride = array<i64: 2, 2>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1, operandSegmentSizes = array<i32: 1, 1, 1>} : (tensor<1x3x6x6x!quant.uniform<u8:f32, 0.05:17>>, tensor<4x3x3x3x!q0>, tensor<4x!q1>) -> tensor<1x4x3x3x!q2>
-  %4 = "quant.requantize"(%3) {to = !quant.uniform<u8:f32, 0.05:17>, low = 17, rounding = "fixed"} : (tensor<1x4x3x3x!q2>) -> tensor<1x4x3x3x!quant.uniform<u8:f32, 0.05:17>>
+  %4 = "quant.requantize"(%3) {to = !quant.uniform<u8:f32, 0.05:17>, low = 17, rounding = "fixed", divisor = 1} : (tensor<1x4x3x3x!q2>) -> tensor<1x4x3x3x!quant.uniform<u8:f32, 0.05:17>>
   %5 = "quant.sum"(%4) {axes = array<i64: 2, 3>, keepdim = true, divisor = 9} : (tensor<1x4x3x3x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x4x1x1x!quant.uniform<i32:f32, 0.005555555555555556>>
-  %6 = "quant.requantize"(%5) {to = !quant.uniform<u8:f32, 0.02>, rounding = "f32"} : (tensor<1x4x1x1x!quant.uniform<i32:f32, 0.005555555555555556>>) -> tensor<1x4x1x1x!quant.uniform<u8:f32, 0.02>>
+  %6 = "quant.requantize"(%5) {to = !quant.uniform<u8:f32, 0.02>, rounding = "f32", divisor = 1} : (tensor<1x4x1x1x!quant.uniform<i32:f32, 0.005555555555555556>>) -> tensor<1x4x1x1x!quant.uniform<u8:f32, 0.02>>
   %7 = "nn.constant"() {value = dense_resource<constant_2> : tensor<256xui8>} : () -> tensor<256x!quant.uniform<u8:f32, 0.02>>
   %8 = "quant.lookup"(%6, %7) : (tensor<1x4x1x1x!quant.uniform<u8:f32, 0.02>>, tensor<256x!quant.uniform<u8:f32, 0.02>>) -> tensor<1x4x1x1x!quant.uniform<u8:f32, 0.02>>
   %9 = "quant.mul"(%4, %8) {to = !quant.uniform<i8:f32, 0.11:-5>, rounding = "f32"} : (tensor<1x4x3x3x!quant.uniform<u8:f32, 0.05:17>>, tensor<1x4x1x1x!quant.uniform<u8:f32, 0.02>>) -> tensor<1x4x3x3x!quant.uniform<i8:f32, 0.11:-5>>
@@ -25,13 +25,13 @@
   %13 = "quant.add"(%11, %12) {to = !quant.uniform<i8:f32, 0.11:-5>, high = 100, rounding = "f32"} : (tensor<1x4x3x3x!q4>, tensor<1x4x3x3x!quant.uniform<i8:f32, 0.11:-5>>) -> tensor<1x4x3x3x!quant.uniform<i8:f32, 0.11:-5>>
   %14 = "nn.constant"() {value = dense_resource<constant_4> : tensor<4x2x2x2xi8>} : () -> tensor<4x2x2x2x!q5>
   %15 = "quant.conv_transpose2d"(%13, %14) {stride = array<i64: 2, 2>, padding = array<i64: 0, 0>, output_padding = array<i64: 0, 0>, dilation = array<i64: 1, 1>, groups = 1, operandSegmentSizes = array<i32: 1, 1, 0>} : (tensor<1x4x3x3x!quant.uniform<i8:f32, 0.11:-5>>, tensor<4x2x2x2x!q5>) -> tensor<1x2x6x6x!q6>
-  %16 = "quant.requantize"(%15) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32"} : (tensor<1x2x6x6x!q6>) -> tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>
+  %16 = "quant.requantize"(%15) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x2x6x6x!q6>) -> tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>
   %17 = "quant.sum_pool2d"(%16) {kernel = array<i64: 2, 2>, stride = array<i64: 2, 2>, padding = array<i64: 0, 0, 0, 0>, divisor = 4, ceil_mode = false} : (tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x2x3x3x!quant.uniform<i32:f32, 0.0125>>
-  %18 = "quant.requantize"(%17) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32"} : (tensor<1x2x3x3x!quant.uniform<i32:f32, 0.0125>>) -> tensor<1x2x3x3x!quant.uniform<u8:f32, 0.05:17>>
+  %18 = "quant.requantize"(%17) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x2x3x3x!quant.uniform<i32:f32, 0.0125>>) -> tensor<1x2x3x3x!quant.uniform<u8:f32, 0.05:17>>
   %19 = "nn.reshape"(%18) {shape = array<i64: -1, 18>} : (tensor<1x2x3x3x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x18x!quant.uniform<u8:f32, 0.05:17>>
   %20 = "nn.constant"() {value = dense_resource<constant_5> : tensor<18x5xi8>} : () -> tensor<18x5x!quant.uniform<i8:f32, 0.11:-5>>
   %21 = "quant.matmul"(%19, %20) : (tensor<1x18x!quant.uniform<u8:f32, 0.05:17>>, tensor<18x5x!quant.uniform<i8:f32, 0.11:-5>>) -> tensor<1x5x!quant.uniform<i32:f32, 0.0055000000000000005>>
-  %22 = "quant.requantize"(%21) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32"} : (tensor<1x5x!quant.uniform<i32:f32, 0.0055000000000000005>>) -> tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>
+  %22 = "quant.requantize"(%21) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x5x!quant.uniform<i32:f32, 0.0055000000000000005>>) -> tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>
   %23 = "nn.constant"() {value = dense_resource<constant_6> : tensor<7x5xi8>} : () -> tensor<7x5x!q7>
   %24 = "quant.linear"(%22, %23) {operandSegmentSizes = array<i32: 1, 1, 0>} : (tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>, tensor<7x5x!q7>) -> tensor<1x7x!q8>
   %25 = "quant.dequantize"(%24) : (tensor<1x7x!q8>) -> tensor<1x7xf32>

@@ -13,6 +13,7 @@ from quant_networks import images, networks, traced
 
 import tersor
 from tersor.ir import Graph
+from tersor.ir.ops.quant import Rounded
 from tersor.passes import Precision
 
 NETWORKS = networks()
@@ -70,7 +71,7 @@ def test_fixed_rounding(name: str) -> None:
     (expected,) = oracle.run(small.at(2), x.numpy())
     np.testing.assert_array_equal(small(x.numpy()), expected)
     assert sqnr(graph(x), small(x)) > 25
-    assert all(op.rounding == "fixed" for op in small if hasattr(op, "rounding"))
+    assert all(op.rounding == "fixed" for op in small if isinstance(op, Rounded))
 
 
 @pytest.mark.parametrize("name", ["chain", "concat", "transposed"])
