@@ -2,8 +2,8 @@
 
     python -m tersor.bench.few_bits [--methods BWN "BWN, distilled" ...] [--seeds 0 1 2]
 
-Every run starts from one float ResNet-8 of 32, 64 and 96 channels, changes it by a method, trains for three epochs on labels, or on labels and the
-float network, and compiles the result with `require`. finetuned.py says how a table resumes.
+Every run starts from one float ResNet-8 of 32, 64 and 96 channels, changes it by a method, trains for three epochs (XNOR: eight)
+on labels, or on labels and the float network, and compiles the result with `require`. finetuned.py says how a table resumes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from . import finetuned
 from .finetuned import Method, Row, mean, steps
 
 EPOCHS = 3
+#: Inputs of one bit leave less of the float network's weights, so they take longer.
+LONGER = {"XNOR": 8}
 #: Weight of the distillation loss.
 DISTILL = 0.7
 DISTILLED = ", distilled"
@@ -35,7 +37,7 @@ CHANGES = {
 def pipeline_of(name: str, distilled: bool) -> str:
     """The passes of a run."""
     change, finish, _, lr = CHANGES[name]
-    options = f"steps={steps(EPOCHS)} lr={lr:g}" + (f" distill_weight={DISTILL}" if distilled else "")
+    options = f"steps={steps(LONGER.get(name, EPOCHS))} lr={lr:g}" + (f" distill_weight={DISTILL}" if distilled else "")
     return ",".join(part for part in ("trainable", change, f"finetune{{{options}}}", finish) if part)
 
 
@@ -47,7 +49,7 @@ METHODS = {
 def markdown(rows: Sequence[Row]) -> str:
     """Mean and standard deviation over the seeds."""
     lines = [
-        f"ResNet-8 (32, 64 and 96 channels), {EPOCHS} epochs for each run.",
+        f"ResNet-8 (32, 64 and 96 channels), {EPOCHS} epochs for each run ({', '.join(f'{k}: {v}' for k, v in LONGER.items())}).",
         "",
         "| method | pass | top-1 | distilled | float | KiB | of float's | seeds |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
