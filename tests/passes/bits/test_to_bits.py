@@ -137,3 +137,7 @@ def test_bytes_of_a_layer(tmp_path: Path) -> None:
     assert (tmp_path / "packed.tersor").stat().st_size - (tmp_path / "empty.tersor").stat().st_size <= whole / 30
     assert body(tersor.load(tmp_path / "packed.tersor")) == body(packed)
     assert tersor.compile(packed, batch=1, require="bits").report.weights <= whole / 16
+    # with inputs of two bits, tables of sums included
+    binary = tersor.transform(tersor.trace(module, (torch.zeros(1, 256, 5, 5),)), "dorefa{w=1 a=2 ends=true},to-bits")
+    for target in ("cpu", "cpu:x86-64-v3"):
+        assert tersor.compile(binary, batch=1, target=target, require="bits").report.weights <= whole / 16
