@@ -1,6 +1,6 @@
-"""The demo: a trained network, folded and compiled, classifies real photographs.
+"""The demo: a trained network, folded and compiled, classifies real photographs; then a small one is trained in few bits.
 
-make demo        or        python -m tersor.bench.demo [--rounds 7] [--threads 1 2]
+make demo        or        python -m tersor.bench.demo [--rounds 7] [--threads 1 2] [--images 3000]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.table import Table
 
 import tersor
 
+from .demo_few_bits import few_bits
 from .engines import interleaved, opened, ratio
 from .peers import prepare
 from .photos import Photo, class_names, efficientnet_lite0, photographs
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="of the latency table; 0 leaves it out")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--images", type=int, default=3000, help="on which the network of few bits is trained")
     args = parser.parse_args()
 
     # the reference is not timed here, and threads that wait for each other are slow on a busy machine
@@ -51,6 +53,7 @@ def main() -> None:
     console.print(f"Compiled for this processor in {time.perf_counter() - start:.1f} s\n")
 
     classify(module, exe, photos)
+    few_bits(console, args.images)
     if args.rounds:
         latency(module, photos[0].pixels, args.threads, args.rounds)
 

@@ -48,7 +48,7 @@ class Binarize(FewBitsPass):
         if not self.activations:
             graph.replace(layer, layer.rebuilt(w=BinarizeWeight(layer.w, loc=layer.loc)))
             return FewBits(name_of(layer), "binary", "float")
-        if why := _no_scale(layer):
+        if why := _not_binary(layer, self.input_scale):
             return FewBits(name_of(layer), "float", "float", why)
         graph.replace(layer, self._xnor(layer))
         return FewBits(name_of(layer), "binary", "binary")
@@ -65,12 +65,14 @@ class Binarize(FewBitsPass):
         return Add(y, Reshape(layer.b, column, loc=layer.loc), loc=layer.loc)
 
 
-def _no_scale(layer: Layer) -> str:
-    """Why a layer's inputs cannot be binarized; empty where they can."""
+def _not_binary(layer: Layer, input_scale: bool) -> str:
+    """Why a layer's inputs cannot be binarized; empty where they can. input_scale: they have the scale K."""
     if layer.x.type.rank < 2:
         return "its input has no batch"
     if not isinstance(layer, Conv2d):
         return "" if layer.x.type.rank == 2 else "its input is no matrix, so that its features are not channels of a batch norm"
+    if not input_scale:
+        return ""
     if layer.groups > 1:
         return "it is grouped: the scale of the inputs is defined over all channels"
     if layer.dilation != (1, 1) or any(p >= layer.kernel[i // 2] for i, p in enumerate(layer.padding)):

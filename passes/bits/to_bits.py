@@ -17,6 +17,7 @@ from ...ir.ops import (
     BinarizeWeight,
     BitsConv2d,
     BitsWeightConv2d,
+    Concat,
     Conv2d,
     Dequantize,
     DorefaWeight,
@@ -28,6 +29,7 @@ from ...ir.ops import (
     Reshape,
     Sign,
     SignBit,
+    Slice,
     TernarizeWeight,
     ToLevels,
 )
@@ -38,6 +40,9 @@ from ..core.base import Pass, register_pass
 from ..core.context import Context
 from .layers import Layer, name_of
 from .thresholds import as_threshold
+
+#: Channels of a group at least, for a packed convolution of it: a word of bits.
+GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,9 @@ class ToBits(Pass):
     to_levels(f(dequantize(acc)))      ->  threshold(acc)       f: batch norm, scale, bias, relu, clip of each channel
     to_levels(max_pool(x))             ->  max_pool(to_levels(x))
 
-    Linear layers become convolutions of one pixel. Sums are exact integers; thresholds are those of the simulation in float64. The float
-    weights are dropped, so run it after training and before `compile`. A grouped convolution is kept as a float simulation, with the reason
-    in the row's `layers`.
+    Linear layers become convolutions of one pixel. A grouped convolution becomes one for each group, and a concat of their results, where a
+    group has 32 channels or more; with fewer it is kept as a float simulation, with the reason in the row's `layers`. Sums are exact
+    integers; thresholds are those of the simulation in float64. The float weights are dropped, so run it after training and before `compile`.
     """
 
     name = "to-bits"
@@ -85,7 +90,7 @@ class ToBits(Pass):
         found = [op for op in graph.ops if isinstance(op, Conv2d | Linear) and isinstance(op.w.op, WeightQuantizer)]
         if not found:
             raise TersorError("no layer has weights of few bits: run binarize, ternarize or dorefa first, and not freeze-bits")
-        levels: dict[tuple[Value, str], Op] = {}
+        levels: dict[Any, Op] = {}
         for layer in found:
             ctx.layers.append(self._layer(graph, layer, levels))
         graph.remove_dead()
@@ -104,7 +109,7 @@ class ToBits(Pass):
         kept = sum(bool(row.kept) for row in ctx.layers)
         ctx.record(Counter({"layers": len(found) - kept, "thresholds": thresholds, "kept": kept}))
 
-    def _layer(self, graph: Graph, layer: Layer, levels: dict[tuple[Value, str], Op]) -> Packed:
+    def _layer(self, graph: Graph, layer: Layer, levels: dict[Any, Op]) -> Packed:
         w = weight_of(layer.w.op)
         why = _why_not(layer)
         source = layer.x.op
@@ -126,15 +131,21 @@ class ToBits(Pass):
             stored = stored[:, :, None, None]
         else:
             geometry = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-        const = _named(Const(np.ascontiguousarray(stored), w.elem, loc=layer.loc), layer)
-        if isinstance(source, Sign | QuantizeActivation):
-            key = (source.out, type(layer).__name__)
-            if key not in levels:
-                given = _as_map(source.x, layer).out if isinstance(layer, Linear) else source.x
-                levels[key] = SignBit(given, loc=layer.loc) if isinstance(source, Sign) else ToLevels(given, source.bits, loc=layer.loc)
-            y: Op = Dequantize(BitsConv2d(levels[key], const, **geometry, loc=layer.loc), loc=layer.loc)
-        else:
-            y = BitsWeightConv2d(x if not isinstance(layer, Linear) else _as_map(x, layer), const, **geometry, loc=layer.loc)
+        groups = layer.groups if isinstance(layer, Conv2d) else 1
+        each = layer.w.shape[1]
+        results: list[Op] = []
+        nbytes = 0
+        for number, part in enumerate(np.split(stored, groups)):
+            const = _named(Const(np.ascontiguousarray(part), w.elem, loc=layer.loc), layer, f".{number}" if groups > 1 else "")
+            nbytes += const.out.type.nbytes
+            # the channels of a group, of what the quantizer reads where there is one
+            which = slice(number * each, (number + 1) * each)
+            if isinstance(source, Sign | QuantizeActivation):
+                y: Op = Dequantize(BitsConv2d(_levels_of(source, layer, which, levels), const, **geometry, loc=layer.loc), loc=layer.loc)
+            else:
+                y = BitsWeightConv2d(_input(x, layer, which), const, **geometry, loc=layer.loc)
+            results.append(y)
+        y = results[0] if groups == 1 else Concat([r.out for r in results], 1, loc=layer.loc)
         if w.alpha is not None:
             y = Mul(y, _column(w.alpha, layer, "scale"), loc=layer.loc)
         if layer.b is not None:
@@ -143,16 +154,32 @@ class ToBits(Pass):
         if isinstance(layer, Linear):
             y = Reshape(y, (-1, *layer.out.shape[1:]), loc=layer.loc)
         graph.replace(layer, y)
-        return Packed(name, _bits(bits), inputs, const.out.type.nbytes)
+        return Packed(name, _bits(bits), inputs, nbytes)
 
 
 def _why_not(layer: Layer) -> str:
     """Why a layer has no packed form; empty where it has one."""
     if layer.x.type.elem != "f32":
         return f"its input is {layer.x.type.elem}, and packed layers read f32"
-    if isinstance(layer, Conv2d) and layer.groups > 1:
-        return "it is grouped"
+    if isinstance(layer, Conv2d) and layer.groups > 1 and layer.w.shape[1] < GROUP:
+        return f"its groups have fewer than {GROUP} channels"
     return ""
+
+
+def _levels_of(source: Sign | QuantizeActivation, layer: Layer, which: slice, levels: dict[Any, Op]) -> Op:
+    """Stored levels of what a quantizer reads, of some channels. levels: those that were made before, for other readers."""
+    key = (source.out, type(layer).__name__, which.start, which.stop)
+    if key not in levels:
+        given = _input(source.x, layer, which)
+        levels[key] = SignBit(given, loc=layer.loc) if isinstance(source, Sign) else ToLevels(given, source.bits, loc=layer.loc)
+    return levels[key]
+
+
+def _input(x: Value, layer: Layer, which: slice) -> Value:
+    """Some channels of a layer's input, as a map."""
+    if isinstance(layer, Linear):
+        return _as_map(x, layer).out
+    return x if which == slice(0, x.shape[1]) else Slice(x, 1, which.start, which.stop, loc=layer.loc).out
 
 
 def weight_of(op: Op | None) -> Weight:
@@ -184,8 +211,8 @@ def _column(array: np.ndarray, layer: Layer, what: str) -> Const:
     return const
 
 
-def _named(const: Const, layer: Layer) -> Const:
-    const.out.name = f"{name_of(layer)}.weight"
+def _named(const: Const, layer: Layer, group: str = "") -> Const:
+    const.out.name = f"{name_of(layer)}.weight{group}"
     return const
 
 

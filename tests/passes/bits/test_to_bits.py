@@ -93,11 +93,32 @@ def test_what_others_read_stays(shared: str) -> None:
     assert as_threshold(op) is None
 
 
-def test_grouped_layers_are_kept_and_named() -> None:
+def test_small_groups_are_kept_and_named() -> None:
     after = tersor.transform(tersor.transform(network(groups=2), "ternarize"), "to-bits", check=True)
-    assert [row.kept for row in after.report["to-bits"].layers] == ["", "it is grouped"]
+    assert [row.kept for row in after.report["to-bits"].layers] == ["", "its groups have fewer than 32 channels"]
     with pytest.raises(tersor.TersorError, match=r"require='bits': nn.conv2d \[third\] computes in floats"):
         tersor.compile(after, require="bits")
+
+
+@pytest.mark.parametrize("pipeline", ["binarize", "binarize{activations=true input_scale=false}", "ternarize", "dorefa{w=1 a=2}", "dorefa{w=4 a=4}"])
+def test_groups_of_a_word_or_more_are_packed(pipeline: str) -> None:
+    random = np.random.default_rng(0)
+
+    def conv(x: Any, path: str, groups: int = 1, out: int = 80) -> ir.Conv2d:
+        w = Const(random.standard_normal((out, x.out.shape[1] // groups, 3, 3)).astype(np.float32))
+        return ir.Conv2d(x, w, None, padding=(1, 1, 1, 1), groups=groups, loc=Loc(path))
+
+    def build(x: Any) -> Any:
+        grouped = conv(norm(conv(ir.Relu(x), "first"), 80), "grouped", 2)
+        return conv(ir.Relu(norm(grouped, 80)), "last", out=4)
+
+    simulation = tersor.transform(graph_of(build, (1, 3, 6, 6)), pipeline)
+    packed = tersor.transform(simulation, "to-bits", check=True)
+    assert [row.kept for row in packed.report["to-bits"].layers] == [""]
+    exe = tersor.compile(packed, require="bits")
+    x = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    wanted = evaluate(simulation, [x], dtype=torch.float64)[0].numpy()
+    np.testing.assert_allclose(exe(x), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 def test_without_a_simulation() -> None:
@@ -116,3 +137,7 @@ def test_bytes_of_a_layer(tmp_path: Path) -> None:
     assert (tmp_path / "packed.tersor").stat().st_size - (tmp_path / "empty.tersor").stat().st_size <= whole / 30
     assert body(tersor.load(tmp_path / "packed.tersor")) == body(packed)
     assert tersor.compile(packed, batch=1, require="bits").report.weights <= whole / 16
+    # with inputs of two bits, tables of sums included
+    binary = tersor.transform(tersor.trace(module, (torch.zeros(1, 256, 5, 5),)), "dorefa{w=1 a=2 ends=true},to-bits")
+    for target in ("cpu", "cpu:x86-64-v3"):
+        assert tersor.compile(binary, batch=1, target=target, require="bits").report.weights <= whole / 16

@@ -114,8 +114,9 @@ def test_the_integer_network_is_the_simulation_that_was_trained(trained: Any) ->
     y, z = simulation(images), integer(images)
     assert (y - z).abs().max() < 0.02 * y.abs().max()
     assert (y - z).square().sum() < 1e-4 * y.square().sum()
-    exe = tersor.compile(simulation, require="int8", batch=[2])
-    assert np.array_equal(exe(images[:2].numpy()), integer(images[:2]).numpy())
+    for target, threads in (("cpu", 1), ("cpu", 2), ("cpu:x86-64-v3", 1)):
+        exe = tersor.compile(simulation, require="int8", batch=[2], target=target, threads=threads)
+        assert np.array_equal(exe(images[:2].numpy()), integer(images[:2]).numpy())
     # training changed the network and the ranges that calibration gave
     assert not torch.allclose(graph(images), y, atol=0.01)
     before = tersor.transform(graph, "trainable,quantize{qat=true}", calibration=[images])

@@ -108,7 +108,7 @@ class LookupConv(Template):
         return [{"vectors": 4 * vectors, "columns": columns} for vectors, columns in sizes]
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
-        s, lookup = _shape(fusion, target, params), lookup_of(fusion.anchor, target)
+        s, lookup = shape_of(fusion, target, params), lookup_of(fusion.anchor, target)
         assert lookup is not None
         tiles = sum(repeat * max(width, 2) for width, _, repeat in column_tiles(s.g, s.columns(params["columns"] * params["vectors"]), s.vectors))
         vectors = sum(-(-vectors // 4) * count for vectors, _, count in s.groups)
@@ -118,7 +118,8 @@ class LookupConv(Template):
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """The table, then [group][kh][kw][word][byte of entries][vector][lane] u8."""
-        s, lookup, w = _shape(fusion, target, params), lookup_of(fusion.anchor, target), fusion.array(fusion.anchor.w)
+        op: Any = fusion.anchor
+        s, lookup, w = shape_of(fusion, target, params), lookup_of(op, target), fusion.array(op.w)
         assert lookup is not None and w is not None
         parts = [lookup.table().reshape(-1)]
         bits = unpack_words(w[None], s.words * WORD).reshape(*w.shape, WORD)
@@ -136,10 +137,10 @@ class LookupConv(Template):
             # byte 4 l + {0, 2, 1, 3}[q] of a register is lane l of vector q
             order = full[:, :, [0, 2, 1, 3]].transpose(0, 4, 5, 6, 7, 1, 3, 2)
             parts.append(order.reshape(-1))
-        return {fusion.anchor.w: np.concatenate(parts)} | packed_thresholds(fusion, s)
+        return {op.w: np.concatenate(parts)} | packed_thresholds(fusion, s)
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
-        s, lookup = _shape(fusion, target, params), lookup_of(fusion.anchor, target)
+        s, lookup = shape_of(fusion, target, params), lookup_of(fusion.anchor, target)
         assert lookup is not None
         return 4 * (sums_size(s) + s.g.n * s.g.h * _pitch(s, lookup))
 
@@ -147,7 +148,7 @@ class LookupConv(Template):
         return "int32"
 
     def emit(self, k: KernelBuilder) -> None:
-        s, lookup = _shape(k.fusion, k.target, k.params), lookup_of(k.anchor, k.target)
+        s, lookup = shape_of(k.fusion, k.target, k.params), lookup_of(k.anchor, k.target)
         assert lookup is not None
         if not s.signs:
             window_sums(k, s)
@@ -159,10 +160,6 @@ class LookupConv(Template):
             summing = _Summing(row, lookup, k.b.let("w_at", starts[kind] + group * panels[kind]))
             for width, ox, known, _ in tiles_of(k.b, column_tiles(s.g, s.columns(k.params["columns"] * k.params["vectors"]), row.vectors)):
                 summing.tile(width, ox, row.live_columns(width, ox, known))
-
-
-def _shape(fusion: Fusion, target: Target, params: Params) -> Shape:
-    return shape_of(fusion, target, params)
 
 
 def _pitch(s: Shape, lookup: Lookup) -> int:

@@ -7,6 +7,7 @@ Planes are counted one pair after the other into the same accumulators, which do
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tvm import tirx as t
@@ -47,10 +48,11 @@ class PopcountConv(Template):
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """Words (O, planes, kh, kw, words) -> [group][plane][kh][kw][word][vector][lane]."""
-        s, w = shape_of(fusion, target, params), fusion.array(fusion.anchor.w)
+        op: Any = fusion.anchor
+        s, w = shape_of(fusion, target, params), fusion.array(op.w)
         assert w is not None
         words = np.concatenate([part.transpose(0, 3, 4, 5, 6, 1, 2).reshape(-1) for part in s.cut(w)])
-        return {fusion.anchor.w: words} | packed_thresholds(fusion, s)
+        return {op.w: words} | packed_thresholds(fusion, s)
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         return 4 * sums_size(shape_of(fusion, target, params))
