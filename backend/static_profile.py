@@ -215,8 +215,8 @@ def main_loop(code: Sequence[tuple[int, str]], arch: str, mca: str, model: str) 
     if not macs:
         return None
     count = sum(macs_of(text, arch) > 0 for text in body)
-    kinds = [sum(bool(p.search(text)) for text in body) for p in (_LOAD[arch], _STORE[arch], _STACK[arch])]
-    return Loop(macs, count, *kinds, simulated(body, arch, mca, model), tuple(body))
+    loads, stores, spills = (sum(bool(p.search(text)) for text in body) for p in (_LOAD[arch], _STORE[arch], _STACK[arch]))
+    return Loop(macs, count, loads, stores, spills, simulated(body, arch, mca, model), tuple(body))
 
 
 def macs_of(text: str, arch: str) -> int:
