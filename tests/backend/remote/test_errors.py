@@ -52,7 +52,7 @@ def test_another_kind_of_server(key: str) -> None:
                     return
 
         threading.Thread(target=hang_up, daemon=True).start()
-        with pytest.raises(TersorError, match=r"rpc://127.* is not a TVM RPC server|the tracker 127.* (is not one of TVM's|does not answer)|does not answer as a TVM RPC server"):
+        with pytest.raises(TersorError, match=r"is not a TVM RPC server|is not one of TVM's|does not answer"):
             tersor.device(f"rpc://127.0.0.1:{server.getsockname()[1]}{key}")
 
 
