@@ -19,6 +19,20 @@ X86_FEATURES |= {"sse4.2": "sse4_2", "bmi": "bmi1", "lzcnt": "abm", "avxvnni": "
 ARM_FEATURES = {name: name for name in ("i8mm", "bf16", "sve", "sve2")}
 ARM_FEATURES |= {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm", "rdm": "asimdrdm"}
 ARM_FEATURES |= {"lse": "atomics", "rcpc": "lrcpc", "jsconv": "jscvt", "complxnum": "fcma"}
+#: Names of processors that LLVM lists under another one.
+ALIASES = {"apple-m1": "apple-a14"}
+#: Caches of named processors in bytes: data of L1, and L2 of a core (of a cluster in the Cortex-A53 and A72, and of the M1's fast cores).
+CACHES = {
+    "cortex-a53": (32 << 10, 512 << 10),
+    "cortex-a72": (32 << 10, 1 << 20),
+    "cortex-a76": (64 << 10, 512 << 10),
+    "neoverse-n1": (64 << 10, 1 << 20),
+    "neoverse-v1": (64 << 10, 1 << 20),
+    "apple-m1": (128 << 10, 12 << 20),
+}
+#: Processors whose pipelines LLVM models: multiply-add instructions on vectors that start in a cycle. Its models of the Cortex-A72, A76 and A78 are
+#: the Cortex-A57's, and that of Apple's processors is another's; they are left out.
+PORTS = {"cortex-a55": 1, "neoverse-n1": 2, "neoverse-v1": 4, "neoverse-n2": 2, "znver3": 2, "znver4": 2}
 KINDS = "cpu (this machine), cpu:<llvm cpu name> such as cpu:znver3, arm64:<llvm cpu name> such as arm64:cortex-a72, "
 KINDS += "opencl, cuda:sm_<capability> such as cuda:sm_90"
 
@@ -47,6 +61,11 @@ class Target:
     def masks(self) -> bool:
         """Whether masked vector stores are cheap (AVX-512)."""
         return "avx512f" in self.features and self.lanes == 16
+
+    @property
+    def by_element(self) -> bool:
+        """Whether a multiply-add takes one of its factors from a lane of a register (NEON), and none from memory."""
+        return self.triple.startswith("aarch64")
 
     @property
     def gpu(self) -> bool:
@@ -128,6 +147,9 @@ def _x86(name: str, cpu: str, present: frozenset[str] | None = None, **facts: An
 
 def _arm64(name: str, cpu: str, **facts: Any) -> Target:
     triple = "aarch64-unknown-linux-gnu"
+    if cpu in CACHES:
+        facts = dict(zip(("l1", "l2"), CACHES[cpu])) | facts
+    cpu = ALIASES.get(cpu, cpu)
     known = _llvm_features(name, cpu, triple)
     return Target(name, triple, cpu, tuple(name for llvm, name in ARM_FEATURES.items() if llvm in known), 4, 32, **facts)
 

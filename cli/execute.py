@@ -18,6 +18,7 @@ from .sources import COMPILED, leaves, random_array, read_graph, read_inputs
 if TYPE_CHECKING:
     from ..backend.remote.device import Device, RemoteModel
     from ..backend.runtime.model import CompiledModel
+    from ..backend.static_profile import StaticProfile
     from ..backend.target import Target as Facts
 
 Source = Annotated[str, typer.Argument(metavar="IN", help="A .tso, or a .tersor, .mlir or .onnx graph.")]
@@ -135,6 +136,7 @@ def profile(
     batch: Batch = None,
     top: Annotated[int, typer.Option(help="Show only so many of the slowest kernels; 0 shows all in order.")] = 0,
     device: On = None,
+    static: Annotated[bool, typer.Option("--static", help="Run nothing: the inner loops of a graph's kernels by llvm-mca, for a -t.")] = False,
     target: Target = "cpu",
     threads: Threads = 1,
     tuned: Tuned = None,
@@ -145,6 +147,15 @@ def profile(
 ) -> None:
     """Time of every kernel: its template and tiles, how near it comes to the processor's peak, the source line."""
     load_imports(imports)
+    if static:
+        judged = static_of(source, target, batch, threads, device, tuned, weights, shape)
+        if as_json:
+            print(judged.to_json())
+            return
+        show.table(*judged.cells(), left=4)
+        show.line(judged.summary)
+        return
+    model: CompiledModel
     if device is not None:
         model = on_device(device, source, batch, target, threads, tuned, weights, shape)
     else:
@@ -158,6 +169,20 @@ def profile(
     order = sorted(range(len(lines)), key=lambda i: -result.rows[i].time)[:top] if top else range(len(lines))
     show.table(header, [lines[i] for i in order], left=6)
     show.line(result.summary)
+
+
+def static_of(
+    source: str, target: str, batch: int | None, threads: int, device: str | None, tuned: str | None, weights: str | None, shape: list[str] | None
+) -> StaticProfile:
+    """The static profile of a graph."""
+    if threads != 1 or device is not None:
+        raise TersorError("--static judges the code of one thread and runs nothing: leave --threads and --device out")
+    if is_compiled(source):
+        raise TersorError(f"--static takes a graph, whose kernels it compiles for --target; {source} is compiled already")
+    from ..backend.static_profile import static_profile
+
+    with show.working(f"compiling {source} for {target}"):
+        return static_profile(read_graph(source, weights, shape), target, batch, database_of(tuned))
 
 
 def is_compiled(source: str) -> bool:

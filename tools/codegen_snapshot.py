@@ -50,7 +50,7 @@ def captured(graph: Any, target: str, threads: int, assembly: bool) -> dict[str,
 
     def capture(emitter: Emitter, progress: Any = None) -> Any:
         seen.append(emitter)
-        return generate(emitter, progress) if assembly else SimpleNamespace(function=None, library=None)
+        return generate(emitter, progress) if assembly else SimpleNamespace(function=None, shared_library=None)
 
     Emitter.code = capture  # type: ignore[method-assign, assignment]
     try:

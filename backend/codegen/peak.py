@@ -20,7 +20,10 @@ UNROLL = 8
 
 
 def peak_functions(target: Target) -> tuple[dict[Any, Any], Peak]:
-    """`peak_fma(out, rounds)`: each round updates acc = acc * x + y on as many accumulators as registers allow, 8 times."""
+    """`peak_fma(out, rounds)`: each round updates acc = acc * x + y on as many accumulators as registers allow, 8 times.
+
+    NEON's multiply-add adds to its destination, so there it is acc = acc + x * y; as an intrinsic, since LLVM moves x * y out of the loop.
+    """
     chains, lanes = target.registers - 4, target.lanes
     size = (chains + 2) * lanes
     b = Builder("peak_kernel")
@@ -34,7 +37,10 @@ def peak_functions(target: Target) -> tuple[dict[Any, Any], Peak]:
     with b.loop("round", 0, rounds):
         for _ in range(UNROLL):
             for acc in accumulators:
-                b.store(acc, 0, b.load(acc, 0, lanes) * x + y, lanes)
+                if target.by_element:
+                    b.store(acc, 0, t.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.fma", x, y, b.load(acc, 0, lanes)), lanes)
+                else:
+                    b.store(acc, 0, b.load(acc, 0, lanes) * x + y, lanes)
     for i, acc in enumerate(accumulators):
         b.emit(t.BufferStore(out.raw, b.load(acc, 0, lanes), [ramp(i * lanes, lanes)]))
     return peak_of(b, FUNCTION, [out], rounds, 2 * UNROLL * chains * lanes)

@@ -56,7 +56,9 @@ class Facts:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Facts:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        """The reverse of `as_dict`, also after a trip through JSON."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**fields)
 
 
 def _span(values: tuple[float, ...]) -> str:

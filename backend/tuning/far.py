@@ -147,7 +147,7 @@ def _received(folder: Path) -> Group:
     for key, ports in described["inputs"].items():
         inputs[key] = [_filled(shape, dtype, blobs.pop(0)) for shape, dtype in ports]
     results = {key: _filled(shape, dtype, None) for key, (shape, dtype) in described["outputs"].items()}
-    candidates = []
+    candidates: list[Candidate] = []
     for shipped in (Shipped(**c) for c in described["candidates"]):
         task: Any = Task(shipped.task, None, (), parts=(None,) if shipped.chain else ())  # type: ignore[arg-type]
         problem = "" if shipped.there else "not sent"
@@ -155,7 +155,8 @@ def _received(folder: Path) -> Group:
     libraries = [Library((folder / f"lib{i}.so").read_bytes()) for i in range(1 + max(described["libraries"].values()))]
 
     def function(name: str) -> Function:
-        return libraries[described["libraries"][name]][name]
+        number: int = described["libraries"][name]
+        return libraries[number][name]
 
     made = Built(candidates, {}, weights, described["arena"], inputs, results, target, described["threads"])
     return loaded(made, function, target, described["threads"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ...codegen.builder import Buffer, Builder, Expr, const, splat
 from ...codegen.prefetch import LINE, NextWeights, Prefetch, shared_prefetch
+from ...codegen.shuffles import shuffle
 from ...target import Target
 from .arithmetic.fixed24 import load24, words
 
@@ -18,12 +19,15 @@ from .arithmetic.fixed24 import load24, words
 PREFETCH_DISTANCE = 2048
 #: Number of rows above which the first tiles do not depend on the remainder, and are not searched for.
 FAR = 1 << 15
+#: Rows that take turns where factors are lanes.
+TOGETHER = 2
 
 
 @dataclass
 class Tile:
     """Accumulators of one register tile: `rows` x `vectors` vectors of `lanes` f32 (or of another float). fixed: weights are those of fixed24.py, and
-    the products lack their scales. next_weights: weights to prefetch meanwhile."""
+    the products lack their scales. next_weights: weights to prefetch meanwhile. by_element: see `Target`; consecutive channels
+    of x are then loaded as vectors, whose lanes are factors."""
 
     b: Builder
     rows: int
@@ -32,6 +36,7 @@ class Tile:
     dtype: str = "float32"
     fixed: bool = False
     next_weights: NextWeights | None = None
+    by_element: bool = False
 
     @property
     def panel(self) -> int:
@@ -56,6 +61,21 @@ class Tile:
             for j, weight in enumerate(weights):
                 b.store(self.acc[i][j], 0, b.load(self.acc[i][j], 0, lanes) + value * weight, lanes)
 
+    def steps(self, x: Buffer, rows: Sequence[tuple[int, Expr]], w: Buffer, w_index: Expr) -> None:
+        """`step` for `lanes` channels one after the other: a vector of them for each row, whose lanes are factors. The sums are the same to the bit.
+
+        `TOGETHER` rows take turns, so that an accumulator has its result when it is used again.
+        """
+        b, lanes = self.b, self.lanes
+        weights = [[b.let("w", b.load(w, w_index + (c * self.vectors + j) * lanes, lanes)) for j in range(self.vectors)] for c in range(lanes)]
+        for first in range(0, len(rows), TOGETHER):
+            some = [(i, b.let("x", b.load(x, address, lanes))) for i, address in rows[first : first + TOGETHER]]
+            for c in range(lanes):
+                for i, values in some:
+                    factor = shuffle([values], [c] * lanes)
+                    for j in range(self.vectors):
+                        b.store(self.acc[i][j], 0, b.load(self.acc[i][j], 0, lanes) + factor * weights[c][j], lanes)
+
     def channels(
         self,
         x: Buffer,
@@ -75,7 +95,8 @@ class Tile:
             return
         if self.next_weights is not None:
             self.next_weights.ask(len(rows) * self.vectors * self.lanes * depth)
-        u = unroll(len(rows), self.vectors, depth)
+        together = self.lanes if self.by_element and across == 1 and down == self.panel and depth % self.lanes == 0 and not self.fixed else 1
+        u = unroll(len(rows), self.vectors, depth // together) * together
         lines = 0 if prefetch is None else -(-prefetch.lines * u // depth)
         with self.b.range("c", 0, depth // u) as outer:
             for inner in range(u):
@@ -83,7 +104,10 @@ class Tile:
                 for line in range(lines):
                     if prefetch is not None and line * u // lines == inner:
                         self.b.prefetch(prefetch.buffer, prefetch.at + (outer * lines + line) * LINE, locality=prefetch.locality)
-                self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
+                if together == 1:
+                    self.step(x, [(i, at + c * across) for i, at in rows], w, w_index + c * down)
+                elif inner % together == 0:
+                    self.steps(x, [(i, at + c) for i, at in rows], w, w_index + c * down)
 
     def blocks(
         self,
@@ -116,7 +140,7 @@ class Tile:
             if on_block is not None and full:
                 on_block(kt, full * taps)
             if neighbours:
-                for i in range(self.rows, 2 * self.rows):
+                for i in range(self.rows, 2 * self.rows, LINE // lanes if self.by_element else 1):
                     b.prefetch(x, at + kt * step + i * lanes, locality="L2")
             fetch = None
             if turn is not None:
@@ -132,7 +156,12 @@ class Tile:
 
 
 def max_rows(target: Target, vectors: int, spare: int = 0) -> int:
-    """Rows that fit the registers beside the weight vectors, one broadcast and `spare` more."""
+    """Rows that fit the registers beside the weight vectors, one broadcast and `spare` more.
+
+    `by_element`: beside the weights of as many channels as lanes, and `TOGETHER` rows twice, since LLVM loads pairs of vectors.
+    """
+    if target.by_element:
+        return max(1, min((target.registers - target.lanes * vectors - 2 * TOGETHER) // vectors, 24))
     return max(1, min((target.registers - vectors - 1 - spare) // vectors, 24 if target.registers == 32 else 12))
 
 

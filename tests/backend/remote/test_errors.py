@@ -52,7 +52,7 @@ def test_another_kind_of_server(key: str) -> None:
                     return
 
         threading.Thread(target=hang_up, daemon=True).start()
-        with pytest.raises(TersorError, match="rpc://127.* is not a TVM RPC server|the tracker 127.* is not one of TVM's"):
+        with pytest.raises(TersorError, match=r"is not a TVM RPC server|is not one of TVM's|does not answer"):
             tersor.device(f"rpc://127.0.0.1:{server.getsockname()[1]}{key}")
 
 
@@ -82,14 +82,14 @@ def test_a_server_without_tersor_or_of_another_tvm() -> None:
 def test_a_job_that_fails_and_one_whose_machine_goes_away() -> None:
     answers = iter(["", json.dumps({"error": "out of memory"})])
     session = Session(remote(describe=described, start=lambda: "", wait=lambda seconds: next(answers)), "rpc://x:1")
-    with pytest.raises(TersorError, match="^rpc://x:1: out of memory$"):
+    with pytest.raises(TersorError, match=r"^rpc://x:1: out of memory$"):
         session.job("run")
 
     def gone(seconds: float) -> str:
         raise ConnectionResetError("recv failed")
 
     session = Session(remote(describe=described, start=lambda: "", wait=gone), "rpc://x:1")
-    with pytest.raises(DeviceLost, match="^rpc://x:1 went away during 'wait': the connection broke$"):
+    with pytest.raises(DeviceLost, match=r"^rpc://x:1 went away during 'wait': the connection broke$"):
         session.job("run")
     with pytest.raises(DeviceLost, match="no answer for 0 s"):
         patiently(lambda: time.sleep(5), "rpc://x:1 went away", 0.05)

@@ -133,9 +133,9 @@ def test_wrong_code_never_wins_on_a_device(address: str, monkeypatch: pytest.Mon
 
 def test_a_job_that_crashes_ends_no_server(address: str, tmp_path: Path) -> None:
     session = connected(parse(address))
-    with pytest.raises(TersorError, match="no-such.tso does not exist"):
+    with pytest.raises(TersorError, match=r"no-such.tso does not exist"):
         session.job("profile", model="no-such.tso", rounds=1, batch=None, cold=False)
-    with pytest.raises(TersorError, match="KeyError|unknown"):
+    with pytest.raises(TersorError, match=r"KeyError|unknown"):
         session.job("nonsense")
     session.close()
     assert tersor.device(address).facts.cores >= 1
@@ -212,7 +212,7 @@ def test_over_ssh(host: tuple[str, str], files: Path, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(np.load(files / "y.npy"), tersor.load_compiled(files / "m.tso")(X), atol=1e-5)
     with pytest.raises(TersorError, match=r"m.tso is a .tso: use rpc:// and `tersor device`"):
         command("bench", files / "m.tso", "--device", address)
-    with pytest.raises(TersorError, match="arm64:cortex-a72 is aarch64, and ssh://.* is x86_64: leave --target out"):
+    with pytest.raises(TersorError, match=r"arm64:cortex-a72 is aarch64, and ssh://.* is x86_64: leave --target out"):
         command("bench", files / "g.tersor", "--device", address, "--target", "arm64:cortex-a72")
     with pytest.raises(TersorError, match=f"kernels are tuned over rpc://, got {address}"):
         command("tune", files / "g.tersor", "--device", address)

@@ -18,7 +18,7 @@ from tvm import tirx as t
 from .....ir.op import Value
 from ....codegen.builder import Expr
 from ....codegen.kernel_builder import KernelBuilder
-from ....codegen.prefetch import shared_prefetch
+from ....codegen.prefetch import LINE, shared_prefetch
 from ....target import Target
 from ....tile.fusion import Fusion
 from ....tile.ops import TileConv2d
@@ -167,7 +167,7 @@ class _Group:
 
     def _tile(self, width: int, oy: Expr, ox: Expr, static_x: int | None, taps: tuple[Expr, Expr]) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
-        tile = Tile(b, width, self.vectors, lanes, next_weights=k.next_weights)
+        tile = Tile(b, width, self.vectors, lanes, next_weights=k.next_weights, by_element=k.target.by_element)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
         step, length = self.channels.step, self.channels.length
         size = g.kh * g.kw * self.vectors * lanes
@@ -197,6 +197,9 @@ class _Group:
             return
         lane = b.let("lane", t.floormod(channel, g.block_in)) if self.channels.ragged else 0
         rows = self._prefetched_rows()
+        if tile.by_element:
+            self._taps(tile, weights, channel, depth, lane, self._runs(tile.rows, static_x), rows, oy, ox, taps)
+            return
         for number, runs in enumerate(self._apart(self._runs(tile.rows, static_x), tile.vectors, depth)):
             with b.loop("r", *taps) as r:
                 row = self._pixel(t.floordiv(channel, g.block_in), oy, ox, r)
@@ -208,6 +211,35 @@ class _Group:
                         at = b.let("at", row + s * g.dw)
                         base = b.let("base", weights + (r * g.kw + s) * (depth * panel))
                         self._channels(tile, at, base, lane, depth, columns)
+
+    def _taps(
+        self,
+        tile: Tile,
+        weights: Expr,
+        channel: Expr,
+        depth: Expr,
+        lane: Expr,
+        runs: list[Run],
+        rows: int,
+        oy: Expr,
+        ox: Expr,
+        taps: tuple[Expr, Expr],
+    ) -> None:
+        """`_block` where factors are lanes: one loop over kernel rows and columns for each run, so that LLVM keeps no pixels that they share."""
+        g, b, panel = self.g, self.k.b, tile.vectors * tile.lanes
+        plane = t.floordiv(channel, g.block_in)
+        if rows:
+            with b.loop("r", *taps) as r:
+                row, width = self._pixel(plane, oy, ox, r), self._place(tile.rows - 1) + (g.kw - 1) * g.dw + 1
+                for column in range(0, width, max(1, LINE // g.block_in)):
+                    b.prefetch(self.k.args[self.k.anchor.x], (row + rows * g.w + column) * g.block_in)
+        for first, last, columns in runs:
+            count = last - first
+            with b.loop("tap", taps[0] * count, taps[1] * count) as tap:
+                r, s = b.let("r", t.floordiv(tap, count)), b.let("s", first + t.floormod(tap, count))
+                at = b.let("at", self._pixel(plane, oy, ox, r) + s * g.dw)
+                base = b.let("base", weights + (r * g.kw + s) * (depth * panel))
+                self._channels(tile, at, base, lane, depth, columns)
 
     def _prefetched_rows(self) -> int:
         """How many rows below a tile's pixels to prefetch: those of the next plane, a whole map away, which the hardware does not prefetch; in

@@ -214,7 +214,7 @@ class Product:
     def _tile(self, height: int, pixel: Expr, number: Expr, tiles: int, count: int) -> None:
         k, g, b, lanes, op = self.k, self.g, self.k.b, self.g.lanes, self.k.anchor
         pixels, taps = g.oh * g.ow, g.kh * g.kw
-        tile = Tile(b, height, self.vectors, lanes, next_weights=k.next_weights)
+        tile = Tile(b, height, self.vectors, lanes, next_weights=k.next_weights, by_element=k.target.by_element)
         tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (self.out_block + j) * lanes, lanes))
         panel, channel, length = self.vectors * lanes, b.let("channel", self.channels.first(self.out_block)), self.channels.length
 

@@ -303,7 +303,7 @@ class _Code:
         for height, first, repeat in runs(tiles):
             with b.range("tile", 0, repeat) as i:
                 at = b.let("pixel", (first + i * height) * lanes)
-                tile = Tile(b, height, vectors, lanes, next_weights=k.next_weights)
+                tile = Tile(b, height, vectors, lanes, next_weights=k.next_weights, by_element=k.target.by_element)
                 tile.start(None if op.b is None else lambda j: b.load(k.args[op.b], (block + j) * lanes, lanes))
                 here = None if turn is None else (turn[0] * len(tiles) + number + i, turn[1] * len(tiles))
                 tile.blocks(k.args[op.x], b.let("at", x + at), plane, k.args[op.w], weights, g.c, turn=here)

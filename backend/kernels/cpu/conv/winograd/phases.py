@@ -213,7 +213,7 @@ class Phases(ABC):
                 v = b.let("v", self._v_tiles(xi, first + i * height))
                 m = self._place("m") + (xi - p.begin(self.stage[0])) * p.m_plane
                 places = [b.let("to", m + ((ob + j) * count + first + i * height) * lanes) for j in range(vectors)]
-                tile = Tile(b, height, vectors, lanes, fixed=p.fixed, next_weights=self.k.next_weights)
+                tile = Tile(b, height, vectors, lanes, fixed=p.fixed, next_weights=self.k.next_weights, by_element=self.k.target.by_element)
                 tile.start(None)
                 turn = number + i
 
