@@ -13,7 +13,7 @@ import tersor
 from tersor.ir import Graph
 
 from .fashion import CLASSES, DataMissing, Images, drawn, fashion_mnist
-from .few_bits import measured
+from .finetuned import measured
 
 #: Images to test with.
 TEST = 2000
