@@ -108,9 +108,9 @@ def test_tuning_on_a_device(address: str, tmp_path: Path) -> None:
     a, b = (d.section(resolve("cpu"), 1) for d in (here.database, there))
     assert a.keys() == b.keys() and len(a) == 2 and not done["problems"]
     for key in a:
-        measured = [sorted((t.template, json.dumps(t.params, sort_keys=True)) for t in entry.timings) for entry in (a[key], b[key])]
+        measured = [sorted((t.template, json.dumps(t.params, sort_keys=True)) for t in entry.candidates) for entry in (a[key], b[key])]
         assert measured[0] == measured[1]
-        assert all(t.samples > 0 for t in b[key].timings)
+        assert all(t.samples > 0 for t in b[key].candidates)
     x = np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype(np.float32)
     np.testing.assert_allclose(tersor.compile(pointwise(), tuned=there, batch=1)(x), pointwise()(x), atol=1e-5)
 
