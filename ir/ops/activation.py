@@ -12,6 +12,7 @@ from ..types import Tensor
 from .check import floats
 from .elementwise import NumericUnary, Unary
 from .namespace import Math
+from .straight_through import straight_through_where
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +27,13 @@ class Relu(NumericUnary, name="nn.relu"):
         return m.max(x, m.const(x, 0))
 
     def evaluate(self, *xs: Any) -> torch.Tensor:
+        import torch
+
+        (x,) = xs
+        with torch.no_grad():
+            value = super().evaluate(x)
         # the gradient at 0 is 0, as torch's; that of torch.maximum is 1/2
-        y: torch.Tensor = xs[0].relu()
-        return y
+        return straight_through_where(x > 0, value, x) if x.requires_grad and torch.is_grad_enabled() else value
 
 
 class Clip(NumericUnary, name="nn.clip"):
