@@ -73,19 +73,21 @@ def main(doc: str | None, file: str, methods: Mapping[str, Method], table: Table
     torch.set_num_threads(1)
     path = args.out / f"{file}.json"
     try:
-        for row in runs(network, {name: methods[name] for name in args.methods}, args.seeds, {(r.pipeline, r.seed) for r in kept(path)}):
+        done = {(r.pipeline, r.seed) for r in kept(path, methods)}
+        for row in runs(network, {name: methods[name] for name in args.methods}, args.seeds, done):
             # another process may have added rows meanwhile
-            rows = [*kept(path), row]
+            rows = [*kept(path, methods), row]
             write_results(path, [asdict(r) for r in rows])
             path.with_suffix(".md").write_text(table(rows))
     except DataMissing as missing:
         raise SystemExit(str(missing)) from None
-    print(table(kept(path)), end="")
+    print(table(kept(path, methods)), end="")
 
 
-def kept(path: Path) -> list[Row]:
-    """The rows of a file of results, if it exists."""
-    return [Row(**r) for r in json.loads(path.read_text())] if path.is_file() else []
+def kept(path: Path, methods: Mapping[str, Method]) -> list[Row]:
+    """The rows of a file of results, if it exists, except those of methods that have other pipelines now."""
+    rows = [Row(**r) for r in json.loads(path.read_text())] if path.is_file() else []
+    return [r for r in rows if r.name in methods and methods[r.name].pipeline == r.pipeline]
 
 
 def runs(network: str, methods: Mapping[str, Method], seeds: Sequence[int], done: set[tuple[str, int]]) -> Iterator[Row]:
