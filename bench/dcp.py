@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import finetuned
-from .finetuned import Method, Row, mean, steps
+from .finetuned import Method, Row, losses, steps
 
 SHARES = (0.5, 0.25)
 STAGES, AFTER = 2, 3
@@ -30,16 +30,12 @@ METHODS = {f"{method} {share:g}": Method(pipeline_of(method, share), "f32") for 
 
 def markdown(rows: Sequence[Row]) -> str:
     """Mean and standard deviation over the seeds."""
-    lines = ["| MACs | method | top-1 | loss | float | KiB | seeds |", "|--:|---|--:|--:|--:|--:|--:|"]
-    for name in METHODS:
-        if here := [r for r in rows if r.name == name]:
-            method, share = name.split()
-            loss = mean([r.float_top1 - r.top1 for r in here])
-            lines.append(
-                f"| {float(share):.0%} | {method} | {mean([r.top1 for r in here])} | {loss} | {here[0].float_top1:.2f} % "
-                f"| {here[0].bytes / 1024:.0f} | {len(here)} |"
-            )
-    return "\n".join(lines) + "\n"
+
+    def cells(name: str) -> str:
+        method, share = name.split()
+        return f"{float(share):.0%} | {method}"
+
+    return losses(rows, METHODS, "MACs | method", cells)
 
 
 if __name__ == "__main__":

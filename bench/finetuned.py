@@ -135,6 +135,18 @@ def measured(graph: tersor.Graph, test: Images, require: str | None) -> tuple[fl
     return 100 * float((np.concatenate(parts).argmax(1) == test.labels.numpy()).mean()), size
 
 
+def losses(rows: Sequence[Row], methods: Mapping[str, Method], columns: str, cells: Callable[[str], str]) -> str:
+    """A Markdown table with a line for each method that has rows: the `columns` that tell it apart, filled by `cells(name)`, then what it lost."""
+    head = f"{columns} | top-1 | loss | float | KiB | seeds |"
+    lines = [f"| {head}", "|" + "--:|" * head.count("|")]
+    for name in methods:
+        if here := [r for r in rows if r.name == name]:
+            top1, loss = mean([r.top1 for r in here]), mean([r.float_top1 - r.top1 for r in here])
+            size = f"{here[0].bytes / 1024:.0f} | {len(here)} |"
+            lines.append(f"| {cells(name)} | {top1} | {loss} | {here[0].float_top1:.2f} % | {size}")
+    return "\n".join(lines) + "\n"
+
+
 def mean(values: Sequence[float]) -> str:
     """Mean and standard deviation in per cent, and nothing for no values."""
     if not values:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import finetuned
-from .finetuned import Method, Row, mean, steps
+from .finetuned import Method, Row, losses, steps
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95)
 EPOCHS = 3
@@ -28,16 +28,12 @@ METHODS = {f"{way} {sparsity:g}": Method(pipeline_of(way, sparsity), "f32") for 
 
 def markdown(rows: Sequence[Row]) -> str:
     """Mean and standard deviation over the seeds."""
-    lines = ["| zeros | way | top-1 | loss | float | KiB | seeds |", "|--:|---|--:|--:|--:|--:|--:|"]
-    for name in METHODS:
-        if here := [r for r in rows if r.name == name]:
-            way, sparsity = name.rsplit(" ", 1)
-            loss = mean([r.float_top1 - r.top1 for r in here])
-            lines.append(
-                f"| {float(sparsity):.0%} | {way} | {mean([r.top1 for r in here])} | {loss} | {here[0].float_top1:.2f} % "
-                f"| {here[0].bytes / 1024:.0f} | {len(here)} |"
-            )
-    return "\n".join(lines) + "\n"
+
+    def cells(name: str) -> str:
+        way, sparsity = name.rsplit(" ", 1)
+        return f"{float(sparsity):.0%} | {way}"
+
+    return losses(rows, METHODS, "zeros | way", cells)
 
 
 if __name__ == "__main__":

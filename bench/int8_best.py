@@ -25,6 +25,7 @@ from .engines import Ratio, machine
 from .fashion import DataMissing
 from .int8_peers import ROUND_MS, Run, milliseconds
 from .latency import RESULTS
+from .peers import Unavailable
 from .photo_crops import WALLPAPERS, Crops, crops
 from .quantization import BATCH, CHUNK, NETWORKS, SETTINGS, TOOLS, logits, normalized, spread, sqnr
 from .results_file import write_results
@@ -86,7 +87,7 @@ def measured(name: str, macs: Sequence[float], given: Crops, calibration: int, i
     for setting in OTHERS:
         try:
             runs[setting.split()[0], setting] = other(setting, module, graph, batches)
-        except ImportError as missing:
+        except (ImportError, Unavailable) as missing:
             print(f"{setting}: {missing}", flush=True)
     image = many[:1]
     counts = {key: max(3, round(ROUND_MS / min(milliseconds(run, image, 3)))) for key, run in runs.items()}

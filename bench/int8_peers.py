@@ -29,6 +29,7 @@ from .engines import Ratio, machine
 from .int8_latency import graphs
 from .latency import RESULTS
 from .models import SEVEN, build
+from .peers import Unavailable
 from .results_file import write_results
 
 #: The variable that keeps openvino's kernels to a set of instructions: AVX512_CORE_VNNI leaves the matrix instructions of AMX out.
@@ -109,7 +110,7 @@ def others(module: torch.nn.Module, graph: tersor.Graph, threads: int) -> dict[s
     for engine, make in made.items():
         try:
             found[engine] = make()
-        except ImportError as missing:
+        except (ImportError, Unavailable) as missing:
             print(f"{engine}: {missing}", flush=True)
     return found
 

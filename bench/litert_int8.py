@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .peers import Unavailable, litert_python, open_litert
+from .peers import litert_python, open_litert
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -37,11 +37,8 @@ made.quantize(found).export_model(path)
 
 
 def quantized(module: torch.nn.Module, calibration: Sequence[np.ndarray], threads: int = 1) -> Run:
-    """A function from images (1, 3, H, W) to logits."""
-    try:
-        python = litert_python()
-    except Unavailable as missing:
-        raise ImportError(str(missing)) from None
+    """A function from images (1, 3, H, W) to logits. Raises Unavailable where no Python has the converter."""
+    python = litert_python()
     images = np.concatenate(list(calibration))
     with tempfile.TemporaryDirectory() as name:
         program, batches, path = (Path(name) / file for file in ("model.pt2", "images.npy", "model.tflite"))

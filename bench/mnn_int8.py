@@ -7,8 +7,6 @@ mapped to bytes by one scale and one offset.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +15,19 @@ import numpy as np
 
 import tersor
 
+from .peers import ADAPTERS, mnn_from_onnx, mnn_tool, open_mnn
+
 Run = Callable[[np.ndarray], np.ndarray]
 
 
 def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: str = "KL", threads: int = 1) -> Run:
-    """A function from images (1, 3, H, W) to logits. method: MNN's feature_quantize_method; the graph is f32 with its norms folded."""
-    import MNN
+    """A function from images (1, 3, H, W) to logits. method: MNN's feature_quantize_method; the graph is f32 with its norms folded.
+
+    Raises Unavailable without the package.
+    """
     from PIL import Image
+
+    ADAPTERS["MNN"].require()
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -34,7 +38,7 @@ def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: st
             pixels = np.rint((image.transpose(1, 2, 0) - low) * (255 / (high - low))).astype(np.uint8)
             Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
         graph.to_onnx(folder / "model.onnx")
-        _tool(folder, "mnnconvert", "-f", "ONNX", "--modelFile", "model.onnx", "--MNNModel", "float.mnn", "--bizCode", "tersor")
+        full, small = mnn_from_onnx(folder / "model.onnx", folder / "float.mnn"), folder / "int8.mnn"
         settings = {
             "format": "RGB",
             # x = (pixel - mean) * normal
@@ -48,24 +52,5 @@ def quantized(graph: tersor.Graph, calibration: Sequence[np.ndarray], method: st
             "weight_quantize_method": "MAX_ABS",
         }
         (folder / "settings.json").write_text(json.dumps(settings))
-        _tool(folder, "mnnquant", "float.mnn", "int8.mnn", "settings.json")
-        net = MNN.Interpreter(str(folder / "int8.mnn"))
-    session = net.createSession({"backend": "CPU", "numThread": threads})
-    given, result = net.getSessionInput(session), net.getSessionOutput(session)
-    host = MNN.Tensor(result.getShape(), MNN.Halide_Type_Float, np.zeros(result.getShape(), np.float32), MNN.Tensor_DimensionType_Caffe)
-
-    def run(x: np.ndarray) -> np.ndarray:
-        given.copyFrom(MNN.Tensor(x.shape, MNN.Halide_Type_Float, x, MNN.Tensor_DimensionType_Caffe))
-        net.runSession(session)
-        result.copyToHostTensor(host)
-        return np.array(host.getNumpyData())
-
-    return run
-
-
-def _tool(folder: Path, name: str, *arguments: str) -> None:
-    """The converter's function: the package's commands report their use to a server."""
-    command = [sys.executable, "-c", f"import _tools; _tools.{name}({[name, *arguments]})"]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{name} ended with code {done.returncode}: {done.stdout.strip().splitlines()[-1:]}")
+        mnn_tool("mnnquant", str(full), str(small), str(folder / "settings.json"), result=small)
+        return open_mnn(str(small), threads, precision="normal")

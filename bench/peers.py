@@ -181,18 +181,26 @@ def open_openvino(path: str, threads: int) -> Run:
 
 def prepare_mnn(source: Source, threads: int) -> Path:
     """From ONNX by the converter's function: the package's command `mnnconvert` installs a usage logger and reports to it."""
-    path = source.folder / "model.mnn"
-    arguments = ["mnnconvert", "-f", "ONNX", "--modelFile", str(source.onnx), "--MNNModel", str(path), "--bizCode", "tersor"]
-    _tool([sys.executable, "-c", f"import _tools; _tools.mnnconvert({arguments})"], path)
+    return mnn_from_onnx(source.onnx, source.folder / "model.mnn")
+
+
+def mnn_from_onnx(model: Path, path: Path) -> Path:
+    """Convert an .onnx file to `path`."""
+    mnn_tool("mnnconvert", "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(path), "--bizCode", "tersor", result=path)
     return path
 
 
-def open_mnn(path: str, threads: int) -> Run:
-    """`precision=high`: float32 throughout."""
+def mnn_tool(name: str, *arguments: str, result: Path) -> None:
+    """Run a converter of MNN's, which writes `result`."""
+    _tool([sys.executable, "-c", f"import _tools; _tools.{name}({[name, *arguments]})"], result)
+
+
+def open_mnn(path: str, threads: int, precision: str = "high") -> Run:
+    """`precision=high`: float32 throughout, where layers are not integers."""
     import MNN
 
     net = MNN.Interpreter(path)
-    session = net.createSession({"backend": "CPU", "numThread": threads, "precision": "high"})
+    session = net.createSession({"backend": "CPU", "numThread": threads, "precision": precision})
     given, result = net.getSessionInput(session), net.getSessionOutput(session)
     host = MNN.Tensor(result.getShape(), MNN.Halide_Type_Float, np.zeros(result.getShape(), np.float32), MNN.Tensor_DimensionType_Caffe)
 
