@@ -38,6 +38,10 @@ def backend(
     runs eagerly, with a warning: call the model under `torch.no_grad()` or `torch.inference_mode()`. As always in dynamo, code at a graph break
     runs eagerly. Raises `TersorError` for operators that Tersor does not know, all of them at once, unless
     `torch._dynamo.config.suppress_errors` is set.
+
+    Before each call dynamo checks every parameter and attribute of the model. torch leaves out most of these checks with
+    `options={"guard_filter_fn": torch.compiler.skip_guard_on_inbuilt_nn_modules_unsafe}`; this backend checks by itself that parameters and
+    buffers are the compiled ones, unchanged, but nobody sees then that a layer was replaced or went to training mode.
     """
     given = dict(options or {})
     if unknown := [k for k in given if k not in OPTIONS]:
@@ -51,6 +55,10 @@ def backend(
 # torch registers the entry point of an installed Tersor itself, and refuses a name that it has already
 if not entry_points(group="torch_dynamo_backends", name="tersor"):
     register_backend(backend, name="tersor")
+
+
+#: How often a tensor was changed in place.
+_version = operator.attrgetter("_version")
 
 
 def _is_static(x: Any) -> bool:
@@ -115,11 +123,11 @@ class _Compiled:
             self.static = tuple(i for i, x in enumerate(args) if _is_static(x))
             self.given = tuple(i for i in range(len(args)) if i not in self.static)
         with self.lock:
-            held = [args[i] for i in self.static]
-            if len(held) != len(self.held) or not all(map(operator.is_, held, self.held)) or [x._version for x in self.counting] != self.versions:
+            held = list(map(args.__getitem__, self.static))
+            if len(held) != len(self.held) or not all(map(operator.is_, held, self.held)) or list(map(_version, self.counting)) != self.versions:
                 self.models.clear()
                 self.held, self.counting = held, [x for x in held if not x.is_inference()]
-                self.versions = [x._version for x in self.counting]
+                self.versions = list(map(_version, self.counting))
             key = tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else x for x in map(args.__getitem__, self.given))
             if key not in self.models:
                 self.models[key] = self._build(args)

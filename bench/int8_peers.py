@@ -1,11 +1,11 @@
-"""Latency of seven networks in int8: Tersor beside onnxruntime (static QDQ), openvino (quantized by nncf), LiteRT and MNN, interleaved.
+"""Latency of seven networks in int8: Tersor beside onnxruntime (static QDQ), openvino (quantized by nncf), LiteRT, MNN and ncnn, interleaved.
 
     python -m tersor.bench.int8_peers [--networks resnet18 ...] [--threads 1] [--rounds 5] [--graphs FOLDER] [--out bench/results]
 
 Weights are random (bench/models.py) and calibration images are noise: times depend on neither. onnxruntime multiplies u8 by s8, as on processors
 with VNNI; nncf uses its default preset. openvino uses AMX where the processor has it, which our kernels do not yet:
-`ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` compares the same instructions. A tool that is not installed is left out and named (ncnn's package has no
-quantizer). Accuracy is compared by `quantization.py`.
+`ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` compares the same instructions. A tool that is not installed is left out and named.
+ncnn's package has no quantizer, so `ncnn_int8.py` writes what its tools would. Accuracy is compared by `quantization.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 
 import tersor
 
-from . import litert_int8, mnn_int8, nncf_int8, onnxruntime_int8
+from . import litert_int8, mnn_int8, ncnn_int8, nncf_int8, onnxruntime_int8
 from .engines import Ratio, machine
 from .int8_latency import graphs
 from .latency import RESULTS
@@ -105,6 +105,7 @@ def others(module: torch.nn.Module, graph: tersor.Graph, threads: int) -> dict[s
         "openvino": lambda: nncf_int8.quantized(graph, images, "mixed", threads),
         "LiteRT": lambda: litert_int8.quantized(module, images, threads),
         "MNN": lambda: mnn_int8.quantized(graph, images, "KL", threads),
+        "ncnn": lambda: ncnn_int8.quantized(module, images, threads),
     }
     found: dict[str, Run] = {}
     for engine, make in made.items():

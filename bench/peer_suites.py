@@ -3,7 +3,7 @@
     python -m tersor.bench.peer_suites PATH [--only NAME ...] [--out bench/results]
 
 PATH: a checkout of apache/tvm (its tests of models that torch.export made) or of llvm/torch-mlir (its end-to-end tests of convolution,
-pooling, norms, padding, reductions, elementwise operators, matrix products, reshapes and slices). Their files are imported from there; nothing
+pooling, norms, padding, reductions, elementwise and basic operators, products, reshapes and slices). Their files are imported from there; nothing
 of them runs but what makes a module and its inputs. What they import and this machine lacks is replaced by an object that does nothing.
 
 right: every result equals eager torch's, integers exactly, floats within 1e-4 of the largest value.
@@ -40,7 +40,19 @@ from .results_file import write_results
 TVM_TESTS = Path("tests/python/relax/test_frontend_from_exported_program.py")
 TORCH_MLIR = Path("projects/pt1/python")
 #: Parts of torch-mlir's suite that are about the operators of convolutional networks.
-PARTS = ("conv", "pooling", "norm_like", "padding", "reduction", "elementwise", "matmul", "reshape_like", "slice_like")
+PARTS = (
+    "conv",
+    "pooling",
+    "norm_like",
+    "padding",
+    "reduction",
+    "elementwise",
+    "elementwise_comparison",
+    "matmul",
+    "reshape_like",
+    "slice_like",
+    "basic",
+)
 VERDICTS = ("right", "refused in scope", "refused out of scope", "wrong", "not runnable")
 SECONDS, TOLERANCE = 60, 1e-4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import Imports, Json, Shapes, Tuned, Weights, database_of, load_imports
+from .export_c import recorded_inputs, runs_here
 from .remote import On, bench_by_ssh, bench_there, bundle, host_at, over_ssh
 from .sources import COMPILED, leaves, random_array, read_graph, read_inputs
 
@@ -137,6 +139,7 @@ def profile(
     top: Annotated[int, typer.Option(help="Show only so many of the slowest kernels; 0 shows all in order.")] = 0,
     device: On = None,
     static: Annotated[bool, typer.Option("--static", help="Run nothing: the inner loops of a graph's kernels by llvm-mca, for a -t.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="With --static: also the instructions of one call of the model, counted by qemu.")] = False,
     target: Target = "cpu",
     threads: Threads = 1,
     tuned: Tuned = None,
@@ -149,12 +152,17 @@ def profile(
     load_imports(imports)
     if static:
         judged = static_of(source, target, batch, threads, device, tuned, weights, shape)
+        instructions = counted(source, target, batch, tuned, weights, shape) if count else None
         if as_json:
-            print(judged.to_json())
+            show.emit_json(json.loads(judged.to_json()) | ({} if instructions is None else {"instructions": instructions}))
             return
         show.table(*judged.cells(), left=4)
         show.line(judged.summary)
+        if instructions is not None:
+            show.line(f"{instructions:,} instructions for one call, counted by qemu")
         return
+    if count:
+        raise TersorError("--count goes with --static, which runs nothing on this processor")
     model: CompiledModel
     if device is not None:
         model = on_device(device, source, batch, target, threads, tuned, weights, shape)
@@ -183,6 +191,21 @@ def static_of(
 
     with show.working(f"compiling {source} for {target}"):
         return static_profile(read_graph(source, weights, shape), target, batch, database_of(tuned))
+
+
+def counted(source: str, target: str, batch: int | None, tuned: str | None, weights: str | None, shape: list[str] | None) -> int:
+    """Instructions of one call on random inputs."""
+    from .. import compile
+    from ..backend.instruction_count import instruction_count
+    from ..backend.target import resolve
+
+    graph = read_graph(source, weights, shape)
+    fixed = graph.at(batch or 1) if graph.batched else graph
+    arrays = recorded_inputs(fixed, None)
+    with show.working("counting instructions"):
+        model = compile(graph, target=target, batch=(batch or 1) if graph.batched else None, tuned=database_of(tuned))
+        expected = None if runs_here(resolve(target)) else leaves(fixed.structure, fixed(*arrays))
+        return instruction_count(model, arrays, expected)
 
 
 def is_compiled(source: str) -> bool:

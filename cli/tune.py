@@ -10,7 +10,7 @@ import typer
 from ..ir.errors import TersorError
 from . import show
 from .build import Imports, Json, Shapes, Weights, batches_of, load_imports
-from .remote import On, over_ssh
+from .remote import On
 from .sources import read_graph
 
 
@@ -42,8 +42,6 @@ def tune(
     load_imports(imports)
     if compare and (again or seconds is not None or search_by != "templates"):
         raise TersorError("--compare measures nothing: leave --seconds, --again and --search out")
-    if over_ssh(device):
-        raise TersorError(f"kernels are tuned over rpc://, got {device}: start `tersor device` there")
     from .. import transform
     from ..backend.tuning import search
 

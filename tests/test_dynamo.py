@@ -55,6 +55,17 @@ def test_results_shapes_and_changed_weights() -> None:
         torch.testing.assert_close(fast(x)["y"], module(x)["y"], atol=1e-5, rtol=1e-5)
 
 
+def test_weights_that_changed_without_checks_of_dynamo() -> None:
+    module = Two().eval()
+    fast = torch.compile(module, backend="tersor", options={"guard_filter_fn": torch.compiler.skip_guard_on_inbuilt_nn_modules_unsafe})
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        fast(x)
+        for change in (lambda: module.conv.weight.mul_(2), lambda: setattr(module.conv, "bias", nn.Parameter(torch.ones(4)))):
+            change()
+            torch.testing.assert_close(fast(x)["y"], module(x)["y"], atol=1e-5, rtol=1e-5)
+
+
 def test_sizes_that_dynamo_leaves_free_and_a_break() -> None:
     module = Two(breaks=True).eval()
     fast = torch.compile(module, backend="tersor")

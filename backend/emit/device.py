@@ -6,6 +6,7 @@ Every argument is a buffer and an offset in elements, see `codegen.gpu`. For CUD
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -41,6 +42,10 @@ CUDA_HEAD = (Path(__file__).parent / "head.cu").read_text()
 NVCC = "TERSOR_NVCC"
 
 Place = tuple[Memory, int]
+
+
+#: Threads that a multiprocessor is to hold at least. Without a number ptxas spills now and then to hold more of them.
+RESIDENT = 256
 
 
 @dataclass
@@ -124,7 +129,9 @@ class DeviceEmitter:
         target = self.target.tvm()
         module = tvm.IRModule({var: function.with_attr("target", target) for var, function in self.functions.items()})
         text: str = tvm.get_global_func(f"target.build.{self.target.kind}")(module, target).inspect_source()
-        return (OPENCL_HEAD if self.target.kind == "opencl" else CUDA_HEAD) + text
+        if self.target.kind == "opencl":
+            return OPENCL_HEAD + text
+        return CUDA_HEAD + re.sub(r"__launch_bounds__\((\d+)\)", lambda m: f"__launch_bounds__({m[1]}, {max(1, RESIDENT // int(m[1]))})", text)
 
     def code(self) -> bytes:
         """The code that a `.tso` holds: OpenCL source; for CUDA a cubin, or source where there is no nvcc."""

@@ -23,15 +23,20 @@ from ..target import Target
 from .address import Address, parse
 from .facts import Facts
 from .session import Session, opened
+from .tunnel import Tunnel
 
 Model = str | Path | CompiledModel
 
 
 class Device:
-    """A machine that serves by `tersor device`: its target and facts, and models on it. Each question opens a session of its own."""
+    """A machine that serves by `tersor device`: its target and facts, and models on it. Each question opens a session of its own.
+
+    At an ssh address the server is started there, and ends with this object.
+    """
 
     def __init__(self, address: Address):
         self.address = address
+        self._tunnel = Tunnel(address) if address.scheme == "ssh" else None
         with self.session() as session:
             described = session.described
         self.target = Target(**described["target"] | {"features": tuple(described["target"]["features"])})
@@ -46,7 +51,7 @@ class Device:
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
         """A connection; through a tracker, to the first free machine of the key."""
-        with opened(self.address) as session:
+        with opened(self.address if self._tunnel is None else self._tunnel.address) as session:
             yield session
 
     @property
@@ -143,16 +148,12 @@ def data_of(model: Model) -> bytes:
 
 
 def device(address: str) -> Device:
-    """The machine at `rpc://host:port`, or one of those that a tracker shares under a key: `rpc://tracker-host:port/key`.
+    """The machine at `rpc://host:port`, where `tersor device` runs, or one of those that a tracker shares under a key: `rpc://tracker-host:port/key`.
 
-    Start it there by `tersor device`. Raises `TersorError` where nothing serves, or something else, or with other versions of TVM.
+    At `ssh://[user@]host[:port]` `tersor device` is started through ssh, and ends with the result of this function. Raises `TersorError` where
+    nothing serves, or something else, or with other versions of TVM.
     """
-    where = parse(address)
-    if where.scheme != "rpc":
-        raise TersorError(
-            f"tersor.device takes rpc://host:port or rpc://tracker-host:port/key, got {address!r}; for ssh there is `tersor bench --device`"
-        )
-    return Device(where)
+    return Device(parse(address))
 
 
 def named(address: str | Device | None) -> Device | None:

@@ -101,13 +101,17 @@ class Host:
         return done.stdout
 
     def _ssh(self, script: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        own = shlex.split(os.environ.get(COMMAND, "ssh"))
-        port = ["-p", str(self.address.port)] if self.address.port else []
-        command = [*own, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", *port, self.address.host, script]
-        done = _started(command, data)
+        done = _started([*ssh_command(self.address), script], data)
         if done.returncode == 255:
             raise TersorError(f"ssh does not reach {self.address}: {' '.join(done.stderr.decode(errors='replace').split())[-300:]}")
         return done
+
+
+def ssh_command(address: Address, *options: str) -> list[str]:
+    """The command that connects, which a script may follow."""
+    own = shlex.split(os.environ.get(COMMAND, "ssh"))
+    port = ["-p", str(address.port)] if address.port else []
+    return [*own, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", *options, *port, address.host]
 
 
 def _started(command: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:

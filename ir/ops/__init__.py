@@ -50,7 +50,8 @@ from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AdaptivePool2d, AvgPool2
 from .quant import Dequantize, Quantize, Requantize, StorageCast
 from .quant_layers import QuantConv2d, QuantConvTranspose2d, QuantLinear, QuantMatmul
 from .quant_math import Lookup, QuantAdd, QuantMul
-from .quant_pool import QuantSum, QuantSumPool2d
+from .quant_pool import QuantAvgPool2d, QuantSum, QuantSumPool2d
+from .quant_softmax import QuantSoftmax
 from .reduce import ArgMax, ArgMin, ArgReduce, LogSoftmax, Mean, Prod, Reduce, ReduceMax, ReduceMin, Softmax, Sum
 from .scan import ArgSort, CumMax, CumMin, CumProd, CumSum, LogCumSumExp, Scan
 from .scatter import Gather, Scatter
@@ -157,11 +158,13 @@ __all__ = [
     "Prelu",
     "Prod",
     "QuantAdd",
+    "QuantAvgPool2d",
     "QuantConv2d",
     "QuantConvTranspose2d",
     "QuantLinear",
     "QuantMatmul",
     "QuantMul",
+    "QuantSoftmax",
     "QuantSum",
     "QuantSumPool2d",
     "Quantize",

@@ -13,6 +13,8 @@ rounded to f32:
     rescale             y = clamp(rint(f32(a) * M) + Z)                                        M = S_x / (S_y * divisor), S_x that of the sum
     product             y = clamp(rint(f32(a * b) * M + f32(Z)))                               M = (S_a * S_b) / S_y
     add                 y = clamp(rint(fma(q_a, M_a, fma(q_b, M_b, C))))                       C = Z - fma(M_a, Z_a, M_b * Z_b)
+    softmax             y = clamp(rint(e * floor(1 / S_y) / t) + Z)                            t = sum of e, one after the other
+    average of windows  y = clamp(rint((t / n) / S_y + f32(Z)))                                t = sum of f32(a) * S_x, row after row
 
 a and b are i32 with their zero points subtracted, q_a and q_b with them. rint rounds halves to even, `>>` floors (so `fixed` rounds halves up).
 The clamp comes before the conversion to i32, so no conversion overflows; NaN becomes the lowest integer.
@@ -67,6 +69,16 @@ def added(m: Math, a: Any, b: Any, multiplier_a: Any, multiplier_b: Any, zero: i
 def product_onnx(m: Math, product: Any, multiplier: Any, offset: Any) -> Any:
     """The real number that is rounded. product i32; multiplier, and offset = Z, f32."""
     return m.add(m.mul(m.cast(product, "f32"), multiplier), offset)
+
+
+def average_onnx(m: Math, total: Any, count: Any, scale: Any, offset: Any) -> Any:
+    """The real number that is rounded. total f32: a sum of `count` elements; count, scale = S_y and offset = Z f32."""
+    return m.add(total / count / scale, offset)
+
+
+def share_onnx(m: Math, e: Any, steps: Any, total: Any) -> Any:
+    """The real number that is rounded, all f32."""
+    return m.mul(e, steps) / total
 
 
 def sum_onnx(m: Math, first: Any, second: Any, multiplier_first: Any, multiplier_second: Any, offset: Any, fused: bool) -> Any:

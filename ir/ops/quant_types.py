@@ -17,6 +17,7 @@ from ..types import STORAGE, Tensor, Uniform
 if TYPE_CHECKING:
     import torch
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 #: Accumulators lie within -LIMIT + 1 to LIMIT - 1.
@@ -78,7 +79,7 @@ def multiplier(x: Tensor, to: Uniform) -> F64:
     return scales(x) / np.float64(to.scales[0])
 
 
-def single(values: F64 | float) -> NDArray[np.float32]:
+def single(values: F64 | float) -> F32:
     """Rounded to f32."""
     return np.asarray(values, np.float32)
 

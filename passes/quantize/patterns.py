@@ -39,21 +39,26 @@ from ...ir.ops import (
     Mean,
     Mul,
     QuantAdd,
+    QuantAvgPool2d,
     QuantConv2d,
     QuantConvTranspose2d,
     Quantize,
     QuantLinear,
     QuantMatmul,
     QuantMul,
+    QuantSoftmax,
     QuantSum,
     QuantSumPool2d,
     Relu,
     Requantize,
     Reshape,
+    Softmax,
     StorageCast,
     Upsample,
 )
 from ...ir.ops.quant import Rounded, Rounding
+from ...ir.ops.quant_math import elem_of
+from ...ir.ops.quant_softmax import overflows
 from ...ir.rewrite import Refusal, Result, Rewrite, refuse, rewrite
 from ...ir.types import NUMPY, STORAGE, Tensor, Uniform, storage_range
 from .roles import window_size
@@ -245,7 +250,10 @@ def rounding_patterns(default: Rounding) -> Sequence[Rewrite]:
             table = integers_of(x, lambda real: Quantize(found.value, op.to, rounding).evaluate(real))
             table = np.clip(table, found.low, found.high) if (found.low, found.high) != (None, None) else table
             return Lookup(x, Const(table, op.to, loc=op.loc), loc=op.loc)
-        divisor = x.op.divisor if rounding == "onnx" and isinstance(x.op, QuantSum | QuantSumPool2d) else 1
+        if rounding == "onnx" and isinstance(pool := x.op, QuantSumPool2d) and one_scale(pool.x.type):
+            geometry = (pool.x, pool.kernel, pool.stride, pool.padding)
+            return QuantAvgPool2d(*geometry, op.to, found.low, found.high, divisor=pool.divisor, ceil_mode=pool.ceil_mode, loc=pool.loc)
+        divisor = x.op.divisor if rounding == "onnx" and isinstance(x.op, QuantSum) else 1
         return Requantize(x, op.to, found.low, found.high, rounding, divisor, loc=op.loc)
 
     @rewrite
@@ -259,6 +267,16 @@ def rounding_patterns(default: Rounding) -> Sequence[Rewrite]:
         return QuantAdd(a, b, op.to, found.low, found.high, rounding, loc=add.loc)
 
     @rewrite
+    def integer_softmax(op: Quantize) -> Result:
+        """q(softmax(dq(x))) -> quant.softmax(x), only for onnx: other arithmetics leave a softmax float"""
+        softmax = op.x.op
+        if not isinstance(softmax, Softmax) or op.rounding != "onnx" or (x := small(softmax.x)) is None:
+            return None
+        if op.to.axis is not None or not (elem_of(x).storage == op.to.storage in ("u8", "i8")) or overflows(x.shape[softmax.axis], op.to):
+            return None
+        return QuantSoftmax(x, softmax.axis, op.to, loc=softmax.loc)
+
+    @rewrite
     def integer_mul(op: Quantize) -> Result:
         """q(clamp(mul(dq(a), dq(b)))) -> quant.mul(a, b){low, high}"""
         found = behind_clamps(op)
@@ -267,7 +285,7 @@ def rounding_patterns(default: Rounding) -> Sequence[Rewrite]:
             return None
         return QuantMul(a, b, op.to, found.low, found.high, rounding_of(op, default), loc=mul.loc)
 
-    return integer_requantize, integer_add, integer_mul
+    return integer_requantize, integer_add, integer_mul, integer_softmax
 
 
 def rounding_of(op: Quantize, default: Rounding) -> Rounding:

@@ -11,6 +11,7 @@ import pytest
 from backend_run import ALL_TARGETS, Compiled
 from integer_cases import Case, accumulators, add_conv, pools, random_case, rescale, scalar
 
+import tersor
 from tersor.backend.kernels.cpu.arithmetic.base import pmaddwd_on
 from tersor.backend.kernels.cpu.arithmetic.integers import Maddubs
 from tersor.backend.kernels.cpu.conv.integer.gemm import IntegerGemm
@@ -21,8 +22,8 @@ from tersor.backend.target import host_features, resolve
 from tersor.backend.tile.integer import IntLinear, RescaledSum, RescaleFixed
 from tersor.ir.graph import Graph
 from tersor.ir.op import Const, Value
-from tersor.ir.ops import MaxPool2d
-from tersor.ir.types import NUMPY, Tensor
+from tersor.ir.ops import MaxPool2d, QuantAvgPool2d, Quantize, QuantSoftmax, StorageCast
+from tersor.ir.types import NUMPY, Tensor, Uniform
 
 #: vpdpbusd in vectors of 8: a processor that has it and no AVX-512.
 avx_vnni = pytest.mark.skipif("avx_vnni" not in host_features(), reason="this processor has no AVX-VNNI")
@@ -239,6 +240,36 @@ def test_pools_and_layers(target: str, elem: str) -> None:
     assert {"integer_pool", "integer_dense"} <= {*compiled.templates}
     for got, wanted in zip(compiled(x, rows), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("storage", ["u8", "i8"])
+def test_averages_in_floats(storage: str) -> None:
+    """ONNX Runtime's average pooling depends on the order of its sums."""
+    rng, graph = np.random.default_rng(4), Graph()
+    elem, to = (Uniform(storage, (scale,), (zero,)) for scale, zero in ((0.0371, 11), (0.0213, 90)))
+    x = rng.integers(*elem.range, (2, 37, 6, 7), dtype=np.int64).astype(NUMPY[storage])
+    image = graph.add_input(Tensor(x.shape, "f32"), "x")
+    q = graph.add(Quantize(image, elem, "onnx"))
+    geometries: list[Any] = [((3, 2), (3, 2), (0, 0, 0, 0)), ((3, 3), (1, 2), (1, 1, 1, 0))]
+    made = [QuantAvgPool2d(q, *g, to, high=120, divisor=g[0][0] * g[0][1]) for g in geometries]
+    graph.set_outputs([graph.add(StorageCast(graph.add(op))) for op in made])
+    model = tersor.compile(graph, target="cpu:x86-64-v3" if storage == "i8" else "cpu")
+    for g, op, got in zip(geometries, made, model(((x.astype(np.int64) - 11) * np.float32(0.0371)).astype(np.float32)), strict=True):
+        wanted = oracle.avg_pool_onnx(x.astype(np.int64), (0.0371, 11), *g, op.divisor, (0.0213, 90))
+        np.testing.assert_array_equal(got, np.clip(wanted, to.range[0], 120))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_softmax(axis: int) -> None:
+    """ONNX Runtime's: a table of exponentials that the largest element of a row shifts, and sums in order."""
+    rng, graph = np.random.default_rng(5), Graph()
+    elem, to = Uniform("u8", (0.0371,), (11,)), Uniform("u8", (1 / 256,), (0,))
+    x = rng.integers(0, 256, (3, 37, 41), dtype=np.int64)
+    q = graph.add(Quantize(graph.add_input(Tensor(x.shape, "f32"), "x"), elem, "onnx"))
+    graph.set_outputs([graph.add(StorageCast(graph.add(QuantSoftmax(q, axis, to))))])
+    got = tersor.compile(graph)(((x - 11) * np.float32(0.0371)).astype(np.float32))
+    wanted = np.moveaxis(oracle.softmax_onnx(np.moveaxis(x, axis, -1), 0.0371, (1 / 256, 0)), -1, axis)
+    np.testing.assert_array_equal(got, np.minimum(wanted, 255))
 
 
 def test_pairs_that_saturate_are_refused() -> None:

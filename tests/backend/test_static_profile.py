@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from tersor import TersorError
 from tersor.backend import static_profile as static
 from tersor.backend.codegen.peak import peak_functions
 from tersor.backend.emit.module import Emitter
+from tersor.backend.instruction_count import instruction_count
 from tersor.backend.static_profile import loops, macs_of, main_loop, static_profile
 from tersor.backend.target import resolve
 from tersor.cli import app
@@ -32,6 +34,10 @@ def missing() -> bool:
 
 
 needs_llvm = pytest.mark.skipif(missing(), reason="llvm-mca of LLVM 19 is missing: apt-get install llvm-19")
+
+
+QEMU = bool(shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc"))
+needs_qemu = pytest.mark.skipif(not QEMU, reason="qemu-aarch64 or a compiler for aarch64 is missing: apt-get install qemu-user gcc-aarch64-linux-gnu")
 
 
 def traced(*layers: nn.Module, shape: tuple[int, ...] = (1, 64, 28, 28)) -> Graph:
@@ -160,8 +166,36 @@ def test_what_has_no_static_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         static_profile(graph, N1)
 
 
+#: Layer -> the least multiply-adds for each instruction of a whole call; a vector instruction does 4 in f32.
+COUNTED = {"pointwise": 2.75, "strided 3x3": 2.65, "winograd": 7.5, "depthwise": 1.3}
+
+
+@needs_qemu
+@pytest.mark.parametrize("name", [n if n == "pointwise" else pytest.param(n, marks=pytest.mark.slow) for n in COUNTED])
+def test_instructions_of_a_call(name: str) -> None:
+    """A guard: code of ARM that becomes longer shows here, on any machine."""
+    layer = LAYERS[name][0]
+    graph = traced(layer, shape=(1, layer.in_channels, 28, 28))  # type: ignore[arg-type]
+    x = np.random.default_rng(0).standard_normal(graph.inputs[0].shape).astype(np.float32)
+    counts = [instruction_count(tersor.compile(graph, target=N1, batch=1), [x], [graph(x)]) for _ in range(2 if name == "pointwise" else 1)]
+    assert COUNTED[name] < graph.macs() / counts[0] < 1.25 * COUNTED[name]
+    assert abs(counts[-1] - counts[0]) < 0.002 * counts[0]
+
+
+def test_what_cannot_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = traced(nn.ReLU(), shape=(1, 3))
+    model, x = tersor.compile(graph, target=N1, batch=1), np.zeros((1, 3), np.float32)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(TersorError, match="instructions are counted by qemu-aarch64, which is missing: apt-get install qemu-user"):
+        instruction_count(model, [x], [x])
+    with pytest.raises(TersorError, match="--count goes with --static"):
+        CliRunner().invoke(app, ["profile", "m.tersor", "--count"], catch_exceptions=False)
+
+
 @needs_llvm
 def test_the_command(tmp_path: Path) -> None:
     traced(nn.Conv2d(64, 64, 1), nn.ReLU()).save(tmp_path / "m.tersor")
-    done = CliRunner().invoke(app, ["profile", "--static", str(tmp_path / "m.tersor"), "-t", N1], catch_exceptions=False)
+    arguments = ["profile", "--static", str(tmp_path / "m.tersor"), "-t", N1, *(["--count"] if QEMU else [])]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert not QEMU or "instructions for one call, counted by qemu" in done.stdout
     assert done.exit_code == 0 and "gemm" in done.stdout and "MACs/cycle" in done.stdout and "no time follows from it" in done.stdout

@@ -355,6 +355,30 @@ def test_sum_pool2d(elem: Uniform, data: st.DataObject, seed: int) -> None:
 
 
 @FEW
+@given(activations(), activations(), st.data(), SEEDS)
+def test_avg_pool2d(elem: Uniform, to: Uniform, data: st.DataObject, seed: int) -> None:
+    """Floats whose sums depend on their order."""
+    kernel, stride = pair(data.draw, 1, 3), pair(data.draw, 1, 3)
+    padding = tuple(data.draw(st.integers(0, k - 1)) for k in np.repeat(kernel, 2))
+    case = Given()
+    q = stored(np.random.default_rng(seed), elem, (1, 2, 5, 6))
+    op = nn.QuantAvgPool2d(case.add(q, elem), kernel, stride, padding, to, divisor=kernel[0] * kernel[1])
+    parameters = [(e.scales[0], e.zero_points[0]) for e in (elem, to)]
+    expected = oracle.avg_pool_onnx(q.astype(np.int64), parameters[0], kernel, stride, padding, op.divisor, parameters[1])
+    np.testing.assert_array_equal(case.run(op), np.clip(expected, *to.range))
+
+
+@FEW
+@given(st.sampled_from(["u8", "i8"]), st.sampled_from([0.003, 0.04, 0.6]), st.integers(2, 40), SEEDS)
+def test_softmax(storage: str, scale: float, size: int, seed: int) -> None:
+    elem, to = Uniform(storage, (scale,), (7,)), per_tensor(storage, 1 / 256, -128 if storage == "i8" else 0)
+    case = Given()
+    q = stored(np.random.default_rng(seed), elem, (2, size, 3))
+    expected = oracle.softmax_onnx(q.astype(np.int64).swapaxes(1, 2), scale, (1 / 256, to.zero_points[0])).swapaxes(1, 2)
+    np.testing.assert_array_equal(case.run(nn.QuantSoftmax(case.add(q, elem), 1, to)), np.clip(expected, *to.range))
+
+
+@FEW
 @given(activations(), activations(), SEEDS, ROUNDINGS)
 def test_mean(elem: Uniform, to: Uniform, seed: int, rounding: Any) -> None:
     case = Given()

@@ -63,10 +63,11 @@ def network() -> Graph:
     acc = nn.QuantConv2d(y, weights(4, 1, 3, 3), None, (1, 1), (1, 1, 1, 1), groups=4)
     y = nn.QuantAdd(acc, nn.MaxPool2d(y, (1, 1), (1, 1)), s8, high=100)
     y = nn.Requantize(nn.QuantConvTranspose2d(y, weights(4, 2, 2, 2, axis=1), stride=(2, 2)), U8)
+    y = nn.QuantAvgPool2d(y, (1, 1), (1, 1), (0, 0, 0, 0), U8, high=200)
     y = nn.Requantize(nn.QuantSumPool2d(y, (2, 2), (2, 2), divisor=4), U8)
     flat = nn.Reshape(y, (-1, 18))
     product = nn.QuantMatmul(flat, Const(stored(rng, s8, (18, 5)), s8))
-    logits = nn.QuantLinear(nn.Requantize(product, U8), weights(7, 5))
+    logits = nn.QuantLinear(nn.QuantSoftmax(nn.Requantize(product, U8), 1, U8), weights(7, 5))
     graph.set_outputs([graph.add(nn.Dequantize(logits))])
     return graph.verify()
 

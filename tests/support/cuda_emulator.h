@@ -13,7 +13,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __shared__ static
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define alignas(n) __attribute__((aligned(n)))
 using std::isnan, std::signbit, std::max, std::min;
 typedef unsigned char uchar;

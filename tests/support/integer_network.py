@@ -52,6 +52,12 @@ def step(op: Any, known: dict[Any, np.ndarray]) -> np.ndarray:
         return centered(op.x, x).sum(op.axes, keepdims=op.keepdim)
     if kind == "quant.sum_pool2d":
         return oracle.sum_pool(x, zero(op.x), op.kernel, op.stride, padding(op, x))
+    if kind == "quant.softmax":
+        result = oracle.softmax_onnx(np.moveaxis(x, op.axis, -1), float(scales(op.x)), (op.to.scales[0], op.to.zero_points[0]))
+        return np.moveaxis(np.clip(result, *op.clamp), -1, op.axis)
+    if kind == "quant.avg_pool2d":
+        given, to = (float(scales(op.x)), zero(op.x)), (op.to.scales[0], op.to.zero_points[0])
+        return np.clip(oracle.avg_pool_onnx(x, given, op.kernel, op.stride, padding(op, x), op.divisor, to), *op.clamp)
     return moved(op, kind, x, known)
 
 

@@ -7,6 +7,7 @@ r = S (q - Z). Scales are float32 numbers; multipliers are formed in float64 and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -165,3 +166,37 @@ def sum_pool(x: I64, zero: int, kernel: Sequence[int], stride: Sequence[int], pa
         for j in range(ow):
             acc[:, :, i, j] = bordered[:, :, i * stride[0] : i * stride[0] + kernel[0], j * stride[1] : j * stride[1] + kernel[1]].sum((2, 3))
     return acc
+
+
+def avg_pool_onnx(
+    x: I64, x_elem: tuple[float, int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], divisor: int, to: tuple[float, int]
+) -> I64:
+    """QLinearAveragePool of onnxruntime, without the clamp: floats S_x (q - Z_x) added row after row, then rint(t / divisor / S_y + Z_y)."""
+    f = np.float32
+    top, bottom, left, right = padding
+    bordered = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=x_elem[1])
+    oh, ow = ((size - k) // s + 1 for size, k, s in zip(bordered.shape[2:], kernel, stride))
+    result = np.zeros((*x.shape[:2], oh, ow), np.int64)
+    for n, c, i, j in np.ndindex(*result.shape):
+        total = f(0)
+        for p in range(kernel[0]):
+            for q in range(kernel[1]):
+                total = f(total + f(f(x_elem[0]) * f(bordered[n, c, i * stride[0] + p, j * stride[1] + q] - x_elem[1])))
+        result[n, c, i, j] = int(np.rint(f(f(f(total / f(divisor)) / f(to[0])) + f(to[1]))))
+    return result
+
+
+def softmax_onnx(x: I64, scale: float, to: tuple[float, int]) -> I64:
+    """QLinearSoftmax of onnxruntime over the last axis, without the clamp: a table of exponentials, and sums one term after the other, in f32."""
+    f = np.float32
+    shift = max(0.0, math.log(f(np.finfo(f).max / f(x.shape[-1]))) - 5) / float(f(scale))
+    table = [f(math.exp((i - 255 + shift) * float(f(scale)))) for i in range(256)]
+    steps = np.floor(f(1) / f(to[0]))
+    result = np.zeros_like(x)
+    for at in np.ndindex(*x.shape[:-1]):
+        e = [table[255 - (x[at].max() - q)] for q in x[at]]
+        total = f(0)
+        for term in e:
+            total = f(total + term)
+        result[at] = [int(np.rint(f(f(term * steps) / total))) + to[1] for term in e]
+    return result

@@ -7,20 +7,23 @@ from typing import Any
 import numpy as np
 from tvm import tirx as t
 
-from ...codegen.builder import Expr, const, splat
+from ...codegen.builder import TIR_DTYPE, Expr, const, splat
 from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import TileIntSumPool2d
+from ...tile.integer import TileIntSumPool2d, TileScaledSumPool2d
 from ...tile.ops import TileAdaptiveMaxPool2d, TileMaxPool2d
 from ..template import Params, Template, kernel
 from .pool import bounds, pool_window
 from .window import rows_of_planes, span
 
+#: Poolings that widen bytes to 32 bits and add them up.
+SUMS = (TileIntSumPool2d, TileScaledSumPool2d)
 
-@kernel(TileMaxPool2d, TileIntSumPool2d, TileAdaptiveMaxPool2d)
+
+@kernel(TileMaxPool2d, TileAdaptiveMaxPool2d, *SUMS)
 class IntegerPool(Template):
-    """Loops: (image, channel block, row) > pixel > part of the block > tap. A maximum takes the bytes as they are, a sum widens them to i32."""
+    """Loops: (image, channel block, row) > pixel > part of the block > tap. A maximum takes the bytes as they are, a sum widens them."""
 
     name = "integer_pool"
     strided_batch = True
@@ -35,13 +38,13 @@ class IntegerPool(Template):
     def emit(self, k: KernelBuilder) -> None:
         op, b = k.anchor, k.b
         *_, ow, block = k.fusion.out.shape
-        sums = isinstance(op, TileIntSumPool2d)
+        sums = isinstance(op, SUMS)
         lanes = k.target.lanes if sums else block
         inputs, results = (k.fusion.map_rows(v).pixels(block) for v in (op.x, k.fusion.result))
         with rows_of_planes(b, k.fusion.out, k.threads) as (image, channel_block, plane, oy), b.loop("ox", 0, ow) as ox:
             (y0, y1, dy), (x0, x1, dx) = self._window(k, 0, oy), self._window(k, 1, ox)
             for part in range(0, block, lanes):
-                acc = b.local(lanes, "int32" if sums else k.args[op.x].dtype)
+                acc = b.local(lanes, TIR_DTYPE[str(op.out.type.elem)])
                 b.store(acc, 0, self._start(k, acc.dtype, lanes), lanes)
                 with b.loop("r", 0, y1 - y0) as r, b.loop("s", 0, x1 - x0) as s:
                     pixel = inputs.at(plane, y0 + r * dy) + x0 + s * dx
@@ -66,14 +69,19 @@ class IntegerPool(Template):
 
     @staticmethod
     def _start(k: KernelBuilder, dtype: str, lanes: int) -> Expr:
-        if isinstance(k.anchor, TileIntSumPool2d):
+        if isinstance(k.anchor, SUMS):
             return const(0, dtype, lanes)
         return const(int(np.iinfo(dtype).min), dtype, lanes)
 
     @staticmethod
     def _join(k: KernelBuilder, acc: Expr, x: Expr, lanes: int) -> Expr:
-        if isinstance(k.anchor, TileIntSumPool2d):
+        if isinstance(k.anchor, SUMS):
             zero = t.Cast("int32", k.b.load(k.args[k.anchor.zero], 0))
-            return acc + (t.Cast(f"int32x{lanes}", x) - splat(zero, lanes))
+            term = t.Cast(f"int32x{lanes}", x) - splat(zero, lanes)
+            if isinstance(k.anchor, TileScaledSumPool2d):
+                scale = splat(k.b.load(k.args[k.anchor.scale], 0), lanes)
+                term = k.math.mul(t.Cast(f"float32x{lanes}", term), scale)
+                return k.math.add(acc, term)
+            return acc + term
         x = k.b.let("x", x)
         return t.Select(x > acc, x, acc)

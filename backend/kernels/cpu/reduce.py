@@ -20,12 +20,15 @@ from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.vector_math import convert
 from ...target import Target
 from ...tile.fusion import Fusion
+from ...tile.integer import OrderedSum
 from ..template import Template, kernel
 from .accumulators import Monoid, Row, addition, extreme, product
 from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest
 
 #: Vectors that one step of a sum or a maximum works on: independent chains that hide the latency of an addition.
 CHAINS = 4
+#: f32 terms added up one after the other.
+ORDERED = Monoid(lambda a, b: a + b, 0, "float32")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Reduction(Template):
         return float(fusion.anchor.operands[0].type.size)
 
 
-@kernel(Mean, Sum, Prod, ReduceMax, ReduceMin)
+@kernel(Mean, Sum, Prod, ReduceMax, ReduceMin, OrderedSum)
 class ReduceKernel(Reduction):
     name = "reduce"
 
@@ -68,7 +71,7 @@ class ReduceKernel(Reduction):
         if isinstance(op, (ReduceMax, ReduceMin)):
             monoid = extreme(k.math, elem, isinstance(op, ReduceMax))
         else:
-            monoid = product(elem) if isinstance(op, Prod) else addition(elem)
+            monoid = product(elem) if isinstance(op, Prod) else ORDERED if isinstance(op, OrderedSum) else addition(elem)
         count = op.x.type.size // max(op.out.type.size, 1)
 
         def finish(join: Join, offset: Expr, channel: Expr, lanes: int) -> None:
@@ -136,7 +139,7 @@ def _each(k: KernelBuilder, w: Walk, finish: Callable[[Join, Expr, Expr, int], N
 def _row(k: KernelBuilder, w: Walk, source: Expr, monoid: Monoid, item: Item) -> Expr:
     """One result: lanes along the last reduced dimension."""
     *outer, (size, _) = w.reduced or [(1, 1)]
-    acc = Row(k.b, monoid, size, widest(size, k.target.lanes * CHAINS))
+    acc = Row(k.b, monoid, size, 1 if monoid is ORDERED else widest(size, k.target.lanes * CHAINS))
     with loops(k.b, [n for n, _ in outer]) as index:
         base = k.b.let("base", source + dot(index, [s for _, s in outer]))
         acc.add_row(lambda at, lanes: item(k.b.load(k.args[k.anchor.x], base + at, lanes), ramp(at, lanes), lanes))

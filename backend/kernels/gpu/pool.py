@@ -13,7 +13,7 @@ from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, div
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import IntSumPool2d
+from ...tile.integer import IntSumPool2d, ScaledSumPool2d
 from ..template import kernel
 from .reduce import lowest
 from .template import ElementTemplate, GpuTemplate, centered
@@ -48,20 +48,25 @@ class WindowPool(ElementTemplate):
         return b.load(acc, 0) / t.Cast(dtype, counts)
 
 
-@kernel(IntSumPool2d)
+@kernel(IntSumPool2d, ScaledSumPool2d)
 class WindowSum(ElementTemplate):
-    """The sum of x - zero over a window; padding adds 0."""
+    """The sum of x - zero over a window, or of its products with a scale; padding adds 0."""
 
     name = "gpu_window_sum"
 
     def element(self, k: GpuKernel, op: Any, index: Sequence[Expr]) -> Expr:
         b, (n, c, i, j), (h, w) = k.b, index, op.x.shape[2:]
-        acc = b.local(1, "int32")
-        b.store(acc, 0, t.const(0, "int32"))
+        scaled = isinstance(op, ScaledSumPool2d)
+        dtype = "float32" if scaled else "int32"
+        acc = b.local(1, dtype)
+        b.store(acc, 0, t.const(0, dtype))
         with b.loop("p", 0, op.kernel[0]) as p, b.loop("q", 0, op.kernel[1]) as q:
             y, x = b.value(i * op.stride[0] - op.padding[0] + p), b.value(j * op.stride[1] - op.padding[2] + q)
             with b.when(t.all(y >= 0, y < h, x >= 0, x < w)):
-                b.store(acc, 0, b.load(acc, 0) + centered(k, op, k.read(op.x, [n, c, y, x])))
+                term = centered(k, op, k.read(op.x, [n, c, y, x]))
+                if scaled:
+                    term = k.math.mul(k.math.convert(term, dtype), b.load(k.args[op.scale], 0))
+                b.store(acc, 0, k.math.add(b.load(acc, 0), term))
         return b.load(acc, 0)
 
 

@@ -31,6 +31,7 @@ from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, coordinates, div, mod
 from ...target import Target
 from ...tile.fusion import Fusion
+from ...tile.integer import OrderedSum
 from ..template import Params, kernel
 from .template import ElementTemplate, GpuTemplate
 
@@ -84,9 +85,9 @@ def placed(op: Reduce, index: Sequence[Expr]) -> Callable[[Sequence[Expr]], list
     return lambda inner: [own[axis] if axis in own else inner[op.axes.index(axis)] for axis in range(op.x.type.rank)]
 
 
-@kernel(Mean, Sum, Prod, ReduceMax, ReduceMin)
+@kernel(Mean, Sum, Prod, ReduceMax, ReduceMin, OrderedSum)
 class Reduction(ElementTemplate):
-    """A thread for each result."""
+    """A thread for each result, which adds up elements in order."""
 
     name = "gpu_reduce"
 

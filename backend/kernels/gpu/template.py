@@ -10,7 +10,7 @@ from ...codegen.gpu import GpuKernel, coordinates
 from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import IntConv2d, IntLinear, IntSumPool2d
+from ...tile.integer import IntConv2d, IntLinear, IntSumPool2d, ScaledSumPool2d
 from ..template import Template
 
 
@@ -32,7 +32,7 @@ class GpuTemplate(Template):
 
 
 #: Operators with the zero point of x as an operand.
-ZEROS = (IntConv2d, IntLinear, IntSumPool2d)
+ZEROS = (IntConv2d, IntLinear, IntSumPool2d, ScaledSumPool2d)
 
 
 def centered(k: GpuKernel, op: Any, value: Expr) -> Expr:

@@ -21,14 +21,17 @@ from ....ir.ops import (
     Lookup,
     Pad,
     QuantAdd,
+    QuantAvgPool2d,
     QuantConv2d,
     QuantConvTranspose2d,
     Quantize,
     QuantLinear,
     QuantMatmul,
     QuantMul,
+    QuantSoftmax,
     QuantSum,
     QuantSumPool2d,
+    ReduceMax,
     Requantize,
     Reshape,
     StorageCast,
@@ -38,6 +41,7 @@ from ....ir.ops.elementwise import Cast
 from ....ir.ops.quant import Rescaled, Rounded
 from ....ir.types import NUMPY, Tensor, Uniform, storage_elem, storage_range
 from ...tile.integer import (
+    AverageQuotient,
     Centered,
     CenteredProduct,
     FusedSum,
@@ -46,12 +50,16 @@ from ...tile.integer import (
     IntLinear,
     IntMatmul,
     IntSumPool2d,
+    OrderedSum,
     Quotient,
     Rescale,
     RescaledSum,
     RescaledSumFixed,
     RescaleFixed,
     RescaleProduct,
+    RescaleShare,
+    ScaledSumPool2d,
+    ShiftedLookup,
     TableLookup,
     ToFloat,
 )
@@ -200,6 +208,19 @@ def erase_sum_pool(op: QuantSumPool2d, to: Operands) -> Op:
     return IntSumPool2d(to[op.x], op.kernel, op.stride, op.padding, zero=zero, ceil_mode=op.ceil_mode)
 
 
+def erase_avg_pool(op: QuantAvgPool2d, to: Operands) -> Op:
+    elem = elem_of(op.x)
+    zero, scale = zero_of(op.x, storage_elem(elem)), scalar(elem.scales[0], "f32")
+    total = ScaledSumPool2d(to[op.x], op.kernel, op.stride, op.padding, zero=zero, scale=scale, ceil_mode=op.ceil_mode)
+    return AverageQuotient(total, *(Const(v) for v in op.parameters()), *clamped(op), storage_elem(op.to))
+
+
+def erase_softmax(op: QuantSoftmax, to: Operands) -> Op:
+    largest = ReduceMax(to[op.x], (op.axis,), True)
+    e = ShiftedLookup(to[op.x], largest, Const(op.table()))
+    return RescaleShare(e, Const(op.steps), OrderedSum(e, (op.axis,), True), *bounds(op, "f32"), storage_elem(op.to))
+
+
 def erase_sum(op: QuantSum, to: Operands) -> Op | Value:
     """A sum over all pixels becomes a pool; over other axes, a sum in i64."""
     if op.x.type.rank == 4 and op.axes == (2, 3):
@@ -233,6 +254,8 @@ RULES: dict[type[Op], Callable[[Any, Operands], Op | Value]] = {
     QuantMul: erase_mul,
     Lookup: erase_lookup,
     QuantSumPool2d: erase_sum_pool,
+    QuantSoftmax: erase_softmax,
+    QuantAvgPool2d: erase_avg_pool,
     QuantSum: erase_sum,
     Pad: erase_pad,
     StorageCast: erase_storage_cast,

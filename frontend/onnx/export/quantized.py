@@ -17,12 +17,14 @@ from ....ir.ops import (
     HardSwish,
     Lookup,
     QuantAdd,
+    QuantAvgPool2d,
     QuantConv2d,
     QuantConvTranspose2d,
     Quantize,
     QuantLinear,
     QuantMatmul,
     QuantMul,
+    QuantSoftmax,
     QuantSum,
     QuantSumPool2d,
     Relu,
@@ -121,12 +123,17 @@ def total(b: Builder, op: QuantSum, x: str) -> str:
     return mean if count == op.divisor else b.node("Mul", mean, b.const(count / op.divisor, "f32"))
 
 
-@onnx_exporter(QuantSumPool2d)
-def pool(b: Builder, op: QuantSumPool2d, x: str) -> str:
+@onnx_exporter(QuantSumPool2d, QuantAvgPool2d)
+def pool(b: Builder, op: QuantSumPool2d | QuantAvgPool2d, x: str) -> str:
     pads = ends(op, (1, 1), op.ceil_mode)
     mean = b.node("AveragePool", x, kernel_shape=op.kernel, strides=op.stride, pads=pads, count_include_pad=1)
     size = op.kernel[0] * op.kernel[1]
     return mean if size == op.divisor else b.node("Mul", mean, b.const(size / op.divisor, "f32"))
+
+
+@onnx_exporter(QuantSoftmax)
+def softmax(b: Builder, op: QuantSoftmax, x: str) -> str:
+    return b.node("Softmax", x, axis=op.axis)
 
 
 # -- tables ------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from ....ir.errors import VerifyError
 from ....ir.op import Const, Op, Value
-from ....ir.ops import Add, Concat, Dequantize, LeakyRelu, Mean, Mul, Sigmoid, Softmax
-from ..integers import uniform_type, weight
+from ....ir.ops import Add, Concat, Dequantize, LeakyRelu, Mean, Mul, QuantSoftmax, Sigmoid, Softmax
+from ..integers import plain, stored, uniform_type, weight
 from ..node import Node
 from ..registry import onnx_converter
 from .pooling import Numbers, average_pool
@@ -55,8 +57,15 @@ def qlinear_leaky_relu(node: Node, *given: Value, alpha: float = 0.01) -> Value:
 def qlinear_softmax(node: Node, *given: Value, axis: int = -1, opset: int = 13) -> Value:
     if opset < 13:
         raise node.unsupported(f"softmax as opset {opset} had it, over all axes behind one; valid: 13 or later")
-    y = Softmax(_real(node, given, 0), node.axis(axis, given[0].type.rank)).out
+    x, rank = given[0], given[0].type.rank
     scale, zero = given[3], given[4] if len(given) > 4 else None
+    elem = uniform_type(node, node.storage(0), given[1], given[2], 1, rank)
+    to = uniform_type(node, node.storage(4) or "u8", scale, zero, 1, rank)
+    if elem is not None and to is not None:
+        # rows that are too short for its arithmetic are computed in floats
+        with suppress(VerifyError):
+            return plain(QuantSoftmax(stored(x, elem), node.axis(axis, rank), to))
+    y = Softmax(_real(node, given, 0), node.axis(axis, rank)).out
     if (known := node.constant(scale)) is not None and 0 < known.max() <= 1:
         # onnxruntime multiplies by the floor of the reciprocal
         scale = node.const(1 / np.floor(1 / known), "f32")

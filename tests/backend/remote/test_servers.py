@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import sys
 import threading
 import time
 import warnings
@@ -214,10 +217,32 @@ def test_over_ssh(host: tuple[str, str], files: Path, monkeypatch: pytest.Monkey
         command("bench", files / "m.tso", "--device", address)
     with pytest.raises(TersorError, match=r"arm64:cortex-a72 is aarch64, and ssh://.* is x86_64: leave --target out"):
         command("bench", files / "g.tersor", "--device", address, "--target", "arm64:cortex-a72")
-    with pytest.raises(TersorError, match=f"kernels are tuned over rpc://, got {address}"):
-        command("tune", files / "g.tersor", "--device", address)
     with pytest.raises(TersorError, match="over ssh one model is timed"):
         command("bench", files / "g.tersor", "--device", address, "--callers", "2")
     monkeypatch.setenv("TERSOR_SSH", ssh.replace("/user ", "/other "))
     with pytest.raises(TersorError, match="ssh does not reach"):
         command("bench", files / "g.tersor", "--device", address)
+
+
+@servers.needs_sshd
+def test_a_server_that_ssh_starts(host: tuple[str, str], files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profile, tune and calls through a tunnel; the server there ends with the device here."""
+    address, ssh = host
+    monkeypatch.setenv("TERSOR_SSH", ssh)
+    path = shlex.quote(os.pathsep.join(p for p in sys.path if p))
+    monkeypatch.setenv("TERSOR_REMOTE", f"env PYTHONPATH={path} {sys.executable} -c 'from tersor.cli import main; main()'")
+    board = tersor.device(address)
+    assert str(board) == address and board.facts.cores >= 1
+    np.testing.assert_array_equal(board.load(files / "m.tso")(X), tersor.load_compiled(files / "m.tso")(X))
+    assert len(json.loads(command("profile", files / "m.tso", "--device", address, "--rounds", "2", "--json"))["rows"]) >= 3
+    pointwise().save(tmp_path / "p.tersor")
+    command("tune", tmp_path / "p.tersor", "--device", address, "--db", tmp_path / "tuned.json", "--batch", "1")
+    assert (tmp_path / "tuned.json").exists()
+    server, forwarded = board._tunnel._server, board._tunnel.address  # type: ignore[union-attr]
+    del board
+    assert server.poll() is not None
+    with pytest.raises(NoDevice):
+        tersor.device(str(forwarded))
+    monkeypatch.setenv("TERSOR_REMOTE", "no-such-tersor")
+    with pytest.raises(TersorError, match=r"`no-such-tersor device` did not start there: .*not found; install Tersor there, or name its command by"):
+        tersor.device(address)

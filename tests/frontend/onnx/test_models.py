@@ -14,7 +14,7 @@ from onnx_cases import assert_equal, results_of, run_ort
 from onnx_layers import roundings
 
 import tersor
-from tersor.bench.onnx_models import quantized
+from tersor.bench.onnx_models import onnxruntime_results, quantized
 from tersor.bench.onnx_zoo import MODELS, Model
 from tersor.ir.evaluate import evaluate
 from tersor.passes import Precision
@@ -138,11 +138,16 @@ def run_quantized(name: str, form: str, folder: Path) -> None:
     assert Precision.of(integer).macs("int8") > 0.9 * integer.macs()
     for each in (graph, integer):
         found = roundings(path, each, x)
-        assert len(found) >= 10
+        assert len(found) >= 9
         assert max(steps for steps, _ in found.values()) <= 1
         # sums of two tensors of like scales and means of few integers are often ties, all else hardly ever
         assert np.mean([share for _, share in found.values()]) < 5e-3
-    np.testing.assert_array_equal(np.asarray(leaves(tersor.compile(graph, threads=1)(x))[0]), np.asarray(leaves(integer(x))[0]))
+    got = leaves(tersor.compile(graph, threads=1)(x))
+    np.testing.assert_array_equal(np.asarray(got[0]), np.asarray(leaves(integer(x))[0]))
+    # layer norms are computed in floats between the integers
+    if form == "qdq" and not integer.find("nn.layer_norm"):
+        for mine, its in zip(got, onnxruntime_results(path, x, optimized=True), strict=True):
+            np.testing.assert_array_equal(np.asarray(mine), its)
 
 
 def leaves(result: object) -> list[np.ndarray]:

@@ -22,10 +22,10 @@ from tersor.frontend.onnx import load_onnx
 from tersor.ir.graph import Graph
 from tersor.passes import Precision
 
-#: u8 activations with weights of 7 bits, so that onnxruntime does not saturate on processors without VNNI
+#: weights of 7 bits, so that onnxruntime does not saturate on processors without VNNI
 FORMATS: dict[str, dict[str, Any]] = {
     "qdq": {"quant_format": QuantFormat.QDQ, "per_channel": True, "activation_type": QuantType.QUInt8, "reduce_range": True},
-    "qdq s8": {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QInt8},
+    "qdq s8": {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QInt8, "reduce_range": True},
     "operators": {"quant_format": QuantFormat.QOperator, "per_channel": True, "activation_type": QuantType.QUInt8, "reduce_range": True},
 }
 #: Share of outputs that may be a step away: means of four integers are often ties, and so few outputs each read many.

@@ -26,14 +26,16 @@
   %14 = "nn.constant"() {value = dense_resource<constant_4> : tensor<4x2x2x2xi8>} : () -> tensor<4x2x2x2x!q5>
   %15 = "quant.conv_transpose2d"(%13, %14) {stride = array<i64: 2, 2>, padding = array<i64: 0, 0>, output_padding = array<i64: 0, 0>, dilation = array<i64: 1, 1>, groups = 1, operandSegmentSizes = array<i32: 1, 1, 0>} : (tensor<1x4x3x3x!quant.uniform<i8:f32, 0.11:-5>>, tensor<4x2x2x2x!q5>) -> tensor<1x2x6x6x!q6>
   %16 = "quant.requantize"(%15) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x2x6x6x!q6>) -> tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>
-  %17 = "quant.sum_pool2d"(%16) {kernel = array<i64: 2, 2>, stride = array<i64: 2, 2>, padding = array<i64: 0, 0, 0, 0>, divisor = 4, ceil_mode = false} : (tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x2x3x3x!quant.uniform<i32:f32, 0.0125>>
-  %18 = "quant.requantize"(%17) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x2x3x3x!quant.uniform<i32:f32, 0.0125>>) -> tensor<1x2x3x3x!quant.uniform<u8:f32, 0.05:17>>
-  %19 = "nn.reshape"(%18) {shape = array<i64: -1, 18>} : (tensor<1x2x3x3x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x18x!quant.uniform<u8:f32, 0.05:17>>
-  %20 = "nn.constant"() {value = dense_resource<constant_5> : tensor<18x5xi8>} : () -> tensor<18x5x!quant.uniform<i8:f32, 0.11:-5>>
-  %21 = "quant.matmul"(%19, %20) : (tensor<1x18x!quant.uniform<u8:f32, 0.05:17>>, tensor<18x5x!quant.uniform<i8:f32, 0.11:-5>>) -> tensor<1x5x!quant.uniform<i32:f32, 0.0055000000000000005>>
-  %22 = "quant.requantize"(%21) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x5x!quant.uniform<i32:f32, 0.0055000000000000005>>) -> tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>
-  %23 = "nn.constant"() {value = dense_resource<constant_6> : tensor<7x5xi8>} : () -> tensor<7x5x!q7>
-  %24 = "quant.linear"(%22, %23) {operandSegmentSizes = array<i32: 1, 1, 0>} : (tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>, tensor<7x5x!q7>) -> tensor<1x7x!q8>
-  %25 = "quant.dequantize"(%24) : (tensor<1x7x!q8>) -> tensor<1x7xf32>
-  "func.return"(%25) : (tensor<1x7xf32>) -> ()
+  %17 = "quant.avg_pool2d"(%16) {kernel = array<i64: 1, 1>, stride = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>, to = !quant.uniform<u8:f32, 0.05:17>, high = 200, rounding = "onnx", divisor = 1, ceil_mode = false} : (tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>
+  %18 = "quant.sum_pool2d"(%17) {kernel = array<i64: 2, 2>, stride = array<i64: 2, 2>, padding = array<i64: 0, 0, 0, 0>, divisor = 4, ceil_mode = false} : (tensor<1x2x6x6x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x2x3x3x!quant.uniform<i32:f32, 0.0125>>
+  %19 = "quant.requantize"(%18) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x2x3x3x!quant.uniform<i32:f32, 0.0125>>) -> tensor<1x2x3x3x!quant.uniform<u8:f32, 0.05:17>>
+  %20 = "nn.reshape"(%19) {shape = array<i64: -1, 18>} : (tensor<1x2x3x3x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x18x!quant.uniform<u8:f32, 0.05:17>>
+  %21 = "nn.constant"() {value = dense_resource<constant_5> : tensor<18x5xi8>} : () -> tensor<18x5x!quant.uniform<i8:f32, 0.11:-5>>
+  %22 = "quant.matmul"(%20, %21) : (tensor<1x18x!quant.uniform<u8:f32, 0.05:17>>, tensor<18x5x!quant.uniform<i8:f32, 0.11:-5>>) -> tensor<1x5x!quant.uniform<i32:f32, 0.0055000000000000005>>
+  %23 = "quant.requantize"(%22) {to = !quant.uniform<u8:f32, 0.05:17>, rounding = "f32", divisor = 1} : (tensor<1x5x!quant.uniform<i32:f32, 0.0055000000000000005>>) -> tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>
+  %24 = "quant.softmax"(%23) {axis = 1, to = !quant.uniform<u8:f32, 0.05:17>, rounding = "onnx"} : (tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>) -> tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>
+  %25 = "nn.constant"() {value = dense_resource<constant_6> : tensor<7x5xi8>} : () -> tensor<7x5x!q7>
+  %26 = "quant.linear"(%24, %25) {operandSegmentSizes = array<i32: 1, 1, 0>} : (tensor<1x5x!quant.uniform<u8:f32, 0.05:17>>, tensor<7x5x!q7>) -> tensor<1x7x!q8>
+  %27 = "quant.dequantize"(%26) : (tensor<1x7x!q8>) -> tensor<1x7xf32>
+  "func.return"(%27) : (tensor<1x7xf32>) -> ()
 }) : () -> ()
