@@ -24,6 +24,7 @@ import torch
 
 import tersor
 
+from ..passes.core.presets import PRESETS
 from .engines import Ratio, machine
 from .latency import RESULTS
 from .models import SEVEN, build
@@ -78,14 +79,14 @@ def kept(file: Path, target: str) -> dict[str, Row]:
     return {row["network"]: Row(**{**row, "ratio": Ratio(**row["ratio"])}) for row in found["rows"]}
 
 
-def graphs(name: str, x: torch.Tensor, folder: Path | None) -> tuple[tersor.Graph, tersor.Graph]:
-    """A network in floats and in integers; from files in the folder, where there are any."""
-    paths = None if folder is None else [folder / f"{name}.{kind}.tersor" for kind in ("f32", "int8")]
+def graphs(name: str, x: torch.Tensor, folder: Path | None, weights: str = "s8") -> tuple[tersor.Graph, tersor.Graph]:
+    """A network in floats and in integers, by the preset `int8` with `quantize{weights=...}`; from files in the folder, where there are any."""
+    paths = None if folder is None else [folder / f"{name}.{kind}.tersor" for kind in ("f32", "int8" if weights == "s8" else f"int8-{weights}")]
     if paths is not None and all(p.exists() for p in paths):
         return tersor.load(paths[0]), tersor.load(paths[1])
     graph = tersor.trace(build(name), (x,))
     images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(2))
-    small = tersor.transform(graph, "int8", calibration=[images])
+    small = tersor.transform(graph, PRESETS["int8"].pipeline.replace("quantize", f"quantize{{weights={weights}}}"), calibration=[images])
     for g, path in zip((graph, small), paths or ()):
         path.parent.mkdir(parents=True, exist_ok=True)
         g.save(path)

@@ -1,9 +1,11 @@
 """Latency of seven networks in int8: Tersor beside onnxruntime (static QDQ), openvino (quantized by nncf), LiteRT, MNN and ncnn, interleaved.
 
-    python -m tersor.bench.int8_peers [--networks resnet18 ...] [--threads 1] [--rounds 5] [--graphs FOLDER] [--out bench/results]
+    python -m tersor.bench.int8_peers [--networks resnet18 ...] [--threads 1] [--rounds 5] [--weights s8] [--graphs FOLDER]
+                                       [--out bench/results]
 
 Weights are random (bench/models.py) and calibration images are noise: times depend on neither. onnxruntime multiplies u8 by s8, as on processors
-with VNNI; nncf uses its default preset. openvino uses AMX where the processor has it, which our kernels do not yet:
+with VNNI; on others its sums of two products saturate, so its results are wrong there where they are large. `--weights pairs` gives Tersor weights
+with which the same instruction is exact. nncf uses its default preset. openvino uses AMX where the processor has it, which our kernels do not yet:
 `ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` compares the same instructions. A tool that is not installed is left out and named.
 ncnn's package has no quantizer, so `ncnn_int8.py` writes what its tools would. Accuracy is compared by `quantization.py`.
 """
@@ -56,17 +58,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--graphs", type=Path)
+    parser.add_argument("--weights", default="s8", choices=["s8", "pairs", "s7"], help="of Tersor's models, as of `quantize`")
     parser.add_argument("--name", default="int8_peers", help="of the files of results")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
     isa = os.environ.get(ISA, "")
     rows = []
     for name in args.networks:
-        rows.append(measured(name, args.threads, args.rounds, args.graphs))
+        rows.append(measured(name, args.threads, args.rounds, args.graphs, args.weights))
         print(table(rows[-1:]), flush=True)
-        found = {"machine": machine(), ISA: isa, "rounds": args.rounds, "rows": [asdict(r) for r in rows]}
+        found = {"machine": machine(), ISA: isa, "weights": args.weights, "rounds": args.rounds, "rows": [asdict(r) for r in rows]}
         write_results(args.out / f"{args.name}.json", found)
-        (args.out / f"{args.name}.md").write_text(f"{heading(isa)}, {args.rounds} rounds, batch 1.\n\n{table(rows)}\n")
+        (args.out / f"{args.name}.md").write_text(f"{heading(isa)}, weights {args.weights}, {args.rounds} rounds, batch 1.\n\n{table(rows)}\n")
 
 
 def heading(isa: str) -> str:
@@ -74,10 +77,10 @@ def heading(isa: str) -> str:
     return str(machine()["processor"]) + (f", openvino kept to {isa}" if isa else "")
 
 
-def measured(name: str, threads: int, rounds: int, folder: Path | None = None) -> Row:
+def measured(name: str, threads: int, rounds: int, folder: Path | None, weights: str) -> Row:
     """All engines on one network."""
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    graph, small = graphs(name, x, folder)
+    graph, small = graphs(name, x, folder, weights)
     runs = {"tersor": ours(small, threads)} | others(build(name), tersor.transform(graph, "default"), threads)
     if len(runs) < 2:
         raise SystemExit("there is nothing to compare with: pip install onnxruntime onnx, or nncf openvino")
