@@ -141,7 +141,9 @@ def pieces(op: Fused) -> Group | None:
     if not isinstance(anchor, TileChannelGather) or len(op.body.ops) > 1 or not anchor.lanes:
         return None
     size, block = channel_bytes(op.out), block_bytes(op.out)
-    sources = [(x, c) for x in op.args for c in range(x.type.layout.channels)]  # type: ignore[union-attr]
+    # the gather may read an operand twice, which the kernel has once
+    outer = dict(zip(op.body.inputs, op.args))
+    sources = [(outer[v], c) for v in anchor.xs for c in range(v.type.layout.channels)]
     result: Group = {}
     for i, channel in enumerate(anchor.channels):
         x, c = sources[channel]

@@ -37,7 +37,10 @@ class Batch:
         return len(self.inputs[0])
 
     def to(self, device: torch.device) -> Batch:
-        return Batch([x.to(device) for x in self.inputs], None if self.labels is None else self.labels.to(device))
+        """On a device, images in the layout of the trained module."""
+        layouts = (torch.channels_last if x.dim() == 4 else torch.preserve_format for x in self.inputs)
+        inputs = [x.to(device, memory_format=layout) for x, layout in zip(self.inputs, layouts)]
+        return Batch(inputs, None if self.labels is None else self.labels.to(device))
 
 
 @dataclass(frozen=True)

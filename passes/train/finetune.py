@@ -122,6 +122,7 @@ class Finetune(Pass):
     @contextmanager
     def _loss(self, ctx: Context, processes: Processes) -> Iterator[Any]:
         """The loss with its teacher on the device, in evaluation mode."""
+        import torch
         from torch import nn
 
         from .loss import Loss
@@ -129,7 +130,7 @@ class Finetune(Pass):
 
         teacher = ctx.need_teacher(self) if self.distill_weight else None
         if isinstance(teacher, Graph):
-            teacher = to_torch(teacher).to(processes.device)
+            teacher = to_torch(teacher).to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         elif teacher is not None and not callable(teacher):
             raise TersorError(f"a teacher is a graph, a torch module or a function of the inputs, got {type(teacher).__name__}")
         was_training = isinstance(teacher, nn.Module) and teacher.training

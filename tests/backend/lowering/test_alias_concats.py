@@ -201,6 +201,19 @@ def test_an_output_is_copied() -> None:
     check(graph_of(both, SHAPE))
 
 
+@pytest.mark.parametrize("target", DISTINCT_TARGETS)
+def test_a_gather_that_reads_a_map_twice(target: str) -> None:
+    """Its kernel has the map as one argument."""
+
+    def joined(x: Value) -> list[Value]:
+        y = Relu(conv(x, 16, seed=1)).out
+        pair = Concat([y, conv(y, 16, 3, seed=1)], 1).out
+        return [conv(Concat([pair, y], 1).out, 5), conv(Concat([y, y, cut(y, 0, 16)], 1).out, 4), conv(Concat([y, cut(y, 8, 16), y], 1).out, 4)]
+
+    compiled = check(graph_of(joined, SHAPE), target=target)
+    execute(compiled.graph, 1)
+
+
 def test_a_tail_is_computed() -> None:
     compiled = check(graph_of(lambda x: conv(Relu(Concat([conv(x, 16), conv(x, 32, 3)], 1)).out, 20, 3), SHAPE))
     assert gathers(compiled.graph) == ["copied"]
