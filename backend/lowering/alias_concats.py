@@ -143,7 +143,7 @@ def pieces(op: Fused) -> Group | None:
     size, block = channel_bytes(op.out), block_bytes(op.out)
     # the gather may read an operand twice, which the kernel has once
     outer = dict(zip(op.body.inputs, op.args))
-    sources = [(outer[v], c) for v in anchor.xs for c in range(v.type.layout.channels)]
+    sources = [(outer[v], c) for v in anchor.xs for c in range(v.type.layout.channels)]  # type: ignore[union-attr]
     result: Group = {}
     for i, channel in enumerate(anchor.channels):
         x, c = sources[channel]
