@@ -1,4 +1,4 @@
-"""How many instructions one call of a model takes, counted by qemu: a figure that is the same on every machine, to a thousandth in every run.
+"""How many instructions one call of a model takes, counted by qemu: a figure that is the same on every machine and run, to two thousandths.
 
 It says when a change makes code of another processor longer; it is no time, since instructions differ in cost and memory is not modelled.
 """

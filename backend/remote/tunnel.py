@@ -31,16 +31,17 @@ class Tunnel:
     def __post_init__(self) -> None:
         command = os.environ.get(REMOTE, "tersor")
         # the server ends when its standard input does, which ssh closes with the connection
-        script = f"{command} device --port 9190 & server=$!; (cat >/dev/null; kill $server 2>/dev/null) <&0 & wait $server"
+        script = f"{command} device --port 9090 & server=$!; (cat >/dev/null; kill $server 2>/dev/null) <&0 & wait $server"
         self._server = _started([*ssh_command(self.over), script])
-        self.close = weakref.finalize(self, _stop, [self._server])
+        processes = [self._server]
+        self.close = weakref.finalize(self, _stop, processes)
         port = self._port(command)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             local: int = free.getsockname()[1]
         forwards = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{local}:127.0.0.1:{port}"]
         forward = _started([*ssh_command(self.over, *forwards)])
-        self.close = weakref.finalize(self, _stop, [forward, self._server])
+        processes.insert(0, forward)
         self.address = Address("rpc", "127.0.0.1", local)
         self._wait(local, forward)
 

@@ -11,7 +11,8 @@ from ...codegen.builder import TIR_DTYPE, Expr, const, splat
 from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import TileIntSumPool2d, TileScaledSumPool2d
+from ...tile.integer import TileIntSumPool2d
+from ...tile.integer_onnx import TileScaledSumPool2d
 from ...tile.ops import TileAdaptiveMaxPool2d, TileMaxPool2d
 from ..template import Params, Template, kernel
 from .pool import bounds, pool_window

@@ -20,7 +20,7 @@ from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.vector_math import convert
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import OrderedSum
+from ...tile.integer_onnx import OrderedSum
 from ..template import Template, kernel
 from .accumulators import Monoid, Row, addition, extreme, product
 from .nest import PARALLEL, chunks_for, collapse, dot, loops, strides_of, tasks, vectors, widest

@@ -13,7 +13,8 @@ from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, div
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import IntSumPool2d, ScaledSumPool2d
+from ...tile.integer import IntSumPool2d
+from ...tile.integer_onnx import ScaledSumPool2d
 from ..template import kernel
 from .reduce import lowest
 from .template import ElementTemplate, GpuTemplate, centered

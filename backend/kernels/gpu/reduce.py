@@ -31,7 +31,7 @@ from ...codegen.builder import TIR_DTYPE, Expr
 from ...codegen.gpu import GpuKernel, coordinates, div, mod
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import OrderedSum
+from ...tile.integer_onnx import OrderedSum
 from ..template import Params, kernel
 from .template import ElementTemplate, GpuTemplate
 

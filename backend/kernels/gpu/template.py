@@ -10,7 +10,8 @@ from ...codegen.gpu import GpuKernel, coordinates
 from ...codegen.kernel_builder import KernelBuilder
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import IntConv2d, IntLinear, IntSumPool2d, ScaledSumPool2d
+from ...tile.integer import IntConv2d, IntLinear, IntSumPool2d
+from ...tile.integer_onnx import ScaledSumPool2d
 from ..template import Template
 
 

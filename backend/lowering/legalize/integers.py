@@ -41,7 +41,6 @@ from ....ir.ops.elementwise import Cast
 from ....ir.ops.quant import Rescaled, Rounded
 from ....ir.types import NUMPY, Tensor, Uniform, storage_elem, storage_range
 from ...tile.integer import (
-    AverageQuotient,
     Centered,
     CenteredProduct,
     FusedSum,
@@ -50,19 +49,16 @@ from ...tile.integer import (
     IntLinear,
     IntMatmul,
     IntSumPool2d,
-    OrderedSum,
     Quotient,
     Rescale,
     RescaledSum,
     RescaledSumFixed,
     RescaleFixed,
     RescaleProduct,
-    RescaleShare,
-    ScaledSumPool2d,
-    ShiftedLookup,
     TableLookup,
     ToFloat,
 )
+from ...tile.integer_onnx import AverageQuotient, OrderedSum, RescaleShare, ScaledSumPool2d, ShiftedLookup
 
 Operands = dict[Value, Value]
 
