@@ -21,7 +21,7 @@ from torch import nn
 
 import tersor
 from tersor import TersorError
-from tersor.backend.emit.module import Weights
+from tersor.backend.emit.module import Constant, Weights
 from tersor.backend.runtime.measure import empty, peak_gflops
 from tersor.backend.runtime.model import _Slot
 from tersor.backend.runtime.native import address, aligned, runtime
@@ -285,12 +285,18 @@ def test_weights_are_kept_once() -> None:
     a = np.arange(40, dtype=np.float32)
     places = [weights.add(x) for x in (a, a + 1, a.copy(), np.float32(3))]
     assert places[2] == places[0]
+    # arrays that differ in a byte outside the sample
+    long = np.zeros(100_000, np.uint8)
+    changed = long.copy()
+    changed[1] = 1
+    places += [weights.add(long), weights.add(changed), weights.add(long.copy())]
+    assert Constant(long).sample == Constant(changed).sample and places[4] == places[6] != places[5]
     blob = weights.blob()
     assert not weights._arrays
     assert blob.ctypes.data % 64 == 0
-    for at, x in zip(places, (a, a + 1, a, np.float32(3))):
+    for at, x in zip(places, (a, a + 1, a, np.float32(3), long, changed)):
         assert at % 64 == 0
-        np.testing.assert_array_equal(blob[at : at + x.nbytes].view(np.float32), np.ravel(x))
+        np.testing.assert_array_equal(blob[at : at + x.nbytes].view(x.dtype), np.ravel(x))
         assert at + x.nbytes + 64 <= blob.nbytes
 
 

@@ -19,6 +19,8 @@ MOST = 2**31 - 1
 SHIFT = 31
 #: Limit on the exponents of channel factors, so that a value times a factor does not overflow.
 EXPONENT = 48
+#: Weights that are packed at a time.
+PART = 2**17
 
 
 def words(lanes: int) -> int:
@@ -33,7 +35,8 @@ def spare(lanes: int) -> int:
 
 def channel_factors(w: np.ndarray) -> np.ndarray:
     """Weights (points, channels, outputs) -> the power of two, f32, that each channel's root mean square is nearest to (1 for no weights)."""
-    size = np.sqrt(np.square(w, dtype=np.float64).mean((0, 2)))
+    # point by point, which stays in the cache
+    size = np.sqrt(sum(np.square(point, dtype=np.float64).mean(1) for point in w) / len(w))
     exponent = np.rint(np.log2(np.where(size > 0, size, 1.0)))
     result: np.ndarray = np.exp2(exponent.clip(-EXPONENT, EXPONENT)).astype(np.float32)
     return result
@@ -48,11 +51,19 @@ def value_factors(factors: np.ndarray) -> np.ndarray:
 def pack24(w: np.ndarray) -> np.ndarray:
     """Weights (..., channels, outputs), f32, divided by their channel factors -> words (..., outputs + words(outputs) * channels), i32: first the
     bits of the f32 scales of the outputs' sums, then each channel."""
-    scale = (np.abs(w).max(-2, keepdims=True).astype(np.float64) / MOST).astype(np.float32)
-    scale = np.maximum(scale, np.finfo(np.float32).tiny)
-    upper = _nearest(w / scale.astype(np.float64)).astype("<i4", copy=False)
-    packed = np.ascontiguousarray(upper[..., None].view(np.uint8)[..., :3]).reshape(*w.shape[:-2], -1).view(np.int32)
-    return np.concatenate([np.ldexp(scale, SHIFT).view(np.int32).reshape(*w.shape[:-2], -1), packed], -1)
+    flat = w.reshape(-1, *w.shape[-2:])
+    channels, outputs = flat.shape[1:]
+    packed = np.empty((len(flat), outputs + channels * outputs * 3 // 4), np.int32)
+    # in parts that stay in the cache
+    some = max(1, PART // (channels * outputs))
+    for start in range(0, len(flat), some):
+        part, out = flat[start : start + some], packed[start : start + some]
+        scale = (np.abs(part).max(1, keepdims=True).astype(np.float64) / MOST).astype(np.float32)
+        scale = np.maximum(scale, np.finfo(np.float32).tiny)
+        upper = _nearest(part / scale.astype(np.float64)).astype("<i4", copy=False)
+        out[:, :outputs] = np.ldexp(scale, SHIFT).view(np.int32)[:, 0]
+        out[:, outputs:] = np.ascontiguousarray(upper[..., None].view(np.uint8)[..., :3]).reshape(len(part), -1).view(np.int32)
+    return packed.reshape(*w.shape[:-2], -1)
 
 
 def _nearest(numbers: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ and of one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -82,27 +83,28 @@ class Winograd(Template):
         w = fusion.array(op.w)
         assert w is not None
         p = make_plan(fusion, params, 1)
-        lanes, u = p.g.lanes, transform_weights(w, p.m)
+        lanes = p.g.lanes
+        u = transform_weights(w, p.m, [row * p.a + column for row, column in p.order])
         head: list[np.ndarray] = []
         if p.fixed:
             factors = channel_factors(u)
             u /= factors[:, None]
             head = [np.pad(value_factors(factors), (0, p.factors - p.g.c)).view(np.int32)]
-        full = np.zeros((*u.shape[:2], p.g.out_blocks * lanes), np.float32)
-        full[..., : p.g.o] = u[[row * p.a + column for row, column in p.order]]
+        if p.g.out_blocks * lanes > p.g.o:
+            u = np.pad(u, ((0, 0), (0, 0), (0, p.g.out_blocks * lanes - p.g.o)))
         parts = []
         for pair, (vectors, first, blocks, passes) in product(range(len(p.pairs)), p.passes):
-            part = full[..., first * lanes : (first + blocks * passes) * lanes]
+            part = u[..., first * lanes : (first + blocks * passes) * lanes]
             part = part.reshape(*u.shape[:2], passes, blocks * lanes)
             panels = []
             for planes in p.alike_in((pair,)):
                 width = p.width(planes, vectors, blocks, target)
                 panel = part[planes.first : planes.stop].reshape(-1, p.g.c, passes, blocks // width, width * lanes)
                 panel = panel.transpose(2, 0, 3, 1, 4)
-                panels.append((pack24(panel) if p.fixed else panel).reshape(passes, -1))
-            parts.append(np.concatenate(panels, 1).ravel())
+                panels.append(pack24(panel).reshape(passes, -1) if p.fixed else panel)
+            parts.append(_joined(panels))
         end = [np.zeros(spare(lanes), np.int32)] if p.fixed else []
-        packed = {op.w: np.concatenate([*head, *parts, *end])}
+        packed = {op.w: parts[0] if len(parts) == 1 and not p.fixed else np.concatenate([*head, *parts, *end])}
         if op.b is not None:
             packed[op.b] = padded_bias(fusion.array(op.b), p.g.o, lanes)
         return packed
@@ -117,3 +119,15 @@ class Winograd(Template):
     def emit(self, k: KernelBuilder) -> None:
         p = make_plan(k.fusion, k.params, k.threads)
         (SingleChunk if p.single_chunk else Chunks)(k, p).emit()
+
+
+def _joined(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Panels (passes, ...) pass by pass, copied once."""
+    passes = len(panels[0])
+    result = np.empty((passes, sum(panel.size // passes for panel in panels)), panels[0].dtype)
+    at = 0
+    for panel in panels:
+        width = panel.size // passes
+        result[:, at : at + width].reshape(panel.shape)[:] = panel
+        at += width
+    return result.reshape(-1)

@@ -52,12 +52,13 @@ def points_of(m: int, part: int) -> tuple[int, ...]:
     return (*range(part + 1), m + 1)
 
 
-def transform_weights(w: np.ndarray, m: int) -> np.ndarray:
-    """(O, C, 3, 3) -> (a * a, C, O): G g G^T in float64, rounded once."""
+def transform_weights(w: np.ndarray, m: int, order: Sequence[int] | None = None) -> np.ndarray:
+    """(O, C, 3, 3) -> (a * a, C, O): G g G^T in float64, rounded once. order: of its a * a elements."""
     g = matrices(m)[1]
     o, c = w.shape[:2]
     taps = w.transpose(2, 3, 1, 0).reshape(9, c * o).astype(np.float64)
-    result: np.ndarray = (np.kron(g, g) @ taps).astype(np.float32).reshape(-1, c, o)
+    rows = np.kron(g, g)
+    result: np.ndarray = ((rows if order is None else rows[list(order)]) @ taps).astype(np.float32).reshape(-1, c, o)
     return result
 
 
