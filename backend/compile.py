@@ -31,7 +31,7 @@ from .tile.ops import Fused
 from .tuned.database import Tuned, find
 
 #: Valid values of `dtype`.
-DTYPES = ("f32", "f16")
+DTYPES = ("f32", "f16", "bf16", "tf32")
 
 
 def compile(
@@ -61,7 +61,8 @@ def compile(
     winograd: the largest m for which a 3x3 convolution may use Winograd's F(m x m, 3x3): 0 none (the least memory), 2, 4 (as precise as a direct
     convolution), 6 (somewhat faster on large feature maps, ten times the rounding error).
     progress: called as `progress(done, functions)` while functions are compiled.
-    dtype: for GPUs, the type in which f32 feature maps and weights are kept in memory: `"f16"` halves both, and lets tensor cores multiply. Sums,
+    dtype: for GPUs, the type in which f32 feature maps and weights are kept in memory: `"f16"` or `"bf16"` (less precise, with the range of f32)
+    halves both, and lets tensor cores multiply. `"tf32"`, for CUDA: they stay f32, and tensor cores round to 11 bits what they multiply. Sums,
     inputs and outputs stay f32. `report.accuracy` says what it costs on random inputs, by the interpreter.
 
     Kernels are compiled on all cores, and their code is kept in a folder for the next compile (`TERSOR_CACHE`, see docs/compile-and-profile.md).
@@ -86,7 +87,9 @@ def compile(
     if dtype != "f32" and not target.gpu:
         raise TersorError(f"dtype={dtype!r} is for GPUs, and target {target.name!r} stores and computes in f32: leave it out")
     if dtype != "f32" and require == "f32":
-        raise TersorError("require='f32' and dtype='f16' exclude each other: leave one out")
+        raise TersorError(f"require='f32' and {dtype=} exclude each other: leave one out")
+    if dtype == "tf32" and target.kind != "cuda":
+        raise TersorError(f"dtype='tf32' is for tensor cores (CUDA), which target {target.name!r} has not; valid: f32, f16, bf16")
     target = replace(target, elem=dtype) if target.gpu and dtype != "f32" else target
     _check_elements(graph.verify())
     if require == "int8":

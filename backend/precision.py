@@ -51,12 +51,12 @@ def computing(graph: Graph) -> Iterator[Op]:
 
 
 def _stored(graph: Graph) -> Iterator[tuple[Op, str]]:
-    """`computing` with classes: f32 operators of a kernel that reads or writes f16 count as `f16`."""
+    """`computing` with classes: f32 operators of a kernel that reads or writes f16 count as `f16`; so do bf16 and tf32."""
     for top in graph.ops:
-        half = isinstance(top, Fused) and bool(top.half)
+        half = top.half_elem if isinstance(top, Fused) and top.half else ""
         for op in computing(top.body) if isinstance(top, Fused) else [] if isinstance(top, (Const, Reshape)) else [top]:
             found = precision(op)
-            yield op, "f16" if half and found == "f32" else found
+            yield op, half if half and found == "f32" else found
 
 
 def precision(op: Op) -> str:

@@ -41,7 +41,8 @@ KINDS += "opencl, cuda:sm_<capability> such as cuda:sm_90"
 class Target:
     """Facts of one processor. Sizes in bytes; `lanes` counts f32 in a vector register; `features` are named as in
     /proc/cpuinfo. kind: which list of `pipelines.PIPELINES` lowers for it. For a GPU: `block`, the most threads of a block, and `shared`, their
-    bytes of shared memory, both as every GPU of the kind has them; `elem`, the type of feature maps and weights in memory, f32 or f16."""
+    bytes of shared memory, both as every GPU of the kind has them; `elem`, the type of feature maps and weights in memory, f32, f16 or bf16,
+    or tf32: f32, which tensor cores round before they multiply."""
 
     name: str
     triple: str

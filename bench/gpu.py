@@ -33,7 +33,7 @@ from .results_file import write_results
 
 NETWORKS = ("resnet18", "resnet50", "mobilenetv2", "vgg16", "efficientnet_b0", "unet")
 #: Largest max|y - y64| / max|y64| by the type of the engine.
-LIMITS = {"f32": 1e-4, "tf32": 2e-2, "f16": 5e-2}
+LIMITS = {"f32": 1e-4, "tf32": 2e-2, "f16": 5e-2, "bf16": 2e-1}
 Call = Callable[[], torch.Tensor]
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--target", default=None, help="cuda:sm_<capability of this GPU> by default")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
-    parser.add_argument("--dtype", nargs="+", default=["f32", "f16"], choices=["f32", "f16"])
+    parser.add_argument("--dtype", nargs="+", default=["f32", "f16"], choices=list(LIMITS))
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repeat", type=int, default=100)
     parser.add_argument("--tuned", default=None, help="a database of `tersor tune`")
@@ -130,13 +130,12 @@ def engines(
     yield "tersor", dtype, own
     if device == "cuda":
         yield "tersor, CUDA graph", dtype, lambda: as_graph(own())
-    for products in ("f32", "tf32") if dtype == "f32" and device == "cuda" else (dtype,):
-        for compiled in (False, True) if device == "cuda" else (False,):
-            yield "torch.compile" if compiled else "torch", products, torch_call(module, x, products, device, compiled)
+    for compiled in (False, True) if device == "cuda" else (False,):
+        yield "torch.compile" if compiled else "torch", dtype, torch_call(module, x, dtype, device, compiled)
 
 
 def torch_call(module: torch.nn.Module, x: torch.Tensor, products: str, device: str, compiled: bool) -> Callable[[], Call]:
-    element = torch.float16 if products == "f16" else torch.float32
+    element = {"f16": torch.float16, "bf16": torch.bfloat16}.get(products, torch.float32)
 
     def make() -> Call:
         torch.backends.cudnn.benchmark = True

@@ -122,7 +122,9 @@ def compile(
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before; lowering itself begins with `default`.")] = "default",
     tuned: Tuned = None,
     winograd: Annotated[int, typer.Option(help="Largest m of Winograd's F(m x m, 3x3): 0 none, 2, 4 or 6 (less precise).")] = 4,
-    dtype: Annotated[str, typer.Option(help="For GPUs: f16 stores feature maps and weights in half precision.")] = "f32",
+    dtype: Annotated[
+        str, typer.Option(help="For GPUs: f16 or bf16 stores feature maps and weights in half precision, tf32 multiplies in it.")
+    ] = "f32",
     require: Annotated[str | None, typer.Option(help="f32, int8 or bits: an operator that computes in another precision is an error.")] = None,
     weights: Weights = None,
     shape: Shapes = None,

@@ -31,7 +31,7 @@ def tune(
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure nothing: print what a database (without --db the shipped one) holds for the graph.")
     ] = False,
-    dtype: Annotated[str, typer.Option(help="For GPUs: f32 or f16, as for `compile`.")] = "f32",
+    dtype: Annotated[str, typer.Option(help="For GPUs: f32, f16, bf16 or tf32, as for `compile`.")] = "f32",
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="Passes that run before, as for `compile`.")] = "default",
     weights: Weights = None,
     shape: Shapes = None,

@@ -21,13 +21,13 @@ from .builder import TIR_DTYPE, Buffer, Builder, Expr, expression, int32
 from .ieee import is_float
 from .kernel_builder import KernelBuilder
 
-#: Element type of memory whose values kernels read and write as f32.
+#: Element type of memory whose values, f16 or bf16, kernels read and write as f32.
 HALF = "float16"
 
 
 @dataclass
 class OffsetBuffer(Buffer):
-    """A flat view of a pointer plus `offset` elements. Bools are bytes in memory. half: its f32 elements are f16 in memory."""
+    """A flat view of a pointer plus `offset` elements. Bools are bytes in memory. half: its f32 elements are f16 or bf16 in memory."""
 
     offset: Any = 0
     half: bool = False
@@ -42,10 +42,11 @@ class Grid:
 
 
 class GpuBuilder(Builder):
-    """Collects the statements of one thread."""
+    """Collects the statements of one thread. elem: of feature maps and weights, as in `Target`."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, elem: str = "f32"):
         super().__init__(name)
+        self.elem = elem
         self.grid = Grid()
         self.thread = t.Var("thread", "int32")
         self.block = tuple(t.Var(f"block_{axis}", "int32") for axis in "xyz")
@@ -100,8 +101,10 @@ class GpuBuilder(Builder):
         self.emit(t.BufferStore(buffer.raw, value, [self._at(buffer, index)]))
 
     def bits(self, buffer: Buffer, index: Expr) -> Expr:
-        """An element as an unsigned integer: bytes as they are, floats as f16."""
+        """An element as an unsigned integer: bytes as they are, floats in half precision or as tf32."""
         value = t.BufferLoad(buffer.raw, [self._at(buffer, index)])
+        if self.elem == "tf32" and buffer.dtype == "float32":
+            return t.call_pure_extern("uint32", "tersor_tf32", value)
         if buffer.dtype == "float32":
             return value if isinstance(buffer, OffsetBuffer) and buffer.half else t.call_pure_extern("uint16", "tersor_half", value)
         return t.Cast("uint8", value)

@@ -29,13 +29,19 @@ from ..runtime.device.launch import Launch, Memory
 from ..runtime.faults import RECORD
 from ..target import Target
 from ..tile.fusion import Fusion, root
+from ..tile.half import NBYTES, stored
 from ..tile.ops import Fused
 from .module import Weights, kernel_key, step_of, storage_dtype
 
-#: Contraction is forbidden: kernels say `fma` where they want one. f16 is converted without cl_khr_fp16, which few devices have.
-OPENCL_HEAD = """#pragma OPENCL FP_CONTRACT OFF
-float tersor_float(ushort bits) { return vload_half(0, (const __private half *)&bits); }
+#: Contraction is forbidden: kernels say `fma` where they want one.
+OPENCL_HEAD = "#pragma OPENCL FP_CONTRACT OFF\n"
+#: f16 is converted without cl_khr_fp16, which few devices have.
+OPENCL_F16 = """float tersor_float(ushort bits) { return vload_half(0, (const __private half *)&bits); }
 ushort tersor_half(float x) { ushort bits; vstore_half_rte(x, 0, (__private half *)&bits); return bits; }
+"""
+#: bf16 is the upper half of an f32, rounded to the nearest, ties to even; a NaN stays one.
+OPENCL_BF16 = """float tersor_float(ushort bits) { return as_float((uint)bits << 16); }
+ushort tersor_half(float x) { uint u = as_uint(x); return isnan(x) ? u >> 16 | 64 : (u + 0x7fff + (u >> 16 & 1)) >> 16; }
 """
 CUDA_HEAD = (Path(__file__).parent / "head.cu").read_text()
 #: Environment variable: the path of CUDA's compiler.
@@ -91,8 +97,7 @@ class DeviceEmitter:
         for i, v in enumerate(op.body.inputs):
             array = packed.get(v, fusion.array(v))
             if i in op.half and array is not None:
-                with np.errstate(over="ignore"):
-                    packed[v] = array.astype(np.float16)
+                packed[v] = stored(array, op.half_elem)
         return packed
 
     def _place(self, v: Value, inner: Value, packed: dict[Value, np.ndarray], where: dict[Value, Place]) -> Place:
@@ -107,13 +112,14 @@ class DeviceEmitter:
         fusion, key = Fusion(op), kernel_key(op)
         if key not in self._kernels:
             template = template_named(op.template, fusion.anchor)
-            b = GpuBuilder(f"{template.name.removeprefix('gpu_')}_{len(self._kernels)}")
+            b = GpuBuilder(f"{template.name.removeprefix('gpu_')}_{len(self._kernels)}", self.target.elem)
             args = {}
+            half = op.half if NBYTES[op.half_elem] == 2 else ()
             for i, v in enumerate(op.body.inputs):
                 array = packed.get(v)
-                size, dtype = (v.type.size, HALF if i in op.half else storage_dtype(v.type)) if array is None else (array.size, str(array.dtype))
-                args[v] = b.param(f"a{i}", dtype, size)
-            out = b.param("out", HALF if -1 in op.half else storage_dtype(op.out.type), op.out.type.size)
+                size, dtype = (v.type.size, storage_dtype(v.type)) if array is None else (array.size, str(array.dtype))
+                args[v] = b.param(f"a{i}", HALF if i in half else dtype, size)
+            out = b.param("out", HALF if -1 in half else storage_dtype(op.out.type), op.out.type.size)
             scratch_bytes = template.scratch(fusion, self.target, op.params, 1)
             scratch = b.param("scratch", template.scratch_dtype(fusion), scratch_bytes) if scratch_bytes else None
             k = GpuKernel(b, fusion, op.params, self.target, 1, args, out, scratch)
@@ -130,8 +136,12 @@ class DeviceEmitter:
         module = tvm.IRModule({var: function.with_attr("target", target) for var, function in self.functions.items()})
         text: str = tvm.get_global_func(f"target.build.{self.target.kind}")(module, target).inspect_source()
         if self.target.kind == "opencl":
-            return OPENCL_HEAD + text
-        return CUDA_HEAD + re.sub(r"__launch_bounds__\((\d+)\)", lambda m: f"__launch_bounds__({m[1]}, {max(1, RESIDENT // int(m[1]))})", text)
+            return OPENCL_HEAD + (OPENCL_BF16 if self.target.elem == "bf16" else OPENCL_F16) + text
+        return (
+            ("#define TERSOR_BF16\n" if self.target.elem == "bf16" else "")
+            + CUDA_HEAD
+            + re.sub(r"__launch_bounds__\((\d+)\)", lambda m: f"__launch_bounds__({m[1]}, {max(1, RESIDENT // int(m[1]))})", text)
+        )
 
     def code(self) -> bytes:
         """The code that a `.tso` holds: OpenCL source; for CUDA a cubin, or source where there is no nvcc."""

@@ -33,6 +33,7 @@ from ..runtime.artifact import Step
 from ..runtime.faults import RECORD, Check
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
+from ..tile.half import NBYTES
 from ..tile.ops import Fused
 from . import code
 from .code import Code, Progress, code_for, jit
@@ -304,7 +305,7 @@ def step_of(op: Fused, kernel: str, graph: Graph, target: Target) -> Step:
     """The description of a step that `profile` reports."""
     check = _check(op, graph)
     anchor = op.body.ops[0]
-    moved = sum(v.type.nbytes // (2 if i in op.half else 1) for i, v in enumerate(op.args)) + op.nbytes
+    moved = sum(v.type.nbytes // (v.type.dtype.itemsize // NBYTES[op.half_elem] if i in op.half else 1) for i, v in enumerate(op.args)) + op.nbytes
     offers = ((fusion, template) for fusion in Fusion(op).segments for template in templates_for(fusion.anchor) if target.kind in template.kinds)
     notes = (template.note(fusion, target, op.template) for fusion, template in offers)
     note = "; ".join(n for n in notes if n)
@@ -320,7 +321,12 @@ def kernel_key(op: Fused) -> str:
         number.setdefault(v, len(number))
         return f"{number[v]}:{v.type}"
 
-    parts = [op.template, repr(sorted(op.params.items())), str(op.scratch >= 0), f"{op.partitions}:{op.stride}:{op.lane_offset}:{op.half}"]
+    parts = [
+        op.template,
+        repr(sorted(op.params.items())),
+        str(op.scratch >= 0),
+        f"{op.partitions}:{op.stride}:{op.lane_offset}:{op.half}:{op.half_elem}",
+    ]
     parts.extend(f"{v.op.partitions}:{v.op.stride}" if isinstance(v.op, Fused) else "" for v in op.args)
     parts.extend(describe(v) for v in op.body.inputs)
     for o in op.body.ops:

@@ -112,7 +112,7 @@ class Fusion:
         return [(v, size) for op in self.ops for v, size in op.addresses() if self.array(v) is None]
 
     def half(self, v: Value) -> bool:
-        """Whether an argument or the result is f16 in memory."""
+        """Whether an argument or the result is a narrower float than its type (`half.py`)."""
         return (-1 if v is self.result else self.op.body.inputs.index(v)) in self.op.half
 
     def array(self, arg: Value | None) -> np.ndarray | None:

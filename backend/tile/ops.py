@@ -12,6 +12,7 @@ from ...ir.graph import Graph
 from ...ir.op import Op, Value
 from ...ir.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, Conv2d, IndexSelect, MaxPool2d, Upsample
 from ...ir.types import Layout, Tensor
+from .half import NBYTES, rounded
 
 if TYPE_CHECKING:
     import torch
@@ -193,7 +194,8 @@ class Fused(Op, name="tile.fused"):
     partitions: into how many partitions of rows the result is divided, one for each thread (partition-rows).
     offset, scratch: of the result and of the scratch in the arena, in bytes; -1 where there is none: an output of the graph is in the caller's
     memory (plan-memory).
-    half: numbers of the f32 operands that are f16 in memory, and -1 where the result is (store-half). Their kernel reads and writes them as f32.
+    half: numbers of the f32 operands that are `half_elem` in memory, f16 or bf16, and -1 where the result is (store-half). Their kernel reads and
+    writes them as f32. Where `half_elem` is tf32 they stay f32 in memory, and the kernel may round them before it multiplies.
     stride: bytes from one partition to the next, or with a single one from one image to the next; 0 where these are contiguous (plan-memory).
     """
 
@@ -209,6 +211,7 @@ class Fused(Op, name="tile.fused"):
     stride: int = 0
     lane_offset: int = -1
     half: tuple[int, ...] = ()
+    half_elem: str = "f16"
 
     @property
     def nbytes(self) -> int:
@@ -218,7 +221,7 @@ class Fused(Op, name="tile.fused"):
     @property
     def itemsize(self) -> int:
         """Bytes of an element of the result in memory."""
-        return 2 if -1 in self.half else self.out.type.dtype.itemsize
+        return NBYTES[self.half_elem] if -1 in self.half else self.out.type.dtype.itemsize
 
     @property
     def spans(self) -> tuple[int, int]:
@@ -236,20 +239,13 @@ class Fused(Op, name="tile.fused"):
     def evaluate(self, *xs: Any) -> Any:
         from ...ir.evaluate import evaluate
 
-        results = evaluate(self.body, [rounded(x) if i in self.half else x for i, x in enumerate(xs[0])])
+        results = evaluate(self.body, [rounded(x, self.half_elem) if i in self.half else x for i, x in enumerate(xs[0])])
         if -1 in self.half:
-            return rounded(results[0])
+            return rounded(results[0], self.half_elem)
         return results[0] if len(results) == 1 else tuple(results)
 
     def macs(self) -> int:
         return self.body.macs()
-
-
-def rounded(x: torch.Tensor) -> torch.Tensor:
-    """x as f16 holds it."""
-    import torch
-
-    return x.to(torch.float16).to(x.dtype)
 
 
 class Copy(Op, name="tile.copy"):

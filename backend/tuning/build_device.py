@@ -14,6 +14,7 @@ from ..lowering.plan_memory import plan_memory
 from ..runtime.device.compiled import DeviceModel
 from ..runtime.device.model import DeviceProgram
 from ..target import Target
+from ..tile.half import loaded, stored
 from ..tile.ops import Fused
 from .build import Candidate, Group, Task, _empty, _random, _said
 
@@ -37,18 +38,18 @@ def _prepare(candidate: Candidate, target: Target, arrays: Sequence[np.ndarray],
     op = candidate.task.op
     graph = Graph("fusion")
     args = [graph.add(v.op.rebuilt()) if isinstance(v.op, Const) else graph.add_input(v.type, f"x{i}") for i, v in enumerate(op.args)]
-    graph.set_outputs([graph.add(Fused(args, op.body, candidate.template.name, candidate.params, half=op.half, loc=op.loc))])
+    graph.set_outputs([graph.add(Fused(args, op.body, candidate.template.name, candidate.params, half=op.half, half_elem=op.half_elem, loc=op.loc))])
     model: DeviceModel = build_for_device([(None, plan_memory(graph, target, 1))], target)
     program = model.program(model.entry())
     assert isinstance(program, DeviceProgram)
     numbers = [i for i, v in enumerate(op.args) if not isinstance(v.op, Const)]
-    program.put([a.astype(np.float16) if i in op.half else a for i, a in zip(numbers, arrays)])
-    stored = np.empty(out.shape, np.float16) if -1 in op.half else out
+    program.put([stored(a, op.half_elem) if i in op.half else a for i, a in zip(numbers, arrays)])
+    result = stored(out, op.half_elem) if -1 in op.half else out
 
     def fetch() -> None:
-        program.get([stored])
-        if stored is not out:
-            out[...] = stored
+        program.get([result])
+        if result is not out:
+            out[...] = loaded(result, op.half_elem)
 
     run: Callable[..., Any] = program.steps
     candidate.run, candidate.idle, candidate.fetch = (lambda: run(0, 1)), (lambda: run(0, 0)), fetch

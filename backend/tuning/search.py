@@ -82,7 +82,8 @@ def tune(
         raise TersorError("search='metaschedule' measures on this machine: leave device= out")
     target = far.target if far is not None and target == "cpu" else resolve(target)
     if dtype not in DTYPES or (dtype != "f32" and not target.gpu):
-        raise TersorError(f"dtype={dtype!r} of tune must be one of compile's for {target.name}: f32" + (" or f16" if target.gpu else ""))
+        valid = ", ".join(DTYPES if target.gpu else DTYPES[:1])
+        raise TersorError(f"dtype={dtype!r} of tune must be one of compile's for {target.name}: {valid}")
     if target.gpu:
         if search != "templates" or threads != 1:
             raise TersorError(f"for target {target.name!r} tune measures templates, with one caller: leave search and threads out")

@@ -19,7 +19,7 @@ EQUAL = 1.02
 #: The same with several threads: the time of a single kernel does not show whether each thread finds its operands in its own cache.
 EQUAL_SHARED = 1.05
 #: Largest max|y - y64| / max|y64| of a kernel against the interpreter in float64, by element type; results of other types must be equal.
-LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 5e-2}
+LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 2e-2, "bf16": 5e-2, "tf32": 5e-3}
 #: Multiply-adds from which the interpreter computes in the fusion's own precision: float64 would hold the operands a second time.
 LARGE = 1 << 32
 
@@ -41,7 +41,7 @@ def check(group: Group | Built) -> None:
             if candidate.fetch is not None:
                 candidate.fetch()
             candidate.error = _error(_live(own[0].task.op, out), wanted)
-            limit = LIMITS["f16"] if own[0].task.op.half else LIMITS.get(str(own[0].task.op.out.type.elem), 0.0)
+            limit = LIMITS[own[0].task.op.half_elem] if own[0].task.op.half else LIMITS.get(str(own[0].task.op.out.type.elem), 0.0)
             if not candidate.error <= limit:
                 candidate.problem = f"wrong: error {candidate.error:.1e} against the interpreter, at most {limit:.0e} is right"
 

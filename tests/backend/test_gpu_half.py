@@ -27,8 +27,8 @@ from tersor.ir.op import Const, Value
 from tersor.ir.parse import parse_graph
 from tersor.ir.text import format_with_weights
 
-#: Distance from 1 to the next f16.
-STEP = 2.0**-10
+#: Distance from 1 to the next f16, and bf16.
+STEPS = {"f16": 2.0**-10, "bf16": 2.0**-7}
 
 
 def weights(*shape: int) -> Const:
@@ -37,7 +37,8 @@ def weights(*shape: int) -> Const:
 
 @needs_opencl
 @pytest.mark.slow
-def test_every_kind_of_kernel_is_the_interpreter_of_the_lowered_graph() -> None:
+@pytest.mark.parametrize("dtype", list(STEPS))
+def test_every_kind_of_kernel_is_the_interpreter_of_the_lowered_graph(dtype: str) -> None:
     """A value near the middle between two f16 may be rounded to the other one."""
 
     def build(x: Value, m: Value) -> list[Any]:
@@ -60,14 +61,14 @@ def test_every_kind_of_kernel_is_the_interpreter_of_the_lowered_graph() -> None:
 
     graph = graph_of(build, (2, 6, 9, 11), (3, 67, 33))
     arrays = arrays_for(graph)
-    model = tersor.compile(graph, target="opencl", dtype="f16")
+    model = tersor.compile(graph, target="opencl", dtype=dtype)
     lowered = lower(graph, model.target)
     exact = evaluate(graph, [to_torch(a) for a in arrays], dtype=torch.float64)
     for got, emulated, y64 in zip(model(*arrays), evaluate(lowered, [to_torch(a) for a in arrays]), exact, strict=True):
         scale = float(y64.abs().max())
-        np.testing.assert_allclose(got, to_numpy(emulated), rtol=0, atol=2 * STEP * scale)
+        np.testing.assert_allclose(got, to_numpy(emulated), rtol=0, atol=2 * STEPS[dtype] * scale)
         # of half precision indeed
-        assert 1e-5 * scale < np.abs(got - to_numpy(y64)).max() < 10 * STEP * scale
+        assert STEPS[dtype] / 100 * scale < np.abs(got - to_numpy(y64)).max() < 10 * STEPS[dtype] * scale
 
 
 @needs_opencl
@@ -108,7 +109,8 @@ def test_the_plan_is_text() -> None:
     ("options", "message"),
     [
         ({"target": "cpu", "dtype": "f16"}, "dtype='f16' is for GPUs, and target 'cpu:.*' stores and computes in f32"),
-        ({"target": "opencl", "dtype": "bf16"}, "unknown dtype='bf16'; valid: f32, f16"),
+        ({"target": "opencl", "dtype": "f8"}, "unknown dtype='f8'; valid: f32, f16, bf16, tf32"),
+        ({"target": "opencl", "dtype": "tf32"}, "dtype='tf32' is for tensor cores .CUDA., which target 'opencl' has not; valid: f32, f16, bf16"),
         ({"target": "opencl", "dtype": "f16", "require": "f32"}, "exclude each other"),
     ],
 )

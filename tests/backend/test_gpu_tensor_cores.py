@@ -65,18 +65,24 @@ def integers() -> tuple[Graph, list[np.ndarray], list[np.ndarray]]:
 
 @needs_compiler
 @pytest.mark.slow
-def test_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("dtype", "limit"), [("f16", 2e-3), ("bf16", 2e-2), ("tf32", 1e-3)])
+def test_floats(dtype: str, limit: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = floats()
     arrays = arrays_for(graph)
-    model = emulated(graph, tmp_path, monkeypatch, dtype="f16")
+    model = emulated(graph, tmp_path, monkeypatch, dtype=dtype)
     assert {s.template for s in model.entries[0].steps} >= MMA
     wanted = evaluate(lower(graph, model.target), [to_torch(a) for a in arrays])
     exact = evaluate(graph, [to_torch(a) for a in arrays], dtype=torch.float64)
     for got, y, y64 in zip(model(*arrays), wanted, exact, strict=True):
         scale = float(y64.abs().max())
-        np.testing.assert_allclose(got, to_numpy(y64), rtol=0, atol=2e-3 * scale)
-        # x is rounded to f16 here and not there where it is an input
-        np.testing.assert_allclose(got, to_numpy(y), rtol=0, atol=2e-3 * scale)
+        np.testing.assert_allclose(got, to_numpy(y64), rtol=0, atol=limit * scale)
+        # of that precision, and no better
+        assert np.abs(got - to_numpy(y64)).max() > limit / 100 * scale
+        # x is rounded to f16 or bf16 here and not there where it is an input
+        np.testing.assert_allclose(got, to_numpy(y), rtol=0, atol=limit * scale)
+        if dtype == "tf32":
+            # all others are results of feature maps with a value near the middle between two tf32
+            assert (np.abs(got - to_numpy(y)) < 1e-5 * scale).mean() > 0.99
 
 
 @needs_compiler
@@ -101,7 +107,9 @@ def test_the_instructions_are_there(capability: str, tmp_path: Path) -> None:
     """In PTX, and ptxas spills nothing."""
     compiler = nvcc()
     assert compiler is not None
-    for graph, dtype, multiply in ((floats(), "f16", "m16n8k16.row.col.f32.f16.f16.f32"), (integers()[0], "f32", "m16n8k32.row.col.s32.s8.")):
+    products = {"f16": "m16n8k16.row.col.f32.f16.f16.f32", "bf16": "m16n8k16.row.col.f32.bf16.bf16.f32", "tf32": "m16n8k8.row.col.f32.tf32.tf32.f32"}
+    cases = [(floats(), dtype, multiply) for dtype, multiply in products.items()]
+    for graph, dtype, multiply in (*cases, (integers()[0], "f32", "m16n8k32.row.col.s32.s8.")):
         model = tersor.compile(graph, target=f"cuda:{capability}", dtype=dtype)
         emitter = DeviceEmitter(model.target)
         emitter.add(lower(graph, model.target))

@@ -1,5 +1,5 @@
 // CUDA C++ on the CPU: a block at a time, a system thread for each of its threads. What lanes of a warp exchange follows the PTX ISA's tables
-// of fragments (sections "ldmatrix", "Matrix Fragments for mma.m16n8k16 with floating point type" and "mma.m16n8k32").
+// of fragments (sections "ldmatrix", "Matrix Fragments for mma.m16n8k8", "mma.m16n8k16 with floating point type" and "mma.m16n8k32").
 #include <barrier>
 #include <cmath>
 #include <cstdint>
@@ -29,8 +29,26 @@ static float __fmul_rn(float a, float b) { volatile float y = a * b; return y; }
 static float __fadd_rn(float a, float b) { volatile float y = a + b; return y; }
 
 static float of_half(uint16_t bits) { _Float16 x; memcpy(&x, &bits, 2); return (float)x; }
+static float of_bf16(uint16_t bits) { return __int_as_float(bits << 16); }
+#ifdef TERSOR_BF16
+static float tersor_float(unsigned short bits) { return of_bf16(bits); }
+static unsigned short tersor_half(float x) {
+  // of the two neighbours the nearer one; between them the one whose last bit is 0
+  if (isnan(x)) return 0x7fc0;
+  uint32_t u; memcpy(&u, &x, 4);
+  uint32_t rest = u % 65536, low = u / 65536;
+  return rest > 32768 || (rest == 32768 && low % 2) ? low + 1 : low;
+}
+#else
 static float tersor_float(unsigned short bits) { return of_half(bits); }
 static unsigned short tersor_half(float x) { _Float16 y = (_Float16)x; uint16_t bits; memcpy(&bits, &y, 2); return bits; }
+#endif
+static unsigned tersor_tf32(float x) {
+  // 10 bits after the leading one, ties away from zero
+  int e; double m = frexp((double)x, &e);
+  float y = x == 0 || !std::isfinite(x) ? x : (float)ldexp(std::round(ldexp(m, 11)), e - 11);
+  unsigned bits; memcpy(&bits, &y, 4); return bits;
+}
 static int tersor_int(const void *p) { int x; memcpy(&x, p, 4); return x; }
 static void tersor_copied() {}
 static void tersor_copy16(void *to, const void *from) {
@@ -73,6 +91,11 @@ template <class A, class B, class Acc, class Value> static void mma(Acc *c, cons
   together();
 }
 static void tersor_mma_f16(float *c, const unsigned *a, const unsigned *b) { mma<uint16_t, uint16_t>(c, a, b, of_half); }
+static void tersor_mma_bf16(float *c, const unsigned *a, const unsigned *b) { mma<uint16_t, uint16_t>(c, a, b, of_bf16); }
+static void tersor_mma_tf32(float *c, const unsigned *a, const unsigned *b) {
+  // the hardware ignores the lowest 13 bits; here they must be 0
+  mma<uint32_t, uint32_t>(c, a, b, [](uint32_t bits) { if (bits % 8192) abort(); return __int_as_float(bits); });
+}
 static void tersor_mma_u8(int *c, const unsigned *a, const unsigned *b) { mma<int8_t, uint8_t>(c, a, b, [](auto x) { return (int)x; }); }
 static void tersor_mma_i8(int *c, const unsigned *a, const unsigned *b) { mma<int8_t, int8_t>(c, a, b, [](auto x) { return (int)x; }); }
 

@@ -30,7 +30,7 @@ class Emulator:
     def __init__(self, source: str, folder: Path):
         text = source[source.index('extern "C"') :]
         found = {name: parameters.split(", ") for name, parameters in re.findall(r"(\w+)\(([^()]*)\) \{", text) if "_offset" in parameters}
-        calls = [HEADER.read_text(), text]
+        calls = ["#define TERSOR_BF16" if "define TERSOR_BF16" in source else "", HEADER.read_text(), text]
         for name, parameters in found.items():
             pointers = [p.rsplit(" ", 1)[0].replace("__restrict__", "") for p in parameters if not p.startswith("int ") or not p.endswith("_offset")]
             values = [f"({kind})pointers[{i}]" for i, kind in enumerate(pointers)] + [f"offsets[{i}]" for i in range(len(pointers))]

@@ -1,8 +1,9 @@
-"""Convolutions and dense layers on tensor cores: CUDA of compute capability 8.0 or later, f16 with f32 sums, and bytes with i32 sums.
+"""Convolutions and dense layers on tensor cores: CUDA of compute capability 8.0 or later, f16, bf16 and tf32 with f32 sums, bytes with i32.
 
 A block of 128 threads, four warps two by two, computes 64 x 64 results, weights times pixels. Both tiles lie in shared memory along the depth, 64
-bytes of it at a time, so `ldmatrix` reads fragments of both without a transpose, and `mma.sync` m16n8k16 (f16) or m16n8k32 (bytes) multiplies them.
-While a step is multiplied, the weights of the next are copied by `cp.async`, and its pixels are gathered into registers.
+bytes of it at a time, so `ldmatrix` reads fragments of both without a transpose, and `mma.sync` m16n8k16 (f16, bf16), m16n8k8 (tf32) or
+m16n8k32 (bytes) multiplies them. While a step is multiplied, the weights of the next are copied by `cp.async`, and its pixels are gathered into
+registers.
 """
 
 from __future__ import annotations
@@ -34,24 +35,28 @@ THREADS = 128
 STEP, PITCH = 64, 20
 #: The first compute capability with these instructions.
 FIRST = 80
-#: Modelled cost of a multiply-add, relative to one of operands in registers.
-COST = 0.1
 #: Gives the stored bits of an element of the right operand, as u32, from its depth.
 Bits = Callable[[Expr], Expr]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The type of the products. instruction: the helper that multiplies, by the element type of x."""
+    """The type of the products: of the sums, bytes of a factor, and the helper that multiplies, by the element type of x. cost: modelled, of a
+    multiply-add, relative to one of operands in registers."""
 
-    weights: str
     acc: str
     nbytes: int
     instruction: dict[str, str]
+    cost: float
 
 
-HALVES = Kind("float16", "float32", 2, {"f32": "tersor_mma_f16"})
-BYTES = Kind("int8", "int32", 1, {"u8": "tersor_mma_u8", "i8": "tersor_mma_i8"})
+#: By the target's `elem`.
+FLOATS = {
+    "f16": Kind("float32", 2, {"f32": "tersor_mma_f16"}, 0.1),
+    "bf16": Kind("float32", 2, {"f32": "tersor_mma_bf16"}, 0.1),
+    "tf32": Kind("float32", 4, {"f32": "tersor_mma_tf32"}, 0.2),
+}
+BYTES = Kind("int32", 1, {"u8": "tersor_mma_u8", "i8": "tersor_mma_i8"}, 0.1)
 
 
 def capability(target: Target) -> int:
@@ -75,25 +80,26 @@ class TensorCores(GpuTemplate):
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         op: Any = fusion.anchor
-        p, deep = self.product(op), STEP // kind_of(op).nbytes
-        return COST * p.matrices * up(p.m, BLOCK) * up(p.n, BLOCK) * up(p.depth, deep)
+        p, kind = self.product(op), kind_of(op, target)
+        deep = STEP // kind.nbytes
+        return kind.cost * p.matrices * up(p.m, BLOCK) * up(p.n, BLOCK) * up(p.depth, deep)
 
     def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
         """(O, …) -> (groups, rows, depth), both padded with zeros to whole tiles; after bytes follow the sums of the rows, as i32."""
         op: Any = fusion.anchor
-        w, p, kind = fusion.array(op.w), self.product(op), kind_of(op)
+        w, p, kind = fusion.array(op.w), self.product(op), kind_of(op, target)
         assert w is not None
         flat = w.reshape(p.matrices, p.m, p.depth)
         padded = np.zeros((p.matrices, up(p.m, BLOCK), up(p.depth, STEP // kind.nbytes)), w.dtype)
         padded[:, : p.m, : p.depth] = flat
-        if kind is HALVES:
+        if kind is not BYTES:
             return {op.w: padded}
         sums = flat.sum(-1, dtype=np.int32).reshape(-1)
         return {op.w: np.concatenate([padded.reshape(-1), sums.view(np.int8)])}
 
     def tile(self, k: GpuKernel, op: Any, bits: Callable[[Expr, Expr], Bits], store: Callable[[Expr, Expr, Expr], None]) -> None:
         """Call store(row, column, sum) for each result. bits(column): the right operand."""
-        b, p, kind = k.b, self.product(op), kind_of(op)
+        b, p, kind = k.b, self.product(op), kind_of(op, k.target)
         deep = STEP // kind.nbytes
         steps, depth, rows = -(-p.depth // deep), up(p.depth, deep), up(p.m, BLOCK)
         b.launch([-(-p.n // BLOCK), rows // BLOCK, p.matrices], THREADS)
@@ -186,8 +192,8 @@ class TensorCores(GpuTemplate):
                         store(o, at, b.value(total if op.b is None else total + b.load(k.args[op.b], o)))
 
 
-def kind_of(op: Any) -> Kind:
-    return BYTES if op.accumulates else HALVES
+def kind_of(op: Any, target: Target) -> Kind:
+    return BYTES if op.accumulates else FLOATS[target.elem]
 
 
 def stored_bits(k: GpuKernel, op: Any, place: Expr) -> Expr:
