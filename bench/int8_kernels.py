@@ -2,9 +2,10 @@
 
     python -m tersor.bench.int8_kernels [--target cpu] [--rounds 7] [--out bench/results] [--name int8_kernels]
 
-Each convolution is in a small network: ReLU, convolution, ReLU; quantized by the preset `int8`. Its time is that of its kernel in whole runs
-(`profile`), requantize included. The peak is that of the kernel's own multiply-add instructions, measured in the same run; a Winograd kernel may
-be above it, for multiply-accumulates of the window are counted. Each result is compared with the interpreter, bit for bit, before it is timed.
+Each convolution is in a small network: ReLU, convolution, ReLU, average; quantized by the preset `int8`, so that its result is u8. Its time is that
+of its kernel in whole runs (`profile`), requantize included. The peak is that of the kernel's own multiply-add instructions, measured in the same
+run; a Winograd kernel may be above it, for multiply-accumulates of the window are counted. Each result is compared with the interpreter, bit for
+bit, before it is timed.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def measured(name: str, target: str, rounds: int) -> list[Row]:
     """float32, int8 as chosen, and int8 without Winograd where that was chosen."""
     c, o, size, kernel, stride, groups = SHAPES[name]
     torch.manual_seed(0)
-    module = nn.Sequential(nn.ReLU(), nn.Conv2d(c, o, kernel, stride, kernel // 2, groups=groups), nn.ReLU()).eval()
+    module = nn.Sequential(nn.ReLU(), nn.Conv2d(c, o, kernel, stride, kernel // 2, groups=groups), nn.ReLU(), nn.AdaptiveAvgPool2d(1)).eval()
     x = torch.randn(1, c, size, size)
     graph = tersor.trace(module, (x,))
     small = tersor.transform(graph, "int8", calibration=[x])

@@ -34,6 +34,7 @@ from ..runtime.faults import RECORD, Check
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.half import NBYTES
+from ..tile.integer import bytes_of
 from ..tile.ops import Fused
 from . import code
 from .code import Code, Progress, code_for, jit
@@ -314,7 +315,8 @@ def step_of(op: Fused, kernel: str, graph: Graph, target: Target) -> Step:
 
 
 def kernel_key(op: Fused) -> str:
-    """Equal for fusions that become the same code: structure, types, attributes, template and parameters, but not the constants' values."""
+    """Equal for fusions that become the same code: structure, types, attributes, template and parameters, and of the constants' values
+    no more than `bytes_of`."""
     number: dict[Value, int] = {}
 
     def describe(v: Value) -> str:
@@ -333,7 +335,9 @@ def kernel_key(op: Fused) -> str:
         parts.append(f"{o.name}{_attrs(o)}({','.join(describe(v) for v in o.operands)})->{describe(o.out)}")
         parts.append(",".join(f.name for f in o.operand_fields if getattr(o, f.name) is not None))
     parts.append(",".join(describe(v) for v in op.body.outputs))
-    parts.extend(f"checked {describe(v)}" for v, _ in Fusion(op).addresses)
+    fusion = Fusion(op)
+    parts.extend(f"checked {describe(v)}" for v, _ in fusion.addresses)
+    parts.append(str([bytes_of(o, fusion.array) for o in op.body.ops]))
     return "|".join(parts)
 
 

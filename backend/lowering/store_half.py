@@ -10,7 +10,7 @@ from typing import Any
 
 from ...ir.graph import Graph
 from ...ir.op import Const, Value
-from ...ir.ops import Conv2d, Linear
+from ...ir.ops import Conv2d, Linear, Matmul
 from ..target import Target
 from ..tile.fusion import Fusion, root
 from ..tile.ops import Fused
@@ -32,12 +32,14 @@ def store_half(graph: Graph, target: Target) -> Graph:
 
 
 def _rounding(graph: Graph) -> Graph:
-    """Mark the operands that tensor cores round: of convolutions and dense layers with constant f32 weights."""
+    """Mark the operands that tensor cores round: of convolutions and dense layers with constant weights, and of matrix products, in f32."""
     for op in graph.ops:
         if isinstance(op, Fused):
             anchor: Any = Fusion(op).anchor
             weights = [i for i, v in enumerate(op.args) if _weights(op, v, op.body.inputs[i])]
-            if weights and isinstance(anchor, (Conv2d, Linear)) and anchor.x in op.body.inputs:
+            if isinstance(anchor, Matmul) and anchor.out.type.elem == "f32":
+                op.half, op.half_elem = tuple(op.body.inputs.index(v) for v in anchor.operands), "tf32"
+            elif weights and isinstance(anchor, (Conv2d, Linear)) and anchor.x in op.body.inputs:
                 op.half, op.half_elem = (op.body.inputs.index(anchor.x), *weights), "tf32"
     return graph
 

@@ -117,7 +117,7 @@ class Fusion:
 
     def array(self, arg: Value | None) -> np.ndarray | None:
         """The array of an argument of the fusion that is constant; None for a missing or computed operand."""
-        if arg is None:
+        if arg is None or arg not in self.op.body.inputs:
             return None
         op = self.op.args[self.op.body.inputs.index(arg)].op
         return op.array if isinstance(op, Const) else None

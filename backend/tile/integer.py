@@ -9,7 +9,11 @@ Parameters are constants: scalars, or one value for each channel. Rounding is th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ...ir.op import Op, Value
 from ...ir.ops import Conv, ConvTranspose, Dense, Elementwise, Math, Matmul, Pool2d, torch_dtype
@@ -199,6 +203,24 @@ class RoundedReal(Rounded):
     def terms(self) -> list[tuple[Value, Value]]:
         """The integers that `real` adds up, and their multipliers."""
         raise NotImplementedError(f"{type(self).__name__}.terms")
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """What is known of a result in u8. from_zero: its zero point is 0; all: it is clamped to 0 .. 255, as saturation does."""
+
+    from_zero: bool = False
+    all: bool = False
+
+
+def bytes_of(op: Op, array: Callable[[Value], np.ndarray | None]) -> Bytes:
+    """array: of an operand, None where it is not constant."""
+    if not isinstance(op, RoundedReal) or op.to != "u8":
+        return Bytes()
+    zero, least, most = (array(v) for v in op.operands[-3:])
+    if zero is None or least is None or most is None:
+        return Bytes()
+    return Bytes(not zero.any(), bool((least + zero <= 0).all() and (most + zero >= 255).all()))
 
 
 class Centered(Rounding, name="tile.centered"):

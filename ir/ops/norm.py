@@ -55,7 +55,11 @@ class BatchNorm(Op, name="nn.batch_norm"):
             raise self.fail(f"a batch of shape {list(x.shape)} holds one value per channel, which has no variance: train with more images at a time")
         measured = {"mean": torch.zeros_like(mean), "var": torch.zeros_like(var)}
         # with a momentum of 1 torch's running statistics become those of the batch
-        return F.batch_norm(x, measured["mean"], measured["var"], gamma, beta, True, 1.0, self.eps), measured
+        y = F.batch_norm(x, measured["mean"], measured["var"], gamma, beta, True, 1.0, self.eps)
+        if x.dim() == 4 and y.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
+            # a gradient in another layout than x takes torch several times as long
+            y.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
+        return y, measured
 
     def ties(self) -> Iterator[Tie]:
         yield from same_but(self.x, self.out)

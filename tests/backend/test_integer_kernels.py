@@ -9,7 +9,7 @@ import integer_oracle as oracle
 import numpy as np
 import pytest
 from backend_run import ALL_TARGETS, Compiled
-from integer_cases import Case, accumulators, add_conv, pools, random_case, rescale, scalar
+from integer_cases import Case, accumulators, add_conv, pools, random_case, rescale, rounding, scalar
 
 import tersor
 from tersor.backend.kernels.cpu.arithmetic.base import pmaddwd_on
@@ -49,7 +49,7 @@ def test_convolutions(target: str, seed: int, threads: int) -> None:
         acc, wanted = add_conv(graph, x, case), accumulators(case)
         if rng.random() < 0.7:
             scale = rng.uniform(0.5, 1.5, len(case["w"])) * 200 / max(1, np.abs(wanted).max())
-            zero, low, high = int(rng.integers(0, 256)), int(rng.integers(0, 100)), int(rng.integers(100, 256))
+            zero, low, high = rounding(rng)
             acc = graph.add(rescale(acc, scale, zero, low, high))
             wanted = np.stack([oracle.rescale_f32(wanted[:, c], float(np.float32(m)), zero, low, high) for c, m in enumerate(scale)], 1)
         outputs.append(acc)
@@ -58,6 +58,20 @@ def test_convolutions(target: str, seed: int, threads: int) -> None:
     compiled = Compiled(graph, target, threads)
     for got, wanted in zip(compiled(*(c["x"] for c in cases)), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_kernels_are_shared_by_equal_roundings_only() -> None:
+    """A zero point of 0 and the clamp to all bytes have their own code."""
+    case = random_case(np.random.default_rng(3))
+    wanted, graph = accumulators(case), Graph()
+    x = graph.add_input(Tensor(case["x"].shape, "u8" if case["x"].dtype == np.uint8 else "i8"), "x")
+    scale = np.full(len(case["w"]), 200 / np.abs(wanted).max(), np.float32)
+    roundings = [(0, 0, 255), (0, 3, 255), (0, 0, 200), (9, 0, 255), (9, 5, 90), (0, 0, 255), (9, 0, 255)]
+    graph.set_outputs([graph.add(rescale(add_conv(graph, x, case), scale, *how)) for how in roundings])
+    compiled = Compiled(graph, "cpu", 1)
+    for got, how in zip(compiled(case["x"]), roundings, strict=True):
+        np.testing.assert_array_equal(got, oracle.rescale_f32(wanted, float(scale[0]), *how))
+    assert len({step.kernel for step in compiled.steps if step.macs}) == 4
 
 
 #: (channels, outputs, groups, kernel, stride, padding, dilation, height, width): what each template treats apart. Narrow maps whose tiles are whole
@@ -136,7 +150,7 @@ def test_borders_and_tails(
         acc = add_conv(graph, graph.add_input(Tensor(case["x"].shape, "u8"), f"x{i}"), case)
         # some channels leave 0 .. 255 by far on both sides
         scale = (rng.choice([1, 1, 200, 40000], len(case["w"])) * 150 / max(1, np.abs(wanted).max())).clip(max=0.2).astype(np.float32)
-        zero, low, high = int(rng.integers(0, 256)), int(rng.integers(0, 60)), int(rng.integers(190, 256))
+        zero, low, high = rounding(rng)
         kind = KINDS[i % len(KINDS)]
         if kind == "residual":
             other = rng.integers(0, 256, wanted.shape).astype(np.uint8)

@@ -58,6 +58,12 @@ def rescale(acc: Value, multiplier: np.ndarray, zero: int, low: int, high: int) 
     return Rescale(acc, m, scalar(zero, np.int32), scalar(low - zero, np.float32), scalar(high - zero, np.float32), "u8")
 
 
+def rounding(rng: np.random.Generator) -> tuple[int, int, int]:
+    """A zero point, and the least and the most byte; often 0, and all bytes, for which kernels leave instructions out."""
+    zero = int(rng.integers(0, 256)) if rng.random() < 0.6 else 0
+    return (zero, 0, 255) if rng.random() < 0.5 else (zero, int(rng.integers(0, 100)), int(rng.integers(100, 256)))
+
+
 def pools(x: Value, zero: Const) -> list[tuple[Any, tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]]]:
     """Maxima and sums of windows: with and without padding, of the whole map."""
     geometries: list[Any] = [((3, 2), (2, 1), (1, 1, 0, 1)), ((2, 3), (1, 2), (0, 0, 1, 2)), (x.shape[2:], (1, 1), (0, 0, 0, 0))]

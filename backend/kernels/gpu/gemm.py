@@ -62,6 +62,11 @@ class Product:
         return float(self.matrices * up(self.m, tile.m) * up(self.n, tile.n) * up(self.depth, tile.k))
 
 
+def matmul_product(op: Any) -> Product:
+    *lead, m, n = op.out.shape
+    return Product(math.prod(lead), m, n, op.a.shape[-1])
+
+
 def up(size: int, to: int) -> int:
     return -(-size // to) * to
 
@@ -229,8 +234,7 @@ class GemmMatmul(GemmTemplate):
     name = "gpu_gemm_matmul"
 
     def product(self, op: Any) -> Product:
-        *lead, m, n = op.out.shape
-        return Product(math.prod(lead), m, n, op.a.shape[-1])
+        return matmul_product(op)
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
         return super().accepts(fusion, target) and self.product(fusion.anchor).matrices < 1 << 16

@@ -1,9 +1,10 @@
-"""Convolutions and dense layers on tensor cores: CUDA of compute capability 8.0 or later, f16, bf16 and tf32 with f32 sums, bytes with i32.
+"""Convolutions, dense layers and matrix products on tensor cores: CUDA of compute capability 8.0 or later; f16, bf16 and tf32 with f32 sums, bytes
+with i32.
 
 A block of 128 threads, four warps two by two, computes 64 x 64 results, weights times pixels. Both tiles lie in shared memory along the depth, 64
 bytes of it at a time, so `ldmatrix` reads fragments of both without a transpose, and `mma.sync` m16n8k16 (f16, bf16), m16n8k8 (tf32) or
 m16n8k32 (bytes) multiplies them. While a step is multiplied, the weights of the next are copied by `cp.async`, and its pixels are gathered into
-registers.
+registers; of a product of two computed matrices both are gathered.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import numpy as np
 from tvm import tirx as t
 
 from ....ir.op import Value
-from ....ir.ops import Conv2d, Linear
-from ...codegen.builder import Expr
-from ...codegen.gpu import GpuKernel, choose, coordinates, div, mod
+from ....ir.ops import Conv2d, Linear, Matmul
+from ...codegen.builder import Buffer, Expr
+from ...codegen.gpu import GpuKernel, choose, coordinates, div, flat, mod
 from ...target import Target
 from ...tile.fusion import Fusion
 from ...tile.integer import IntConv2d, IntLinear
 from ..template import Params, kernel
-from .gemm import GemmConv, Product, up
+from .gemm import GemmConv, Product, matmul_product, up
 from .template import GpuTemplate
 
 #: Rows and columns of a block, and of a warp.
@@ -35,8 +36,10 @@ THREADS = 128
 STEP, PITCH = 64, 20
 #: The first compute capability with these instructions.
 FIRST = 80
-#: Gives the stored bits of an element of the right operand, as u32, from its depth.
+#: Gives the stored bits of an element of an operand, as u32, from its depth.
 Bits = Callable[[Expr], Expr]
+#: Gives that of a matrix and one of its rows, or columns.
+Gather = Callable[[Expr, Expr], Bits]
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,42 @@ def capability(target: Target) -> int:
     return int(found[1]) if found else 0
 
 
+class Gathered:
+    """An operand that is read element by element: each thread holds half of a row's step in registers, until the step before is multiplied."""
+
+    def __init__(self, k: GpuKernel, kind: Kind, depth: int, tile: Buffer, first: Expr, size: int, gather: Gather):
+        b = k.b
+        self.b, self.kind, self.tile = b, kind, tile
+        self.words = b.local(8, "uint32")
+        self.line, self.chunk = b.value(mod(b.thread, BLOCK)), b.value(div(b.thread, BLOCK))
+        self.bits = gather(b.block[2], b.value(first + self.line))
+        #: depth of the row; 0 beyond the last one
+        self.inside = b.value(choose(first + self.line < size, t.IntImm("int32", depth), t.IntImm("int32", 0)))
+
+    def load(self, step: Expr) -> None:
+        """Read the elements of a step."""
+        b, kind = self.b, self.kind
+        each = 4 // kind.nbytes
+        for word in range(8):
+            piece = self.chunk if word < 4 else self.chunk + 2
+            start = b.value(step * (STEP // kind.nbytes) + piece * (16 // kind.nbytes) + word % 4 * each)
+            total: Expr = None
+            for i in range(each):
+                at = b.value(start + i)
+                one = b.value(choose(at < self.inside, self.bits(at), t.IntImm("uint32", 0)))
+                shifted = one if not i else t.shift_left(one, t.IntImm("uint32", 8 * kind.nbytes * i))
+                total = shifted if total is None else t.bitwise_or(total, shifted)
+            b.store(self.words, word, total)
+
+    def put(self, half: Expr) -> None:
+        """Store them in a half of the shared tile."""
+        b = self.b
+        for part in range(2):
+            at = b.value((half * BLOCK + self.line) * PITCH + (self.chunk + 2 * part) * 4)
+            for i in range(4):
+                b.store(self.tile, at + i, b.load(self.words, 4 * part + i))
+
+
 class TensorCores(GpuTemplate):
     """Base: rows are outputs, columns pixels or rows of x."""
 
@@ -74,9 +113,7 @@ class TensorCores(GpuTemplate):
         raise NotImplementedError
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
-        op: Any = fusion.anchor
-        constant = super().accepts(fusion, target) and capability(target) >= FIRST and fusion.array(op.w) is not None
-        return constant and (op.accumulates or fusion.half(op.w))
+        return super().accepts(fusion, target) and capability(target) >= FIRST
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         op: Any = fusion.anchor
@@ -84,60 +121,38 @@ class TensorCores(GpuTemplate):
         deep = STEP // kind.nbytes
         return kind.cost * p.matrices * up(p.m, BLOCK) * up(p.n, BLOCK) * up(p.depth, deep)
 
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
-        """(O, …) -> (groups, rows, depth), both padded with zeros to whole tiles; after bytes follow the sums of the rows, as i32."""
-        op: Any = fusion.anchor
-        w, p, kind = fusion.array(op.w), self.product(op), kind_of(op, target)
-        assert w is not None
-        flat = w.reshape(p.matrices, p.m, p.depth)
-        padded = np.zeros((p.matrices, up(p.m, BLOCK), up(p.depth, STEP // kind.nbytes)), w.dtype)
-        padded[:, : p.m, : p.depth] = flat
-        if kind is not BYTES:
-            return {op.w: padded}
-        sums = flat.sum(-1, dtype=np.int32).reshape(-1)
-        return {op.w: np.concatenate([padded.reshape(-1), sums.view(np.int8)])}
-
-    def tile(self, k: GpuKernel, op: Any, bits: Callable[[Expr, Expr], Bits], store: Callable[[Expr, Expr, Expr], None]) -> None:
-        """Call store(row, column, sum) for each result. bits(column): the right operand."""
+    def tile(self, k: GpuKernel, op: Any, right: Gather, store: Callable[[Expr, Expr, Expr], None], left: Gather | None = None) -> None:
+        """Call store(row, column, sum) for each result; rows count on from matrix to matrix. right, left: the operands; without
+        `left` that is the packed weights."""
         b, p, kind = k.b, self.product(op), kind_of(op, k.target)
         deep = STEP // kind.nbytes
         steps, depth, rows = -(-p.depth // deep), up(p.depth, deep), up(p.m, BLOCK)
         b.launch([-(-p.n // BLOCK), rows // BLOCK, p.matrices], THREADS)
         first_row, first_column = b.value(b.block[1] * BLOCK), b.value(b.block[0] * BLOCK)
-        left, right = (b.shared(2 * BLOCK * PITCH, "uint32") for _ in range(2))
+        of_rows, of_columns = (b.shared(2 * BLOCK * PITCH, "uint32") for _ in range(2))
         acc = b.local(WARP * WARP // 32, kind.acc)
         for i in range(WARP * WARP // 32):
             b.store(acc, i, t.const(0, kind.acc))
-        words = b.local(8, "uint32")
-        column, chunk = b.value(mod(b.thread, BLOCK)), b.value(div(b.thread, BLOCK))
-        gather = bits(b.block[2], b.value(first_column + column))
-        inside = b.value(choose(first_column + column < p.n, t.IntImm("int32", p.depth), t.IntImm("int32", 0)))
+        gathered = [Gathered(k, kind, p.depth, of_columns, first_column, p.n, right)]
+        if left is not None:
+            gathered.append(Gathered(k, kind, p.depth, of_rows, first_row, p.m, left))
 
         def copy_weights(step: Expr, half: Expr) -> None:
             for part in range(BLOCK * STEP // 16 // THREADS):
                 at = b.value(b.thread + part * THREADS)
                 row, piece = b.value(div(at, STEP // 16)), b.value(mod(at, STEP // 16))
                 source = ((b.block[2] * rows + first_row + row) * depth + step * deep) + piece * (16 // kind.nbytes)
-                b.call("tersor_copy16", b.pointer(left, (half * BLOCK + row) * PITCH + piece * 4), b.pointer(k.args[op.w], source))
+                b.call("tersor_copy16", b.pointer(of_rows, (half * BLOCK + row) * PITCH + piece * 4), b.pointer(k.args[op.w], source))
 
-        def gather_pixels(step: Expr) -> None:
-            each = 4 // kind.nbytes
-            for word in range(8):
-                piece = chunk if word < 4 else chunk + 2
-                start = b.value(step * deep + piece * (16 // kind.nbytes) + word % 4 * each)
-                total: Expr = None
-                for i in range(each):
-                    at = b.value(start + i)
-                    one = b.value(choose(at < inside, gather(at), t.IntImm("uint32", 0)))
-                    shifted = one if not i else t.shift_left(one, t.IntImm("uint32", 8 * kind.nbytes * i))
-                    total = shifted if total is None else t.bitwise_or(total, shifted)
-                b.store(words, word, total)
+        def fetch(step: Expr, half: Expr) -> None:
+            if left is None:
+                copy_weights(step, half)
+            for operand in gathered:
+                operand.load(step)
 
-        def store_pixels(half: Expr) -> None:
-            for part in range(2):
-                at = b.value((half * BLOCK + column) * PITCH + (chunk + 2 * part) * 4)
-                for i in range(4):
-                    b.store(right, at + i, b.load(words, 4 * part + i))
+        def put(half: Expr) -> None:
+            for operand in gathered:
+                operand.put(half)
 
         lane = b.value(mod(b.thread, 32))
         warp = b.value(div(b.thread, 32))
@@ -151,27 +166,29 @@ class TensorCores(GpuTemplate):
         def multiply(half: Expr) -> None:
             for piece in range(STEP // 32):
                 for i in range(2):
-                    b.call("tersor_ldmatrix", b.pointer(of_a, 4 * i), b.pointer(left, (half * BLOCK + row_a + 16 * i) * PITCH + word_a + 8 * piece))
-                    b.call("tersor_ldmatrix", b.pointer(of_b, 4 * i), b.pointer(right, (half * BLOCK + row_b + 16 * i) * PITCH + word_b + 8 * piece))
+                    b.call(
+                        "tersor_ldmatrix", b.pointer(of_a, 4 * i), b.pointer(of_rows, (half * BLOCK + row_a + 16 * i) * PITCH + word_a + 8 * piece)
+                    )
+                    b.call(
+                        "tersor_ldmatrix", b.pointer(of_b, 4 * i), b.pointer(of_columns, (half * BLOCK + row_b + 16 * i) * PITCH + word_b + 8 * piece)
+                    )
                 for i in range(2):
                     for j in range(4):
-                        instruction = kind.instruction[str(op.x.type.elem)]
+                        instruction = kind.instruction[str(op.operands[0].type.elem)]
                         b.call(instruction, b.pointer(acc, 4 * (4 * i + j)), b.pointer(of_a, 4 * i), b.pointer(of_b, 2 * j))
 
-        copy_weights(0, 0)
-        gather_pixels(0)
-        store_pixels(0)
+        fetch(0, 0)
+        put(0)
         b.call("tersor_copied")
         b.barrier()
         with b.loop("step", 0, steps) as step:
             half = b.value(mod(step, 2))
             more = step + 1 < steps
             with b.when(more):
-                copy_weights(step + 1, 1 - half)
-                gather_pixels(step + 1)
+                fetch(step + 1, 1 - half)
             multiply(half)
             with b.when(more):
-                store_pixels(1 - half)
+                put(1 - half)
             b.call("tersor_copied")
             b.barrier()
         for i in range(2):
@@ -189,16 +206,39 @@ class TensorCores(GpuTemplate):
                             sums = b.pointer(k.args[op.w], p.matrices * rows * depth + 4 * o)
                             zero = k.math.convert(b.load(k.args[op.zero], 0), "int32")
                             total = total - t.call_pure_extern("int32", "tersor_int", sums) * zero
-                        store(o, at, b.value(total if op.b is None else total + b.load(k.args[op.b], o)))
+                        bias = op.b if left is None else None
+                        store(o, at, b.value(total if bias is None else total + b.load(k.args[bias], o)))
+
+
+class ByWeights(TensorCores):
+    """Base: the left operand is constant weights."""
+
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        constant = super().accepts(fusion, target) and fusion.array(op.w) is not None
+        return constant and (op.accumulates or fusion.half(op.w))
+
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+        """(O, …) -> (groups, rows, depth), both padded with zeros to whole tiles; after bytes follow the sums of the rows, as i32."""
+        op: Any = fusion.anchor
+        w, p, kind = fusion.array(op.w), self.product(op), kind_of(op, target)
+        assert w is not None
+        flat = w.reshape(p.matrices, p.m, p.depth)
+        padded = np.zeros((p.matrices, up(p.m, BLOCK), up(p.depth, STEP // kind.nbytes)), w.dtype)
+        padded[:, : p.m, : p.depth] = flat
+        if kind is not BYTES:
+            return {op.w: padded}
+        sums = flat.sum(-1, dtype=np.int32).reshape(-1)
+        return {op.w: np.concatenate([padded.reshape(-1), sums.view(np.int8)])}
 
 
 def kind_of(op: Any, target: Target) -> Kind:
     return BYTES if op.accumulates else FLOATS[target.elem]
 
 
-def stored_bits(k: GpuKernel, op: Any, place: Expr) -> Expr:
-    """An element of x as it is multiplied, in the low bits of a u32."""
-    return t.Cast("uint32", k.b.bits(k.args[op.x], place))
+def stored_bits(k: GpuKernel, v: Value, place: Expr) -> Expr:
+    """An element of an argument as it is multiplied, in the low bits of a u32."""
+    return t.Cast("uint32", k.b.bits(k.args[v], place))
 
 
 def zero_bits(k: GpuKernel, op: Any) -> Expr:
@@ -207,7 +247,7 @@ def zero_bits(k: GpuKernel, op: Any) -> Expr:
 
 
 @kernel(Conv2d, IntConv2d)
-class TensorCoreConv(TensorCores):
+class TensorCoreConv(ByWeights):
     name = "gpu_mma_conv"
     product = GemmConv.product
 
@@ -225,7 +265,7 @@ class TensorCoreConv(TensorCores):
             def bits(depth: Expr) -> Expr:
                 y = b.value(top + mod(div(depth, kw), kh) * op.dilation[0])
                 x = b.value(start + mod(depth, kw) * op.dilation[1])
-                value = stored_bits(k, op, ((plane + div(depth, kh * kw)) * h + y) * w + x)
+                value = stored_bits(k, op.x, ((plane + div(depth, kh * kw)) * h + y) * w + x)
                 return choose(t.all(y >= 0, y < h, x >= 0, x < w), value, fill) if any(op.padding) else value
 
             return bits
@@ -238,7 +278,7 @@ class TensorCoreConv(TensorCores):
 
 
 @kernel(Linear, IntLinear)
-class TensorCoreLinear(TensorCores):
+class TensorCoreLinear(ByWeights):
     name = "gpu_mma_linear"
 
     def product(self, op: Any) -> Product:
@@ -249,9 +289,36 @@ class TensorCoreLinear(TensorCores):
         b, size = k.b, op.w.shape[1]
 
         def rows(group: Expr, column: Expr) -> Bits:
-            return lambda depth: stored_bits(k, op, column * size + depth)
+            return lambda depth: stored_bits(k, op.x, column * size + depth)
 
         def store(o: Expr, column: Expr, total: Expr) -> None:
             k.store(total, [*(b.value(i) for i in coordinates(column, op.x.shape[:-1])), o])
 
         self.tile(k, op, rows, store)
+
+
+@kernel(Matmul)
+class TensorCoreMatmul(TensorCores):
+    """One product for each index of the leading axes."""
+
+    name = "gpu_mma_matmul"
+
+    def product(self, op: Any) -> Product:
+        return matmul_product(op)
+
+    def accepts(self, fusion: Fusion, target: Target) -> bool:
+        op: Any = fusion.anchor
+        floats = target.elem in FLOATS and op.out.type.elem == "f32"
+        return floats and super().accepts(fusion, target) and self.product(op).matrices < 1 << 16
+
+    def write(self, k: GpuKernel, op: Any) -> None:
+        b = k.b
+        lead = [b.value(i) for i in coordinates(b.block[2], op.out.shape[:-2])]
+
+        def row(matrix: Expr, row: Expr) -> Bits:
+            return lambda depth: stored_bits(k, op.a, flat([*lead, row, depth], op.a.shape))
+
+        def column(matrix: Expr, column: Expr) -> Bits:
+            return lambda depth: stored_bits(k, op.b, flat([*lead, depth, column], op.b.shape))
+
+        self.tile(k, op, column, lambda i, j, total: k.store(total, [*(b.value(at) for at in coordinates(i, op.out.shape[:-1])), j]), row)
