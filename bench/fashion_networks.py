@@ -39,18 +39,19 @@ class Residual(nn.Module):
 
 def resnet20(width: float = 1.0) -> nn.Module:
     """16, 32 and 64 channels, three blocks of two convolutions each; `width` is that of the branches' inner channels."""
-    return resnet(((16, 1), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1)), width)
+    return resnet(conv_bn(1, 16), ((16, 1), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1)), width)
 
 
 def resnet8(width: float = 1.0) -> nn.Module:
-    """32, 64 and 96 channels, one block of two convolutions each: as many parameters as the ResNet-20, in fewer and wider layers."""
-    return resnet(((32, 1), (64, 2), (96, 2)), width)
+    """Blocks of 64, 64 and 96 channels after a 5x5 convolution of stride 2: nearly as many parameters as the ResNet-20, in fewer and wider layers,
+    and an epoch of training in a third of its time."""
+    return resnet(conv_bn(1, 64, kernel=5, stride=2), ((64, 2), (64, 1), (96, 2)), width)
 
 
-def resnet(blocks: Sequence[tuple[int, int]], width: float) -> nn.Module:
-    """Residual blocks of (channels, stride) after a convolution to as many channels as the first has."""
+def resnet(stem: nn.Module, blocks: Sequence[tuple[int, int]], width: float) -> nn.Module:
+    """Residual blocks of (channels, stride) after a `stem` of as many channels as the first has."""
     cin = blocks[0][0]
-    layers: list[nn.Module] = [conv_bn(1, cin)]
+    layers: list[nn.Module] = [stem]
     for cout, stride in blocks:
         layers.append(Residual(cin, narrowed(cout, width), cout, stride))
         cin = cout

@@ -28,6 +28,9 @@ from .train import Recipe, batches, trained
 BATCH = 100
 #: Calibration images, for methods that need them.
 CALIBRATION = 512
+#: Float networks of bench/weights.
+RESNET20 = Recipe("resnet20")
+RESNET8 = Recipe("resnet8", epochs=24)
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def steps(epochs: float) -> int:
     return round(epochs * (60000 // Recipe.batch))
 
 
-def main(doc: str | None, file: str, methods: Mapping[str, Method], table: Table, network: str = "resnet20") -> None:
-    """The command of a table: `--methods`, `--seeds`, `--out`. file: of the results, without its suffix. network: of train.py."""
+def main(doc: str | None, file: str, methods: Mapping[str, Method], table: Table, base: Recipe = RESNET20) -> None:
+    """The command of a table: `--methods`, `--seeds`, `--out`. file: of the results, without its suffix. base: of the float network."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=list(methods), choices=list(methods))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -74,7 +77,7 @@ def main(doc: str | None, file: str, methods: Mapping[str, Method], table: Table
     path = args.out / f"{file}.json"
     try:
         done = {(r.pipeline, r.seed) for r in kept(path, methods)}
-        for row in runs(network, {name: methods[name] for name in args.methods}, args.seeds, done):
+        for row in runs(base, {name: methods[name] for name in args.methods}, args.seeds, done):
             # another process may have added rows meanwhile
             rows = [*kept(path, methods), row]
             write_results(path, [asdict(r) for r in rows])
@@ -90,9 +93,9 @@ def kept(path: Path, methods: Mapping[str, Method]) -> list[Row]:
     return [r for r in rows if r.name in methods and methods[r.name].pipeline == r.pipeline]
 
 
-def runs(network: str, methods: Mapping[str, Method], seeds: Sequence[int], done: set[tuple[str, int]]) -> Iterator[Row]:
+def runs(base: Recipe, methods: Mapping[str, Method], seeds: Sequence[int], done: set[tuple[str, int]]) -> Iterator[Row]:
     """Rows that are not `done`, one after the other."""
-    module, _ = trained(Recipe(network), lambda line: print(line, flush=True))
+    module, _ = trained(base, lambda line: print(line, flush=True))
     train, test = fashion_mnist("train"), fashion_mnist("t10k")
     graph = tersor.trace(module, (test.normalized(slice(0, 1)),))
     full = measured(tersor.transform(graph, "default"), test, "f32")

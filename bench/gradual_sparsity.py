@@ -1,4 +1,4 @@
-"""Gradual sparsity (Zhu and Gupta, 1710.01878) beside zeros set at once, with the same fine-tuning: ResNet-20 on Fashion-MNIST.
+"""Gradual sparsity (Zhu and Gupta, 1710.01878) beside zeros set at once, with the same fine-tuning: a ResNet-8 on Fashion-MNIST.
 
     python -m tersor.bench.gradual_sparsity [--methods "gradual 0.9" "at once 0.9" ...] [--seeds 0 1 2]
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import finetuned
-from .finetuned import Method, Row, losses, steps
+from .finetuned import RESNET8, Method, Row, losses, steps
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95)
 EPOCHS = 3
@@ -37,4 +37,4 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
-    finetuned.main(__doc__, "gradual_sparsity", METHODS, markdown)
+    finetuned.main(__doc__, "gradual_sparsity", METHODS, markdown, RESNET8)
