@@ -44,6 +44,8 @@ from .recall import recall
 _BARRIER = "barrier"
 #: At most so many bytes of an array tell it from others before all are compared.
 SAMPLE = 4096
+#: Bytes that a thread copies at a time.
+PART = 32 << 20
 
 
 class Constant:
@@ -87,15 +89,13 @@ class Weights:
         result = result[start : start + self.size + ALIGN]
 
         def copy_next(_: int) -> None:
-            at, data = arrays.pop()
+            at, data = parts.pop()
             result[at : at + data.nbytes] = data
 
-        arrays = [entry for alike in self._arrays.values() for entry in alike]
+        parts = [(at + i, data[i : i + PART]) for alike in self._arrays.values() for at, data in alike for i in range(0, data.nbytes, PART)]
         self._arrays.clear()
-        # the longest are the last, and popped first
-        arrays.sort(key=lambda entry: entry[1].nbytes)
         with ThreadPoolExecutor(os.cpu_count(), "tersor-blob") as pool:
-            list(pool.map(copy_next, range(len(arrays))))
+            list(pool.map(copy_next, range(len(parts))))
         return result
 
 
@@ -186,7 +186,10 @@ class Emitter:
 
         # the threads end after the last array
         pool = ThreadPoolExecutor(os.cpu_count(), "tersor-pack")
-        result = {op: pool.submit(pack, op) for op in graph.ops if isinstance(op, Fused) and not op.alias}
+        ops = [op for op in graph.ops if isinstance(op, Fused) and not op.alias]
+        # the largest first, so that no core waits for it at the end
+        ops.sort(key=lambda op: -sum(v.type.nbytes for v in op.args if isinstance(v.op, Const)))
+        result = {op: pool.submit(pack, op) for op in ops}
         pool.shutdown(wait=False)
         return result
 

@@ -21,6 +21,8 @@ from .....codegen.builder import Builder, Expr, const, lanes_of
 POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (math.sqrt(0.5), math.sqrt(2.0)), 6: (0.5, 1.0, 2.0)}
 
 EPSILON = 1e-12
+#: Transformed weights that are computed at a time.
+PART = 2**17
 
 
 @functools.cache
@@ -56,9 +58,15 @@ def transform_weights(w: np.ndarray, m: int, order: Sequence[int] | None = None)
     """(O, C, 3, 3) -> (a * a, C, O): G g G^T in float64, rounded once. order: of its a * a elements."""
     g = matrices(m)[1]
     o, c = w.shape[:2]
-    taps = w.transpose(2, 3, 1, 0).reshape(9, c * o).astype(np.float64)
     rows = np.kron(g, g)
-    result: np.ndarray = ((rows if order is None else rows[list(order)]) @ taps).astype(np.float32).reshape(-1, c, o)
+    rows = rows if order is None else rows[list(order)]
+    result = np.empty((len(rows), c, o), np.float32)
+    # in parts that stay in the cache
+    some = max(1, PART // (len(rows) * o))
+    for first in range(0, c, some):
+        part = w[:, first : first + some]
+        taps = part.transpose(2, 3, 1, 0).reshape(9, -1).astype(np.float64)
+        result[:, first : first + some] = (rows @ taps).reshape(len(rows), -1, o)
     return result
 
 
