@@ -88,8 +88,8 @@ def compile(
         raise TersorError(f"dtype={dtype!r} is for GPUs, and target {target.name!r} stores and computes in f32: leave it out")
     if dtype != "f32" and require == "f32":
         raise TersorError(f"require='f32' and {dtype=} exclude each other: leave one out")
-    if dtype == "tf32" and target.kind != "cuda":
-        raise TersorError(f"dtype='tf32' is for tensor cores (CUDA), which target {target.name!r} has not; valid: f32, f16, bf16")
+    if dtype == "tf32" and target.capability < 80:
+        raise TersorError(f"dtype='tf32' is for tensor cores (CUDA from sm_80 on), which target {target.name!r} has not; valid: f32, f16, bf16")
     target = replace(target, elem=dtype) if target.gpu and dtype != "f32" else target
     _check_elements(graph.verify())
     if require == "int8":

@@ -73,6 +73,12 @@ class Target:
         return self.kind in ("opencl", "cuda")
 
     @property
+    def capability(self) -> int:
+        """CUDA's compute capability: 90 for sm_90; 0 for other targets."""
+        found = re.match(r"sm_(\d+)", self.mcpu) if self.kind == "cuda" else None
+        return int(found[1]) if found else 0
+
+    @property
     def dot(self) -> str:
         """The x86 instruction that adds products of bytes to i32: `vnni` (vpdpbusd), `maddubs` (pmaddubsw), or none."""
         if (self.lanes == 16 and {"avx512_vnni", "avx512vl"} <= {*self.features}) or (self.lanes == 8 and "avx_vnni" in self.features):

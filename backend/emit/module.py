@@ -34,7 +34,7 @@ from ..runtime.faults import RECORD, Check
 from ..target import Target
 from ..tile.fusion import ALIGN, Fusion, root
 from ..tile.half import NBYTES
-from ..tile.integer import bytes_of
+from ..tile.integer import byte_range
 from ..tile.ops import Fused
 from . import code
 from .code import Code, Progress, code_for, jit
@@ -319,7 +319,7 @@ def step_of(op: Fused, kernel: str, graph: Graph, target: Target) -> Step:
 
 def kernel_key(op: Fused) -> str:
     """Equal for fusions that become the same code: structure, types, attributes, template and parameters, and of the constants' values
-    no more than `bytes_of`."""
+    no more than `byte_range`."""
     number: dict[Value, int] = {}
 
     def describe(v: Value) -> str:
@@ -340,7 +340,7 @@ def kernel_key(op: Fused) -> str:
     parts.append(",".join(describe(v) for v in op.body.outputs))
     fusion = Fusion(op)
     parts.extend(f"checked {describe(v)}" for v, _ in fusion.addresses)
-    parts.append(str([bytes_of(o, fusion.array) for o in op.body.ops]))
+    parts.append(str([byte_range(o, fusion.array) for o in op.body.ops]))
     return "|".join(parts)
 
 

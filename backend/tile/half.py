@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...ir.types import NUMPY
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,16 +35,14 @@ def stored(array: np.ndarray, elem: str) -> np.ndarray:
     """An f32 array as it lies in memory: float16, the bits of bf16 as uint16, or tf32's values as float32."""
     import torch
 
-    if elem == "f16":
-        with np.errstate(over="ignore"):
-            return array.astype(np.float16)
-    near = rounded(torch.from_numpy(np.array(array, np.float32, order="C")), elem)
-    result: np.ndarray = near.to(torch.bfloat16).view(torch.uint16).numpy() if elem == "bf16" else near.numpy()
-    return result
+    if elem == "tf32":
+        near: np.ndarray = rounded(torch.from_numpy(np.array(array, np.float32, order="C")), elem).numpy()
+        return near
+    with np.errstate(over="ignore"):
+        narrow = array.astype(NUMPY[elem])
+    return narrow.view(np.uint16) if elem == "bf16" else narrow
 
 
 def loaded(array: np.ndarray, elem: str) -> np.ndarray:
     """The f32 values of what `stored` gives."""
-    bits = array.astype(np.uint32) << 16 if elem == "bf16" else None
-    result: np.ndarray = array.astype(np.float32) if bits is None else bits.view(np.float32)
-    return result
+    return (array.view(NUMPY["bf16"]) if elem == "bf16" else array).astype(np.float32)

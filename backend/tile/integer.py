@@ -206,21 +206,21 @@ class RoundedReal(Rounded):
 
 
 @dataclass(frozen=True)
-class Bytes:
-    """What is known of a result in u8. from_zero: its zero point is 0; all: it is clamped to 0 .. 255, as saturation does."""
+class ByteRange:
+    """What is known of a rounded u8 result: whether its zero point is 0, and whether its clamp is the full range 0 .. 255, as saturation's is."""
 
-    from_zero: bool = False
-    all: bool = False
+    zero_point_0: bool = False
+    full: bool = False
 
 
-def bytes_of(op: Op, array: Callable[[Value], np.ndarray | None]) -> Bytes:
+def byte_range(op: Op, array: Callable[[Value], np.ndarray | None]) -> ByteRange:
     """array: of an operand, None where it is not constant."""
     if not isinstance(op, RoundedReal) or op.to != "u8":
-        return Bytes()
+        return ByteRange()
     zero, least, most = (array(v) for v in op.operands[-3:])
     if zero is None or least is None or most is None:
-        return Bytes()
-    return Bytes(not zero.any(), bool((least + zero <= 0).all() and (most + zero >= 255).all()))
+        return ByteRange()
+    return ByteRange(not zero.any(), bool((least + zero <= 0).all() and (most + zero >= 255).all()))
 
 
 class Centered(Rounding, name="tile.centered"):

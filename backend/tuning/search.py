@@ -81,9 +81,9 @@ def tune(
     if far is not None and search != "templates":
         raise TersorError("search='metaschedule' measures on this machine: leave device= out")
     target = far.target if far is not None and target == "cpu" else resolve(target)
-    if dtype not in DTYPES or (dtype != "f32" and not target.gpu):
-        valid = ", ".join(DTYPES if target.gpu else DTYPES[:1])
-        raise TersorError(f"dtype={dtype!r} of tune must be one of compile's for {target.name}: {valid}")
+    valid = [d for d in DTYPES if d == "f32" or (target.gpu and (d != "tf32" or target.capability >= 80))]
+    if dtype not in valid:
+        raise TersorError(f"dtype={dtype!r} of tune must be one of compile's for {target.name}: {', '.join(valid)}")
     if target.gpu:
         if search != "templates" or threads != 1:
             raise TersorError(f"for target {target.name!r} tune measures templates, with one caller: leave search and threads out")

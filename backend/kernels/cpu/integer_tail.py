@@ -4,7 +4,7 @@ Four vectors of i32 become one of bytes by saturating packs, which clamp to 0 ..
 
     q = rint(real) as i32;  bytes = packuswb(packssdw(q0, q1) + Z, packssdw(q2, q3) + Z);  min(max(bytes, low), high)
 
-The sum is left out where Z is 0, and the last clamp where it is 0 .. 255 (`Bytes`), as mostly after a ReLU. This is exact where no real value
+The sum is left out where Z is 0, and the last clamp where it is 0 .. 255 (`ByteRange`), as mostly after a ReLU. This is exact where no real value
 leaves i32, which `packs` proves from the multipliers. Any other epilogue runs vector by vector.
 """
 
@@ -22,7 +22,7 @@ from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.shuffles import shuffle
 from ...target import Target
 from ...tile.fusion import Fusion
-from ...tile.integer import RoundedReal, bytes_of
+from ...tile.integer import RoundedReal, byte_range
 from .arithmetic.base import x86
 
 #: Bound on real values, so that they fit i32 when rounded.
@@ -73,15 +73,15 @@ def _store(k: KernelBuilder, reals: list[Expr], offset: Expr) -> None:
     zero: Any = b.load(k.args[op.zero], 0)  # type: ignore[attr-defined]
     halves = [padded[:2], padded[2:]] if len(reals) > 2 else [padded[:2]] * 2
     words = [_packssdw(half[0], half[1], lanes) for half in halves]
-    rounding = bytes_of(op, k.fusion.array)
-    if not rounding.from_zero:
+    known = byte_range(op, k.fusion.array)
+    if not known.zero_point_0:
         words = [_plus(word, splat(t.Cast("int16", zero), 2 * lanes), lanes) for word in words]
     # each 128 bits of the packs hold four lanes of all four vectors
     parts = lanes // 4
     order = [i // parts + PACKED * (i % parts) for i in range(lanes)]
     value = t.reinterpret(f"int32x{lanes}", _packuswb(words[0], words[1], lanes))
     value = b.value(t.reinterpret(f"uint8x{4 * lanes}", shuffle([b.value(value)], order)))
-    if not rounding.all:
+    if not known.full:
         low, high = (splat(t.Cast("uint8", t.Cast("int32", b.load(k.args[v], 0)) + zero), 4 * lanes) for v in (op.least, op.most))  # type: ignore[attr-defined]
         value = b.value(t.Min(t.Max(value, low), high))
     if len(reals) == PACKED:

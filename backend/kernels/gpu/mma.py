@@ -10,7 +10,6 @@ registers; of a product of two computed matrices both are gathered.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,12 +61,6 @@ FLOATS = {
 BYTES = Kind("int32", 1, {"u8": "tersor_mma_u8", "i8": "tersor_mma_i8"}, 0.1)
 
 
-def capability(target: Target) -> int:
-    """90 for sm_90."""
-    found = re.match(r"sm_(\d+)", target.mcpu)
-    return int(found[1]) if found else 0
-
-
 class Gathered:
     """An operand that is read element by element: each thread holds half of a row's step in registers, until the step before is multiplied."""
 
@@ -113,7 +106,7 @@ class TensorCores(GpuTemplate):
         raise NotImplementedError
 
     def accepts(self, fusion: Fusion, target: Target) -> bool:
-        return super().accepts(fusion, target) and capability(target) >= FIRST
+        return super().accepts(fusion, target) and target.capability >= FIRST
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         op: Any = fusion.anchor
