@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ..ir.errors import TersorError, UnsupportedError
@@ -139,10 +140,12 @@ def build(
     integer = {name: integer_peak(target, name) for name in sorted(used)}
     for made in (functions, *(made for made, _ in integer.values())):
         emitter.functions.update(made)
-    code = emitter.code(progress)
+    with ThreadPoolExecutor(1, "tersor-blob") as beside:
+        weights = beside.submit(emitter.weights.blob)
+        code = emitter.code(progress)
     integer_peaks = {name: p for name, (_, p) in integer.items()}
     manifest = Manifest(name, versions(), target, threads, structure, tuple(entries), peak, precision, products, integer_peaks)
-    return CompiledModel(manifest, emitter.weights.blob(), code.function, code.shared_library, functools.partial(export_c, code))
+    return CompiledModel(manifest, weights.result(), code.function, code.shared_library, functools.partial(export_c, code))
 
 
 def build_for_device(lowered: Iterable[tuple[int | None, Graph]], target: Target, source: Graph | None = None) -> DeviceModel:

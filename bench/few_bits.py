@@ -33,14 +33,14 @@ class Change:
 #: Fewer bits leave less of the float network's weights, so they take longer.
 CHANGES = {
     "float": Change("", "default", "f32", 2, 5e-4),
-    "int8 QAT": Change("quantize{qat=true}", "to-integer,canonicalize", "int8", 1, 5e-4),
+    "int8 QAT": Change("quantize{qat=true}", "to-integer,canonicalize", "int8", 1, 1e-4),
     "BWN": Change("binarize", "to-bits", "bits", 4, 2e-3),
     "TWN": Change("ternarize", "to-bits", "bits", 3, 2e-3),
     "XNOR": Change("binarize{activations=true}", "to-bits", "bits", 8, 5e-3),
     "w1a2": Change("dorefa{w=1 a=2}", "to-bits", "bits", 4, 2e-3),
     "w2a2": Change("dorefa{w=2 a=2}", "to-bits", "bits", 4, 2e-3),
     "w2a2 g6": Change("dorefa{w=2 a=2 g=6}", "to-bits", "bits", 4, 2e-3),
-    "w2a4": Change("dorefa{w=2 a=4}", "to-bits", "bits", 3, 2e-3),
+    "w2a4": Change("dorefa{w=2 a=4}", "to-bits", "bits", 8, 2e-3),
     "w4a4": Change("dorefa{w=4 a=4}", "to-bits", "bits", 3, 2e-3),
 }
 

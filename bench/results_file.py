@@ -11,7 +11,9 @@ DIGITS = 4
 
 
 def write_results(path: Path, report: Any) -> None:
-    """Write a report. Numbers are rounded to `DIGITS` significant digits; a dict or list that holds no dict takes one line."""
+    """Write a report. Numbers are rounded to `DIGITS` significant digits; a dict or list that holds no dict takes one line.
+    Its folder is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_text(_rounded(report), 0) + "\n")
 
 

@@ -22,6 +22,7 @@ from ...ir.errors import TersorError
 from ...ir.graph import Graph
 from ...ir.op import Const, Value
 from ..codegen.gpu import HALF, GpuBuilder, GpuKernel, Grid
+from ..kernels.packed import Packed
 from ..kernels.template import template_named
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
@@ -93,7 +94,8 @@ class DeviceEmitter:
     def _packed(self, op: Fused) -> dict[Value, np.ndarray]:
         """Constants in the form that the kernel reads."""
         fusion = Fusion(op)
-        packed = template_named(op.template, fusion.anchor).pack(fusion, self.target, op.params)
+        constants = template_named(op.template, fusion.anchor).pack(fusion, self.target, op.params)
+        packed = {v: x.array() if isinstance(x, Packed) else x for v, x in constants.items()}
         for i, v in enumerate(op.body.inputs):
             array = packed.get(v, fusion.array(v))
             if i in op.half and array is not None:

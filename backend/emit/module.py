@@ -8,8 +8,9 @@ The host function has no state: each concurrent caller passes its own arena. `pr
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ from ..codegen.calls import callee, symbol_of
 from ..codegen.kernel_builder import KernelBuilder
 from ..codegen.prefetch import NextWeights
 from ..codegen.threads import Call, barrier, counters_size, launch_each, launch_once
+from ..kernels.packed import Packed
 from ..kernels.template import template_named, templates_for
 from ..lowering.plan_memory import arena_size
 from ..runtime.artifact import Step
@@ -49,16 +51,33 @@ PART = 32 << 20
 
 
 class Constant:
-    """An array for the weights blob."""
+    """An array for the weights blob, or one that is written there."""
 
-    def __init__(self, array: np.ndarray):
+    def __init__(self, array: np.ndarray | Packed):
         self.size, self.dtype = array.size, str(array.dtype)
-        self.data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self.packed = array if isinstance(array, Packed) else None
+        #: What its bytes depend on: themselves, or what they are made of and how.
+        self.data = np.ascontiguousarray(array if self.packed is None else self.packed.source).reshape(-1).view(np.uint8)
+        self.form = None if self.packed is None else self.packed.form
 
     @property
-    def sample(self) -> tuple[int, bytes]:
+    def nbytes(self) -> int:
+        return self.size * np.dtype(self.dtype).itemsize
+
+    @property
+    def sample(self) -> tuple[Hashable, int, bytes]:
         """Equal for equal bytes, and mostly different for others."""
-        return len(self.data), self.data[:: len(self.data) // SAMPLE + 1].tobytes()
+        return self.form, len(self.data), self.data[:: len(self.data) // SAMPLE + 1].tobytes()
+
+    def writers(self) -> Iterator[tuple[int, int, Callable[[np.ndarray], None]]]:
+        """Parts that are written at a time: (first byte, bytes, what fills them)."""
+        if self.packed is not None:
+            write, dtype = self.packed.write, self.dtype
+            yield 0, self.nbytes, lambda place: write(place.view(dtype))
+            return
+        for i in range(0, self.nbytes, PART):
+            part = self.data[i : i + PART]
+            yield i, len(part), functools.partial(np.copyto, src=part)
 
 
 @dataclass
@@ -66,36 +85,38 @@ class Weights:
     """The blob of all constants, each once, 64-byte aligned."""
 
     size: int = 0
-    _arrays: dict[tuple[int, bytes], list[tuple[int, np.ndarray]]] = field(default_factory=dict)
+    _constants: dict[Hashable, list[tuple[int, Constant]]] = field(default_factory=dict)
 
-    def add(self, array: np.ndarray | Constant) -> int:
+    def add(self, array: np.ndarray | Packed | Constant) -> int:
         """Byte offset of the array in the blob."""
         constant = array if isinstance(array, Constant) else Constant(array)
-        alike = self._arrays.setdefault(constant.sample, [])
-        for at, data in alike:
-            if np.array_equal(data, constant.data):
+        alike = self._constants.setdefault(constant.sample, [])
+        for at, other in alike:
+            if np.array_equal(other.data, constant.data):
                 return at
-        alike.append((self.size, constant.data))
-        self.size += -(-(constant.data.nbytes + ALIGN) // ALIGN) * ALIGN
+        alike.append((self.size, constant))
+        self.size += -(-(constant.nbytes + ALIGN) // ALIGN) * ALIGN
         return alike[-1][0]
 
     def blob(self) -> np.ndarray:
         """All bytes, with an extra cache line after each array, so that prefetches and loads that straddle its end stay inside.
 
-        Arrays are copied on all cores and released one by one, so that weights are never held twice.
+        Arrays are written on all cores and released one by one, so that weights are never held twice.
         """
         result = np.zeros(self.size + 2 * ALIGN, np.uint8)
         start = -result.ctypes.data % ALIGN
         result = result[start : start + self.size + ALIGN]
 
-        def copy_next(_: int) -> None:
-            at, data = parts.pop()
-            result[at : at + data.nbytes] = data
+        def write_next(_: int) -> None:
+            at, size, write = parts.pop()
+            write(result[at : at + size])
 
-        parts = [(at + i, data[i : i + PART]) for alike in self._arrays.values() for at, data in alike for i in range(0, data.nbytes, PART)]
-        self._arrays.clear()
+        parts = [(at + i, size, write) for alike in self._constants.values() for at, constant in alike for i, size, write in constant.writers()]
+        # the longest first, so that no core waits for it at the end
+        parts.sort(key=lambda part: part[1])
+        self._constants.clear()
         with ThreadPoolExecutor(os.cpu_count(), "tersor-blob") as pool:
-            list(pool.map(copy_next, range(len(parts))))
+            list(pool.map(write_next, range(len(parts))))
         return result
 
 

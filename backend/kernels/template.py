@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ...ir.op import Op, Value
 from ..codegen.kernel_builder import KernelBuilder
 from ..target import Target
 from ..tile.fusion import Fusion
+from .packed import Packed
 
 Params = dict[str, Any]
 
@@ -61,7 +62,7 @@ class Template:
         """Modelled time in cycles of one thread, comparable between templates of one operator; by default one for each element of the result."""
         return float(fusion.out.size)
 
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> Mapping[Value, np.ndarray | Packed]:
         """Constants of the fusion's arguments in the form the code reads; arguments left out are taken as they are."""
         return {}
 

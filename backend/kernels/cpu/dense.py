@@ -9,9 +9,9 @@ With few rows, reading the weights is the cost: panels are as wide as registers 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ...codegen.kernel_builder import KernelBuilder
 from ...codegen.prefetch import LINE, shared_prefetch
 from ...target import Target
 from ...tile.fusion import Fusion
+from ..packed import Packed
 from ..template import Params, Template, kernel
 from .nest import vector
 from .register_tile import Tile, cover, runs
@@ -145,12 +146,12 @@ class Geometry:
         result: list[Panels] = []
         first = 0
         for i, width in enumerate(widths):
-            partial = i == count - 1 and self.n % self.lanes
-            if result and result[-1].vectors == width and not partial:
+            live = i == count - 1 and self.n % self.lanes
+            if result and result[-1].vectors == width and not live:
                 last = result[-1]
                 result[-1] = Panels(width, last.first, last.count + 1, self.lanes)
             else:
-                result.append(Panels(width, first, 1, self.n % self.lanes if partial else self.lanes))
+                result.append(Panels(width, first, 1, live or self.lanes))
             first += width
         return result
 
@@ -209,20 +210,15 @@ class Dense(Template):
         # the cost of streaming the weights is the same for all
         return total * g.matrices + g.right_matrices * g.k * g.n * g.itemsize / 8
 
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> Mapping[Value, np.ndarray | Packed]:
         g = Geometry(fusion, target)
         array = fusion.array(g.right)
         if array is None:
             return {}
         matrices = array.T[None] if g.linear else array.reshape(-1, g.k, g.n)
-        packed = np.zeros((len(matrices), g.k * g.blocks * g.lanes), g.dtype)
-        for p in g.panels(params["vectors"]):
-            first, width = p.first * g.lanes, p.vectors * g.lanes
-            panels = packed[:, first * g.k : (first + p.count * width) * g.k].reshape(-1, p.count, g.k, width)
-            for i in range(p.count):
-                columns = matrices[:, :, first + i * width : first + (i + 1) * width]
-                panels[:, i, :, : columns.shape[-1]] = columns
-        return {g.right: packed.reshape(-1)}
+        places = [(p.first * g.lanes, p.vectors * g.lanes, p.count) for p in g.panels(params["vectors"])]
+        size = len(matrices) * g.k * g.blocks * g.lanes
+        return {g.right: Packed(size, str(g.dtype), array, ("dense", g.linear, g.k, g.n, *places), partial(_write_panels, matrices, places))}
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         g = Geometry(fusion, target)
@@ -246,6 +242,18 @@ class Dense(Template):
         with workers(k.b, threads) as worker:
             for product in products:
                 product.emit(*share(worker, product.tasks, threads))
+
+
+def _write_panels(matrices: np.ndarray, places: Sequence[tuple[int, int, int]], packed: np.ndarray) -> None:
+    """Matrices (number, K, N) into panels (first column, width, count), with zeros beyond N."""
+    k = matrices.shape[1]
+    rows = packed.reshape(len(matrices), -1)
+    for first, width, count in places:
+        panels = rows[:, first * k : (first + count * width) * k].reshape(-1, count, k, width)
+        for i in range(count):
+            columns = matrices[:, :, first + i * width : first + (i + 1) * width]
+            panels[:, i, :, : columns.shape[-1]] = columns
+            panels[:, i, :, columns.shape[-1] :] = 0
 
 
 def _pack(k: KernelBuilder, g: Geometry, source: Buffer, panels: Buffer) -> None:

@@ -22,6 +22,7 @@ from torch import nn
 import tersor
 from tersor import TersorError
 from tersor.backend.emit.module import Constant, Weights
+from tersor.backend.kernels.packed import Packed
 from tersor.backend.runtime.measure import empty, peak_gflops
 from tersor.backend.runtime.model import _Slot
 from tersor.backend.runtime.native import address, aligned, runtime
@@ -292,12 +293,48 @@ def test_weights_are_kept_once() -> None:
     places += [weights.add(long), weights.add(changed), weights.add(long.copy())]
     assert Constant(long).sample == Constant(changed).sample and places[4] == places[6] != places[5]
     blob = weights.blob()
-    assert not weights._arrays
+    assert not weights._constants
     assert blob.ctypes.data % 64 == 0
     for at, x in zip(places, (a, a + 1, a, np.float32(3), long, changed)):
         assert at % 64 == 0
         np.testing.assert_array_equal(blob[at : at + x.nbytes].view(x.dtype), np.ravel(x))
         assert at + x.nbytes + 64 <= blob.nbytes
+
+
+def test_packed_weights_are_written_once_for_each_form_of_equal_sources() -> None:
+    a = np.arange(1000, dtype=np.float32)
+    written = []
+
+    def packed(source: np.ndarray, form: str) -> Packed:
+        def write(out: np.ndarray) -> None:
+            written.append(form)
+            out[:] = source[::-1] if form == "reversed" else np.repeat(source, 2)[: len(out)]
+
+        return Packed(1000, "float32", source, form, write)
+
+    weights = Weights()
+    places = [weights.add(x) for x in (packed(a, "reversed"), packed(a.copy(), "reversed"), packed(a, "twice"), packed(a + 1, "reversed"), a)]
+    assert not written and places[0] == places[1] and len(set(places)) == 4
+    blob = weights.blob()
+    assert sorted(written) == ["reversed", "reversed", "twice"]
+    for at, x in zip(places, (a[::-1], a[::-1], np.repeat(a, 2)[:1000], a[::-1] + 1, a)):
+        np.testing.assert_array_equal(blob[at : at + 4000].view(np.float32), x)
+    np.testing.assert_array_equal(packed(a, "reversed").array(), a[::-1])
+
+
+def test_batches_share_packed_weights() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(16, 32, 3, padding=1), nn.Linear(32 * 64, 128)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.conv(x).flatten(1))
+
+    torch.manual_seed(0)
+    graph = tersor.trace(Net(), (torch.zeros(1, 16, 8, 8),))
+    alone, both = (tersor.compile(graph, batch=batch, winograd=0)._weights.nbytes for batch in (1, [1, 2]))
+    assert both < 1.1 * alone
 
 
 def test_batches_share_weights() -> None:

@@ -9,6 +9,8 @@ loses only bits of values below 2^-95, about 2e-29.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ....codegen.builder import Buffer, Builder, Expr
@@ -33,7 +35,7 @@ def spare(lanes: int) -> int:
     return lanes - words(lanes)
 
 
-def channel_factors(w: np.ndarray) -> np.ndarray:
+def channel_factors(w: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Weights (points, channels, outputs) -> the power of two, f32, that each channel's root mean square is nearest to (1 for no weights)."""
     # point by point, which stays in the cache
     size = np.sqrt(sum(np.square(point, dtype=np.float64).mean(1) for point in w) / len(w))
@@ -62,7 +64,12 @@ def pack24(w: np.ndarray) -> np.ndarray:
         scale = np.maximum(scale, np.finfo(np.float32).tiny)
         upper = _nearest(part / scale.astype(np.float64)).astype("<i4", copy=False)
         out[:, :outputs] = np.ldexp(scale, SHIFT).view(np.int32)[:, 0]
-        out[:, outputs:] = np.ascontiguousarray(upper[..., None].view(np.uint8)[..., :3]).reshape(len(part), -1).view(np.int32)
+        # the low three bytes of four words become three words
+        a, b, c, d = np.moveaxis(upper.view(np.uint32).reshape(len(part), -1, 4), -1, 0)
+        joined = out[:, outputs:].view(np.uint32).reshape(len(part), -1, 3)
+        joined[..., 0] = a & 0xFFFFFF | b << 24
+        joined[..., 1] = b >> 8 & 0xFFFF | c << 16
+        joined[..., 2] = c >> 16 & 0xFF | d << 8
     return packed.reshape(*w.shape[:-2], -1)
 
 

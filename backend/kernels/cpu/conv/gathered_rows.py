@@ -8,7 +8,7 @@ lanes for several blocks of the result; then its output rows are computed from t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from ....codegen.kernel_builder import KernelBuilder
 from ....target import Target
 from ....tile.fusion import Fusion
 from ....tile.ops import TileAvgPool2d, TileChannelGather, TileConv2d, TileMaxPool2d
+from ...packed import Packed
 from ...template import Params, Template, kernel
 from ..chunks import Chunk
 from ..movement.channel_gather import gather_rows
@@ -88,7 +89,7 @@ class GatheredRows(Template):
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         return self.alone.cost(fusion.segments[1], target, params)
 
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> Mapping[Value, np.ndarray | Packed]:
         return self.alone.pack(fusion.segments[1], target, params)
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:

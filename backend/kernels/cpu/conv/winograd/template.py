@@ -10,7 +10,8 @@ and of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -21,14 +22,15 @@ from .....codegen.kernel_builder import KernelBuilder
 from .....target import Target
 from .....tile.fusion import Fusion
 from .....tile.ops import TileConv2d
+from ....packed import Packed
 from ....template import Params, Template, kernel
-from ...arithmetic.fixed24 import channel_factors, pack24, spare, value_factors
 from ...register_tile import max_rows
 from ..template import conv_window, padded_bias
 from .chunks import Chunks
+from .packed_weights import Form
 from .plan import grid, make_plan
 from .single_chunk import SingleChunk
-from .toom_cook import POINTS, transform_weights
+from .toom_cook import POINTS
 
 
 @kernel(TileConv2d)
@@ -78,36 +80,14 @@ class Winograd(Template):
         weights = size / 10 * (1 + (p.chunks - 1) * again)
         return max(products + weights * (0.35 if height == 1 else 1.5 / height), weights) + transforms
 
-    def pack(self, fusion: Fusion, target: Target, params: Params) -> dict[Value, np.ndarray]:
+    def pack(self, fusion: Fusion, target: Target, params: Params) -> Mapping[Value, np.ndarray | Packed]:
         op: Any = fusion.anchor
         w = fusion.array(op.w)
         assert w is not None
         p = make_plan(fusion, params, 1)
-        lanes = p.g.lanes
-        u = transform_weights(w, p.m, [row * p.a + column for row, column in p.order])
-        head: list[np.ndarray] = []
-        if p.fixed:
-            factors = channel_factors(u)
-            u /= factors[:, None]
-            head = [np.pad(value_factors(factors), (0, p.factors - p.g.c)).view(np.int32)]
-        if p.g.out_blocks * lanes > p.g.o:
-            u = np.pad(u, ((0, 0), (0, 0), (0, p.g.out_blocks * lanes - p.g.o)))
-        parts = []
-        for pair, (vectors, first, blocks, passes) in product(range(len(p.pairs)), p.passes):
-            part = u[..., first * lanes : (first + blocks * passes) * lanes]
-            part = part.reshape(*u.shape[:2], passes, blocks * lanes)
-            panels = []
-            for planes in p.alike_in((pair,)):
-                width = p.width(planes, vectors, blocks, target)
-                panel = part[planes.first : planes.stop].reshape(-1, p.g.c, passes, blocks // width, width * lanes)
-                panel = panel.transpose(2, 0, 3, 1, 4)
-                panels.append(pack24(panel).reshape(passes, -1) if p.fixed else panel)
-            parts.append(_joined(panels))
-        end = [np.zeros(spare(lanes), np.int32)] if p.fixed else []
-        packed = {op.w: parts[0] if len(parts) == 1 and not p.fixed else np.concatenate([*head, *parts, *end])}
-        if op.b is not None:
-            packed[op.b] = padded_bias(fusion.array(op.b), p.g.o, lanes)
-        return packed
+        form = Form.of(p, target)
+        weights = Packed(form.size, "int32" if p.fixed else "float32", w, form, partial(form.write, w))
+        return {op.w: weights} if op.b is None else {op.w: weights, op.b: padded_bias(fusion.array(op.b), p.g.o, p.g.lanes)}
 
     def scratch(self, fusion: Fusion, target: Target, params: Params, threads: int) -> int:
         return 4 * make_plan(fusion, params, threads).scratch
@@ -119,15 +99,3 @@ class Winograd(Template):
     def emit(self, k: KernelBuilder) -> None:
         p = make_plan(k.fusion, k.params, k.threads)
         (SingleChunk if p.single_chunk else Chunks)(k, p).emit()
-
-
-def _joined(panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Panels (passes, ...) pass by pass, copied once."""
-    passes = len(panels[0])
-    result = np.empty((passes, sum(panel.size // passes for panel in panels)), panels[0].dtype)
-    at = 0
-    for panel in panels:
-        width = panel.size // passes
-        result[:, at : at + width].reshape(panel.shape)[:] = panel
-        at += width
-    return result.reshape(-1)

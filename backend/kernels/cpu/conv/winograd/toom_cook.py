@@ -54,19 +54,19 @@ def points_of(m: int, part: int) -> tuple[int, ...]:
     return (*range(part + 1), m + 1)
 
 
-def transform_weights(w: np.ndarray, m: int, order: Sequence[int] | None = None) -> np.ndarray:
-    """(O, C, 3, 3) -> (a * a, C, O): G g G^T in float64, rounded once. order: of its a * a elements."""
+def transform_weights(w: np.ndarray, m: int, parts: Sequence[Sequence[int]] = ()) -> list[np.ndarray]:
+    """(O, C, 3, 3) -> arrays (planes, C, O): G g G^T in float64, rounded once. parts: numbers of planes of each array; by default all in one."""
     g = matrices(m)[1]
     o, c = w.shape[:2]
     rows = np.kron(g, g)
-    rows = rows if order is None else rows[list(order)]
-    result = np.empty((len(rows), c, o), np.float32)
-    # in parts that stay in the cache
+    parts = parts or [range(len(rows))]
+    result = [np.empty((len(part), c, o), np.float32) for part in parts]
+    # in slices that stay in the cache
     some = max(1, PART // (len(rows) * o))
     for first in range(0, c, some):
-        part = w[:, first : first + some]
-        taps = part.transpose(2, 3, 1, 0).reshape(9, -1).astype(np.float64)
-        result[:, first : first + some] = (rows @ taps).reshape(len(rows), -1, o)
+        taps = w[:, first : first + some].transpose(2, 3, 1, 0).reshape(9, -1).astype(np.float64)
+        for planes, part in zip(result, parts):
+            planes[:, first : first + some] = (rows[list(part)] @ taps).reshape(len(part), -1, o)
     return result
 
 

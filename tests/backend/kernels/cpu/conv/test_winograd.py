@@ -49,7 +49,7 @@ def test_weights_are_transformed_in_two_dimensions(m: int) -> None:
     rng = np.random.default_rng(m)
     b, _, a = matrices(m)
     d, w = rng.standard_normal((m + 2, m + 2)), rng.standard_normal((1, 1, 3, 3)).astype(np.float32)
-    u = transform_weights(w, m).reshape(m + 2, m + 2)
+    u = transform_weights(w, m)[0].reshape(m + 2, m + 2)
     want = [[(d[i : i + 3, j : j + 3] * w[0, 0]).sum() for j in range(m)] for i in range(m)]
     np.testing.assert_allclose(a @ (u * (b @ d @ b.T)) @ a.T, want, rtol=0, atol=1e-5)
 
