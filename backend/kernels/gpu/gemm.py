@@ -31,21 +31,30 @@ Load = Callable[[Expr, Expr], Expr]
 
 @dataclass(frozen=True)
 class Tile:
-    """Results of a block, depth of a step, and results of a thread: those of one thread are m / rows and n / columns apart."""
+    """Results of a block, depth of a step, and results of a thread. Rows of one thread are m / rows apart. Its columns are n / columns apart, so that
+    neighbouring threads read neighbouring elements of shared memory, or adjacent, so that a compiler can load them as vectors."""
 
     m: int
     n: int
     k: int
     rows: int
     columns: int
+    adjacent: bool = False
+
+    def column(self, thread: Expr, c: int) -> Expr:
+        """Column c of a thread, within the block."""
+        return thread * self.columns + c if self.adjacent else thread + c * (self.n // self.columns)
 
     @property
     def threads(self) -> int:
         return self.m // self.rows * (self.n // self.columns)
 
 
-#: All have 256 threads, a multiple of `m` and of `n`, so that each thread copies from one row or column.
-TILES = {name: Tile(*sizes) for name, sizes in {"64x64": (64, 64, 16, 4, 4), "32x64": (32, 64, 16, 4, 2), "16x64": (16, 64, 16, 2, 2)}.items()}
+#: For CUDA. All have 256 threads, a multiple of `m` and of `n`, so that each thread copies from one row or column.
+CUDA_TILES = {"64x64": Tile(64, 64, 16, 4, 4), "32x64": Tile(32, 64, 16, 4, 2), "16x64": Tile(16, 64, 16, 2, 2)}
+#: For OpenCL. Fewer threads with more results each: PoCL, the only device they were measured on, runs the threads of a block one after the other.
+OPENCL_TILES = {f"{m}x64, adjacent": Tile(m, 64, 16, 4, 16, adjacent=True) for m in (64, 32, 16)}
+TILES = CUDA_TILES | OPENCL_TILES
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class GemmTemplate(GpuTemplate):
         raise NotImplementedError
 
     def candidates(self, fusion: Fusion, target: Target, threads: int) -> list[Params]:
-        return [{"tile": name} for name in TILES]
+        return [{"tile": name} for name in (OPENCL_TILES if target.kind == "opencl" else CUDA_TILES)]
 
     def cost(self, fusion: Fusion, target: Target, params: Params) -> float:
         tile = TILES[params["tile"]]
@@ -120,7 +129,7 @@ def multiply(k: GpuKernel, p: Product, a: Load, b: Load, store: Callable[[Expr, 
         out.barrier()
         with out.loop("depth", 0, tile.k) as depth:
             rows = [out.value(out.load(left, depth * pitch + i + r * (tile.m // tile.rows))) for r in range(tile.rows)]
-            columns = [out.value(out.load(right, depth * tile.n + j + c * across)) for c in range(tile.columns)]
+            columns = [out.value(out.load(right, depth * tile.n + tile.column(j, c))) for c in range(tile.columns)]
             for r, x in enumerate(rows):
                 for c, y in enumerate(columns):
                     place = r * tile.columns + c
@@ -129,7 +138,7 @@ def multiply(k: GpuKernel, p: Product, a: Load, b: Load, store: Callable[[Expr, 
     for r in range(tile.rows):
         row = out.value(first_row + i + r * (tile.m // tile.rows))
         for c in range(tile.columns):
-            column = out.value(first_column + j + c * across)
+            column = out.value(first_column + tile.column(j, c))
             limits = [row < p.m] * (p.m % tile.m > 0) + [column < p.n] * (p.n % tile.n > 0)
             with contextlib.ExitStack() as stack:
                 if limits:
